@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Device memory
+ *
+ * The VRAM: where it is, which of it is free, and the struct pages that stand
+ * for it.  It lies in a PCI BAR, or, without a PCI device, in pages set aside
+ * from system memory.  Either way processes cannot map it: its struct pages have
+ * PFNs of a free stretch of the physical address space that nobody decodes, and
+ * hmm_p2p_page_offset() tells which piece of VRAM a page stands for.
+ *
+ * Replace for real hardware: the allocator, and hmm_dummy_vram(), which is how
+ * the dummy's "hardware" gets at its own memory.
+ */
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/ioport.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include "hmm_dummy.h"
+
+static bool canary;
+module_param(canary, bool, 0444);
+MODULE_PARM_DESC(canary,
+		 "Fill free device memory with a pattern, and report writes to it");
+
+#define CANARY	0xC5
+
+bool hmm_dummy_canary(void)
+{
+	return canary;
+}
+
+void *hmm_dummy_vram(struct hmm_dummy_dev *dev, u64 offset)
+{
+	if (dev->pdev)
+		return dev->bar_kva + offset;
+	return page_address(dev->chunks[offset / VRAM_CHUNK]) +
+	       offset % VRAM_CHUNK;
+}
+
+static bool canary_dead(struct hmm_dummy_dev *dev, u32 index)
+{
+	return memchr_inv(hmm_dummy_vram(dev, (u64)index << PAGE_SHIFT), CANARY,
+			  PAGE_SIZE);
+}
+
+/*
+ * Somebody wrote to memory that was free.  Repair it, so that one write is
+ * counted once.
+ */
+static void canary_check(struct hmm_dummy_dev *dev, u32 index)
+{
+	lockdep_assert_held(&dev->free_lock);
+	if (!canary || !canary_dead(dev, index))
+		return;
+	dev->stale_writes++;
+	memset(hmm_dummy_vram(dev, (u64)index << PAGE_SHIFT), CANARY, PAGE_SIZE);
+}
+
+/* Look at all that is free.  Returns the pages found written since loading. */
+unsigned long hmm_dummy_devmem_check(struct hmm_dummy_dev *dev)
+{
+	unsigned long i, found;
+
+	for (i = 0;; i++) {
+		spin_lock(&dev->free_lock);
+		if (i >= dev->nr_free || !canary)
+			break;
+		canary_check(dev, dev->free_stack[i]);
+		spin_unlock(&dev->free_lock);
+		cond_resched();
+	}
+	found = dev->stale_writes;
+	spin_unlock(&dev->free_lock);
+	return found;
+}
+
+/* A free page, locked and with one reference, or NULL. */
+struct folio *hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev)
+{
+	struct folio *folio;
+	u32 index;
+
+	spin_lock(&dev->free_lock);
+	if (!dev->nr_free) {
+		spin_unlock(&dev->free_lock);
+		return NULL;
+	}
+	index = dev->free_stack[--dev->nr_free];
+	canary_check(dev, index);
+	spin_unlock(&dev->free_lock);
+
+	folio = page_folio(pfn_to_page(PHYS_PFN(dev->res->start) + index));
+	zone_device_folio_init(folio, &dev->pgmap, 0);
+	return folio;
+}
+
+/* The last reference is gone: called from anywhere, also under spinlocks. */
+static void hmm_dummy_folio_free(struct folio *folio)
+{
+	struct hmm_dummy_dev *dev =
+		container_of(folio->pgmap, struct hmm_dummy_dev, pgmap);
+	u64 offset = hmm_p2p_page_offset(dev->exporter, folio_page(folio, 0));
+
+	if (canary)
+		memset(hmm_dummy_vram(dev, offset), CANARY, PAGE_SIZE);
+	spin_lock(&dev->free_lock);
+	dev->free_stack[dev->nr_free++] = offset >> PAGE_SHIFT;
+	spin_unlock(&dev->free_lock);
+}
+
+/* The CPU touched a page that lives here. */
+static vm_fault_t hmm_dummy_migrate_to_ram(struct vm_fault *vmf)
+{
+	struct hmm_dummy_dev *dev =
+		container_of(page_pgmap(vmf->page), struct hmm_dummy_dev, pgmap);
+
+	return hmm_p2p_migrate_fault(dev->exporter, vmf);
+}
+
+static const struct dev_pagemap_ops hmm_dummy_pagemap_ops = {
+	.folio_free = hmm_dummy_folio_free,
+	.migrate_to_ram = hmm_dummy_migrate_to_ram,
+};
+
+static int map_bar(struct hmm_dummy_dev *dev)
+{
+	dev->bar_phys = pci_resource_start(dev->pdev, 2);
+	dev->bar_kva = memremap(dev->bar_phys, dev->vram_size, MEMREMAP_WC);
+	return dev->bar_kva ? 0 : -ENOMEM;
+}
+
+static void free_chunks(struct hmm_dummy_dev *dev)
+{
+	u64 i;
+
+	for (i = 0; i < dev->vram_size / VRAM_CHUNK; i++)
+		if (dev->chunks[i])
+			__free_pages(dev->chunks[i], get_order(VRAM_CHUNK));
+	kvfree(dev->chunks);
+}
+
+static int alloc_chunks(struct hmm_dummy_dev *dev)
+{
+	u64 i, nr = dev->vram_size / VRAM_CHUNK;
+
+	dev->chunks = kvzalloc_objs(*dev->chunks, nr);
+	if (!dev->chunks)
+		return -ENOMEM;
+	for (i = 0; i < nr; i++) {
+		dev->chunks[i] = alloc_pages(GFP_KERNEL, get_order(VRAM_CHUNK));
+		if (!dev->chunks[i]) {
+			free_chunks(dev);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static void unmap_vram(struct hmm_dummy_dev *dev)
+{
+	if (dev->pdev)
+		memunmap(dev->bar_kva);
+	else
+		free_chunks(dev);
+}
+
+static int alloc_free_stack(struct hmm_dummy_dev *dev)
+{
+	unsigned long i, nr = dev->vram_size >> PAGE_SHIFT;
+
+	spin_lock_init(&dev->free_lock);
+	dev->free_stack = kvmalloc_array(nr, sizeof(*dev->free_stack),
+					 GFP_KERNEL);
+	if (!dev->free_stack)
+		return -ENOMEM;
+	/* A stack that hands out ascending addresses at first. */
+	for (i = 0; i < nr; i++)
+		dev->free_stack[i] = nr - 1 - i;
+	dev->nr_free = nr;
+	for (i = 0; canary && i < dev->vram_size; i += VRAM_CHUNK)
+		memset(hmm_dummy_vram(dev, i), CANARY, VRAM_CHUNK);
+	return 0;
+}
+
+int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
+{
+	void *addr;
+	int ret;
+
+	dev->vram_size = ALIGN_DOWN(dev->vram_size, VRAM_CHUNK);
+	ret = dev->pdev ? map_bar(dev) : alloc_chunks(dev);
+	if (ret)
+		return ret;
+	ret = alloc_free_stack(dev);
+	if (ret)
+		goto err_unmap;
+
+	dev->res = request_free_mem_region(&iomem_resource, dev->vram_size,
+					   dev->name);
+	if (IS_ERR(dev->res)) {
+		ret = PTR_ERR(dev->res);
+		goto err_stack;
+	}
+	dev->pgmap.type = MEMORY_DEVICE_PRIVATE;
+	dev->pgmap.range.start = dev->res->start;
+	dev->pgmap.range.end = dev->res->end;
+	dev->pgmap.nr_range = 1;
+	dev->pgmap.ops = &hmm_dummy_pagemap_ops;
+	/* One owner per device: hmm tells our own pages by it. */
+	dev->pgmap.owner = dev;
+	addr = memremap_pages(&dev->pgmap, numa_node_id());
+	if (IS_ERR(addr)) {
+		ret = PTR_ERR(addr);
+		goto err_res;
+	}
+	return 0;
+
+err_res:
+	release_mem_region(dev->res->start, resource_size(dev->res));
+err_stack:
+	kvfree(dev->free_stack);
+err_unmap:
+	unmap_vram(dev);
+	return ret;
+}
+
+/* Nothing of the memory is in use any more: hmm_p2p_unregister() saw to it. */
+void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev)
+{
+	WARN_ON(dev->nr_free != dev->vram_size >> PAGE_SHIFT);
+	memunmap_pages(&dev->pgmap);
+	release_mem_region(dev->res->start, resource_size(dev->res));
+	kvfree(dev->free_stack);
+	unmap_vram(dev);
+}

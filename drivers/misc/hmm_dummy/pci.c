@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: A PCI device as GPU
+ *
+ * Any PCI device whose BAR 2 is plain memory will do; QEMU's ivshmem-plain is
+ * one.  There is no id table: other drivers and user space have uses for such
+ * devices, so one is bound on request only,
+ *
+ *	echo hmm_dummy > /sys/bus/pci/devices/ADDRESS/driver_override
+ *	echo ADDRESS > /sys/bus/pci/drivers_probe
+ */
+#include <linux/dma-mapping.h>
+#include <linux/pci-p2pdma.h>
+
+#include "hmm_dummy.h"
+
+#define VRAM_BAR	2
+
+static int hmm_dummy_pci_probe(struct pci_dev *pdev,
+			       const struct pci_device_id *id)
+{
+	u64 size = pci_resource_len(pdev, VRAM_BAR);
+	struct hmm_dummy_dev *dev;
+	int ret;
+
+	if (!(pci_resource_flags(pdev, VRAM_BAR) & IORESOURCE_MEM) ||
+	    size < VRAM_CHUNK)
+		return dev_err_probe(&pdev->dev, -ENODEV,
+				     "BAR %d is not memory of %lu MiB or more\n",
+				     VRAM_BAR, VRAM_CHUNK >> 20);
+
+	ret = pcim_enable_device(pdev);
+	if (ret)
+		return ret;
+	ret = pcim_request_region(pdev, VRAM_BAR, "hmm_dummy");
+	if (ret)
+		return ret;
+	ret = pcim_p2pdma_init(pdev);
+	if (ret)
+		return ret;
+	/* As importer it masters the bus, with all 64 bits. */
+	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	if (ret)
+		return ret;
+	pci_set_master(pdev);
+
+	dev = hmm_dummy_add(pdev, size);
+	if (IS_ERR(dev))
+		return PTR_ERR(dev);
+	pci_set_drvdata(pdev, dev);
+	return 0;
+}
+
+static void hmm_dummy_pci_remove(struct pci_dev *pdev)
+{
+	hmm_dummy_remove(pci_get_drvdata(pdev));
+}
+
+static struct pci_driver hmm_dummy_pci_driver = {
+	.name = "hmm_dummy",
+	.probe = hmm_dummy_pci_probe,
+	.remove = hmm_dummy_pci_remove,
+};
+
+int hmm_dummy_pci_init(void)
+{
+	return pci_register_driver(&hmm_dummy_pci_driver);
+}
+
+void hmm_dummy_pci_exit(void)
+{
+	pci_unregister_driver(&hmm_dummy_pci_driver);
+}

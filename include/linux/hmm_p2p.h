@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Peer access to device-private memory, and its migration.
+ *
+ * Process memory that HMM moved to a device (MEMORY_DEVICE_PRIVATE) can be
+ * reached in place by other devices: see Documentation/mm/hmm_p2p.rst for the
+ * whole, and the two contracts below for what each side owes.
+ *
+ * Exporter: the driver of the device that has the memory.  It registers its
+ * dev_pagemap, says where the memory is visible on the bus and to the CPU, and
+ * supplies allocation and copy.  It is never asked to map for anybody.
+ *
+ * Importer: a driver that mirrors process memory with hmm_range_fault().  It
+ * sets hmm_range.peer and gets HMM_PFN_PEER entries: the PFN of an alias, the
+ * bus-visible address of a device-private page.  An alias has no struct page.
+ * It is mapped with hmm_dma_map_pfn(), or by software with
+ * hmm_pfn_kmap_local(), and is good until the importer's mmu interval notifier
+ * is invalidated, exactly like any other entry.  No pin, no reference.
+ */
+#ifndef _LINUX_HMM_P2P_H
+#define _LINUX_HMM_P2P_H
+
+#include <linux/err.h>
+#include <linux/highmem.h>
+#include <linux/hmm.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/types.h>
+#include <linux/xarray.h>
+
+struct dev_pagemap;
+struct device;
+struct folio;
+struct hmm_dma_map;
+struct hmm_p2p_exporter;
+struct mm_struct;
+struct module;
+struct page;
+struct vm_fault;
+
+/**
+ * enum hmm_p2p_reason - why a peer does not get an alias
+ * @HMM_P2P_REACHABLE: it does
+ * @HMM_P2P_NO_EXPORTER: the page's device does not take part
+ * @HMM_P2P_NOT_LIVE: the exporter is on its way out
+ * @HMM_P2P_NO_KMAP: the importer is software and the exporter offers no
+ *	mapping for the CPU
+ * @HMM_P2P_NO_BUS: the importer is a bus master and the exporter's memory is
+ *	not on the bus
+ * @HMM_P2P_TOPOLOGY: p2pdma says that the two devices cannot talk
+ * @HMM_P2P_ADDRESS: the memory lies beyond what the importer can address
+ * @HMM_P2P_LAZY_IOMMU: the importer maps through an IOMMU without IOVA state,
+ *	where DMA under way may land after the unmap returned
+ * @HMM_P2P_READ_ONLY: write access was asked for and the entry is read-only
+ * @HMM_P2P_NO_WAIT: the pair has not been asked about yet, and this call must
+ *	not sleep to do so
+ * @HMM_P2P_NR_REASONS: number of reasons
+ */
+enum hmm_p2p_reason {
+	HMM_P2P_REACHABLE,
+	HMM_P2P_NO_EXPORTER,
+	HMM_P2P_NOT_LIVE,
+	HMM_P2P_NO_KMAP,
+	HMM_P2P_NO_BUS,
+	HMM_P2P_TOPOLOGY,
+	HMM_P2P_ADDRESS,
+	HMM_P2P_LAZY_IOMMU,
+	HMM_P2P_READ_ONLY,
+	HMM_P2P_NO_WAIT,
+	HMM_P2P_NR_REASONS,
+};
+
+/**
+ * struct hmm_p2p_peer - an importer, as hmm_range_fault() sees it
+ *
+ * One per address space mirror (for RDMA: per MR); initialised by
+ * hmm_p2p_peer_init().  A pointer to it in hmm_range.peer asks for peer
+ * entries; a NULL there is stock behaviour.
+ */
+struct hmm_p2p_peer {
+#ifdef CONFIG_HMM_P2P
+	/* private: */
+	struct device *dev;		/* the bus master, NULL for software */
+	bool lazy_unmap;		/* see HMM_P2P_LAZY_IOMMU */
+	struct xarray reach;		/* exporter id -> enum hmm_p2p_reason */
+#endif
+};
+
+/**
+ * struct hmm_p2p_window_map - where a window of device memory is visible
+ * @phys: physical address of its first byte in the exporter's BAR, aligned to
+ *	the window size; the address that importers get as alias.  For memory
+ *	that only the CPU can reach, any physical address that is the memory's
+ *	own.
+ * @kva: kernel mapping of the window, or NULL if software cannot reach it.  A
+ *	write-combining one is fine: hmm_p2p_kunmap_local() has the barrier.
+ */
+struct hmm_p2p_window_map {
+	phys_addr_t phys;
+	void *kva;
+};
+
+enum hmm_p2p_copy_dir {
+	HMM_P2P_TO_DEVICE,
+	HMM_P2P_TO_RAM,
+};
+
+/**
+ * struct hmm_p2p_copy - one page to copy
+ * @dev_page: the device-private page; hmm_p2p_page_offset() tells where it is
+ * @ram_page: the page of system memory, or NULL (%HMM_P2P_TO_DEVICE only) for a
+ *	page that was never touched and is to be cleared on the device
+ */
+struct hmm_p2p_copy {
+	struct page *dev_page;
+	struct page *ram_page;
+};
+
+/**
+ * struct hmm_p2p_exporter_ops - what a driver supplies
+ *
+ * @open_window: Make window @index (in units of the window size, from the start
+ *	of the device memory) visible and tell where.  Called for every window
+ *	at registration: memory that is always visible pays nothing later.  May
+ *	sleep, no locks held.  Returns 0, or a negative errno that fails the
+ *	registration.  Required.
+ *
+ * @alloc_folio: A free folio of order @order of the device memory, initialised
+ *	and locked by zone_device_folio_init(), or NULL if there is none.  Called
+ *	under mmap_lock, may sleep, must not fault or take mmap_lock.  Folios come
+ *	back through dev_pagemap_ops.folio_free.  Required.
+ *
+ * @copy: Copy @nr pages in the direction @dir and return when the data has
+ *	arrived.  Source pages are unmapped from every page table; all pages are
+ *	locked.  Called under mmap_lock or, on eviction, with no lock; may sleep;
+ *	must not wait for anything that needs mmap_lock or a page lock.  Returns 0
+ *	or a negative errno, after which none of the pages migrate.  Required.
+ */
+struct hmm_p2p_exporter_ops {
+	int (*open_window)(void *priv, unsigned long index,
+			   struct hmm_p2p_window_map *map);
+	struct folio *(*alloc_folio)(void *priv, unsigned int order);
+	int (*copy)(void *priv, const struct hmm_p2p_copy *copies,
+		    unsigned int nr, enum hmm_p2p_copy_dir dir);
+};
+
+/**
+ * struct hmm_p2p_exporter_desc - what hmm_p2p_register() needs to know
+ * @name: shown in tracepoints and debugfs, unique among exporters
+ * @ops: what the driver supplies
+ * @priv: first argument of every op
+ * @pgmap: the device memory, %MEMORY_DEVICE_PRIVATE, one range, with an owner
+ *	that is this device's alone (hmm tells a driver's own pages by it)
+ * @provider: the BAR's p2pdma provider, from pcim_p2pdma_provider(), or NULL if
+ *	the memory is not on the bus
+ * @window_shift: log2 of the window size in bytes, PMD_SHIFT to 30; 0 for
+ *	PMD_SHIFT
+ */
+struct hmm_p2p_exporter_desc {
+	const char *name;
+	const struct hmm_p2p_exporter_ops *ops;
+	void *priv;
+	struct dev_pagemap *pgmap;
+	struct p2pdma_provider *provider;
+	unsigned int window_shift;
+};
+
+/**
+ * struct hmm_p2p_result - what a migration did, in pages
+ * @migrated: arrived at the destination
+ * @skipped: were not of the kind to move: holes on the way to RAM, already
+ *	there, another device's, shared by KSM, file-backed
+ * @failed: should have moved and could not: pinned, or no memory
+ */
+struct hmm_p2p_result {
+	unsigned long migrated;
+	unsigned long skipped;
+	unsigned long failed;
+};
+
+#ifdef CONFIG_HMM_P2P
+
+struct hmm_p2p_exporter *
+hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc);
+void hmm_p2p_unregister(struct hmm_p2p_exporter *exp);
+u64 hmm_p2p_page_offset(struct hmm_p2p_exporter *exp, const struct page *page);
+
+int hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+			      unsigned long start, unsigned long end,
+			      struct hmm_p2p_result *result);
+int hmm_p2p_migrate_to_ram(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+			   unsigned long start, unsigned long end,
+			   struct hmm_p2p_result *result);
+vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
+				 struct vm_fault *vmf);
+struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd);
+
+void hmm_p2p_peer_init(struct hmm_p2p_peer *peer, struct device *dev,
+		       struct hmm_dma_map *map);
+void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer);
+
+int hmm_p2p_map_alloc(struct hmm_dma_map *map, size_t nr_entries);
+void hmm_p2p_map_free(struct hmm_dma_map *map);
+void hmm_p2p_map_get(struct hmm_dma_map *map, size_t idx);
+void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx);
+
+void *hmm_p2p_kmap_local(unsigned long hmm_pfn);
+void hmm_p2p_kunmap_local(const void *kva);
+
+/* For mm/hmm.c. */
+bool hmm_p2p_enabled(void);
+enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page,
+				   bool read_only, bool may_wait,
+				   unsigned long *alias_pfn,
+				   struct hmm_p2p_exporter **pending);
+int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *pending);
+enum pci_p2pdma_map_type hmm_p2p_dma_type(struct device *dev,
+					  unsigned long hmm_pfn,
+					  struct p2pdma_provider **provider);
+
+#else /* CONFIG_HMM_P2P */
+
+static inline struct hmm_p2p_exporter *
+hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+
+static inline void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
+{
+}
+
+static inline void hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
+				     struct device *dev, struct hmm_dma_map *map)
+{
+}
+
+static inline void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer)
+{
+}
+
+static inline int hmm_p2p_map_alloc(struct hmm_dma_map *map, size_t nr_entries)
+{
+	return 0;
+}
+
+static inline void hmm_p2p_map_free(struct hmm_dma_map *map)
+{
+}
+
+static inline void hmm_p2p_map_get(struct hmm_dma_map *map, size_t idx)
+{
+}
+
+static inline void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
+{
+}
+
+static inline void *hmm_p2p_kmap_local(unsigned long hmm_pfn)
+{
+	return NULL;
+}
+
+static inline void hmm_p2p_kunmap_local(const void *kva)
+{
+}
+
+static inline bool hmm_p2p_enabled(void)
+{
+	return false;
+}
+
+static inline enum hmm_p2p_reason
+hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page, bool read_only,
+	       bool may_wait, unsigned long *alias_pfn,
+	       struct hmm_p2p_exporter **pending)
+{
+	return HMM_P2P_NO_EXPORTER;
+}
+
+static inline int hmm_p2p_resolve(struct hmm_p2p_peer *peer,
+				  struct hmm_p2p_exporter *pending)
+{
+	return 0;
+}
+
+static inline enum pci_p2pdma_map_type
+hmm_p2p_dma_type(struct device *dev, unsigned long hmm_pfn,
+		 struct p2pdma_provider **provider)
+{
+	return PCI_P2PDMA_MAP_NOT_SUPPORTED;
+}
+
+#endif /* CONFIG_HMM_P2P */
+
+/**
+ * hmm_pfn_kmap_local - map one entry of hmm_range_fault() for the CPU
+ * @hmm_pfn: an entry with %HMM_PFN_VALID, a page of system memory or an alias;
+ *	never one of the caller's own device-private pages
+ *
+ * For software importers.  Call it under the lock that the importer's
+ * invalidate callback takes, after a successful mmu_interval_read_retry(), and
+ * undo it with hmm_pfn_kunmap_local() before that lock is dropped.  Nests like
+ * kmap_local_page().
+ *
+ * Return: the address of the first byte of the page.
+ */
+static inline void *hmm_pfn_kmap_local(unsigned long hmm_pfn)
+{
+	if (hmm_pfn & HMM_PFN_PEER)
+		return hmm_p2p_kmap_local(hmm_pfn);
+	return kmap_local_page(hmm_pfn_to_page(hmm_pfn));
+}
+
+/**
+ * hmm_pfn_kunmap_local - undo hmm_pfn_kmap_local()
+ * @hmm_pfn: the entry that was mapped
+ * @kva: what hmm_pfn_kmap_local() returned
+ *
+ * What was written is visible to every observer when this returns, also through
+ * a write-combining mapping.
+ */
+static inline void hmm_pfn_kunmap_local(unsigned long hmm_pfn, const void *kva)
+{
+	if (hmm_pfn & HMM_PFN_PEER)
+		hmm_p2p_kunmap_local(kva);
+	else
+		kunmap_local(kva);
+}
+
+#endif /* _LINUX_HMM_P2P_H */

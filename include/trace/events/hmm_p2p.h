@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM hmm_p2p
+
+#if !defined(_TRACE_HMM_P2P_H) || defined(TRACE_HEADER_MULTI_READ)
+#define _TRACE_HMM_P2P_H
+
+#include <linux/device.h>
+#include <linux/hmm_p2p.h>
+#include <linux/tracepoint.h>
+
+#define HMM_P2P_REASONS						\
+	EM(HMM_P2P_REACHABLE,	"reachable")			\
+	EM(HMM_P2P_NO_EXPORTER,	"no-exporter")			\
+	EM(HMM_P2P_NOT_LIVE,	"not-live")			\
+	EM(HMM_P2P_NO_KMAP,	"no-kmap")			\
+	EM(HMM_P2P_NO_BUS,	"no-bus")			\
+	EM(HMM_P2P_TOPOLOGY,	"topology")			\
+	EM(HMM_P2P_ADDRESS,	"address")			\
+	EM(HMM_P2P_LAZY_IOMMU,	"lazy-iommu")			\
+	EM(HMM_P2P_READ_ONLY,	"read-only")			\
+	EMe(HMM_P2P_NO_WAIT,	"no-wait")
+
+#undef EM
+#undef EMe
+#define EM(a, b)	TRACE_DEFINE_ENUM(a);
+#define EMe(a, b)	TRACE_DEFINE_ENUM(a);
+HMM_P2P_REASONS
+#undef EM
+#undef EMe
+#define EM(a, b)	{ a, b },
+#define EMe(a, b)	{ a, b }
+
+/* An exporter comes or goes. */
+DECLARE_EVENT_CLASS(hmm_p2p_exporter,
+	TP_PROTO(const char *exporter, unsigned long pages),
+	TP_ARGS(exporter, pages),
+	TP_STRUCT__entry(
+		__string(exporter, exporter)
+		__field(unsigned long, pages)
+	),
+	TP_fast_assign(
+		__assign_str(exporter);
+		__entry->pages = pages;
+	),
+	TP_printk("exporter=%s pages=%lu", __get_str(exporter), __entry->pages)
+);
+
+DEFINE_EVENT(hmm_p2p_exporter, hmm_p2p_register,
+	TP_PROTO(const char *exporter, unsigned long pages),
+	TP_ARGS(exporter, pages));
+DEFINE_EVENT(hmm_p2p_exporter, hmm_p2p_unregister,
+	TP_PROTO(const char *exporter, unsigned long pages),
+	TP_ARGS(exporter, pages));
+
+/* A pair was asked about (reach), or a page was not given to a peer. */
+DECLARE_EVENT_CLASS(hmm_p2p_answer,
+	TP_PROTO(const char *exporter, struct device *dev, int reason),
+	TP_ARGS(exporter, dev, reason),
+	TP_STRUCT__entry(
+		__string(exporter, exporter)
+		__string(peer, dev ? dev_name(dev) : "software")
+		__field(int, reason)
+	),
+	TP_fast_assign(
+		__assign_str(exporter);
+		__assign_str(peer);
+		__entry->reason = reason;
+	),
+	TP_printk("exporter=%s peer=%s reason=%s", __get_str(exporter),
+		  __get_str(peer),
+		  __print_symbolic(__entry->reason, HMM_P2P_REASONS))
+);
+
+DEFINE_EVENT(hmm_p2p_answer, hmm_p2p_reach,
+	TP_PROTO(const char *exporter, struct device *dev, int reason),
+	TP_ARGS(exporter, dev, reason));
+DEFINE_EVENT(hmm_p2p_answer, hmm_p2p_fallback,
+	TP_PROTO(const char *exporter, struct device *dev, int reason),
+	TP_ARGS(exporter, dev, reason));
+
+/* A page was given to a peer. */
+TRACE_EVENT(hmm_p2p_alias,
+	TP_PROTO(const char *exporter, struct device *dev, unsigned long pfn),
+	TP_ARGS(exporter, dev, pfn),
+	TP_STRUCT__entry(
+		__string(exporter, exporter)
+		__string(peer, dev ? dev_name(dev) : "software")
+		__field(unsigned long, pfn)
+	),
+	TP_fast_assign(
+		__assign_str(exporter);
+		__assign_str(peer);
+		__entry->pfn = pfn;
+	),
+	TP_printk("exporter=%s peer=%s alias_pfn=%#lx", __get_str(exporter),
+		  __get_str(peer), __entry->pfn)
+);
+
+/* An entry of an importer's map holds an alias, or does not any more. */
+DECLARE_EVENT_CLASS(hmm_p2p_entry,
+	TP_PROTO(const char *exporter, unsigned long pfn),
+	TP_ARGS(exporter, pfn),
+	TP_STRUCT__entry(
+		__string(exporter, exporter)
+		__field(unsigned long, pfn)
+	),
+	TP_fast_assign(
+		__assign_str(exporter);
+		__entry->pfn = pfn;
+	),
+	TP_printk("exporter=%s alias_pfn=%#lx", __get_str(exporter), __entry->pfn)
+);
+
+DEFINE_EVENT(hmm_p2p_entry, hmm_p2p_map,
+	TP_PROTO(const char *exporter, unsigned long pfn),
+	TP_ARGS(exporter, pfn));
+DEFINE_EVENT(hmm_p2p_entry, hmm_p2p_unmap,
+	TP_PROTO(const char *exporter, unsigned long pfn),
+	TP_ARGS(exporter, pfn));
+
+/* One batch of a migration. */
+TRACE_EVENT(hmm_p2p_migrate,
+	TP_PROTO(const char *exporter, int dir, unsigned long addr,
+		 unsigned long migrated, unsigned long failed),
+	TP_ARGS(exporter, dir, addr, migrated, failed),
+	TP_STRUCT__entry(
+		__string(exporter, exporter)
+		__field(int, dir)
+		__field(unsigned long, addr)
+		__field(unsigned long, migrated)
+		__field(unsigned long, failed)
+	),
+	TP_fast_assign(
+		__assign_str(exporter);
+		__entry->dir = dir;
+		__entry->addr = addr;
+		__entry->migrated = migrated;
+		__entry->failed = failed;
+	),
+	TP_printk("exporter=%s %s addr=%#lx migrated=%lu failed=%lu",
+		  __get_str(exporter),
+		  __entry->dir == HMM_P2P_TO_DEVICE ? "to-device" : "to-ram",
+		  __entry->addr, __entry->migrated, __entry->failed)
+);
+
+#endif /* _TRACE_HMM_P2P_H */
+
+#include <trace/define_trace.h>

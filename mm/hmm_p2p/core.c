@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Exporters
+ *
+ * An exporter is a dev_pagemap of device-private memory that peers may reach.
+ * This file owns its life: register, drain, unregister, free.
+ *
+ * Registration builds everything first and publishes last, by storing the
+ * exporter in dev_pagemap.p2p_exporter.  From there the page walk finds it.
+ *
+ * Unregistering cannot fail.  It stops new aliases and new migrations to the
+ * device, moves every page to RAM (each of these moves invalidates the mirrors
+ * of all importers, which drop their references), waits for RCU readers and
+ * takes the exporter apart.  When it returns no importer reaches the memory.
+ */
+#include <linux/bits.h>
+#include <linux/export.h>
+#include <linux/init.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/pid.h>
+#include <linux/ptrace.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/task.h>
+#include <linux/slab.h>
+
+#include "internal.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/hmm_p2p.h>
+
+#undef MODULE_PARAM_PREFIX
+#define MODULE_PARAM_PREFIX "hmm_p2p."
+
+static DEFINE_MUTEX(hmm_p2p_lock);	/* the list and the next id */
+static LIST_HEAD(hmm_p2p_exporters);
+static u64 hmm_p2p_next_id;
+
+static bool enable = true;
+module_param(enable, bool, 0644);
+MODULE_PARM_DESC(enable,
+		 "Give peers aliases (default). Off: pages go back to RAM when a peer touches them, as without hmm_p2p");
+
+/* Whether range.peer counts at all; mappings that exist are not touched. */
+bool hmm_p2p_enabled(void)
+{
+	return READ_ONCE(enable);
+}
+
+u64 hmm_p2p_counter_read(struct hmm_p2p_exporter *exp, unsigned int counter)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(per_cpu_ptr(exp->counters, cpu)->c[counter]);
+	return sum;
+}
+
+static void hmm_p2p_exporter_free(struct rcu_head *rcu)
+{
+	struct hmm_p2p_exporter *exp =
+		container_of(rcu, struct hmm_p2p_exporter, rcu);
+
+	free_percpu(exp->counters);
+	kvfree(exp->windows);
+	kfree(exp->desc.name);
+	kfree(exp);
+}
+
+static void hmm_p2p_exporter_release(struct kref *kref)
+{
+	struct hmm_p2p_exporter *exp =
+		container_of(kref, struct hmm_p2p_exporter, kref);
+
+	call_rcu(&exp->rcu, hmm_p2p_exporter_free);
+}
+
+void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp)
+{
+	kref_put(&exp->kref, hmm_p2p_exporter_release);
+}
+
+/* A folio must never straddle windows, so all ranges are multiples of one. */
+static int hmm_p2p_check_desc(const struct hmm_p2p_exporter_desc *desc,
+			      unsigned int shift)
+{
+	const struct hmm_p2p_exporter_ops *ops = desc->ops;
+	const struct dev_pagemap *pgmap = desc->pgmap;
+	u64 mask = BIT_ULL(shift) - 1;
+
+	if (!desc->name || !ops || !ops->open_window || !ops->alloc_folio ||
+	    !ops->copy || !pgmap)
+		return -EINVAL;
+	if (pgmap->type != MEMORY_DEVICE_PRIVATE || pgmap->nr_range != 1 ||
+	    !pgmap->owner)
+		return -EINVAL;
+	if (shift < PMD_SHIFT || shift > 30)
+		return -EINVAL;
+	if ((pgmap->range.start & mask) || (range_len(&pgmap->range) & mask))
+		return -EINVAL;
+	return 0;
+}
+
+static int hmm_p2p_open_windows(struct hmm_p2p_exporter *exp)
+{
+	const struct hmm_p2p_exporter_desc *desc = &exp->desc;
+	unsigned long i;
+	int ret;
+
+	exp->kmappable = true;
+	for (i = 0; i < exp->nr_windows; i++) {
+		struct hmm_p2p_window_map map = {};
+		size_t size = PAGE_SIZE << exp->window_order;
+
+		ret = desc->ops->open_window(desc->priv, i, &map);
+		if (ret)
+			return ret;
+		if (!map.phys || !IS_ALIGNED(map.phys, size))
+			return -EINVAL;
+		exp->windows[i] = (struct hmm_p2p_window) {
+			.exp = exp,
+			.alias_pfn = PHYS_PFN(map.phys),
+			.kva = map.kva,
+		};
+		exp->alias_last = max(exp->alias_last, map.phys + size - 1);
+		exp->kmappable &= !!map.kva;
+	}
+	return 0;
+}
+
+/* Under hmm_p2p_lock: claim the name, the id and the place in the list. */
+static int hmm_p2p_claim(struct hmm_p2p_exporter *exp)
+{
+	struct hmm_p2p_exporter *other;
+
+	lockdep_assert_held(&hmm_p2p_lock);
+	list_for_each_entry(other, &hmm_p2p_exporters, node)
+		if (other->desc.pgmap == exp->desc.pgmap ||
+		    !strcmp(other->desc.name, exp->desc.name))
+			return -EEXIST;
+	exp->id = hmm_p2p_next_id++;
+	list_add_tail(&exp->node, &hmm_p2p_exporters);
+	return 0;
+}
+
+static void hmm_p2p_unclaim(struct hmm_p2p_exporter *exp)
+{
+	mutex_lock(&hmm_p2p_lock);
+	list_del(&exp->node);
+	mutex_unlock(&hmm_p2p_lock);
+}
+
+/**
+ * hmm_p2p_register - let peers reach a device's memory
+ * @desc: the memory and what the driver supplies; copied, @desc->name too
+ *
+ * Call it after memremap_pages() and before the first page of the memory is
+ * handed out.  From then on importers may get aliases of its pages.
+ *
+ * Context: Process context, no locks held; calls @desc->ops->open_window().
+ *
+ * Return: the exporter, to be given back with hmm_p2p_unregister(), or
+ * * -EINVAL: an op, the name or the pgmap's owner is missing; the pgmap is not
+ *   one range of MEMORY_DEVICE_PRIVATE; the window size is out of range; pgmap
+ *   or a window's address is not a multiple of it
+ * * -EEXIST: this pgmap, or an exporter of this name, is registered already
+ * * -EBUSY: a window's address is another exporter's, too
+ * * -ENOMEM
+ * * what @desc->ops->open_window() returned
+ */
+struct hmm_p2p_exporter *
+hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
+{
+	unsigned int shift = desc->window_shift ?: PMD_SHIFT;
+	struct hmm_p2p_exporter *exp;
+	int ret;
+
+	ret = hmm_p2p_check_desc(desc, shift);
+	if (ret)
+		return ERR_PTR(ret);
+
+	exp = kzalloc_obj(*exp);
+	if (!exp)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&exp->kref);
+	init_rwsem(&exp->migrate_sem);
+	init_waitqueue_head(&exp->drained);
+	exp->desc = *desc;
+	exp->first_pfn = PHYS_PFN(desc->pgmap->range.start);
+	exp->nr_pages = PHYS_PFN(range_len(&desc->pgmap->range));
+	exp->window_order = shift - PAGE_SHIFT;
+	exp->nr_windows = exp->nr_pages >> exp->window_order;
+
+	ret = -ENOMEM;
+	exp->desc.name = kstrdup(desc->name, GFP_KERNEL);
+	exp->windows = kvzalloc_objs(*exp->windows, exp->nr_windows);
+	exp->counters = alloc_percpu(struct hmm_p2p_counters);
+	if (!exp->desc.name || !exp->windows || !exp->counters)
+		goto err_put;
+
+	mutex_lock(&hmm_p2p_lock);
+	ret = hmm_p2p_claim(exp);
+	mutex_unlock(&hmm_p2p_lock);
+	if (ret)
+		goto err_put;
+
+	ret = hmm_p2p_open_windows(exp);
+	if (ret)
+		goto err_unclaim;
+	ret = hmm_p2p_track_add(exp);
+	if (ret)
+		goto err_unclaim;
+
+	hmm_p2p_debugfs_add(exp);
+	trace_hmm_p2p_register(exp->desc.name, exp->nr_pages);
+	/* Publish: pairs with rcu_dereference() in hmm_p2p_lookup(). */
+	rcu_assign_pointer(desc->pgmap->p2p_exporter, exp);
+	return exp;
+
+err_unclaim:
+	hmm_p2p_unclaim(exp);
+err_put:
+	hmm_p2p_exporter_put(exp);
+	return ERR_PTR(ret);
+}
+EXPORT_SYMBOL_GPL(hmm_p2p_register);
+
+/**
+ * hmm_p2p_unregister - take a device's memory back from all users
+ * @exp: from hmm_p2p_register()
+ *
+ * Stops handing out aliases and migrating to the device, moves every page to
+ * RAM and waits until the last importer has let go.  After it returns nobody
+ * reaches the memory, no page of it is in use, and the caller may
+ * memunmap_pages() and release the device.  The data of processes is kept.
+ *
+ * Context: Process context, no locks held, in particular none that the driver's
+ * copy op or an importer's invalidate callback needs.  Cannot fail; takes as
+ * long as copying the memory in use takes, and longer while RAM is short.
+ */
+void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
+{
+	struct dev_pagemap *pgmap = exp->desc.pgmap;
+
+	WRITE_ONCE(exp->state, HMM_P2P_DRAINING);
+	/*
+	 * Migrations to the device that saw LIVE finish here, and none starts
+	 * any more; then what is in the device can only become less.
+	 */
+	down_write(&exp->migrate_sem);
+	up_write(&exp->migrate_sem);
+	hmm_p2p_evict_all(exp);
+
+	/*
+	 * Every page had its notifiers called, and an importer drops its
+	 * reference in there.  One that holds on keeps the memory: say whose it
+	 * is rather than hand it to somebody else.
+	 */
+	while (!wait_event_timeout(exp->drained, !hmm_p2p_refs(exp), 10 * HZ))
+		pr_warn("hmm_p2p: %s: importers hold %lu map entries after invalidation\n",
+			exp->desc.name, hmm_p2p_refs(exp));
+
+	RCU_INIT_POINTER(pgmap->p2p_exporter, NULL);
+	hmm_p2p_track_remove(exp);
+	hmm_p2p_debugfs_remove(exp);
+	hmm_p2p_unclaim(exp);
+	/* Walks that found the exporter through the pgmap are over after this. */
+	synchronize_rcu();
+	trace_hmm_p2p_unregister(exp->desc.name, exp->nr_pages);
+	hmm_p2p_exporter_put(exp);
+}
+EXPORT_SYMBOL_GPL(hmm_p2p_unregister);
+
+/**
+ * hmm_p2p_page_offset - where in its device a device-private page is
+ * @exp: the exporter that the page belongs to
+ * @page: a page of its dev_pagemap
+ *
+ * The only place that knows how the PFN of a device-private page relates to
+ * device memory: such PFNs are not addresses of anything, and may go away.
+ *
+ * Return: the offset in bytes from the start of the device memory.
+ */
+u64 hmm_p2p_page_offset(struct hmm_p2p_exporter *exp, const struct page *page)
+{
+	return PFN_PHYS(page_to_pfn(page) - exp->first_pfn);
+}
+EXPORT_SYMBOL_GPL(hmm_p2p_page_offset);
+
+/**
+ * hmm_p2p_mm_get_pidfd - the address space of another process
+ * @pidfd: a pidfd of the caller's
+ *
+ * For drivers that act on another process's memory: whoever may attach to it
+ * with ptrace may (PTRACE_MODE_ATTACH_REALCREDS, as for process_vm_writev()).
+ *
+ * Return: the mm with a reference for mmput(), or
+ * * -EBADF: not a pidfd
+ * * -ESRCH: the process is gone, or has no memory (a kernel thread)
+ * * -EPERM: ptrace access would be denied
+ * * -EINTR: a fatal signal arrived
+ */
+struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd)
+{
+	struct task_struct *task;
+	struct mm_struct *mm;
+	unsigned int flags;
+
+	task = pidfd_get_task(pidfd, &flags);
+	if (IS_ERR(task))
+		return ERR_CAST(task);
+	mm = mm_access(task, PTRACE_MODE_ATTACH_REALCREDS);
+	put_task_struct(task);
+	if (!mm)
+		return ERR_PTR(-ESRCH);
+	/* mm_access() says -EACCES, which for ptrace has always been -EPERM. */
+	if (mm == ERR_PTR(-EACCES))
+		return ERR_PTR(-EPERM);
+	return mm;
+}
+EXPORT_SYMBOL_GPL(hmm_p2p_mm_get_pidfd);

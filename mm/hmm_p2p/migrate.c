@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Migration engine
+ *
+ * Moves regular VMAs between RAM and an exporter's memory on top of
+ * migrate_vma_*() and migrate_device_*(), so that a driver supplies only
+ * allocation and copy.
+ *
+ * Work goes in batches that never cross a PMD boundary: migrate_vma reports a
+ * PMD-aligned hole as one compound entry, and what follows it in a longer range
+ * would be skipped.  mmap_lock is held for one batch at a time.
+ *
+ * Pages are moved one by one (order 0).  What cannot be moved stays where it is,
+ * intact, and is counted; a batch whose copy fails leaves all of its pages
+ * where they were.
+ */
+#include <linux/export.h>
+#include <linux/ksm.h>
+#include <linux/migrate.h>
+#include <linux/mm.h>
+#include <linux/rmap.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include <trace/events/hmm_p2p.h>
+
+#include "internal.h"
+
+#define BATCH_PAGES	HPAGE_PMD_NR
+
+/* One batch under way; too large for the stack. */
+struct hmm_p2p_batch {
+	struct hmm_p2p_exporter *exp;
+	enum hmm_p2p_copy_dir dir;
+	unsigned long src[BATCH_PAGES];
+	unsigned long dst[BATCH_PAGES];
+	struct hmm_p2p_copy copies[BATCH_PAGES];
+	unsigned int nr_copies;
+};
+
+static struct hmm_p2p_batch *batch_alloc(struct hmm_p2p_exporter *exp,
+					 enum hmm_p2p_copy_dir dir)
+{
+	struct hmm_p2p_batch *b = kvzalloc_obj(*b);
+
+	if (b) {
+		b->exp = exp;
+		b->dir = dir;
+	}
+	return b;
+}
+
+/* A destination that was not used: unlocked, and back to where it came from. */
+static void batch_drop_dst(struct hmm_p2p_batch *b, unsigned long i)
+{
+	struct page *page = migrate_pfn_to_page(b->dst[i]);
+
+	b->dst[i] = 0;
+	if (page) {
+		unlock_page(page);
+		put_page(page);
+	}
+}
+
+static struct page *batch_alloc_dst(struct hmm_p2p_batch *b,
+				    struct vm_area_struct *vma,
+				    unsigned long addr)
+{
+	struct folio *folio;
+
+	if (b->dir == HMM_P2P_TO_DEVICE) {
+		folio = b->exp->desc.ops->alloc_folio(b->exp->desc.priv, 0);
+	} else {
+		/* Eviction does not know who uses the page. */
+		if (vma)
+			folio = vma_alloc_folio(GFP_HIGHUSER_MOVABLE, 0, vma,
+						addr);
+		else
+			folio = folio_alloc(GFP_HIGHUSER_MOVABLE, 0);
+		if (folio) {
+			folio_lock(folio);
+			/*
+			 * A peer may have written the page, which no page table
+			 * saw: after MADV_FREE a clean copy would be thrown away.
+			 */
+			folio_set_dirty(folio);
+		}
+	}
+	return folio ? folio_page(folio, 0) : NULL;
+}
+
+/*
+ * Give every page that is ready to move a destination and its data.  Entries
+ * that get none are restored by the finalize step.
+ */
+static int batch_copy(struct hmm_p2p_batch *b, struct vm_area_struct *vma,
+		      unsigned long start, unsigned long nr)
+{
+	const struct hmm_p2p_exporter_desc *desc = &b->exp->desc;
+	unsigned long i;
+	int ret = 0;
+
+	b->nr_copies = 0;
+	for (i = 0; i < nr; i++) {
+		struct page *spage = migrate_pfn_to_page(b->src[i]);
+		struct page *dpage;
+
+		b->dst[i] = 0;
+		if (!(b->src[i] & MIGRATE_PFN_MIGRATE))
+			continue;
+		if (!spage && b->dir == HMM_P2P_TO_RAM)
+			continue;
+		/* ksmd would read device memory, and nobody else checks. */
+		if (spage && folio_test_ksm(page_folio(spage)))
+			continue;
+
+		dpage = batch_alloc_dst(b, vma, start + i * PAGE_SIZE);
+		if (!dpage) {
+			ret = -ENOMEM;
+			continue;
+		}
+		b->dst[i] = migrate_pfn(page_to_pfn(dpage));
+		if (b->src[i] & MIGRATE_PFN_WRITE)
+			b->dst[i] |= MIGRATE_PFN_WRITE;
+		b->copies[b->nr_copies++] = (struct hmm_p2p_copy) {
+			.dev_page = b->dir == HMM_P2P_TO_DEVICE ? dpage : spage,
+			.ram_page = b->dir == HMM_P2P_TO_DEVICE ? spage : dpage,
+		};
+	}
+
+	if (b->nr_copies) {
+		int err = desc->ops->copy(desc->priv, b->copies, b->nr_copies,
+					  b->dir);
+
+		if (err) {
+			for (i = 0; i < nr; i++)
+				batch_drop_dst(b, i);
+			ret = err;
+		}
+	}
+	return ret;
+}
+
+/* After the pages step: what moved, and what had a destination and did not. */
+static void batch_account(struct hmm_p2p_batch *b, unsigned long addr,
+			  unsigned long nr, unsigned long failed,
+			  struct hmm_p2p_result *result)
+{
+	unsigned long i, migrated = 0;
+
+	for (i = 0; i < nr; i++) {
+		if (!b->dst[i])
+			continue;
+		if (b->src[i] & MIGRATE_PFN_MIGRATE)
+			migrated++;
+		else
+			failed++;
+	}
+	hmm_p2p_count(b->exp, b->dir == HMM_P2P_TO_DEVICE ?
+		      HMM_P2P_C_TO_DEVICE : HMM_P2P_C_TO_RAM, migrated);
+	trace_hmm_p2p_migrate(b->exp->desc.name, b->dir, addr, migrated, failed);
+	if (result) {
+		result->migrated += migrated;
+		result->failed += failed;
+		result->skipped += nr - min(nr, migrated + failed);
+	}
+}
+
+/* One batch of one VMA.  mmap_lock is held for reading. */
+static int migrate_batch(struct hmm_p2p_batch *b, struct vm_area_struct *vma,
+			 unsigned long start, unsigned long end,
+			 struct page *fault_page, struct hmm_p2p_result *result)
+{
+	unsigned long nr = (end - start) >> PAGE_SHIFT;
+	struct migrate_vma args = {
+		.vma = vma,
+		.start = start,
+		.end = end,
+		.src = b->src,
+		.dst = b->dst,
+		.pgmap_owner = b->exp->desc.pgmap->owner,
+		.fault_page = fault_page,
+		.flags = b->dir == HMM_P2P_TO_DEVICE ?
+			 MIGRATE_VMA_SELECT_SYSTEM :
+			 MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+	};
+	unsigned long i, ready = 0, given = 0;
+	int ret, err;
+
+	ret = migrate_vma_setup(&args);
+	if (ret)
+		return ret;
+	err = batch_copy(b, vma, start, nr);
+	for (i = 0; i < nr; i++) {
+		ready += !!(b->src[i] & MIGRATE_PFN_MIGRATE) &&
+			 (b->dir == HMM_P2P_TO_DEVICE || b->src[i] & MIGRATE_PFN_VALID);
+		given += !!b->dst[i];
+	}
+	migrate_vma_pages(&args);
+	batch_account(b, start, nr, err ? ready - given : 0, result);
+	migrate_vma_finalize(&args);
+	return err;
+}
+
+/* Whether a device may reach, and we may move, what @vma maps (rule of hmm's). */
+static int vma_check(struct vm_area_struct *vma)
+{
+	if (vma->vm_flags & (VM_IO | VM_PFNMAP) || !(vma->vm_flags & VM_READ))
+		return -EFAULT;
+	if (vma->vm_flags & VM_SPECIAL || is_vm_hugetlb_page(vma) ||
+	    vma_is_dax(vma))
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+/* All of the range, before the first page of it is moved. */
+static int range_check(struct mm_struct *mm, unsigned long start,
+		       unsigned long end)
+{
+	struct vm_area_struct *vma;
+	unsigned long addr = start;
+	int ret = 0;
+
+	if (!PAGE_ALIGNED(start) || !PAGE_ALIGNED(end) || start >= end)
+		return -EINVAL;
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	while (addr < end && !ret) {
+		vma = vma_lookup(mm, addr);
+		ret = vma ? vma_check(vma) : -EFAULT;
+		if (!ret)
+			addr = vma->vm_end;
+	}
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+			 unsigned long start, unsigned long end,
+			 enum hmm_p2p_copy_dir dir,
+			 struct hmm_p2p_result *result)
+{
+	struct hmm_p2p_batch *b;
+	unsigned long addr, next;
+	int ret;
+
+	*result = (struct hmm_p2p_result) {};
+	ret = range_check(mm, start, end);
+	if (ret)
+		return ret;
+	b = batch_alloc(exp, dir);
+	if (!b)
+		return -ENOMEM;
+
+	for (addr = start; addr < end && !ret; addr = next) {
+		struct vm_area_struct *vma;
+
+		if (fatal_signal_pending(current) ||
+		    mmap_read_lock_killable(mm)) {
+			ret = -EINTR;
+			break;
+		}
+		/* The range may have changed since it was checked. */
+		vma = vma_lookup(mm, addr);
+		ret = vma ? vma_check(vma) : -EFAULT;
+		if (!ret) {
+			next = min3(end, vma->vm_end, pmd_addr_end(addr, end));
+			ret = migrate_batch(b, vma, addr, next, NULL, result);
+		}
+		mmap_read_unlock(mm);
+		cond_resched();
+	}
+	kvfree(b);
+	return ret;
+}
+
+/**
+ * hmm_p2p_migrate_to_device - move memory of a process to a device
+ * @exp: the exporter to move it to
+ * @mm: the address space; the caller holds a reference (mmget())
+ * @start: first address, page-aligned
+ * @end: address behind the last, page-aligned
+ * @result: set, also on errors, to what became of the pages so far
+ *
+ * Moves anonymous pages in RAM, and fills holes and zero pages with cleared
+ * device memory.  Peer mappings of the pages are invalidated on the way.
+ *
+ * Context: Process context, mmap_lock not held.  May sleep.
+ *
+ * Return: 0, with what could not be moved in @result, or
+ * * -EINVAL: @start or @end is not page-aligned, or the range is empty; nothing
+ *   was moved
+ * * -EFAULT: part of the range is not mapped, not readable, or maps a device;
+ *   nothing was moved, unless the range was changed meanwhile
+ * * -EOPNOTSUPP: part of the range is hugetlb, DAX or otherwise special; likewise
+ * * -ENODEV: the exporter is being unregistered
+ * * -ENOMEM: no memory, or the device is full; @result tells how far it went
+ * * -EINTR: a fatal signal arrived
+ * * what the copy op returned
+ */
+int hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+			      unsigned long start, unsigned long end,
+			      struct hmm_p2p_result *result)
+{
+	int ret = -ENODEV;
+
+	down_read(&exp->migrate_sem);
+	if (READ_ONCE(exp->state) == HMM_P2P_LIVE)
+		ret = migrate_range(exp, mm, start, end, HMM_P2P_TO_DEVICE,
+				    result);
+	up_read(&exp->migrate_sem);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(hmm_p2p_migrate_to_device);
+
+/**
+ * hmm_p2p_migrate_to_ram - move memory of a process back from a device
+ * @exp: the exporter to move it from; pages of other devices stay
+ * @mm: the address space; the caller holds a reference (mmget())
+ * @start: first address, page-aligned
+ * @end: address behind the last, page-aligned
+ * @result: set, also on errors, to what became of the pages so far
+ *
+ * Context: Process context, mmap_lock not held.  May sleep.
+ *
+ * Return: as hmm_p2p_migrate_to_device(), without -ENODEV.
+ */
+int hmm_p2p_migrate_to_ram(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+			   unsigned long start, unsigned long end,
+			   struct hmm_p2p_result *result)
+{
+	return migrate_range(exp, mm, start, end, HMM_P2P_TO_RAM, result);
+}
+EXPORT_SYMBOL_GPL(hmm_p2p_migrate_to_ram);
+
+/* Whether the entry that was faulted on is not there any more. */
+static bool fault_is_stale(struct vm_fault *vmf)
+{
+	pte_t *ptep = pte_offset_map(vmf->pmd, vmf->address);
+	bool same;
+
+	if (!ptep)
+		return true;
+	same = pte_same(ptep_get(ptep), vmf->orig_pte);
+	pte_unmap(ptep);
+	return !same;
+}
+
+/**
+ * hmm_p2p_migrate_fault - the body of dev_pagemap_ops.migrate_to_ram
+ * @exp: the exporter that vmf->page belongs to
+ * @vmf: the fault
+ *
+ * Context: As for the op: vmf->page is locked and has a reference for the
+ * fault; mmap_lock or the VMA lock is held.
+ *
+ * Never returns 0 while the page is where it was: hmm_range_fault() would fault
+ * on it again for ever without letting go of mmap_lock.
+ *
+ * Return: 0, VM_FAULT_OOM, or VM_FAULT_SIGBUS if the copy failed or somebody
+ * holds on to the page with a reference.
+ */
+vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
+				 struct vm_fault *vmf)
+{
+	unsigned long deadline = jiffies +
+		msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
+	unsigned long addr = vmf->address & PAGE_MASK;
+	struct hmm_p2p_result result = {};
+	struct hmm_p2p_batch *b;
+	int ret;
+
+	b = batch_alloc(exp, HMM_P2P_TO_RAM);
+	if (!b)
+		return VM_FAULT_OOM;
+	/*
+	 * The page is locked, so no other migration of it runs; but one that
+	 * tries holds a reference for a moment, and that makes ours fail.  Or the
+	 * entry was zapped since: then there is nothing left to do here.
+	 */
+	for (;;) {
+		ret = migrate_batch(b, vmf->vma, addr, addr + PAGE_SIZE,
+				    vmf->page, &result);
+		if (ret || result.migrated || fault_is_stale(vmf) ||
+		    fatal_signal_pending(current) ||
+		    time_after(jiffies, deadline))
+			break;
+		schedule_timeout_uninterruptible(1);
+	}
+	kvfree(b);
+
+	if (result.migrated) {
+		hmm_p2p_count(exp, HMM_P2P_C_CPU_FAULTS, 1);
+		return 0;
+	}
+	if (!ret && fault_is_stale(vmf))
+		return 0;
+	return ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+}
+EXPORT_SYMBOL_GPL(hmm_p2p_migrate_fault);
+
+/* Move what is in use of @nr pages from @pfn; folios that are locked stay. */
+static void evict_batch(struct hmm_p2p_batch *b, unsigned long pfn,
+			unsigned long nr)
+{
+	migrate_device_range(b->src, pfn, nr);
+	batch_copy(b, NULL, 0, nr);
+	migrate_device_pages(b->src, b->dst, nr);
+	batch_account(b, 0, nr, 0, NULL);
+	migrate_device_finalize(b->src, b->dst, nr);
+}
+
+static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
+{
+	unsigned long i, used = 0;
+
+	for (i = 0; i < nr; i++)
+		used += !!page_count(pfn_to_page(pfn + i));
+	return used;
+}
+
+/*
+ * hmm_p2p_evict_all - move everything to RAM, for ever if need be
+ *
+ * The exporter is draining: nothing comes in any more.  A page whose trylock
+ * fails, or for which there is no memory right now, is tried again.
+ */
+void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
+{
+	unsigned long end = exp->first_pfn + exp->nr_pages;
+	struct hmm_p2p_batch *b;
+	unsigned long report = jiffies + 10 * HZ;
+
+	while (!(b = batch_alloc(exp, HMM_P2P_TO_RAM)))
+		schedule_timeout_uninterruptible(HZ / 10);
+
+	for (;;) {
+		unsigned long pfn, used = 0;
+
+		for (pfn = exp->first_pfn; pfn < end; pfn += BATCH_PAGES) {
+			if (pages_in_use(pfn, BATCH_PAGES))
+				evict_batch(b, pfn, BATCH_PAGES);
+			used += pages_in_use(pfn, BATCH_PAGES);
+			cond_resched();
+		}
+		if (!used)
+			break;
+		if (time_after(jiffies, report)) {
+			pr_warn("hmm_p2p: %s: still %lu pages to move to RAM\n",
+				exp->desc.name, used);
+			report = jiffies + 10 * HZ;
+		}
+		schedule_timeout_uninterruptible(1);
+	}
+	kvfree(b);
+}
