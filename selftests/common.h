@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef HMM_P2P_SELFTEST_H
+#define HMM_P2P_SELFTEST_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+
+#include "gpu.h"
+
+#define PAGE	4096UL
+#define MiB	(1UL << 20)
+
+/* Anonymous memory as malloc() gets it for anything large. */
+static inline void *anon(size_t length)
+{
+	return mmap(NULL, length, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+/* A byte that says where it belongs and to which round. */
+static inline unsigned char pattern(size_t i, unsigned int seed)
+{
+	return (i * 7 + (i >> 12) * 31 + seed * 101) & 0xff;
+}
+
+static inline void fill_pattern(void *p, size_t n, unsigned int seed)
+{
+	unsigned char *c = p;
+
+	for (size_t i = 0; i < n; i++)
+		c[i] = pattern(i, seed);
+}
+
+/* Offset of the first byte that is not the pattern, or -1. */
+static inline long check_pattern(const void *p, size_t n, unsigned int seed)
+{
+	const unsigned char *c = p;
+
+	for (size_t i = 0; i < n; i++)
+		if (c[i] != pattern(i, seed))
+			return i;
+	return -1;
+}
+
+static inline int pidfd_open(pid_t pid)
+{
+	return syscall(SYS_pidfd_open, pid, 0);
+}
+
+/* The exit status of a child that ended by itself, or -signal. */
+static inline int wait_child(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid)
+		return -1000;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+#endif

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A fault on an ODP MR that an invalidation overtakes must leave nothing behind
+ * that another user of the MR takes for valid.
+ *
+ *  prefetch of all of the MR        MADV_DONTNEED of the same range
+ *                                   notifiers: entries cleared, one MR after
+ *                                   the other, which takes a while
+ *  walk finds old pages still there
+ *                                   pages are freed, done
+ *  starts over, from the front      RDMA READ of the last page
+ *
+ * A kernel whose walk writes the MR's live list answers that READ from the freed
+ * page: it does not read the zeros that any later access has to see.  The other
+ * MRs on the range are there to make the notifiers' part long, and so the race
+ * likely; how often it was run is printed, and a prefetch that never overlapped
+ * fails the test.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "common.h"
+#include "rdma.h"
+
+#define LEN	(8 * MiB)
+#define OTHERS	6
+#define SECONDS	20
+
+struct shared {
+	struct rdma_pair pair;
+	struct rdma_buf buf;
+	atomic_bool stop;
+	atomic_uint prefetches;
+};
+
+static void *prefetch(void *arg)
+{
+	struct shared *s = arg;
+
+	while (!atomic_load(&s->stop)) {
+		rdma_advise(&s->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE,
+			    s->buf.mr, s->buf.addr, LEN);
+		atomic_fetch_add(&s->prefetches, 1);
+	}
+	return NULL;
+}
+
+FIXTURE(odp_stale) {
+	struct shared s;
+	struct ibv_mr *others[OTHERS];
+	struct rdma_buf result;
+};
+
+FIXTURE_SETUP(odp_stale)
+{
+	struct shared *s = &self->s;
+	char *mem = anon(LEN), *result = anon(PAGE);
+
+	memset(s, 0, sizeof(*s));
+	ASSERT_EQ(0, rdma_pair_open(&s->pair)) TH_LOG("%s", rdma_error());
+	s->buf = (struct rdma_buf) {
+		ibv_reg_mr(s->pair.pd, mem, LEN, RDMA_ODP), mem };
+	self->result = (struct rdma_buf) {
+		ibv_reg_mr(s->pair.pd, result, PAGE, RDMA_ACCESS), result };
+	ASSERT_NE(NULL, s->buf.mr);
+	ASSERT_NE(NULL, self->result.mr);
+	for (int i = 0; i < OTHERS; i++) {
+		self->others[i] = ibv_reg_mr(s->pair.pd, mem, LEN, RDMA_ODP);
+		ASSERT_NE(NULL, self->others[i]);
+	}
+}
+
+FIXTURE_TEARDOWN(odp_stale)
+{
+	for (int i = 0; i < OTHERS; i++)
+		ibv_dereg_mr(self->others[i]);
+	ibv_dereg_mr(self->s.buf.mr);
+	ibv_dereg_mr(self->result.mr);
+	munmap(self->s.buf.addr, LEN);
+	rdma_pair_close(&self->s.pair);
+}
+
+TEST_F_TIMEOUT(odp_stale, prefetch_against_dontneed, 180)
+{
+	struct shared *s = &self->s;
+	char *mem = s->buf.addr, *result = self->result.addr;
+	struct rdma_buf last = { s->buf.mr, mem + LEN - PAGE };
+	double end = now_seconds() + SECONDS;
+	unsigned int rounds = 0, overlaps = 0;
+	pthread_t thread;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, prefetch, s));
+	while (now_seconds() < end) {
+		unsigned int before;
+
+		for (size_t i = 0; i < LEN; i += PAGE)
+			*(volatile char *)(mem + i) = 0x5e;
+		memset(mem + LEN - PAGE, 0x5e, PAGE);
+		before = atomic_load(&s->prefetches);
+		ASSERT_EQ(0, madvise(mem, LEN, MADV_DONTNEED));
+		overlaps += before == atomic_load(&s->prefetches);
+		memset(result, 0xff, PAGE);
+		ASSERT_EQ(0, rdma_read(&s->pair, self->result, last, PAGE));
+		for (size_t i = 0; i < PAGE; i++) {
+			ASSERT_EQ(0, result[i])
+				TH_LOG("round %u: read from a freed page", rounds);
+		}
+		rounds++;
+	}
+	atomic_store(&s->stop, true);
+	pthread_join(thread, NULL);
+	TH_LOG("%u rounds, %u inside a prefetch, %u prefetches", rounds,
+	       overlaps, atomic_load(&s->prefetches));
+	EXPECT_LT(0, overlaps);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Ordinary verbs on malloc'd memory, wherever it is.  With HMM_P2P_EXPECT=fallback
+ * the NIC does not reach the device's memory, which then has to come to RAM.
+ */
+#include <pthread.h>
+
+#include "common.h"
+#include "rdma.h"
+
+#define LEN	(256 * PAGE)
+
+FIXTURE(rdma) {
+	int gpu;
+	struct rdma_pair pair;
+	char *mem[2];
+	struct ibv_mr *mr[2];
+	struct rdma_buf buf[2];
+};
+
+static bool expect_reach(void)
+{
+	const char *e = getenv("HMM_P2P_EXPECT");
+
+	return !e || strcmp(e, "fallback");
+}
+
+FIXTURE_SETUP(rdma)
+{
+	self->gpu = gpu_open(0);
+	ASSERT_LE(0, self->gpu);
+	ASSERT_EQ(0, rdma_pair_open(&self->pair)) TH_LOG("%s", rdma_error());
+	for (int i = 0; i < 2; i++) {
+		self->mem[i] = anon(LEN);
+		ASSERT_NE(MAP_FAILED, self->mem[i]);
+		self->mr[i] = ibv_reg_mr(self->pair.pd, self->mem[i], LEN, RDMA_ODP);
+		ASSERT_NE(NULL, self->mr[i]);
+		self->buf[i] = (struct rdma_buf) { self->mr[i], self->mem[i] };
+	}
+}
+
+FIXTURE_TEARDOWN(rdma)
+{
+	struct hmm_dummy_info info;
+
+	for (int i = 0; i < 2; i++) {
+		if (self->mr[i]) {
+			EXPECT_EQ(0, ibv_dereg_mr(self->mr[i]));
+		}
+		if (self->mem[i])
+			munmap(self->mem[i], LEN);
+	}
+	rdma_pair_close(&self->pair);
+	EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
+	EXPECT_EQ(0, gpu_info(self->gpu, &info));
+	EXPECT_EQ(info.vram_bytes, info.vram_free);
+	EXPECT_EQ(0, info.stale_writes);
+	close(self->gpu);
+}
+
+static struct rdma_buf at(struct rdma_buf buf, size_t offset)
+{
+	buf.addr = (char *)buf.addr + offset;
+	return buf;
+}
+
+/* Twelve shapes of transfer, each way: every byte right, none beside it. */
+static void shapes(struct __test_metadata *_metadata, FIXTURE_DATA(rdma) *self,
+		   bool on_gpu)
+{
+	static const struct {
+		size_t from, to, length;
+	} shape[] = {
+		{ 0, 0, PAGE }, { 0, 0, 8 * PAGE }, { 0, 0, 100 },
+		{ 1, 1, 100 }, { 100, 3000, 90 }, { 4000, 0, 96 },
+		{ 4000, 4000, 200 }, { 5, 7, PAGE }, { 5, 7, 3 * PAGE },
+		{ 4095, 1, 2 }, { 123, 2049, 40000 }, { 0, 4095, 65537 },
+	};
+
+	for (size_t i = 0; i < 12; i++) {
+		size_t from = shape[i].from, to = shape[i].to;
+		size_t n = shape[i].length, k;
+
+		for (int read = 0; read < 2; read++) {
+			unsigned char *src = (void *)self->mem[read];
+			unsigned char *dst = (void *)self->mem[!read];
+
+			fill_pattern(src, LEN, 1 + i);
+			memset(dst, 0xee, LEN);
+			if (on_gpu) {
+				ASSERT_EQ(0, gpu_to_device(self->gpu, src, LEN));
+				ASSERT_EQ(0, gpu_to_device(self->gpu, dst, LEN));
+			}
+			if (read) {
+				ASSERT_EQ(0, rdma_read(&self->pair,
+						       at(self->buf[0], to),
+						       at(self->buf[1], from), n));
+			} else {
+				ASSERT_EQ(0, rdma_write(&self->pair,
+							at(self->buf[0], from),
+							at(self->buf[1], to), n));
+			}
+			if (on_gpu && expect_reach()) {
+				ASSERT_EQ(LEN / PAGE, pages_on_device(0, src, LEN));
+				ASSERT_EQ(LEN / PAGE, pages_on_device(0, dst, LEN));
+			}
+			for (k = 0; k < to + n + PAGE; k++) {
+				ASSERT_EQ(k < to || k >= to + n ? 0xee :
+					  pattern(from + k - to, 1 + i), dst[k])
+					TH_LOG("shape %zu read %d byte %zu", i,
+					       read, k);
+			}
+		}
+	}
+}
+
+TEST_F_TIMEOUT(rdma, shapes_in_ram, 300)
+{
+	shapes(_metadata, self, false);
+}
+
+TEST_F_TIMEOUT(rdma, shapes_on_device, 300)
+{
+	shapes(_metadata, self, true);
+}
+
+/* An MR whose iova is not its address, as ibv_reg_mr_iova() makes it. */
+TEST_F_TIMEOUT(rdma, iova, 120)
+{
+	uint64_t iova = 0x123456789000ULL;
+	struct ibv_mr *mr = ibv_reg_mr_iova(self->pair.pd, self->mem[1], LEN,
+					    iova, RDMA_ODP);
+	struct rdma_buf remote = { mr, (void *)(uintptr_t)(iova + 5000) };
+
+	ASSERT_NE(NULL, mr);
+	fill_pattern(self->mem[0], 3 * PAGE, 2);
+	memset(self->mem[1], 0, LEN);
+	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], remote, 3 * PAGE));
+	EXPECT_EQ(-1, check_pattern(self->mem[1] + 5000, 3 * PAGE, 2));
+	EXPECT_EQ(0, self->mem[1][4999]);
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+}
+
+/* Advice about an MR that was pinned at registration is refused. */
+TEST_F(rdma, advise_without_odp)
+{
+	struct ibv_mr *mr = ibv_reg_mr(self->pair.pd, self->mem[0], LEN,
+				       RDMA_ACCESS);
+
+	ASSERT_NE(NULL, mr);
+	EXPECT_EQ(-1, rdma_advise(&self->pair,
+				  IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, mr,
+				  self->mem[0], LEN));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(0, rdma_advise(&self->pair,
+				 IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE,
+				 self->mr[0], self->mem[0], LEN));
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+}
+
+/* What the NIC writes after MADV_FREE is kept. */
+TEST_F(rdma, written_pages_are_dirty)
+{
+	memset(self->mem[1], 1, LEN);
+	fill_pattern(self->mem[0], LEN, 3);
+	/* Map it all, writable, so that the write below faults nothing in. */
+	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], LEN));
+	ASSERT_EQ(0, madvise(self->mem[1], LEN, MADV_FREE));
+	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], LEN));
+	/* Reclaim drops what is clean. */
+	ASSERT_EQ(0, madvise(self->mem[1], LEN, MADV_PAGEOUT));
+	EXPECT_EQ(-1, check_pattern(self->mem[1], LEN, 3));
+}
+
+TEST_F_TIMEOUT(rdma, read_write_on_device, 120)
+{
+	fill_pattern(self->mem[0], LEN, 4);
+	memset(self->mem[1], 0, LEN);
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem[i], LEN));
+	}
+	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], LEN));
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(expect_reach() ? LEN / PAGE : 0,
+			  pages_on_device(0, self->mem[i], LEN));
+	}
+	EXPECT_EQ(expect_reach() ? 2 * LEN / PAGE : 0,
+		  gpu_counter(0, "mapped_now"));
+	if (!expect_reach()) {
+		EXPECT_LT(0, gpu_counter(0, "fallback_no-kmap"));
+	}
+	EXPECT_EQ(-1, check_pattern(self->mem[1], LEN, 4));
+}
+
+TEST_F_TIMEOUT(rdma, send_receive_on_device, 120)
+{
+	fill_pattern(self->mem[0], LEN, 5);
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem[i], LEN));
+	}
+	ASSERT_EQ(0, rdma_send(&self->pair, at(self->buf[0], 3),
+			       at(self->buf[1], 8190), 20000));
+	for (int i = 0; i < 2 && expect_reach(); i++) {
+		EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->mem[i], LEN));
+	}
+	for (size_t i = 0; i < 20000; i++) {
+		ASSERT_EQ(pattern(i + 3, 5),
+			  (unsigned char)self->mem[1][8190 + i]);
+	}
+}
+
+TEST_F_TIMEOUT(rdma, atomics_on_device, 120)
+{
+	volatile uint64_t *word = (void *)(self->mem[1] + 3 * PAGE + 64);
+	volatile uint64_t *old = (void *)self->mem[0];
+
+	*word = 40;
+	ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem[1], LEN));
+	for (uint64_t i = 0; i < 10; i++) {
+		ASSERT_EQ(0, rdma_fetch_add(&self->pair, self->buf[0],
+			  at(self->buf[1], 3 * PAGE + 64), 7));
+		ASSERT_EQ(40 + 7 * i, *old);
+	}
+	ASSERT_EQ(0, rdma_cmp_swap(&self->pair, self->buf[0],
+				   at(self->buf[1], 3 * PAGE + 64), 110, 5));
+	ASSERT_EQ(110, *old);
+	ASSERT_EQ(0, rdma_cmp_swap(&self->pair, self->buf[0],
+				   at(self->buf[1], 3 * PAGE + 64), 111, 6));
+	ASSERT_EQ(5, *old);
+	if (expect_reach()) {
+		EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->mem[1], LEN));
+	}
+	EXPECT_EQ(5, *word);
+}
+
+/* With peer access off the same traffic bounces every page: what is stock. */
+TEST_F_TIMEOUT(rdma, control_bounces, 120)
+{
+	fill_pattern(self->mem[0], LEN, 6);
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem[i], LEN));
+	}
+	ASSERT_EQ(1, peer_access_set(false));
+	EXPECT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], LEN));
+	ASSERT_EQ(0, peer_access_set(true));
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(0, pages_on_device(0, self->mem[i], LEN));
+	}
+	EXPECT_EQ(-1, check_pattern(self->mem[1], LEN, 6));
+}
+
+struct toucher {
+	char *mem;
+	volatile bool stop;
+	unsigned long touched;
+	int gpu;
+	bool lost;
+};
+
+#define SLOT	64	/* bytes per page that the CPU owns: a counter */
+
+/*
+ * The CPU counts in each page, and the GPU takes the pages back.  Only this
+ * thread writes the counters, so one that is not what was written is lost.
+ */
+static void *touch(void *arg)
+{
+	static uint64_t wrote[LEN / PAGE];
+	struct toucher *t = arg;
+
+	while (!t->stop) {
+		for (size_t i = 0; i < LEN / PAGE && !t->stop; i += 3) {
+			volatile uint64_t *slot = (void *)(t->mem + i * PAGE);
+
+			if (*slot != wrote[i])
+				t->lost = true;
+			*slot = ++wrote[i];
+			t->touched++;
+		}
+		gpu_to_device(t->gpu, t->mem, LEN);
+	}
+	for (size_t i = 0; i < LEN / PAGE; i++)
+		if (*(volatile uint64_t *)(t->mem + i * PAGE) != wrote[i])
+			t->lost = true;
+	return NULL;
+}
+
+/*
+ * CPU touch and migration during RDMA traffic: the NIC writes all of a page but
+ * the CPU's slot.  No byte of either may be lost, and the device pages that are
+ * left behind, which get a canary when they are free, must never be written.
+ */
+TEST_F_TIMEOUT(rdma, cpu_touch_during_traffic, 300)
+{
+	struct toucher t = { .mem = self->mem[1], .gpu = self->gpu };
+	double end = now_seconds() + 8;
+	unsigned int round = 0;
+	pthread_t thread;
+	size_t i, k;
+
+	memset(self->mem[1], 0, LEN);
+	ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem[1], LEN));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, touch, &t));
+	while (now_seconds() < end) {
+		round++;
+		fill_pattern(self->mem[0], PAGE, round);
+		for (i = 0; i < LEN / PAGE; i++) {
+			ASSERT_EQ(0, rdma_write(&self->pair,
+						at(self->buf[0], SLOT),
+						at(self->buf[1], i * PAGE + SLOT),
+						PAGE - SLOT));
+		}
+		for (i = 0; i < LEN / PAGE; i += 5)
+			for (k = SLOT; k < PAGE; k++) {
+				ASSERT_EQ(pattern(k, round), (unsigned char)
+					  self->mem[1][i * PAGE + k])
+					TH_LOG("round %u page %zu byte %zu",
+					       round, i, k);
+			}
+	}
+	t.stop = true;
+	pthread_join(thread, NULL);
+	TH_LOG("%u rounds of RDMA, %lu CPU touches", round, t.touched);
+	EXPECT_FALSE(t.lost);
+	EXPECT_LT(0, t.touched);
+	if (expect_reach()) {
+		EXPECT_LT(0, gpu_counter(0, "unmapped"));
+	}
+}
+
+TEST_F_TIMEOUT(rdma, munmap_with_live_mapping, 120)
+{
+	int status;
+
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem[i], LEN));
+	}
+	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], LEN));
+	ASSERT_EQ(0, munmap(self->mem[1], LEN));
+	EXPECT_EQ(expect_reach() ? LEN / PAGE : 0, gpu_counter(0, "mapped_now"));
+	/* The NIC finds nothing there any more, and says so. */
+	status = rdma_write(&self->pair, self->buf[0], self->buf[1], PAGE);
+	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, status)
+		TH_LOG("%s", ibv_wc_status_str(status));
+	self->mem[1] = NULL;
+}
+
+TEST_F_TIMEOUT(rdma, fork_with_live_mapping, 120)
+{
+	int go[2];
+	pid_t child;
+	char c;
+
+	ASSERT_EQ(0, pipe(go));
+	fill_pattern(self->mem[1], LEN, 7);
+	memset(self->mem[0], 0x44, LEN);
+	ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem[1], LEN));
+	/* Mapped for writing by the NIC before fork. */
+	ASSERT_EQ(0, rdma_read(&self->pair, self->buf[0], self->buf[1], LEN));
+	memset(self->mem[0], 0x44, LEN);
+	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], PAGE));
+	child = fork();
+	if (!child) {
+		close(go[1]);
+		if (read(go[0], &c, 1) != 0)
+			_exit(1);
+		/* What the NIC wrote after fork is the parent's alone. */
+		for (size_t i = 0; i < PAGE; i++)
+			if (self->mem[1][i] != 0x44)
+				_exit(2);
+		for (size_t i = PAGE; i < LEN; i++)
+			if ((unsigned char)self->mem[1][i] != pattern(i, 7))
+				_exit(3);
+		_exit(0);
+	}
+	close(go[0]);
+	EXPECT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], LEN));
+	close(go[1]);
+	EXPECT_EQ(0, wait_child(child));
+	for (size_t i = 0; i < LEN; i++) {
+		ASSERT_EQ(0x44, self->mem[1][i]);
+	}
+}
+
+/* A process ends, by exit or killed, with device pages and MRs on them. */
+TEST_F_TIMEOUT(rdma, exit_with_live_mapping, 120)
+{
+	for (int killed = 0; killed < 2; killed++) {
+		int ready[2];
+		pid_t child;
+		char c;
+
+		ASSERT_EQ(0, pipe(ready));
+		child = fork();
+		if (!child) {
+			struct rdma_pair pair;
+			struct rdma_buf buf;
+			int gpu = gpu_open(0);
+
+			buf.addr = anon(LEN);
+			if (rdma_pair_open(&pair))
+				_exit(1);
+			buf.mr = ibv_reg_mr(pair.pd, buf.addr, LEN, RDMA_ODP);
+			if (!buf.mr || gpu_to_device(gpu, buf.addr, LEN) ||
+			    rdma_write(&pair, buf, at(buf, LEN / 2), LEN / 2))
+				_exit(2);
+			if (expect_reach() && !gpu_counter(0, "mapped_now"))
+				_exit(3);
+			if (write(ready[1], "r", 1) != 1)
+				_exit(4);
+			if (killed)
+				pause();
+			_exit(0);
+		}
+		close(ready[1]);
+		EXPECT_EQ(1, read(ready[0], &c, 1));
+		close(ready[0]);
+		if (killed)
+			kill(child, SIGKILL);
+		EXPECT_EQ(killed ? -SIGKILL : 0, wait_child(child));
+		EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
+	}
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The device as one that faults: on RAM, on its own memory, and as importer on
+ * the memory of another device, which it reaches in place or which falls back to
+ * RAM, as the topology has it (HMM_P2P_EXPECT=reach|fallback, set by the runner).
+ */
+#include "common.h"
+
+#define LEN	(3 * MiB)
+#define NPAGES	(LEN / PAGE)
+
+FIXTURE(svm) {
+	int gpu[2];
+	char *p;
+};
+
+FIXTURE_SETUP(svm)
+{
+	for (int i = 0; i < 2; i++) {
+		self->gpu[i] = gpu_open(i);
+		ASSERT_LE(0, self->gpu[i]);
+	}
+	self->p = anon(LEN);
+	ASSERT_NE(MAP_FAILED, self->p);
+}
+
+FIXTURE_TEARDOWN(svm)
+{
+	struct hmm_dummy_info info;
+
+	munmap(self->p, LEN);
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(0, gpu_counter(i, "mapped_now"));
+		EXPECT_EQ(0, gpu_info(self->gpu[i], &info));
+		EXPECT_EQ(info.vram_bytes, info.vram_free);
+		EXPECT_EQ(0, info.stale_writes);
+		close(self->gpu[i]);
+	}
+}
+
+static bool expect_reach(void)
+{
+	const char *e = getenv("HMM_P2P_EXPECT");
+
+	return !e || strcmp(e, "fallback");
+}
+
+/* CRC-32C bit by bit: slow, and not the kernel's code. */
+static unsigned int crc32c(const unsigned char *p, size_t n)
+{
+	unsigned int crc = ~0U;
+
+	while (n--) {
+		crc ^= *p++;
+		for (int k = 0; k < 8; k++)
+			crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78 : 0);
+	}
+	return ~crc;
+}
+
+/* Memory that nobody touched yet: the device faults it in. */
+TEST_F(svm, faults_in_untouched)
+{
+	struct hmm_dummy_info before, after;
+
+	ASSERT_EQ(0, gpu_info(self->gpu[0], &before));
+	ASSERT_EQ(0, gpu_fill(self->gpu[0], self->p + 100, LEN - 200, 0x42));
+	ASSERT_EQ(0, gpu_info(self->gpu[0], &after));
+	EXPECT_LT(before.device_faults, after.device_faults);
+	EXPECT_EQ(0, self->p[99]);
+	EXPECT_EQ(0, self->p[LEN - 100]);
+	for (size_t i = 100; i < LEN - 100; i++) {
+		ASSERT_EQ(0x42, self->p[i]);
+	}
+}
+
+TEST_F(svm, own_memory_stays)
+{
+	unsigned int crc;
+
+	fill_pattern(self->p, LEN, 1);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
+	ASSERT_EQ(0, gpu_crc32c(self->gpu[0], self->p + 5, 70001, &crc));
+	ASSERT_EQ(0, gpu_fill(self->gpu[0], self->p + MiB, 3, 'x'));
+	EXPECT_EQ(NPAGES, pages_on_device(0, self->p, LEN));
+	EXPECT_EQ('x', self->p[MiB + 2]);
+	EXPECT_EQ(pattern(MiB + 3, 1), (unsigned char)self->p[MiB + 3]);
+	EXPECT_EQ(crc32c((unsigned char *)self->p + 5, 70001), crc);
+}
+
+TEST_F(svm, copy_any_mix)
+{
+	char *q = anon(LEN);
+
+	fill_pattern(self->p, LEN, 2);
+	/* Sources: RAM, device; destinations: device, hole. */
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p + 3 * PAGE, 200 * PAGE));
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], q, 100 * PAGE));
+	ASSERT_EQ(0, gpu_copy(self->gpu[0], q + 13, self->p + 4001, LEN - 5000));
+	for (size_t i = 0; i < LEN - 5000; i++) {
+		ASSERT_EQ(pattern(i + 4001, 2), (unsigned char)q[i + 13]);
+	}
+	munmap(q, LEN);
+}
+
+/* The GPU works on memory that lives in another GPU. */
+TEST_F(svm, peer)
+{
+	unsigned int crc;
+
+	fill_pattern(self->p, LEN, 3);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
+	ASSERT_EQ(0, gpu_crc32c(self->gpu[1], self->p + 1, LEN - 1, &crc));
+	ASSERT_EQ(0, gpu_fill(self->gpu[1], self->p + 2 * MiB + 7, 9, 'y'));
+	if (expect_reach()) {
+		EXPECT_EQ(NPAGES, pages_on_device(0, self->p, LEN));
+		EXPECT_EQ(NPAGES, gpu_counter(0, "mapped_now"));
+	} else {
+		EXPECT_EQ(0, pages_on_device(0, self->p, LEN));
+		EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
+		EXPECT_LE(NPAGES, gpu_counter(0, "fallback_topology"));
+	}
+	for (size_t i = 0; i < 9; i++) {
+		EXPECT_EQ('y', self->p[2 * MiB + 7 + i]);
+	}
+	EXPECT_EQ(pattern(2 * MiB + 16, 3),
+		  (unsigned char)self->p[2 * MiB + 16]);
+	fill_pattern(self->p + 2 * MiB, 32, 0);
+	for (size_t i = 2 * MiB; i < 2 * MiB + 32; i++)
+		self->p[i] = pattern(i, 3);
+	EXPECT_EQ(-1, check_pattern(self->p, LEN, 3));
+	EXPECT_EQ(crc32c((unsigned char *)self->p + 1, LEN - 1), crc);
+}
+
+/* Stock behaviour is one switch away. */
+TEST_F(svm, peer_access_off)
+{
+	unsigned int crc;
+
+	fill_pattern(self->p, LEN, 3);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
+	ASSERT_EQ(1, peer_access_set(false));
+	EXPECT_EQ(0, gpu_crc32c(self->gpu[1], self->p, LEN, &crc));
+	ASSERT_EQ(0, peer_access_set(true));
+	EXPECT_EQ(0, pages_on_device(0, self->p, LEN));
+	EXPECT_EQ(crc32c((unsigned char *)self->p, LEN), crc);
+}
+
+/* Pages of both devices and of RAM in one range: each is found where it is. */
+TEST_F(svm, mixed_exporters)
+{
+	fill_pattern(self->p, LEN, 4);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, MiB));
+	ASSERT_EQ(0, gpu_to_device(self->gpu[1], self->p + MiB, MiB));
+	for (int i = 0; i < 2; i++) {
+		unsigned int crc;
+
+		ASSERT_EQ(0, gpu_crc32c(self->gpu[i], self->p, LEN, &crc));
+	}
+	EXPECT_EQ(expect_reach() ? 512 : 0, pages_on_device(0, self->p, LEN));
+	EXPECT_EQ(-1, check_pattern(self->p, LEN, 4));
+}
+
+/*
+ * One page of RAM, a hole of one page and one of three between device pages: they
+ * are faulted alone, the neighbours stay.
+ */
+TEST_F(svm, neighbours_stay)
+{
+	if (!expect_reach())
+		return;
+	fill_pattern(self->p, MiB, 5);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, MiB));
+	ASSERT_EQ(0, madvise(self->p + 10 * PAGE, PAGE, MADV_DONTNEED));
+	ASSERT_EQ(0, madvise(self->p + 20 * PAGE, 3 * PAGE, MADV_DONTNEED));
+	*(volatile char *)(self->p + 30 * PAGE) = 1;
+	EXPECT_EQ(256 - 5, pages_on_device(0, self->p, MiB));
+	ASSERT_EQ(0, gpu_fill(self->gpu[1], self->p, MiB, 0x11));
+	EXPECT_EQ(256 - 5, pages_on_device(0, self->p, MiB));
+	for (size_t i = 0; i < MiB; i++) {
+		ASSERT_EQ(0x11, self->p[i]);
+	}
+}
+
+/* After fork a device page is read-only and shared: writing must copy it. */
+TEST_F(svm, write_after_fork)
+{
+	for (int writer = 0; writer < 2; writer++) {
+		int go[2];
+		pid_t child;
+		char c;
+
+		ASSERT_EQ(0, pipe(go));
+		fill_pattern(self->p, 64 * PAGE, 6);
+		ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, 64 * PAGE));
+		child = fork();
+		if (!child) {
+			close(go[1]);
+			if (read(go[0], &c, 1) != 0)
+				_exit(1);
+			_exit(check_pattern(self->p, 64 * PAGE, 6) == -1 ? 0 : 2);
+		}
+		EXPECT_EQ(0, gpu_fill(self->gpu[writer], self->p, 64 * PAGE,
+				      0x33));
+		close(go[0]);
+		close(go[1]);
+		EXPECT_EQ(0, wait_child(child));
+		for (size_t i = 0; i < 64 * PAGE; i++) {
+			ASSERT_EQ(0x33, self->p[i]);
+		}
+	}
+}
+
+/* The exporter's pages move while the importer has them mapped. */
+TEST_F(svm, cpu_takes_back)
+{
+	if (!expect_reach())
+		return;
+	for (int round = 0; round < 8; round++) {
+		ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, 32 * PAGE));
+		ASSERT_EQ(0, gpu_fill(self->gpu[1], self->p, 32 * PAGE, round));
+		EXPECT_EQ(32, gpu_counter(0, "mapped_now"));
+		for (size_t i = 0; i < 32; i++) {
+			ASSERT_EQ(round, self->p[i * PAGE]);
+			self->p[i * PAGE] = 'c';
+		}
+		EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
+		ASSERT_EQ(0, gpu_fill(self->gpu[1], self->p + 1, 30 * PAGE, 1));
+		EXPECT_EQ('c', self->p[0]);
+	}
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "gpu.h"
+
+int gpu_open(unsigned int n)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/hmm_dummy%u", n);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+int gpu_migrate(int gpu, int pidfd, const void *addr, size_t length,
+		unsigned int flags, struct hmm_dummy_migrate *out)
+{
+	struct hmm_dummy_migrate arg = {
+		.size = sizeof(arg),
+		.flags = flags,
+		.pidfd = pidfd,
+		.addr = (uintptr_t)addr,
+		.length = length,
+	};
+	int ret = ioctl(gpu, HMM_DUMMY_MIGRATE, &arg);
+
+	if (out)
+		*out = arg;
+	return ret;
+}
+
+int gpu_to_device(int gpu, const void *addr, size_t length)
+{
+	return gpu_migrate(gpu, GPU_SELF, addr, length, 0, NULL);
+}
+
+int gpu_to_ram(int gpu, const void *addr, size_t length)
+{
+	return gpu_migrate(gpu, GPU_SELF, addr, length,
+			   HMM_DUMMY_MIGRATE_TO_RAM, NULL);
+}
+
+int gpu_info(int gpu, struct hmm_dummy_info *info)
+{
+	*info = (struct hmm_dummy_info) { .size = sizeof(*info) };
+	return ioctl(gpu, HMM_DUMMY_INFO, info);
+}
+
+static int gpu_command(int gpu, struct hmm_dummy_command *arg)
+{
+	arg->size = sizeof(*arg);
+	return ioctl(gpu, HMM_DUMMY_COMMAND, arg);
+}
+
+int gpu_fill(int gpu, void *addr, size_t length, unsigned char byte)
+{
+	struct hmm_dummy_command arg = {
+		.op = HMM_DUMMY_OP_FILL,
+		.addr = (uintptr_t)addr,
+		.length = length,
+		.value = byte,
+	};
+
+	return gpu_command(gpu, &arg);
+}
+
+int gpu_copy(int gpu, void *dst, const void *src, size_t length)
+{
+	struct hmm_dummy_command arg = {
+		.op = HMM_DUMMY_OP_COPY,
+		.addr = (uintptr_t)dst,
+		.src = (uintptr_t)src,
+		.length = length,
+	};
+
+	return gpu_command(gpu, &arg);
+}
+
+int gpu_crc32c(int gpu, const void *addr, size_t length, unsigned int *crc)
+{
+	struct hmm_dummy_command arg = {
+		.op = HMM_DUMMY_OP_CRC32C,
+		.addr = (uintptr_t)addr,
+		.length = length,
+	};
+	int ret = gpu_command(gpu, &arg);
+
+	*crc = arg.value;
+	return ret;
+}
+
+long long gpu_counter(unsigned int n, const char *name)
+{
+	char path[80], key[64];
+	long long value, found = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path),
+		 "/sys/kernel/debug/hmm_p2p/hmm_dummy%u/counters", n);
+	f = fopen(path, "r");
+	if (!f)
+		return -1;
+	while (fscanf(f, "%63s %lld", key, &value) == 2)
+		if (!strcmp(key, name))
+			found = value;
+	fclose(f);
+	return found;
+}
+
+int peer_access_set(bool on)
+{
+	int fd = open("/sys/module/hmm_p2p/parameters/enable", O_RDWR | O_CLOEXEC);
+	char old = 0;
+	int ret = -1;
+
+	if (fd < 0)
+		return -1;
+	if (read(fd, &old, 1) == 1 && pwrite(fd, on ? "Y" : "N", 1, 0) == 1)
+		ret = old == 'Y';
+	close(fd);
+	return ret;
+}
+
+/* From Documentation/admin-guide/mm/pagemap.rst */
+#define PM_SWAP		(1ULL << 62)
+#define PM_PRESENT	(1ULL << 63)
+#define PM_SWAP_TYPE	0x1fULL
+#define PM_SWAP_OFFSET(e) (((e) >> 5) & ((1ULL << 50) - 1))
+
+#define MAX_DEVICES	8
+
+struct pfn_range {
+	unsigned long long first, last;
+};
+
+/* The stretches of physical address space that stand for device memory. */
+static int device_pfns(struct pfn_range *ranges)
+{
+	FILE *f = fopen("/proc/iomem", "r");
+	char line[256];
+	int n = 0;
+
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f) && n < MAX_DEVICES) {
+		unsigned long long start, end;
+		unsigned int id;
+
+		/* The BAR has the driver's name too, but no number behind it. */
+		if (sscanf(line, " %llx-%llx : hmm_dummy%u", &start, &end,
+			   &id) == 3)
+			ranges[n++] = (struct pfn_range) { start >> 12, end >> 12 };
+	}
+	fclose(f);
+	return n;
+}
+
+static bool on_device(uint64_t entry, const struct pfn_range *ranges, int n)
+{
+	uint64_t type = entry & PM_SWAP_TYPE;
+
+	/* Device-private entries look like swap of the types behind real swap. */
+	if (entry & PM_PRESENT || !(entry & PM_SWAP) || type < 28 || type > 29)
+		return false;
+	for (int i = 0; i < n; i++)
+		if (PM_SWAP_OFFSET(entry) >= ranges[i].first &&
+		    PM_SWAP_OFFSET(entry) <= ranges[i].last)
+			return true;
+	return false;
+}
+
+long pages_on_device(pid_t pid, const void *addr, size_t length)
+{
+	struct pfn_range ranges[MAX_DEVICES];
+	uintptr_t first = (uintptr_t)addr >> 12;
+	uintptr_t end = ((uintptr_t)addr + length + 4095) >> 12;
+	uint64_t entries[512];
+	char path[64];
+	long pages = 0;
+	int fd, n;
+
+	n = device_pfns(ranges);
+	if (n < 0)
+		return -1;
+	if (pid)
+		snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	else
+		snprintf(path, sizeof(path), "/proc/self/pagemap");
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	while (first < end) {
+		size_t want = end - first < 512 ? end - first : 512;
+		ssize_t got = pread(fd, entries, want * 8, first * 8);
+
+		if (got <= 0) {
+			pages = -1;
+			break;
+		}
+		for (ssize_t i = 0; i < got / 8; i++)
+			pages += on_device(entries[i], ranges, n);
+		first += got / 8;
+	}
+	close(fd);
+	return pages;
+}
+
+double now_seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The dummy GPU from user space, and where pages live as the kernel's own
+ * interfaces tell it. */
+#ifndef HMM_GPU_H
+#define HMM_GPU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+#include <linux/hmm_dummy.h>
+
+#define GPU_SELF	(-1)	/* as pidfd: the caller */
+
+/* Open /dev/hmm_dummy<n>.  Returns a file descriptor, or -1 with errno. */
+int gpu_open(unsigned int n);
+
+/* HMM_DUMMY_*: 0, or -1 with errno.  @out may be NULL. */
+int gpu_to_device(int gpu, const void *addr, size_t length);
+int gpu_to_ram(int gpu, const void *addr, size_t length);
+int gpu_migrate(int gpu, int pidfd, const void *addr, size_t length,
+		unsigned int flags, struct hmm_dummy_migrate *out);
+int gpu_info(int gpu, struct hmm_dummy_info *info);
+int gpu_fill(int gpu, void *addr, size_t length, unsigned char byte);
+int gpu_copy(int gpu, void *dst, const void *src, size_t length);
+int gpu_crc32c(int gpu, const void *addr, size_t length, unsigned int *crc);
+
+/* A counter of an exporter in debugfs, or -1. */
+long long gpu_counter(unsigned int n, const char *name);
+
+/* core-wide switch for peer access: what it was, or -1. */
+int peer_access_set(bool on);
+
+/*
+ * Pages of [addr, addr + length) of a process that are in device-private memory
+ * of some hmm_dummy, from /proc/PID/pagemap and /proc/iomem: the kernel's word,
+ * not the driver's.  pid 0 is the caller.  -1 with errno on errors.
+ */
+long pages_on_device(pid_t pid, const void *addr, size_t length);
+
+double now_seconds(void);
+
+#endif

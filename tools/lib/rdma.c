@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <rdma/ib_user_ioctl_cmds.h>
+#include <rdma/ib_user_ioctl_verbs.h>
+#include <rdma/rdma_user_ioctl_cmds.h>
+
+#include "gpu.h"
+#include "rdma.h"
+
+#define PORT		1
+#define GID_INDEX	1	/* on lo, rxe's GID 0 is not routable */
+#define TIMEOUT_S	60
+
+static char error[160];
+
+const char *rdma_error(void)
+{
+	return error;
+}
+
+static int fail(const char *what)
+{
+	int e = errno;
+
+	snprintf(error, sizeof(error), "%s: %s", what, strerror(e));
+	errno = e;
+	return -1;
+}
+
+static struct ibv_context *open_first_device(void)
+{
+	struct ibv_device **list = ibv_get_device_list(NULL);
+	struct ibv_context *context = NULL;
+
+	if (list && list[0])
+		context = ibv_open_device(list[0]);
+	else
+		errno = ENODEV;
+	if (list)
+		ibv_free_device_list(list);
+	return context;
+}
+
+static int connect_qp(struct ibv_qp *qp, const struct ibv_qp *peer,
+		      const union ibv_gid *gid)
+{
+	struct ibv_qp_attr attr = {
+		.qp_state = IBV_QPS_INIT,
+		.port_num = PORT,
+		.qp_access_flags = RDMA_ACCESS,
+	};
+
+	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX |
+			  IBV_QP_PORT | IBV_QP_ACCESS_FLAGS))
+		return -1;
+	attr = (struct ibv_qp_attr) {
+		.qp_state = IBV_QPS_RTR,
+		.path_mtu = IBV_MTU_4096,
+		.dest_qp_num = peer->qp_num,
+		.max_dest_rd_atomic = 16,
+		.min_rnr_timer = 12,
+		.ah_attr = {
+			.is_global = 1,
+			.grh = { .dgid = *gid, .sgid_index = GID_INDEX,
+				 .hop_limit = 1 },
+			.port_num = PORT,
+		},
+	};
+	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV |
+			  IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+			  IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER))
+		return -1;
+	attr = (struct ibv_qp_attr) {
+		.qp_state = IBV_QPS_RTS,
+		.timeout = 18,
+		.retry_cnt = 7,
+		.rnr_retry = 7,
+		.max_rd_atomic = 16,
+	};
+	return ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT |
+			     IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+			     IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
+}
+
+int rdma_pair_open(struct rdma_pair *pair)
+{
+	union ibv_gid gid;
+
+	memset(pair, 0, sizeof(*pair));
+	pair->context = open_first_device();
+	if (!pair->context)
+		return fail("no RDMA device");
+	pair->pd = ibv_alloc_pd(pair->context);
+	if (!pair->pd || ibv_query_gid(pair->context, PORT, GID_INDEX, &gid))
+		return fail("ibv_alloc_pd or ibv_query_gid");
+
+	for (int i = 0; i < 2; i++) {
+		struct ibv_qp_init_attr init = {
+			.qp_type = IBV_QPT_RC,
+			.cap = { .max_send_wr = 16, .max_recv_wr = 16,
+				 .max_send_sge = 1, .max_recv_sge = 1 },
+		};
+
+		pair->cq[i] = ibv_create_cq(pair->context, 32, NULL, NULL, 0);
+		if (!pair->cq[i])
+			return fail("ibv_create_cq");
+		init.send_cq = pair->cq[i];
+		init.recv_cq = pair->cq[i];
+		pair->qp[i] = ibv_create_qp(pair->pd, &init);
+		if (!pair->qp[i])
+			return fail("ibv_create_qp");
+	}
+	for (int i = 0; i < 2; i++)
+		if (connect_qp(pair->qp[i], pair->qp[!i], &gid))
+			return fail("ibv_modify_qp");
+	return 0;
+}
+
+void rdma_pair_close(struct rdma_pair *pair)
+{
+	for (int i = 0; i < 2; i++) {
+		if (pair->qp[i])
+			ibv_destroy_qp(pair->qp[i]);
+		if (pair->cq[i])
+			ibv_destroy_cq(pair->cq[i]);
+	}
+	if (pair->pd)
+		ibv_dealloc_pd(pair->pd);
+	if (pair->context)
+		ibv_close_device(pair->context);
+	memset(pair, 0, sizeof(*pair));
+}
+
+static int wait_completion(struct ibv_cq *cq)
+{
+	double end = now_seconds() + TIMEOUT_S;
+	struct ibv_wc wc;
+	int n;
+
+	do {
+		n = ibv_poll_cq(cq, 1, &wc);
+		if (n < 0)
+			return fail("ibv_poll_cq");
+		if (n == 1)
+			return wc.status;
+	} while (now_seconds() < end);
+	errno = ETIMEDOUT;
+	return fail("no completion");
+}
+
+static struct ibv_sge sge_of(struct rdma_buf buf, size_t length)
+{
+	return (struct ibv_sge) {
+		.addr = (uintptr_t)buf.addr,
+		.length = length,
+		.lkey = buf.mr->lkey,
+	};
+}
+
+static int post(struct rdma_pair *pair, struct ibv_send_wr *wr)
+{
+	struct ibv_send_wr *bad;
+
+	wr->send_flags = IBV_SEND_SIGNALED;
+	wr->num_sge = 1;
+	errno = ibv_post_send(pair->qp[0], wr, &bad);
+	if (errno)
+		return fail("ibv_post_send");
+	return wait_completion(pair->cq[0]);
+}
+
+static int one_sided(struct rdma_pair *pair, enum ibv_wr_opcode opcode,
+		     struct rdma_buf local, struct rdma_buf remote,
+		     size_t length)
+{
+	struct ibv_sge sge = sge_of(local, length);
+	struct ibv_send_wr wr = {
+		.sg_list = &sge,
+		.opcode = opcode,
+		.wr.rdma = { .remote_addr = (uintptr_t)remote.addr,
+			     .rkey = remote.mr->rkey },
+	};
+
+	return post(pair, &wr);
+}
+
+int rdma_write(struct rdma_pair *pair, struct rdma_buf local,
+	       struct rdma_buf remote, size_t length)
+{
+	return one_sided(pair, IBV_WR_RDMA_WRITE, local, remote, length);
+}
+
+int rdma_read(struct rdma_pair *pair, struct rdma_buf local,
+	      struct rdma_buf remote, size_t length)
+{
+	return one_sided(pair, IBV_WR_RDMA_READ, local, remote, length);
+}
+
+int rdma_send(struct rdma_pair *pair, struct rdma_buf from, struct rdma_buf to,
+	      size_t length)
+{
+	struct ibv_sge to_sge = sge_of(to, length);
+	struct ibv_sge from_sge = sge_of(from, length);
+	struct ibv_recv_wr recv = { .sg_list = &to_sge, .num_sge = 1 }, *bad;
+	struct ibv_send_wr send = { .sg_list = &from_sge,
+				    .opcode = IBV_WR_SEND };
+	int status;
+
+	errno = ibv_post_recv(pair->qp[1], &recv, &bad);
+	if (errno)
+		return fail("ibv_post_recv");
+	status = post(pair, &send);
+	if (status)
+		return status;
+	return wait_completion(pair->cq[1]);
+}
+
+static int atomic(struct rdma_pair *pair, enum ibv_wr_opcode opcode,
+		  struct rdma_buf result, struct rdma_buf remote,
+		  uint64_t compare_add, uint64_t swap)
+{
+	struct ibv_sge sge = sge_of(result, 8);
+	struct ibv_send_wr wr = {
+		.sg_list = &sge,
+		.opcode = opcode,
+		.wr.atomic = { .remote_addr = (uintptr_t)remote.addr,
+			       .compare_add = compare_add, .swap = swap,
+			       .rkey = remote.mr->rkey },
+	};
+
+	return post(pair, &wr);
+}
+
+int rdma_fetch_add(struct rdma_pair *pair, struct rdma_buf result,
+		   struct rdma_buf remote, uint64_t add)
+{
+	return atomic(pair, IBV_WR_ATOMIC_FETCH_AND_ADD, result, remote, add, 0);
+}
+
+int rdma_cmp_swap(struct rdma_pair *pair, struct rdma_buf result,
+		  struct rdma_buf remote, uint64_t compare, uint64_t swap)
+{
+	return atomic(pair, IBV_WR_ATOMIC_CMP_AND_SWP, result, remote, compare,
+		      swap);
+}
+
+int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
+		struct ibv_mr *mr, void *addr, size_t length)
+{
+	struct ibv_sge sge = {
+		.addr = (uintptr_t)addr,
+		.length = length,
+		.lkey = mr->lkey,
+	};
+	struct {
+		struct ib_uverbs_ioctl_hdr hdr;
+		struct ib_uverbs_attr attrs[4];
+	} cmd = {
+		.hdr = {
+			.length = sizeof(cmd),
+			.object_id = UVERBS_OBJECT_MR,
+			.method_id = UVERBS_METHOD_ADVISE_MR,
+			.num_attrs = 4,
+			.driver_id = RDMA_DRIVER_RXE,
+		},
+		.attrs = {
+			{ .attr_id = UVERBS_ATTR_ADVISE_MR_PD_HANDLE,
+			  .flags = UVERBS_ATTR_F_MANDATORY,
+			  .data = pair->pd->handle },
+			{ .attr_id = UVERBS_ATTR_ADVISE_MR_ADVICE,
+			  .flags = UVERBS_ATTR_F_MANDATORY,
+			  .len = sizeof(__u64), .data = advice },
+			{ .attr_id = UVERBS_ATTR_ADVISE_MR_FLAGS,
+			  .flags = UVERBS_ATTR_F_MANDATORY,
+			  .len = sizeof(__u32),
+			  .data = IB_UVERBS_ADVISE_MR_FLAG_FLUSH },
+			{ .attr_id = UVERBS_ATTR_ADVISE_MR_SGE_LIST,
+			  .flags = UVERBS_ATTR_F_MANDATORY,
+			  .len = sizeof(sge), .data = (uintptr_t)&sge },
+		},
+	};
+
+	return ioctl(pair->context->cmd_fd, RDMA_VERBS_IOCTL, &cmd);
+}

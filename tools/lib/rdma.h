@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Two connected RC queue pairs of one process on one RDMA device: what side 0
+ * sends, side 1 gets.  Plain verbs, as any RDMA program uses them. */
+#ifndef HMM_RDMA_H
+#define HMM_RDMA_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <infiniband/verbs.h>
+
+struct rdma_pair {
+	struct ibv_context *context;
+	struct ibv_pd *pd;
+	struct ibv_cq *cq[2];
+	struct ibv_qp *qp[2];
+};
+
+#define RDMA_ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | \
+			 IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC)
+#define RDMA_ODP	(RDMA_ACCESS | IBV_ACCESS_ON_DEMAND)
+
+/* 0, or -1 with errno and what failed in rdma_error(). */
+int rdma_pair_open(struct rdma_pair *pair);
+void rdma_pair_close(struct rdma_pair *pair);
+const char *rdma_error(void);
+
+/* Where an operation finds its bytes. */
+struct rdma_buf {
+	struct ibv_mr *mr;
+	void *addr;		/* the iova, if registered with one */
+};
+
+/*
+ * One operation of side 0: post it and wait for its completion.  @remote is in
+ * the same process, which is side 1's memory as much as side 0's.  Returns the
+ * work completion's status, or -1 with errno if it could not be posted or did not
+ * complete in 60 s.
+ */
+int rdma_write(struct rdma_pair *pair, struct rdma_buf local,
+	       struct rdma_buf remote, size_t length);
+int rdma_read(struct rdma_pair *pair, struct rdma_buf local,
+	      struct rdma_buf remote, size_t length);
+/* Side 0 sends @from, side 1 receives into @to. */
+int rdma_send(struct rdma_pair *pair, struct rdma_buf from, struct rdma_buf to,
+	      size_t length);
+/* The old value of the 8 bytes at @remote arrives at @result. */
+int rdma_fetch_add(struct rdma_pair *pair, struct rdma_buf result,
+		   struct rdma_buf remote, uint64_t add);
+int rdma_cmp_swap(struct rdma_pair *pair, struct rdma_buf result,
+		  struct rdma_buf remote, uint64_t compare, uint64_t swap);
+
+/* Prefetch by the uverbs ioctl: Debian 12's librxe does not know it. */
+int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
+		struct ibv_mr *mr, void *addr, size_t length);
+
+#endif
