@@ -14,6 +14,7 @@
  *
  * There is no policy here.  The answer is "reachable" or why not.
  */
+#include <kunit/visibility.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/export.h>
@@ -132,6 +133,7 @@ int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *pending)
 	hmm_p2p_exporter_put(pending);
 	return ret;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_resolve);
 
 static enum hmm_p2p_reason hmm_p2p_reach(struct hmm_p2p_exporter *exp,
 					 struct hmm_p2p_peer *peer)
@@ -201,6 +203,7 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page,
 	trace_hmm_p2p_alias(exp->desc.name, peer->dev, *alias_pfn);
 	return HMM_P2P_REACHABLE;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup);
 
 /*
  * hmm_p2p_dma_type - how an alias is to be mapped, for hmm_dma_map_pfn()

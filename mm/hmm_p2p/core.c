@@ -13,6 +13,7 @@
  * of all importers, which drop their references), waits for RCU readers and
  * takes the exporter apart.  When it returns no importer reaches the memory.
  */
+#include <kunit/visibility.h>
 #include <linux/bits.h>
 #include <linux/export.h>
 #include <linux/init.h>
@@ -58,6 +59,7 @@ u64 hmm_p2p_counter_read(struct hmm_p2p_exporter *exp, unsigned int counter)
 		sum += READ_ONCE(per_cpu_ptr(exp->counters, cpu)->c[counter]);
 	return sum;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_counter_read);
 
 static void hmm_p2p_exporter_free(struct rcu_head *rcu)
 {

@@ -11,6 +11,7 @@
  * thrown out: the invalidation waits for the very lock that is held here and
  * will find the bit.  Dropping one cannot fail, allocates nothing and is O(1).
  */
+#include <kunit/visibility.h>
 #include <linux/bitmap.h>
 #include <linux/export.h>
 #include <linux/slab.h>
@@ -96,6 +97,7 @@ unsigned long hmm_p2p_refs(struct hmm_p2p_exporter *exp)
 		refs += atomic_read(&exp->windows[i].refs);
 	return refs;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_refs);
 
 /**
  * hmm_p2p_map_alloc - room to remember which entries of a map hold aliases

@@ -207,7 +207,8 @@ int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
 	}
 	dev->pgmap.type = MEMORY_DEVICE_PRIVATE;
 	dev->pgmap.range.start = dev->res->start;
-	dev->pgmap.range.end = dev->res->end;
+	/* The region is rounded up to a memory section; the memory is not. */
+	dev->pgmap.range.end = dev->res->start + dev->vram_size - 1;
 	dev->pgmap.nr_range = 1;
 	dev->pgmap.ops = &hmm_dummy_pagemap_ops;
 	/* One owner per device: hmm tells our own pages by it. */

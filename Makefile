@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Front door.  "make help" tells what there is.
+
+BIN := build/bin
+CFLAGS := -O2 -g -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
+	  -D_GNU_SOURCE -Iinclude/uapi -Itools/lib
+LIB := $(wildcard tools/lib/*.c)
+LIB_H := $(wildcard tools/lib/*.h) include/uapi/linux/hmm_dummy.h
+
+TOOLS := $(patsubst tools/hmm-run/%.c,$(BIN)/%,$(wildcard tools/hmm-run/*.c))
+TESTS := $(patsubst selftests/%.c,$(BIN)/selftests/%,$(wildcard selftests/*.c))
+
+.PHONY: help
+help:
+	@echo "make run      show it: RDMA on GPU-resident memory, in place and as in stock Linux"
+	@echo "make check    run the tests; T=PATTERN for a part (T=list names them)"
+	@echo "make build    build kernels and programs"
+	@echo "make vm       a shell in the project's kernel, with a dummy GPU and rxe"
+	@echo "make clean    remove build/; the cache stays ($${HMM_P2P_CACHE:-$${XDG_CACHE_HOME:-~/.cache}/hmm_p2p})"
+
+.PHONY: packages
+packages:
+	@scripts/packages
+
+.PHONY: tools
+tools: packages
+	@$(MAKE) --no-print-directory $(TOOLS)
+
+.PHONY: tests
+tests: packages
+	@kernel=$$(scripts/tree source) && \
+	 $(MAKE) --no-print-directory KERNEL="$$kernel" $(TESTS)
+
+$(BIN)/%: tools/hmm-run/%.c $(LIB) $(LIB_H)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -o $@ $< $(LIB) -libverbs
+
+# The kernel's own harness; its headers come from the kernel tree.
+$(BIN)/selftests/%: selftests/%.c selftests/common.h $(LIB) $(LIB_H)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -I$(KERNEL)/tools/testing/selftests -o $@ $< $(LIB) -libverbs -lpthread
+
+.PHONY: build
+build: tools tests
+	@scripts/tree build release > /dev/null
+	@scripts/tree build debug > /dev/null
+
+.PHONY: run
+run: tools
+	@scripts/run
+
+.PHONY: check
+check: tools tests
+	@scripts/check "$(T)"
+
+.PHONY: vm
+vm: tools tests
+	@scripts/vm --rxe --gpus 1
+
+.PHONY: clean
+clean:
+	rm -rf build
