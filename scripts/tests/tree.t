@@ -1,0 +1,78 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# scripts/tree: what it refuses, and what must build beside the two kernels.
+# shellcheck source=scripts/tests/tap.sh
+. "$(dirname "$0")/tap.sh"
+
+tree=$TOP/scripts/tree
+
+# A copy of the checkout, to break.  The cache is the same: nothing of the broken
+# copy may get into it under the name of the real one.
+copy() {
+	rm -rf "$TMP/copy"
+	mkdir "$TMP/copy"
+	(cd "$TOP" && git ls-files -co --exclude-standard -z | xargs -0 cp --parents -t "$TMP/copy")
+}
+
+drops_config() {
+	copy
+	echo CONFIG_THERE_IS_NO_SUCH_OPTION=y >> "$TMP/copy/configs/release.config"
+	refuse_log drops "$TMP/copy/scripts/tree" build release && grep -q THERE_IS_NO_SUCH_OPTION "$TMP/err"
+}
+
+# "is not set" is a request too.
+drops_unset() {
+	copy
+	echo "# CONFIG_MMU is not set" >> "$TMP/copy/configs/release.config"
+	refuse_log drops "$TMP/copy/scripts/tree" build release && grep -q CONFIG_MMU "$TMP/err"
+}
+
+broken_series() {
+	copy
+	sed -i 's/^-.*offset;$/-no such line/' "$TMP"/copy/patches/0001-*.patch
+	sed -i '0,/^-[^-]/s/^-[^-].*/-no such line/' "$TMP"/copy/patches/0001-*.patch
+	refuse_log "does not apply" "$TMP/copy/scripts/tree" sync
+}
+
+refuse_log() { # TEXT COMMAND...
+	local text=$1
+	shift
+	! "$@" > "$TMP/out" 2> "$TMP/err"
+	local status=$?
+	cat "$TMP/err"
+	[ $status = 0 ] && grep -qF "$text" "$TMP/err"
+}
+
+# What is edited gets another name: a stale result is never taken for it.
+key_follows_content() {
+	local before after
+	copy
+	before=$("$TMP/copy/scripts/tree" key release) || return 1
+	echo "/* edited */" >> "$TMP/copy/mm/hmm_p2p/track.c"
+	after=$("$TMP/copy/scripts/tree" key release) || return 1
+	echo "$before $after"
+	[ "$before" = "$("$tree" key release)" ] && [ "$before" != "$after" ]
+}
+
+# A kernel without this project contains nothing of it.
+compiles_out() {
+	local obj o
+	obj=$("$tree" objects off mm/hmm.o drivers/infiniband/core/umem_odp.o \
+		drivers/infiniband/sw/rxe/rxe_odp.o) || return 1
+	for o in mm/hmm.o drivers/infiniband/core/umem_odp.o drivers/infiniband/sw/rxe/rxe_odp.o; do
+		nm "$obj/$o" > "$TMP/nm" || return 1
+		! grep hmm_p2p "$TMP/nm" || return 1
+	done
+}
+
+t "an option that the configuration drops is an error" drops_config
+t "so is one that stays on" drops_unset
+t "a patch that does not apply is an error" broken_series
+t "the tree is as it was after that" "$tree" sync
+t "a result is named by what it is made of" key_follows_content
+t "a missing KERNEL_SRC is an error" refuses 1 "KERNEL_SRC does not exist" env KERNEL_SRC=/nowhere "$tree" source
+t "an unknown flavour is an error" refuses 2 "no such flavour" "$tree" build fast
+t "CONFIG_HMM_P2P=n compiles out" compiles_out
+t "mlx5_ib compiles, unchanged" "$tree" objects release drivers/infiniband/hw/mlx5/
+done_testing

@@ -1,0 +1,63 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The guest's part of "make check": runs suites and marks where each begins.
+#
+# usage: guest.sh SUITE...
+
+set -u
+bin=$HMM_P2P_TOP/build/bin/selftests
+ko=$HMM_P2P_KERNEL_DIR
+
+# Load hmm_dummy again, with PARAMETERS.
+reload() {
+	rmmod hmm_dummy && insmod "$ko/hmm_dummy.ko" "$@"
+}
+
+# Unloading while pages are on the device and a NIC has them mapped: everything
+# comes back to RAM, and nothing of the device is in use any more.
+unload() {
+	local holder status
+	echo "TAP version 13"
+	echo "1..3"
+	coproc HOLD { "$bin/hold"; }
+	holder=$HOLD_PID
+	read -r line <&"${HOLD[0]}"
+	[ "$line" = ready ] && echo "ok 1 unload.pages_on_device" || echo "not ok 1 unload.pages_on_device: $line"
+	# The file that the holder has open keeps the module, not the devices.
+	status=0
+	for dev in /sys/bus/pci/drivers/hmm_dummy/0*; do
+		echo "${dev##*/}" > /sys/bus/pci/drivers/hmm_dummy/unbind || status=1
+	done
+	[ $status = 0 ] && ! ls /dev/hmm_dummy* > /dev/null 2>&1 && ! grep -q hmm_dummy[0-9] /proc/iomem &&
+		echo "ok 2 unload.unbind" || echo "not ok 2 unload.unbind"
+	echo go >&"${HOLD[1]}"
+	wait "$holder" && echo "ok 3 unload.data_intact" || echo "not ok 3 unload.data_intact"
+	rmmod hmm_dummy && insmod "$ko/hmm_dummy.ko" canary=1
+}
+
+for suite; do
+	echo "# suite $suite"
+	case $suite in
+	kunit)
+		insmod "$ko/hmm_p2p_kunit.ko"
+		cat /sys/kernel/debug/kunit/hmm_p2p/results
+		rmmod hmm_p2p_kunit
+		;;
+	uapi | migrate | odp_stale) "$bin/$suite" ;;
+	svm | svm_iommu | rdma) HMM_P2P_EXPECT=reach "$bin/${suite%_iommu}" ;;
+	svm_unreachable) HMM_P2P_EXPECT=fallback "$bin/svm" ;;
+	unload) unload ;;
+	rdma_no_kmap)
+		reload canary=1 kmap=0
+		HMM_P2P_EXPECT=fallback "$bin/rdma"
+		;;
+	svm_reserved)
+		# Devices without PCI: software that reaches software.
+		reload canary=1 reserved=2 reserved_mb=64
+		HMM_P2P_EXPECT=reach "$bin/svm"
+		;;
+	*) echo "no such suite: $suite" ;;
+	esac
+	echo "# exit $?"
+done
