@@ -29,7 +29,7 @@ unload() {
 	for dev in /sys/bus/pci/drivers/hmm_dummy/0*; do
 		echo "${dev##*/}" > /sys/bus/pci/drivers/hmm_dummy/unbind || status=1
 	done
-	[ $status = 0 ] && ! ls /dev/hmm_dummy* > /dev/null 2>&1 && ! grep -q hmm_dummy[0-9] /proc/iomem &&
+	[ $status = 0 ] && ! ls /dev/hmm_dummy* > /dev/null 2>&1 && ! grep -q "hmm_dummy[0-9]" /proc/iomem &&
 		echo "ok 2 unload.unbind" || echo "not ok 2 unload.unbind"
 	echo go >&"${HOLD[1]}"
 	wait "$holder" && echo "ok 3 unload.data_intact" || echo "not ok 3 unload.data_intact"

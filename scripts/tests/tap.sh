@@ -2,6 +2,7 @@
 # TAP for shell tests: "t NAME COMMAND..." is a test that passes if COMMAND does.
 # shellcheck shell=bash
 
+export TOP
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 TMP=$(mktemp -d)
 trap 'rm -rf "$TMP"' EXIT

@@ -17,6 +17,7 @@ hands_back() {
 
 # Arguments with anything in them arrive as they are.
 quoting() {
+	# shellcheck disable=SC2016
 	"$vm" -- printf '%s|' "a b" "'" '"$HOME"' '' '\n' > "$TMP/out" || return 1
 	cat "$TMP/out"
 	[ "$(cat "$TMP/out")" = "a b|'|\"\$HOME\"||\\n|" ]

@@ -15,8 +15,8 @@ say() { echo "run: $*" >&2; }
 
 # Wait until CONDITION is true, 15 s at most.
 until_true() {
-	local i
-	for i in {1..150}; do
+	local left=150
+	while [ $((left--)) -gt 0 ]; do
 		"$@" > /dev/null 2>&1 && return
 		sleep 0.1
 	done

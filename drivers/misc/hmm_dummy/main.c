@@ -24,7 +24,7 @@ static unsigned int reserved_mb = 64;
 module_param(reserved_mb, uint, 0444);
 MODULE_PARM_DESC(reserved_mb, "Memory of each device without PCI, in MiB (64)");
 
-DEFINE_MUTEX(hmm_dummy_list_lock);
+DEFINE_MUTEX(hmm_dummy_list_lock);	/* hmm_dummy_list */
 LIST_HEAD(hmm_dummy_list);
 static DEFINE_IDA(hmm_dummy_ida);
 

@@ -26,9 +26,9 @@
 #define HMM_DUMMY_TYPE	0xB6
 
 /* hmm_dummy_info.caps */
-#define HMM_DUMMY_CAP_PCI	(1 << 0)	/* memory in a BAR, reachable on the bus */
-#define HMM_DUMMY_CAP_KMAP	(1 << 1)	/* offers software a mapping */
-#define HMM_DUMMY_CAP_CANARY	(1 << 2)	/* free memory is watched */
+#define HMM_DUMMY_CAP_PCI	0x1	/* memory in a BAR, reachable on the bus */
+#define HMM_DUMMY_CAP_KMAP	0x2	/* offers software a mapping */
+#define HMM_DUMMY_CAP_CANARY	0x4	/* free memory is watched */
 
 /**
  * struct hmm_dummy_info - HMM_DUMMY_INFO: what the device is, and counters
@@ -52,10 +52,11 @@ struct hmm_dummy_info {
 	__u64 device_faults;
 	__u64 stale_writes;
 };
+
 #define HMM_DUMMY_INFO		_IO(HMM_DUMMY_TYPE, 0x00)
 
 /* hmm_dummy_migrate.flags */
-#define HMM_DUMMY_MIGRATE_TO_RAM	(1 << 0)	/* default: to the device */
+#define HMM_DUMMY_MIGRATE_TO_RAM	0x1	/* default: to the device */
 
 /**
  * struct hmm_dummy_migrate - HMM_DUMMY_MIGRATE: move memory of a process
@@ -94,6 +95,7 @@ struct hmm_dummy_migrate {
 	__u64 skipped;
 	__u64 failed;
 };
+
 #define HMM_DUMMY_MIGRATE	_IO(HMM_DUMMY_TYPE, 0x01)
 
 /* Where a page lives: one byte each in hmm_dummy_query.vec */
@@ -124,6 +126,7 @@ struct hmm_dummy_query {
 	__u64 length;
 	__u64 vec;
 };
+
 #define HMM_DUMMY_QUERY		_IO(HMM_DUMMY_TYPE, 0x02)
 
 /* hmm_dummy_command.op */
@@ -167,6 +170,7 @@ struct hmm_dummy_command {
 	__u64 length;
 	__u64 value;
 };
+
 #define HMM_DUMMY_COMMAND	_IO(HMM_DUMMY_TYPE, 0x03)
 
 #endif /* _UAPI_LINUX_HMM_DUMMY_H */

@@ -538,6 +538,7 @@ static struct kunit_suite hmm_p2p_suite = {
 	.exit = fake_exit,
 	.test_cases = hmm_p2p_cases,
 };
+
 kunit_test_suite(hmm_p2p_suite);
 
 MODULE_DESCRIPTION("KUnit tests for hmm_p2p");
