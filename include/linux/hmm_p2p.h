@@ -131,9 +131,10 @@ struct hmm_p2p_copy {
  *
  * @copy: Copy @nr pages in the direction @dir and return when the data has
  *	arrived.  Source pages are unmapped from every page table; all pages are
- *	locked.  Called under mmap_lock or, on eviction, with no lock; may sleep;
- *	must not wait for anything that needs mmap_lock or a page lock.  Returns 0
- *	or a negative errno, after which none of the pages migrate.  Required.
+ *	locked.  Called under mmap_lock or, on eviction, without; may sleep; must
+ *	not wait for anything that needs mmap_lock or a page lock, nor for a thread
+ *	in hmm_p2p_unregister().  Returns 0 or a negative errno, after which none
+ *	of the pages migrate.  Required.
  */
 struct hmm_p2p_exporter_ops {
 	int (*open_window)(void *priv, unsigned long index,
@@ -167,9 +168,11 @@ struct hmm_p2p_exporter_desc {
 /**
  * struct hmm_p2p_result - what a migration did, in pages
  * @migrated: arrived at the destination
- * @skipped: were not of the kind to move: holes on the way to RAM, already
- *	there, another device's, shared by KSM, file-backed
- * @failed: should have moved and could not: pinned, or no memory
+ * @skipped: stayed for a reason of their own: already there, another device's,
+ *	holes on the way to RAM, shared by KSM, file-backed, pinned or locked by
+ *	somebody (migrate_vma_setup() does not tell these apart)
+ * @failed: were ready to move and did not: no memory, the device is full, the copy
+ *	failed, or somebody took a reference meanwhile
  */
 struct hmm_p2p_result {
 	unsigned long migrated;
@@ -182,7 +185,7 @@ struct hmm_p2p_result {
 struct hmm_p2p_exporter *
 hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc);
 void hmm_p2p_unregister(struct hmm_p2p_exporter *exp);
-u64 hmm_p2p_page_offset(struct hmm_p2p_exporter *exp, const struct page *page);
+u64 hmm_p2p_page_offset(const struct page *page);
 
 int hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 			      unsigned long start, unsigned long end,
@@ -227,6 +230,38 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 
 static inline void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 {
+}
+
+static inline u64 hmm_p2p_page_offset(const struct page *page)
+{
+	return 0;
+}
+
+static inline int
+hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+			  unsigned long start, unsigned long end,
+			  struct hmm_p2p_result *result)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline int
+hmm_p2p_migrate_to_ram(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+		       unsigned long start, unsigned long end,
+		       struct hmm_p2p_result *result)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
+					       struct vm_fault *vmf)
+{
+	return VM_FAULT_SIGBUS;
+}
+
+static inline struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd)
+{
+	return ERR_PTR(-EOPNOTSUPP);
 }
 
 static inline void hmm_p2p_peer_init(struct hmm_p2p_peer *peer,

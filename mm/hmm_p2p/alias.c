@@ -45,7 +45,7 @@ const char *const hmm_p2p_reason_names[HMM_P2P_NR_REASONS] = {
  * @dev: the device that masters the bus, or NULL if the importer's driver
  *	reaches memory with the CPU (rxe)
  * @map: the map that the entries will be mapped in with hmm_dma_map_pfn(), from
- *	hmm_dma_map_alloc(); NULL for software
+ *	hmm_dma_map_alloc(); not looked at for software
  *
  * Pair it with hmm_p2p_peer_destroy(), before @dev or @map go away.
  */
@@ -61,7 +61,7 @@ void hmm_p2p_peer_init(struct hmm_p2p_peer *peer, struct device *dev,
 			   !(map && dma_use_iova(&map->state));
 	xa_init(&peer->reach);
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_peer_init);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_init, "HMM_P2P");
 
 /**
  * hmm_p2p_peer_destroy - undo hmm_p2p_peer_init()
@@ -71,7 +71,7 @@ void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer)
 {
 	xa_destroy(&peer->reach);
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_peer_destroy);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_destroy, "HMM_P2P");
 
 static enum hmm_p2p_reason hmm_p2p_ask(struct hmm_p2p_exporter *exp,
 				       struct hmm_p2p_peer *peer)
@@ -121,8 +121,11 @@ int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *pending)
 	/*
 	 * A draining exporter's provider may be on its way out.  A live one's is
 	 * not: migrate_sem keeps hmm_p2p_unregister() from getting past draining.
+	 * If that waits for it already, the state has changed and the walk falls
+	 * back: nobody's fault waits behind somebody else's migration.
 	 */
-	down_read(&pending->migrate_sem);
+	if (!down_read_trylock(&pending->migrate_sem))
+		goto out;
 	if (READ_ONCE(pending->state) == HMM_P2P_LIVE) {
 		reason = hmm_p2p_ask(pending, peer);
 		trace_hmm_p2p_reach(pending->desc.name, peer->dev, reason);
@@ -130,6 +133,7 @@ int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *pending)
 				      xa_mk_value(reason), GFP_KERNEL));
 	}
 	up_read(&pending->migrate_sem);
+out:
 	hmm_p2p_exporter_put(pending);
 	return ret;
 }
@@ -195,7 +199,7 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page,
 		return reason;
 	}
 
-	pfn = PHYS_PFN(hmm_p2p_page_offset(exp, page));
+	pfn = PHYS_PFN(hmm_p2p_page_offset(page));
 	window = &exp->windows[pfn >> exp->window_order];
 	*alias_pfn = window->alias_pfn +
 		     (pfn & (BIT(exp->window_order) - 1));
@@ -242,7 +246,7 @@ void *hmm_p2p_kmap_local(unsigned long hmm_pfn)
 	/* The lookup hands software an alias only where there is a mapping. */
 	return window->kva + PFN_PHYS(pfn - window->alias_pfn);
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_kmap_local);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_kmap_local, "HMM_P2P");
 
 /**
  * hmm_p2p_kunmap_local - undo hmm_p2p_kmap_local()
@@ -258,4 +262,4 @@ void hmm_p2p_kunmap_local(const void *kva)
 	 */
 	wmb();
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_kunmap_local);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_kunmap_local, "HMM_P2P");

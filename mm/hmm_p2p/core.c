@@ -141,6 +141,7 @@ static int hmm_p2p_claim(struct hmm_p2p_exporter *exp)
 	lockdep_assert_held(&hmm_p2p_lock);
 	list_for_each_entry(other, &hmm_p2p_exporters, node)
 		if (other->desc.pgmap == exp->desc.pgmap ||
+		    other->desc.pgmap->owner == exp->desc.pgmap->owner ||
 		    !strcmp(other->desc.name, exp->desc.name))
 			return -EEXIST;
 	exp->id = hmm_p2p_next_id++;
@@ -168,7 +169,8 @@ static void hmm_p2p_unclaim(struct hmm_p2p_exporter *exp)
  * * -EINVAL: an op, the name or the pgmap's owner is missing; the pgmap is not
  *   one range of MEMORY_DEVICE_PRIVATE; the window size is out of range; pgmap
  *   or a window's address is not a multiple of it
- * * -EEXIST: this pgmap, or an exporter of this name, is registered already
+ * * -EEXIST: this pgmap, one of the same owner, or an exporter of the same name,
+ *   is registered already
  * * -EBUSY: a window's address is another exporter's, too
  * * -ENOMEM
  * * what @desc->ops->open_window() returned
@@ -228,7 +230,7 @@ err_put:
 	hmm_p2p_exporter_put(exp);
 	return ERR_PTR(ret);
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_register);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
 
 /**
  * hmm_p2p_unregister - take a device's memory back from all users
@@ -236,12 +238,14 @@ EXPORT_SYMBOL_GPL(hmm_p2p_register);
  *
  * Stops handing out aliases and migrating to the device, moves every page to
  * RAM and waits until the last importer has let go.  After it returns nobody
- * reaches the memory, no page of it is in use, and the caller may
- * memunmap_pages() and release the device.  The data of processes is kept.
+ * reaches the memory, and the caller may memunmap_pages() (which waits for calls
+ * of folio_free that are under way) and release the device.  The data of processes
+ * is kept.
  *
  * Context: Process context, no locks held, in particular none that the driver's
  * copy op or an importer's invalidate callback needs.  Cannot fail; takes as
- * long as copying the memory in use takes, and longer while RAM is short.
+ * long as copying the memory in use takes, and longer while RAM is short or the
+ * copy op fails.
  */
 void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 {
@@ -258,8 +262,8 @@ void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 
 	/*
 	 * Every page had its notifiers called, and an importer drops its
-	 * reference in there.  One that holds on keeps the memory: say whose it
-	 * is rather than hand it to somebody else.
+	 * reference in there.  One that holds on keeps the memory: complain
+	 * rather than hand it to somebody else.
 	 */
 	while (!wait_event_timeout(exp->drained, !hmm_p2p_refs(exp), 10 * HZ))
 		pr_warn("hmm_p2p: %s: importers hold %lu map entries after invalidation\n",
@@ -274,23 +278,25 @@ void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 	trace_hmm_p2p_unregister(exp->desc.name, exp->nr_pages);
 	hmm_p2p_exporter_put(exp);
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_unregister);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_unregister, "HMM_P2P");
 
 /**
  * hmm_p2p_page_offset - where in its device a device-private page is
- * @exp: the exporter that the page belongs to
- * @page: a page of its dev_pagemap
+ * @page: a page of an exporter's dev_pagemap
  *
  * The only place that knows how the PFN of a device-private page relates to
  * device memory: such PFNs are not addresses of anything, and may go away.
  *
+ * Context: Any, also from dev_pagemap_ops.folio_free, which may still run when
+ * hmm_p2p_unregister() has returned: this needs the pgmap, not the exporter.
+ *
  * Return: the offset in bytes from the start of the device memory.
  */
-u64 hmm_p2p_page_offset(struct hmm_p2p_exporter *exp, const struct page *page)
+u64 hmm_p2p_page_offset(const struct page *page)
 {
-	return PFN_PHYS(page_to_pfn(page) - exp->first_pfn);
+	return PFN_PHYS(page_to_pfn(page)) - page_pgmap(page)->range.start;
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_page_offset);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_page_offset, "HMM_P2P");
 
 /**
  * hmm_p2p_mm_get_pidfd - the address space of another process
@@ -323,4 +329,4 @@ struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd)
 		return ERR_PTR(-EPERM);
 	return mm;
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_mm_get_pidfd);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_mm_get_pidfd, "HMM_P2P");

@@ -18,6 +18,7 @@
 #include <linux/ksm.h>
 #include <linux/migrate.h>
 #include <linux/mm.h>
+#include <linux/overflow.h>
 #include <linux/rmap.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -26,26 +27,34 @@
 
 #include "internal.h"
 
-#define BATCH_PAGES	HPAGE_PMD_NR
+/* Not HPAGE_PMD_NR, which is no constant without huge pages. */
+#define BATCH_PAGES	(PMD_SIZE >> PAGE_SHIFT)
 
-/* One batch under way; too large for the stack. */
+/* One batch under way. */
 struct hmm_p2p_batch {
 	struct hmm_p2p_exporter *exp;
 	enum hmm_p2p_copy_dir dir;
-	unsigned long src[BATCH_PAGES];
-	unsigned long dst[BATCH_PAGES];
-	struct hmm_p2p_copy copies[BATCH_PAGES];
+	unsigned long *src;
+	unsigned long *dst;
 	unsigned int nr_copies;
+	unsigned long failed;		/* ready to move, but got no destination */
+	struct hmm_p2p_copy copies[];
 };
 
+/* Room for @nr pages.  One allocation: a CPU fault needs it for one page. */
 static struct hmm_p2p_batch *batch_alloc(struct hmm_p2p_exporter *exp,
-					 enum hmm_p2p_copy_dir dir)
+					 enum hmm_p2p_copy_dir dir,
+					 unsigned long nr)
 {
-	struct hmm_p2p_batch *b = kvzalloc_obj(*b);
+	struct hmm_p2p_batch *b;
 
+	b = kvzalloc(struct_size(b, copies, nr) + 2 * nr * sizeof(long),
+		     GFP_KERNEL);
 	if (b) {
 		b->exp = exp;
 		b->dir = dir;
+		b->src = (unsigned long *)&b->copies[nr];
+		b->dst = b->src + nr;
 	}
 	return b;
 }
@@ -101,6 +110,7 @@ static int batch_copy(struct hmm_p2p_batch *b, struct vm_area_struct *vma,
 	int ret = 0;
 
 	b->nr_copies = 0;
+	b->failed = 0;
 	for (i = 0; i < nr; i++) {
 		struct page *spage = migrate_pfn_to_page(b->src[i]);
 		struct page *dpage;
@@ -110,12 +120,18 @@ static int batch_copy(struct hmm_p2p_batch *b, struct vm_area_struct *vma,
 			continue;
 		if (!spage && b->dir == HMM_P2P_TO_RAM)
 			continue;
-		/* ksmd would read device memory, and nobody else checks. */
-		if (spage && folio_test_ksm(page_folio(spage)))
+		/*
+		 * Devices take anonymous memory only.  Not KSM's: ksmd would read
+		 * device memory, and nobody else checks.
+		 */
+		if (spage && b->dir == HMM_P2P_TO_DEVICE &&
+		    (!folio_test_anon(page_folio(spage)) ||
+		     folio_test_ksm(page_folio(spage))))
 			continue;
 
 		dpage = batch_alloc_dst(b, vma, start + i * PAGE_SIZE);
 		if (!dpage) {
+			b->failed++;
 			ret = -ENOMEM;
 			continue;
 		}
@@ -133,6 +149,7 @@ static int batch_copy(struct hmm_p2p_batch *b, struct vm_area_struct *vma,
 					  b->dir);
 
 		if (err) {
+			b->failed += b->nr_copies;
 			for (i = 0; i < nr; i++)
 				batch_drop_dst(b, i);
 			ret = err;
@@ -143,10 +160,9 @@ static int batch_copy(struct hmm_p2p_batch *b, struct vm_area_struct *vma,
 
 /* After the pages step: what moved, and what had a destination and did not. */
 static void batch_account(struct hmm_p2p_batch *b, unsigned long addr,
-			  unsigned long nr, unsigned long failed,
-			  struct hmm_p2p_result *result)
+			  unsigned long nr, struct hmm_p2p_result *result)
 {
-	unsigned long i, migrated = 0;
+	unsigned long i, migrated = 0, failed = b->failed;
 
 	for (i = 0; i < nr; i++) {
 		if (!b->dst[i])
@@ -162,7 +178,7 @@ static void batch_account(struct hmm_p2p_batch *b, unsigned long addr,
 	if (result) {
 		result->migrated += migrated;
 		result->failed += failed;
-		result->skipped += nr - min(nr, migrated + failed);
+		result->skipped += nr - migrated - failed;
 	}
 }
 
@@ -184,20 +200,14 @@ static int migrate_batch(struct hmm_p2p_batch *b, struct vm_area_struct *vma,
 			 MIGRATE_VMA_SELECT_SYSTEM :
 			 MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
 	};
-	unsigned long i, ready = 0, given = 0;
 	int ret, err;
 
 	ret = migrate_vma_setup(&args);
 	if (ret)
 		return ret;
 	err = batch_copy(b, vma, start, nr);
-	for (i = 0; i < nr; i++) {
-		ready += !!(b->src[i] & MIGRATE_PFN_MIGRATE) &&
-			 (b->dir == HMM_P2P_TO_DEVICE || b->src[i] & MIGRATE_PFN_VALID);
-		given += !!b->dst[i];
-	}
 	migrate_vma_pages(&args);
-	batch_account(b, start, nr, err ? ready - given : 0, result);
+	batch_account(b, start, nr, result);
 	migrate_vma_finalize(&args);
 	return err;
 }
@@ -244,17 +254,23 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 	unsigned long addr, next;
 	int ret;
 
-	*result = (struct hmm_p2p_result) {};
 	ret = range_check(mm, start, end);
 	if (ret)
 		return ret;
-	b = batch_alloc(exp, dir);
+	b = batch_alloc(exp, dir, BATCH_PAGES);
 	if (!b)
 		return -ENOMEM;
 
 	for (addr = start; addr < end && !ret; addr = next) {
 		struct vm_area_struct *vma;
 
+		next = addr;
+		/* hmm_p2p_unregister() waits for us; do not keep it. */
+		if (dir == HMM_P2P_TO_DEVICE &&
+		    READ_ONCE(exp->state) != HMM_P2P_LIVE) {
+			ret = -ENODEV;
+			break;
+		}
 		if (fatal_signal_pending(current) ||
 		    mmap_read_lock_killable(mm)) {
 			ret = -EINTR;
@@ -293,7 +309,7 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
  * * -EFAULT: part of the range is not mapped, not readable, or maps a device;
  *   nothing was moved, unless the range was changed meanwhile
  * * -EOPNOTSUPP: part of the range is hugetlb, DAX or otherwise special; likewise
- * * -ENODEV: the exporter is being unregistered
+ * * -ENODEV: the exporter is being unregistered; @result tells how far it went
  * * -ENOMEM: no memory, or the device is full; @result tells how far it went
  * * -EINTR: a fatal signal arrived
  * * what the copy op returned
@@ -302,16 +318,15 @@ int hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm
 			      unsigned long start, unsigned long end,
 			      struct hmm_p2p_result *result)
 {
-	int ret = -ENODEV;
+	int ret;
 
+	*result = (struct hmm_p2p_result) {};
 	down_read(&exp->migrate_sem);
-	if (READ_ONCE(exp->state) == HMM_P2P_LIVE)
-		ret = migrate_range(exp, mm, start, end, HMM_P2P_TO_DEVICE,
-				    result);
+	ret = migrate_range(exp, mm, start, end, HMM_P2P_TO_DEVICE, result);
 	up_read(&exp->migrate_sem);
 	return ret;
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_migrate_to_device);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_to_device, "HMM_P2P");
 
 /**
  * hmm_p2p_migrate_to_ram - move memory of a process back from a device
@@ -329,9 +344,10 @@ int hmm_p2p_migrate_to_ram(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 			   unsigned long start, unsigned long end,
 			   struct hmm_p2p_result *result)
 {
+	*result = (struct hmm_p2p_result) {};
 	return migrate_range(exp, mm, start, end, HMM_P2P_TO_RAM, result);
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_migrate_to_ram);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_to_ram, "HMM_P2P");
 
 /* Whether the entry that was faulted on is not there any more. */
 static bool fault_is_stale(struct vm_fault *vmf)
@@ -370,7 +386,7 @@ vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 	struct hmm_p2p_batch *b;
 	int ret;
 
-	b = batch_alloc(exp, HMM_P2P_TO_RAM);
+	b = batch_alloc(exp, HMM_P2P_TO_RAM, 1);
 	if (!b)
 		return VM_FAULT_OOM;
 	/*
@@ -397,7 +413,7 @@ vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 		return 0;
 	return ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_migrate_fault);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_fault, "HMM_P2P");
 
 /* Move what is in use of @nr pages from @pfn; folios that are locked stay. */
 static void evict_batch(struct hmm_p2p_batch *b, unsigned long pfn,
@@ -406,7 +422,7 @@ static void evict_batch(struct hmm_p2p_batch *b, unsigned long pfn,
 	migrate_device_range(b->src, pfn, nr);
 	batch_copy(b, NULL, 0, nr);
 	migrate_device_pages(b->src, b->dst, nr);
-	batch_account(b, 0, nr, 0, NULL);
+	batch_account(b, 0, nr, NULL);
 	migrate_device_finalize(b->src, b->dst, nr);
 }
 
@@ -423,7 +439,9 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
  * hmm_p2p_evict_all - move everything to RAM, for ever if need be
  *
  * The exporter is draining: nothing comes in any more.  A page whose trylock
- * fails, or for which there is no memory right now, is tried again.
+ * fails, for which there is no memory right now, or whose copy fails, is tried
+ * again.  Pages without references may still be on their way through folio_free;
+ * memunmap_pages() waits for those.
  */
 void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 {
@@ -431,7 +449,7 @@ void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 	struct hmm_p2p_batch *b;
 	unsigned long report = jiffies + 10 * HZ;
 
-	while (!(b = batch_alloc(exp, HMM_P2P_TO_RAM)))
+	while (!(b = batch_alloc(exp, HMM_P2P_TO_RAM, BATCH_PAGES)))
 		schedule_timeout_uninterruptible(HZ / 10);
 
 	for (;;) {

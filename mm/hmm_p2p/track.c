@@ -115,7 +115,7 @@ int hmm_p2p_map_alloc(struct hmm_dma_map *map, size_t nr_entries)
 				  GFP_KERNEL | __GFP_NOWARN);
 	return map->peer_bits ? 0 : -ENOMEM;
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_map_alloc);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_alloc, "HMM_P2P");
 
 /**
  * hmm_p2p_map_free - undo hmm_p2p_map_alloc()
@@ -126,7 +126,7 @@ void hmm_p2p_map_free(struct hmm_dma_map *map)
 	kvfree(map->peer_bits);
 	map->peer_bits = NULL;
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_map_free);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_free, "HMM_P2P");
 
 /**
  * hmm_p2p_map_get - an entry of a map holds an alias now
@@ -155,7 +155,7 @@ void hmm_p2p_map_get(struct hmm_dma_map *map, size_t idx)
 	hmm_p2p_count(window->exp, HMM_P2P_C_MAPPED, 1);
 	trace_hmm_p2p_map(window->exp->desc.name, pfn);
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_map_get);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_get, "HMM_P2P");
 
 /**
  * hmm_p2p_map_put - an entry of a map holds no alias any more
@@ -192,4 +192,4 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 		wake_up(&exp->drained);
 	rcu_read_unlock();
 }
-EXPORT_SYMBOL_GPL(hmm_p2p_map_put);
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_put, "HMM_P2P");

@@ -103,7 +103,7 @@ static void hmm_dummy_folio_free(struct folio *folio)
 {
 	struct hmm_dummy_dev *dev =
 		container_of(folio->pgmap, struct hmm_dummy_dev, pgmap);
-	u64 offset = hmm_p2p_page_offset(dev->exporter, folio_page(folio, 0));
+	u64 offset = hmm_p2p_page_offset(folio_page(folio, 0));
 
 	if (canary)
 		memset(hmm_dummy_vram(dev, offset), CANARY, PAGE_SIZE);
@@ -229,11 +229,12 @@ err_unmap:
 	return ret;
 }
 
-/* Nothing of the memory is in use any more: hmm_p2p_unregister() saw to it. */
+/* Nobody uses the memory any more: hmm_p2p_unregister() saw to it. */
 void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev)
 {
-	WARN_ON(dev->nr_free != dev->vram_size >> PAGE_SHIFT);
+	/* Waits for the last folio_free. */
 	memunmap_pages(&dev->pgmap);
+	WARN_ON(dev->nr_free != dev->vram_size >> PAGE_SHIFT);
 	release_mem_region(dev->res->start, resource_size(dev->res));
 	kvfree(dev->free_stack);
 	unmap_vram(dev);

@@ -49,7 +49,7 @@ static int hmm_dummy_copy(void *priv, const struct hmm_p2p_copy *copies,
 	for (i = 0; i < nr; i++) {
 		const struct hmm_p2p_copy *c = &copies[i];
 		void *vram = hmm_dummy_vram(dev,
-				hmm_p2p_page_offset(dev->exporter, c->dev_page));
+				hmm_p2p_page_offset(c->dev_page));
 
 		if (!c->ram_page)
 			memset(vram, 0, PAGE_SIZE);

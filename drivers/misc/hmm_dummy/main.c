@@ -302,4 +302,5 @@ module_init(hmm_dummy_init);
 module_exit(hmm_dummy_exit);
 
 MODULE_DESCRIPTION("Dummy GPU with device-private memory, for hmm_p2p");
+MODULE_IMPORT_NS("HMM_P2P");
 MODULE_LICENSE("GPL");

@@ -176,10 +176,14 @@ err_free:
 
 static void range_destroy(struct hmm_dummy_range *range)
 {
-	mmu_interval_notifier_remove(&range->notifier);
+	/*
+	 * Let go first: once the notifier is removed, nobody tells when the pages
+	 * move.  No command runs that could fault anything in again.
+	 */
 	mutex_lock(&range->lock);
 	range_clear(range, 0, RANGE_PAGES - 1);
 	mutex_unlock(&range->lock);
+	mmu_interval_notifier_remove(&range->notifier);
 	hmm_p2p_peer_destroy(&range->peer);
 	range_map_free(range);
 	kvfree(range->dma);
@@ -236,7 +240,7 @@ static int range_merge(struct hmm_dummy_range *range, unsigned long first,
 		}
 		range->dma[i] = hmm_dma_map_pfn(dev, &range->map, i, &state);
 		if (dma_mapping_error(dev, range->dma[i])) {
-			*entry = 0;
+			range_clear(range, i, i);
 			return -EFAULT;
 		}
 	}
@@ -370,8 +374,7 @@ int hmm_dummy_svm_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	};
 	if (access->own)
 		access->kva = hmm_dummy_vram(ctx->dev,
-			hmm_p2p_page_offset(ctx->dev->exporter,
-					    hmm_pfn_to_page(entry)));
+			hmm_p2p_page_offset(hmm_pfn_to_page(entry)));
 	else
 		access->kva = hmm_pfn_kmap_local(entry);
 	return 0;

@@ -67,9 +67,9 @@ struct hmm_dummy_info {
  * @addr: first address, page-aligned
  * @length: bytes, a multiple of the page size, not 0
  * @migrated: out: pages moved
- * @skipped: out: pages that were not of the kind to move (already there, holes on
- *	the way to RAM, file-backed, shared by KSM)
- * @failed: out: pages that should have moved and could not (pinned, no memory)
+ * @skipped: out: pages that stayed for a reason of their own (already there, holes
+ *	on the way to RAM, file-backed, shared by KSM, pinned or locked)
+ * @failed: out: pages that were ready to move and did not (no memory, device full)
  *
  * The counts are written on every return but those listed at the top and the
  * first four here:

@@ -543,4 +543,5 @@ kunit_test_suite(hmm_p2p_suite);
 
 MODULE_DESCRIPTION("KUnit tests for hmm_p2p");
 MODULE_LICENSE("GPL");
+MODULE_IMPORT_NS("HMM_P2P");
 MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");
