@@ -46,7 +46,7 @@ TEST_F(migrate, madv_free_then_device)
 	ASSERT_EQ(0, gpu_fill(self->gpu, self->p, LEN, 0x77));
 	ASSERT_EQ(0, gpu_to_ram(self->gpu, self->p, LEN));
 	/* Reclaim may drop clean MADV_FREE'd pages; these are dirty. */
-	madvise(self->p, LEN, MADV_PAGEOUT);
+	ASSERT_EQ(0, madvise(self->p, LEN, MADV_PAGEOUT));
 	for (size_t i = 0; i < LEN; i++) {
 		ASSERT_EQ(0x77, self->p[i]);
 	}

@@ -17,8 +17,14 @@ FIXTURE(svm) {
 FIXTURE_SETUP(svm)
 {
 	for (int i = 0; i < 2; i++) {
+		struct hmm_dummy_info info;
+
 		self->gpu[i] = gpu_open(i);
 		ASSERT_LE(0, self->gpu[i]);
+		/* The devices are the ones that the runner meant. */
+		ASSERT_EQ(0, gpu_info(self->gpu[i], &info));
+		ASSERT_EQ(!getenv("HMM_P2P_NO_PCI"),
+			  !!(info.caps & HMM_DUMMY_CAP_PCI));
 	}
 	self->p = anon(LEN);
 	ASSERT_NE(MAP_FAILED, self->p);
@@ -167,8 +173,8 @@ TEST_F(svm, mixed_exporters)
  */
 TEST_F(svm, neighbours_stay)
 {
-	if (!expect_reach())
-		return;
+	long stay = expect_reach() ? 256 - 5 : 0;
+
 	fill_pattern(self->p, MiB, 5);
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, MiB));
 	ASSERT_EQ(0, madvise(self->p + 10 * PAGE, PAGE, MADV_DONTNEED));
@@ -176,7 +182,7 @@ TEST_F(svm, neighbours_stay)
 	*(volatile char *)(self->p + 30 * PAGE) = 1;
 	EXPECT_EQ(256 - 5, pages_on_device(0, self->p, MiB));
 	ASSERT_EQ(0, gpu_fill(self->gpu[1], self->p, MiB, 0x11));
-	EXPECT_EQ(256 - 5, pages_on_device(0, self->p, MiB));
+	EXPECT_EQ(stay, pages_on_device(0, self->p, MiB));
 	for (size_t i = 0; i < MiB; i++) {
 		ASSERT_EQ(0x11, self->p[i]);
 	}
@@ -214,12 +220,10 @@ TEST_F(svm, write_after_fork)
 /* The exporter's pages move while the importer has them mapped. */
 TEST_F(svm, cpu_takes_back)
 {
-	if (!expect_reach())
-		return;
 	for (int round = 0; round < 8; round++) {
 		ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, 32 * PAGE));
 		ASSERT_EQ(0, gpu_fill(self->gpu[1], self->p, 32 * PAGE, round));
-		EXPECT_EQ(32, gpu_counter(0, "mapped_now"));
+		EXPECT_EQ(expect_reach() ? 32 : 0, gpu_counter(0, "mapped_now"));
 		for (size_t i = 0; i < 32; i++) {
 			ASSERT_EQ(round, self->p[i * PAGE]);
 			self->p[i * PAGE] = 'c';

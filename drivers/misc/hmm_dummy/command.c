@@ -89,15 +89,17 @@ static int command_run(struct command *c)
 
 static int command_check(const struct hmm_dummy_command *arg)
 {
-	u64 end;
+	u64 end, src_end;
 
 	if (arg->flags || arg->reserved || arg->op > HMM_DUMMY_OP_CRC32C ||
 	    (arg->op != HMM_DUMMY_OP_COPY && arg->src) ||
-	    (arg->op != HMM_DUMMY_OP_FILL && arg->value))
+	    (arg->op == HMM_DUMMY_OP_COPY && arg->value))
 		return -EOPNOTSUPP;
 	if (!arg->length || check_add_overflow(arg->addr, arg->length, &end) ||
-	    check_add_overflow(arg->src, arg->length, &end))
+	    check_add_overflow(arg->src, arg->length, &src_end))
 		return -EINVAL;
+	if (end > TASK_SIZE_MAX || src_end > TASK_SIZE_MAX)
+		return -EFAULT;
 	return 0;
 }
 

@@ -41,6 +41,13 @@ void *hmm_dummy_vram(struct hmm_dummy_dev *dev, u64 offset)
 	       offset % VRAM_CHUNK;
 }
 
+static void canary_set(struct hmm_dummy_dev *dev, u32 index)
+{
+	memset(hmm_dummy_vram(dev, (u64)index << PAGE_SHIFT), CANARY, PAGE_SIZE);
+	/* The BAR is mapped write-combining: there before anybody gets the page. */
+	wmb();
+}
+
 static bool canary_dead(struct hmm_dummy_dev *dev, u32 index)
 {
 	return memchr_inv(hmm_dummy_vram(dev, (u64)index << PAGE_SHIFT), CANARY,
@@ -57,7 +64,7 @@ static void canary_check(struct hmm_dummy_dev *dev, u32 index)
 	if (!canary || !canary_dead(dev, index))
 		return;
 	dev->stale_writes++;
-	memset(hmm_dummy_vram(dev, (u64)index << PAGE_SHIFT), CANARY, PAGE_SIZE);
+	canary_set(dev, index);
 }
 
 /* Look at all that is free.  Returns the pages found written since loading. */
@@ -103,12 +110,12 @@ static void hmm_dummy_folio_free(struct folio *folio)
 {
 	struct hmm_dummy_dev *dev =
 		container_of(folio->pgmap, struct hmm_dummy_dev, pgmap);
-	u64 offset = hmm_p2p_page_offset(folio_page(folio, 0));
+	u32 index = hmm_p2p_page_offset(folio_page(folio, 0)) >> PAGE_SHIFT;
 
 	if (canary)
-		memset(hmm_dummy_vram(dev, offset), CANARY, PAGE_SIZE);
+		canary_set(dev, index);
 	spin_lock(&dev->free_lock);
-	dev->free_stack[dev->nr_free++] = offset >> PAGE_SHIFT;
+	dev->free_stack[dev->nr_free++] = index;
 	spin_unlock(&dev->free_lock);
 }
 
@@ -178,11 +185,12 @@ static int alloc_free_stack(struct hmm_dummy_dev *dev)
 	if (!dev->free_stack)
 		return -ENOMEM;
 	/* A stack that hands out ascending addresses at first. */
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
 		dev->free_stack[i] = nr - 1 - i;
+		if (canary)
+			canary_set(dev, i);
+	}
 	dev->nr_free = nr;
-	for (i = 0; canary && i < dev->vram_size; i += VRAM_CHUNK)
-		memset(hmm_dummy_vram(dev, i), CANARY, VRAM_CHUNK);
 	return 0;
 }
 

@@ -82,6 +82,7 @@ static int hmm_dummy_info(struct hmm_dummy_ctx *ctx, void *data)
 
 	if (info->flags || info->reserved)
 		return -EOPNOTSUPP;
+	info->caps = 0;
 	if (dev->pdev)
 		info->caps |= HMM_DUMMY_CAP_PCI;
 	if (hmm_dummy_offers_kmap())
@@ -139,6 +140,8 @@ static long hmm_dummy_ioctl(struct file *file, unsigned int cmd,
 		return -EFAULT;
 	if (size < op->min_size)
 		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
 	ret = copy_struct_from_user(&arg, op->size, user, size);
 	if (ret)
 		return ret;
@@ -148,8 +151,8 @@ static long hmm_dummy_ioctl(struct file *file, unsigned int cmd,
 	up_read(&dev->life);
 
 	/* On errors too: a migration says how far it got. */
-	if (copy_to_user(user, &arg, min(size, op->size)))
-		return -EFAULT;
+	if (copy_to_user(user, &arg, min(size, op->size)) && !ret)
+		ret = -EFAULT;
 	return ret;
 }
 
@@ -237,14 +240,16 @@ void hmm_dummy_remove(struct hmm_dummy_dev *dev)
 	struct hmm_dummy_ctx *ctx;
 
 	misc_deregister(&dev->misc);
-	mutex_lock(&hmm_dummy_list_lock);
-	list_del(&dev->node);
-	mutex_unlock(&hmm_dummy_list_lock);
 
 	/* Commands end here, and none begins. */
 	down_write(&dev->life);
 	dev->gone = true;
 	up_write(&dev->life);
+
+	/* Only now, or a query would not find the device that it asks. */
+	mutex_lock(&hmm_dummy_list_lock);
+	list_del(&dev->node);
+	mutex_unlock(&hmm_dummy_list_lock);
 
 	/* As importer: let go of what others lent us. */
 	mutex_lock(&dev->ctx_lock);

@@ -49,6 +49,9 @@ int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *data)
 
 	if (arg->flags & ~HMM_DUMMY_MIGRATE_TO_RAM || arg->reserved)
 		return -EOPNOTSUPP;
+	arg->migrated = 0;
+	arg->skipped = 0;
+	arg->failed = 0;
 	ret = check_range(arg->addr, arg->length);
 	if (ret)
 		return ret;

@@ -117,7 +117,7 @@ static int range_map_alloc(struct hmm_dummy_range *range)
 		return hmm_dma_map_alloc(dev, &range->map, RANGE_PAGES,
 					 PAGE_SIZE);
 	range->map.pfn_list = kvcalloc(RANGE_PAGES, sizeof(unsigned long),
-				       GFP_KERNEL);
+				       GFP_KERNEL_ACCOUNT);
 	if (!range->map.pfn_list)
 		return -ENOMEM;
 	ret = hmm_p2p_map_alloc(&range->map, RANGE_PAGES);
@@ -144,13 +144,14 @@ static struct hmm_dummy_range *range_create(struct hmm_dummy_ctx *ctx,
 	struct hmm_dummy_range *range;
 	int ret = -ENOMEM;
 
-	range = kzalloc_obj(*range);
+	range = kzalloc_obj(*range, GFP_KERNEL_ACCOUNT);
 	if (!range)
 		return ERR_PTR(-ENOMEM);
 	range->ctx = ctx;
 	range->start = start;
 	mutex_init(&range->lock);
-	range->dma = kvcalloc(RANGE_PAGES, sizeof(*range->dma), GFP_KERNEL);
+	range->dma = kvcalloc(RANGE_PAGES, sizeof(*range->dma),
+			      GFP_KERNEL_ACCOUNT);
 	if (!range->dma)
 		goto err_free;
 	ret = range_map_alloc(range);
@@ -190,7 +191,20 @@ static void range_destroy(struct hmm_dummy_range *range)
 	kfree(range);
 }
 
-/* The range of @addr, made if need be.  Ranges live until the context closes. */
+static bool is_mapped(struct mm_struct *mm, unsigned long addr)
+{
+	bool mapped;
+
+	mmap_read_lock(mm);
+	mapped = vma_lookup(mm, addr);
+	mmap_read_unlock(mm);
+	return mapped;
+}
+
+/*
+ * The range of @addr, made if need be.  Ranges live until the context closes, so
+ * none is made for an address where there is nothing.
+ */
 static struct hmm_dummy_range *range_get(struct hmm_dummy_ctx *ctx,
 					 unsigned long addr)
 {
@@ -200,6 +214,8 @@ static struct hmm_dummy_range *range_get(struct hmm_dummy_ctx *ctx,
 
 	if (range)
 		return range;
+	if (!is_mapped(ctx->mm, addr))
+		return ERR_PTR(-EFAULT);
 	mutex_lock(&ctx->lock);
 	range = xa_load(&ctx->ranges, index);
 	if (!range && ctx->closed)
@@ -317,10 +333,15 @@ static bool entry_usable(unsigned long hmm_pfn, bool write)
 static int range_unshare(struct hmm_dummy_range *range, unsigned long addr)
 {
 	struct hmm_p2p_result result;
+	int ret;
 
 	addr &= PAGE_MASK;
-	return hmm_p2p_migrate_to_ram(range->ctx->dev->exporter, range->ctx->mm,
-				      addr, addr + PAGE_SIZE, &result);
+	ret = hmm_p2p_migrate_to_ram(range->ctx->dev->exporter, range->ctx->mm,
+				     addr, addr + PAGE_SIZE, &result);
+	/* Somebody else has it in hand: give them a moment. */
+	if (!ret && !result.migrated)
+		schedule_timeout_killable(1);
+	return ret;
 }
 
 /**
@@ -340,6 +361,8 @@ int hmm_dummy_svm_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
 		      struct hmm_dummy_access *access)
 {
 	struct hmm_dummy_range *range = range_get(ctx, addr);
+	unsigned long deadline = jiffies +
+		msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
 	unsigned long idx, nr, entry;
 	int ret;
 
@@ -355,6 +378,8 @@ int hmm_dummy_svm_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
 		mutex_unlock(&range->lock);
 		if (fatal_signal_pending(current))
 			return -EINTR;
+		if (time_after(jiffies, deadline))
+			return -EBUSY;
 		if (own) {
 			ret = range_unshare(range, addr);
 			if (ret)

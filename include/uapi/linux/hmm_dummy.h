@@ -11,9 +11,10 @@
  * What all of them return, before anything is looked at or changed:
  *
  *  EINVAL	@size is shorter than the first version
- *  E2BIG	@size is longer than the kernel's version and the rest is not zero
+ *  E2BIG	@size is longer than the kernel's version and the rest is not zero,
+ *		or longer than a page
  *  EOPNOTSUPP	a flag, a value of an enumeration, or a reserved field is unknown
- *  EFAULT	the structure cannot be read or written
+ *  EFAULT	the structure cannot be read (or, when all else is done, written)
  *  ENODEV	the device has been removed
  *  ENOTTY	no such ioctl
  */
@@ -34,7 +35,7 @@
  * struct hmm_dummy_info - HMM_DUMMY_INFO: what the device is, and counters
  * @size: sizeof(struct hmm_dummy_info)
  * @flags: must be 0
- * @caps: HMM_DUMMY_CAP_*
+ * @caps: out: HMM_DUMMY_CAP_*
  * @reserved: must be 0
  * @vram_bytes: size of the device memory
  * @vram_free: bytes of it that are not in use
@@ -114,8 +115,17 @@ struct hmm_dummy_migrate {
  * @length: bytes, a multiple of the page size, not 0, at most 1 GiB
  * @vec: address of one byte per page for the answer, HMM_DUMMY_AT_*
  *
- * Moves and faults nothing.  Errors as for HMM_DUMMY_MIGRATE; EFAULT also if
- * @vec cannot be written.
+ * Moves and faults nothing.  HMM_DUMMY_AT_NONE is also what is said of a page that
+ * is just being moved, that is in a mapping without read access, or that another
+ * driver's device has.
+ *
+ *  EINVAL	@addr or @length unaligned, @length 0 or above the limit, or the
+ *		range wraps
+ *  EBADF, ESRCH, EPERM, EINTR	as for HMM_DUMMY_MIGRATE
+ *  EFAULT	part of the range is not mapped or maps a device, or @vec cannot be
+ *		written
+ *  EBUSY	the range kept changing for a second
+ *  ENOMEM	out of memory
  */
 struct hmm_dummy_query {
 	__u32 size;
@@ -145,7 +155,7 @@ enum hmm_dummy_op {
  * @addr: first address, any alignment
  * @src: first address of the source; HMM_DUMMY_OP_COPY, otherwise must be 0
  * @length: bytes, not 0
- * @value: in or out, see the op; otherwise must be 0
+ * @value: in (FILL) or out (CRC32C), see the op; must be 0 for COPY
  *
  * The device works on the memory of the process that opened the file, wherever
  * it is: RAM, its own memory, or, if it reaches it, that of another device.
@@ -156,6 +166,8 @@ enum hmm_dummy_op {
  *  EFAULT	memory is not mapped, or maps a device
  *  EPERM	write to memory that is mapped read-only
  *  EBUSY	memory kept moving for longer than the fault handler waits
+ *  ENOMEM	out of memory
+ *  EOPNOTSUPP	also: the device cannot map memory for DMA
  *  EINTR	a fatal signal arrived
  *
  * On an error the range may have been worked on in part.

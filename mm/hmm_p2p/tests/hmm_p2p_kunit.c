@@ -212,11 +212,23 @@ static void register_refuses_bad_windows(struct kunit *test)
 static void register_twice(struct kunit *test)
 {
 	struct fake *f = test->priv;
+	struct dev_pagemap *other;
 
+	other = kunit_kzalloc(test, sizeof(*other), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, other);
+	memcpy(other, &f->pgmap, sizeof(*other));
 	fake_register(test);
 	EXPECT_REFUSED(-EEXIST, f);
 	f->desc.name = "kunit other name";
 	EXPECT_REFUSED(-EEXIST, f);
+	/* Other memory of the same owner: hmm could not tell them apart. */
+	f->desc.pgmap = other;
+	EXPECT_REFUSED(-EEXIST, f);
+	/* Other memory and owner, the same name. */
+	other->owner = other;
+	f->desc.name = "kunit";
+	EXPECT_REFUSED(-EEXIST, f);
+	f->desc.pgmap = &f->pgmap;
 	hmm_p2p_unregister(f->exp);
 	fake_register(test);
 }
