@@ -15,22 +15,20 @@
 
 #define QUERY_MAX	SZ_1G
 
-static int check_range(u64 addr, u64 length)
+/*
+ * The address space that a range is in, with a reference for mmput(), or an
+ * ERR_PTR() if it is no range or not the caller's business.
+ */
+static struct mm_struct *get_mm(u64 addr, u64 length, int pidfd)
 {
 	u64 end;
 
 	if (!length || !PAGE_ALIGNED(addr) || !PAGE_ALIGNED(length) ||
 	    check_add_overflow(addr, length, &end))
-		return -EINVAL;
+		return ERR_PTR(-EINVAL);
 	/* No process has anything there. */
 	if (end > TASK_SIZE_MAX)
-		return -EFAULT;
-	return 0;
-}
-
-/* With a reference for mmput(), or an ERR_PTR(). */
-static struct mm_struct *get_mm(int pidfd)
-{
+		return ERR_PTR(-EFAULT);
 	if (pidfd == -1) {
 		mmget(current->mm);
 		return current->mm;
@@ -52,10 +50,7 @@ int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *data)
 	arg->migrated = 0;
 	arg->skipped = 0;
 	arg->failed = 0;
-	ret = check_range(arg->addr, arg->length);
-	if (ret)
-		return ret;
-	mm = get_mm(arg->pidfd);
+	mm = get_mm(arg->addr, arg->length, arg->pidfd);
 	if (IS_ERR(mm))
 		return PTR_ERR(mm);
 
@@ -195,10 +190,7 @@ int hmm_dummy_query(struct hmm_dummy_ctx *ctx, void *data)
 		return -EOPNOTSUPP;
 	if (arg->length > QUERY_MAX)
 		return -EINVAL;
-	ret = check_range(arg->addr, arg->length);
-	if (ret)
-		return ret;
-	mm = get_mm(arg->pidfd);
+	mm = get_mm(arg->addr, arg->length, arg->pidfd);
 	if (IS_ERR(mm))
 		return PTR_ERR(mm);
 	ret = query_check_mapped(mm, arg->addr, arg->addr + arg->length);
