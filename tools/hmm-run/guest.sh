@@ -69,7 +69,7 @@ perftest() { # PROGRAM PLACE
 }
 
 : > "$results"
-"$bin/hmm-run" --rounds 5 1 >> "$results"
+"$bin/hmm-run" --rounds 3 1 >> "$results"
 "$bin/hmm-run" --rounds 1 64 >> "$results"
 for program in ib_read_bw ib_write_bw; do
 	for place in ram peer off; do

@@ -157,7 +157,6 @@ static struct sample run_once(const struct shape *s, enum place place,
 	struct sample r;
 
 	memset(dst->mem, 0xee, mapped);
-	memset(src->mem, 0x11, mapped);
 	fill(src->data, s->size, seed);
 	if (place != RAM && (gpu_to_device(gpu, local.mem, mapped) ||
 			     gpu_to_device(gpu, remote.mem, mapped)))
