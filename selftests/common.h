@@ -28,6 +28,17 @@ static inline void *anon(size_t length)
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
+/*
+ * Whether peers reach the devices' memory here, or it has to fall back to RAM:
+ * HMM_P2P_EXPECT=reach|fallback, set by the runner.
+ */
+static inline bool expect_reach(void)
+{
+	const char *e = getenv("HMM_P2P_EXPECT");
+
+	return !e || strcmp(e, "fallback");
+}
+
 /* A byte that says where it belongs and to which round. */
 static inline unsigned char pattern(size_t i, unsigned int seed)
 {

@@ -18,13 +18,6 @@ FIXTURE(rdma) {
 	struct rdma_buf buf[2];
 };
 
-static bool expect_reach(void)
-{
-	const char *e = getenv("HMM_P2P_EXPECT");
-
-	return !e || strcmp(e, "fallback");
-}
-
 FIXTURE_SETUP(rdma)
 {
 	self->gpu = gpu_open(0);

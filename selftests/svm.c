@@ -44,13 +44,6 @@ FIXTURE_TEARDOWN(svm)
 	}
 }
 
-static bool expect_reach(void)
-{
-	const char *e = getenv("HMM_P2P_EXPECT");
-
-	return !e || strcmp(e, "fallback");
-}
-
 /* CRC-32C bit by bit: slow, and not the kernel's code. */
 static unsigned int crc32c(const unsigned char *p, size_t n)
 {

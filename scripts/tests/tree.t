@@ -30,7 +30,6 @@ drops_unset() {
 
 broken_series() {
 	copy
-	sed -i 's/^-.*offset;$/-no such line/' "$TMP"/copy/patches/0001-*.patch
 	sed -i '0,/^-[^-]/s/^-[^-].*/-no such line/' "$TMP"/copy/patches/0001-*.patch
 	refuse_log "does not apply" "$TMP/copy/scripts/tree" sync
 }
