@@ -41,7 +41,7 @@ for suite; do
 	case $suite in
 	kunit)
 		insmod "$ko/hmm_p2p_kunit.ko"
-		cat /sys/kernel/debug/kunit/hmm_p2p/results
+		cat /sys/kernel/debug/kunit/hmm_p2p_*/results
 		rmmod hmm_p2p_kunit
 		;;
 	uapi | migrate | odp_stale) "$bin/$suite" ;;

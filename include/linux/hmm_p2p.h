@@ -24,6 +24,8 @@
 #include <linux/highmem.h>
 #include <linux/hmm.h>
 #include <linux/pci-p2pdma.h>
+#include <linux/pgtable.h>
+#include <linux/range.h>
 #include <linux/types.h>
 #include <linux/xarray.h>
 
@@ -32,9 +34,12 @@ struct device;
 struct folio;
 struct hmm_dma_map;
 struct hmm_p2p_exporter;
+struct hmm_p2p_importer;
+struct hmm_p2p_window;
 struct mm_struct;
 struct module;
 struct page;
+struct vm_area_struct;
 struct vm_fault;
 
 /**
@@ -51,8 +56,13 @@ struct vm_fault;
  * @HMM_P2P_LAZY_IOMMU: the importer maps through an IOMMU without IOVA state,
  *	where DMA under way may land after the unmap returned
  * @HMM_P2P_READ_ONLY: write access was asked for and the entry is read-only
- * @HMM_P2P_NO_WAIT: the pair has not been asked about yet, and this call must
- *	not sleep to do so
+ * @HMM_P2P_NO_WAIT: the pair has not met yet, or the exporter is being reset, and
+ *	this call must not sleep for it
+ * @HMM_P2P_NO_WINDOW: the window of device memory that holds the page is not open
+ *	and was not opened: no room in the BAR, no required fault, or an importer
+ *	has not let go of it
+ * @HMM_P2P_QUARANTINED: this importer did not let go of an alias when it was told to
+ * @HMM_P2P_DEAD: the exporter's device is gone; no fallback, but an error
  * @HMM_P2P_NR_REASONS: number of reasons
  */
 enum hmm_p2p_reason {
@@ -66,11 +76,14 @@ enum hmm_p2p_reason {
 	HMM_P2P_LAZY_IOMMU,
 	HMM_P2P_READ_ONLY,
 	HMM_P2P_NO_WAIT,
+	HMM_P2P_NO_WINDOW,
+	HMM_P2P_QUARANTINED,
+	HMM_P2P_DEAD,
 	HMM_P2P_NR_REASONS,
 };
 
 /**
- * struct hmm_p2p_peer - an importer, as hmm_range_fault() sees it
+ * struct hmm_p2p_peer - an importer's mirror, as hmm_range_fault() sees it
  *
  * One per address space mirror (for RDMA: per MR); initialised by
  * hmm_p2p_peer_init().  A pointer to it in hmm_range.peer asks for peer
@@ -79,10 +92,32 @@ enum hmm_p2p_reason {
 struct hmm_p2p_peer {
 #ifdef CONFIG_HMM_P2P
 	/* private: */
+	struct hmm_p2p_importer *importer;
 	struct device *dev;		/* the bus master, NULL for software */
+	struct hmm_dma_map *map;
+	struct mm_struct *mm;
+	pid_t pid;			/* who made the mirror, to tell it by */
 	bool lazy_unmap;		/* see HMM_P2P_LAZY_IOMMU */
-	struct xarray reach;		/* exporter id -> enum hmm_p2p_reason */
+	struct xarray lines;		/* exporter id -> ledger line */
+	struct list_head node;		/* in the importer's list */
 #endif
+};
+
+/**
+ * struct hmm_p2p_peer_desc - what hmm_p2p_peer_init() needs to know
+ * @name: of the importing device, under which it is reported (and, should it not
+ *	let go of an alias, quarantined); all mirrors of a device give the same
+ * @dev: the device that masters the bus, or NULL if the importer's driver
+ *	reaches memory with the CPU (rxe)
+ * @map: the map that the entries are stored in, after hmm_dma_map_alloc() or
+ *	hmm_p2p_map_alloc()
+ * @mm: the address space that is mirrored
+ */
+struct hmm_p2p_peer_desc {
+	const char *name;
+	struct device *dev;
+	struct hmm_dma_map *map;
+	struct mm_struct *mm;
 };
 
 /**
@@ -119,10 +154,18 @@ struct hmm_p2p_copy {
  * struct hmm_p2p_exporter_ops - what a driver supplies
  *
  * @open_window: Make window @index (in units of the window size, from the start
- *	of the device memory) visible and tell where.  Called for every window
- *	at registration: memory that is always visible pays nothing later.  May
- *	sleep, no locks held.  Returns 0, or a negative errno that fails the
- *	registration.  Required.
+ *	of the device memory) visible and tell where.  Without @close_window it is
+ *	called for every window at registration, which fails with what it returns:
+ *	memory that is always visible pays nothing later.  With it, it is called
+ *	when a peer first touches the window, at most once at a time for the same
+ *	window; -ENOSPC asks the core to close another window and try again, any
+ *	error makes the page go to RAM.  May sleep; must not wait for anything that
+ *	needs mmap_lock, a page lock, or a thread in hmm_p2p_unregister().
+ *	Required.
+ *
+ * @close_window: Window @index, which was open, will not be used any more: nobody
+ *	has it mapped.  Same context.  Cannot fail.  Optional; say it if the BAR
+ *	does not cover the memory, and fill in hmm_p2p_exporter_desc.aperture.
  *
  * @alloc_folio: A free folio of order @order of the device memory, initialised
  *	and locked by zone_device_folio_init(), or NULL if there is none.  Called
@@ -134,11 +177,14 @@ struct hmm_p2p_copy {
  *	locked.  Called under mmap_lock or, on eviction, without; may sleep; must
  *	not wait for anything that needs mmap_lock or a page lock, nor for a thread
  *	in hmm_p2p_unregister().  Returns 0 or a negative errno, after which none
- *	of the pages migrate.  Required.
+ *	of the pages migrate.  It has to work until hmm_p2p_reset_begin() returns;
+ *	-EAGAIN meanwhile makes those who wait for the data wait for the reset.
+ *	Required.
  */
 struct hmm_p2p_exporter_ops {
 	int (*open_window)(void *priv, unsigned long index,
 			   struct hmm_p2p_window_map *map);
+	void (*close_window)(void *priv, unsigned long index);
 	struct folio *(*alloc_folio)(void *priv, unsigned int order);
 	int (*copy)(void *priv, const struct hmm_p2p_copy *copies,
 		    unsigned int nr, enum hmm_p2p_copy_dir dir);
@@ -153,6 +199,8 @@ struct hmm_p2p_exporter_ops {
  *	that is this device's alone (hmm tells a driver's own pages by it)
  * @provider: the BAR's p2pdma provider, from pcim_p2pdma_provider(), or NULL if
  *	the memory is not on the bus
+ * @aperture: physical addresses, in the exporter's BAR, where windows appear;
+ *	a window elsewhere is refused.  With ops->close_window only.
  * @window_shift: log2 of the window size in bytes, PMD_SHIFT to 30; 0 for
  *	PMD_SHIFT
  */
@@ -162,6 +210,7 @@ struct hmm_p2p_exporter_desc {
 	void *priv;
 	struct dev_pagemap *pgmap;
 	struct p2pdma_provider *provider;
+	struct range aperture;
 	unsigned int window_shift;
 };
 
@@ -187,6 +236,13 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc);
 void hmm_p2p_unregister(struct hmm_p2p_exporter *exp);
 u64 hmm_p2p_page_offset(const struct page *page);
 
+int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
+int hmm_p2p_revoke_importer(const char *name);
+int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp);
+int hmm_p2p_reset_end(struct hmm_p2p_exporter *exp);
+void hmm_p2p_dead(struct hmm_p2p_exporter *exp);
+int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
+
 int hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 			      unsigned long start, unsigned long end,
 			      struct hmm_p2p_result *result);
@@ -197,9 +253,11 @@ vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 				 struct vm_fault *vmf);
 struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd);
 
-void hmm_p2p_peer_init(struct hmm_p2p_peer *peer, struct device *dev,
-		       struct hmm_dma_map *map);
+int hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
+		      const struct hmm_p2p_peer_desc *desc);
 void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer);
+void hmm_p2p_invalidate_begin(struct hmm_dma_map *map);
+void hmm_p2p_invalidate_end(struct hmm_dma_map *map);
 
 int hmm_p2p_map_alloc(struct hmm_dma_map *map, size_t nr_entries);
 void hmm_p2p_map_free(struct hmm_dma_map *map);
@@ -209,13 +267,19 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx);
 void *hmm_p2p_kmap_local(unsigned long hmm_pfn);
 void hmm_p2p_kunmap_local(const void *kva);
 
-/* For mm/hmm.c. */
+/* For mm/hmm.c: what a lookup is told about the entry and the caller. */
+#define HMM_P2P_READ_ONLY_ENTRY	0x1	/* write is required and not given */
+#define HMM_P2P_FAULT		0x2	/* the page is required */
+#define HMM_P2P_WAIT		0x4	/* the caller can leave the walk */
+
 bool hmm_p2p_enabled(void);
 enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page,
-				   bool read_only, bool may_wait,
-				   unsigned long *alias_pfn,
-				   struct hmm_p2p_exporter **pending);
-int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *pending);
+				   unsigned int flags, unsigned long *alias_pfn,
+				   struct hmm_p2p_window **pending);
+int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
+		    unsigned long since);
+bool hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long addr,
+			   pmd_t *pmdp);
 enum pci_p2pdma_map_type hmm_p2p_dma_type(struct device *dev,
 					  unsigned long hmm_pfn,
 					  struct p2pdma_provider **provider);
@@ -235,6 +299,37 @@ static inline void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 static inline u64 hmm_p2p_page_offset(const struct page *page)
 {
 	return 0;
+}
+
+static inline int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset,
+				 u64 length)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline int hmm_p2p_revoke_importer(const char *name)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline int hmm_p2p_reset_end(struct hmm_p2p_exporter *exp)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
+{
+}
+
+static inline int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset,
+				 u64 length)
+{
+	return -EOPNOTSUPP;
 }
 
 static inline int
@@ -264,12 +359,21 @@ static inline struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd)
 	return ERR_PTR(-EOPNOTSUPP);
 }
 
-static inline void hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
-				     struct device *dev, struct hmm_dma_map *map)
+static inline int hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
+				    const struct hmm_p2p_peer_desc *desc)
 {
+	return 0;
 }
 
 static inline void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer)
+{
+}
+
+static inline void hmm_p2p_invalidate_begin(struct hmm_dma_map *map)
+{
+}
+
+static inline void hmm_p2p_invalidate_end(struct hmm_dma_map *map)
 {
 }
 
@@ -305,17 +409,23 @@ static inline bool hmm_p2p_enabled(void)
 }
 
 static inline enum hmm_p2p_reason
-hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page, bool read_only,
-	       bool may_wait, unsigned long *alias_pfn,
-	       struct hmm_p2p_exporter **pending)
+hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page, unsigned int flags,
+	       unsigned long *alias_pfn, struct hmm_p2p_window **pending)
 {
 	return HMM_P2P_NO_EXPORTER;
 }
 
 static inline int hmm_p2p_resolve(struct hmm_p2p_peer *peer,
-				  struct hmm_p2p_exporter *pending)
+				  struct hmm_p2p_window *pending,
+				  unsigned long since)
 {
 	return 0;
+}
+
+static inline bool hmm_p2p_make_writable(struct vm_area_struct *vma,
+					 unsigned long addr, pmd_t *pmdp)
+{
+	return false;
 }
 
 static inline enum pci_p2pdma_map_type

@@ -5,12 +5,11 @@
  * From a device-private page and an importer to an alias, the bus-visible
  * address of the page, or to the reason why there is none.
  *
- * hmm_p2p_lookup() runs inside the page walk: no lock, no sleep, no search.
- * Whether a pair of devices can talk is asked of p2pdma once per (exporter,
- * peer), which may sleep: the walk returns HMM_P2P_NO_WAIT with a reference on
- * the exporter, hmm.c leaves the walk and drops mmap_lock, hmm_p2p_resolve()
- * asks, and the walk starts again.  The answer lives in the peer, under the
- * exporter's id, so neither can outlive what it speaks of.
+ * hmm_p2p_lookup() runs inside the page walk: no lock, no sleep, no search.  What
+ * has to sleep - whether the two can talk is asked of p2pdma once, a window may have
+ * to be opened, a device may be in reset - makes it return HMM_P2P_NO_WAIT with a
+ * reference on the exporter: hmm.c leaves the walk and drops mmap_lock,
+ * hmm_p2p_resolve() does it, and the walk starts again.
  *
  * There is no policy here.  The answer is "reachable" or why not.
  */
@@ -19,11 +18,15 @@
 #include <linux/dma-map-ops.h>
 #include <linux/export.h>
 #include <linux/iommu-dma.h>
+#include <linux/leafops.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/pci.h>
+#include <linux/sched/signal.h>
+#include <linux/swapops.h>
 
 #include <trace/events/hmm_p2p.h>
 
+#include "../internal.h"
 #include "internal.h"
 
 const char *const hmm_p2p_reason_names[HMM_P2P_NR_REASONS] = {
@@ -37,60 +40,35 @@ const char *const hmm_p2p_reason_names[HMM_P2P_NR_REASONS] = {
 	[HMM_P2P_LAZY_IOMMU]	= "lazy-iommu",
 	[HMM_P2P_READ_ONLY]	= "read-only",
 	[HMM_P2P_NO_WAIT]	= "no-wait",
+	[HMM_P2P_NO_WINDOW]	= "no-window",
+	[HMM_P2P_QUARANTINED]	= "quarantined",
+	[HMM_P2P_DEAD]		= "dead",
 };
 
-/**
- * hmm_p2p_peer_init - describe an importer
- * @peer: to be initialised, zero or not
- * @dev: the device that masters the bus, or NULL if the importer's driver
- *	reaches memory with the CPU (rxe)
- * @map: the map that the entries will be mapped in with hmm_dma_map_pfn(), from
- *	hmm_dma_map_alloc(); not looked at for software
+/*
+ * hmm_p2p_ask - whether a bus master reaches an exporter's memory
+ * @exp: the exporter, which does not get past draining meanwhile
+ * @dev: the bus master
+ * @type: set to how, if it does
  *
- * Pair it with hmm_p2p_peer_destroy(), before @dev or @map go away.
+ * Context: May sleep, pci_bus_sem is taken.
  */
-void hmm_p2p_peer_init(struct hmm_p2p_peer *peer, struct device *dev,
-		       struct hmm_dma_map *map)
-{
-	peer->dev = dev;
-	/*
-	 * dma_unmap_phys() through an IOMMU may leave the IOTLB to a flush queue
-	 * (iommu_dma_unmap_phys()); dma_iova_unlink() does not.
-	 */
-	peer->lazy_unmap = dev && use_dma_iommu(dev) &&
-			   !(map && dma_use_iova(&map->state));
-	xa_init(&peer->reach);
-}
-EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_init, "HMM_P2P");
-
-/**
- * hmm_p2p_peer_destroy - undo hmm_p2p_peer_init()
- * @peer: no fault with it is running any more
- */
-void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer)
-{
-	xa_destroy(&peer->reach);
-}
-EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_destroy, "HMM_P2P");
-
-static enum hmm_p2p_reason hmm_p2p_ask(struct hmm_p2p_exporter *exp,
-				       struct hmm_p2p_peer *peer)
+enum hmm_p2p_reason hmm_p2p_ask(struct hmm_p2p_exporter *exp, struct device *dev,
+				enum pci_p2pdma_map_type *type)
 {
 	struct p2pdma_provider *provider = exp->desc.provider;
-	struct device *dev = peer->dev;
 	u64 last = exp->alias_last;
 	u64 limit;
 
 	if (!provider)
 		return HMM_P2P_NO_BUS;
 
-	switch (pci_p2pdma_map_type(provider, dev)) {
+	*type = pci_p2pdma_map_type(provider, dev);
+	switch (*type) {
 	case PCI_P2PDMA_MAP_BUS_ADDR:
 		last = pci_p2pdma_bus_addr_map(provider, last);
 		break;
 	case PCI_P2PDMA_MAP_THRU_HOST_BRIDGE:
-		if (peer->lazy_unmap)
-			return HMM_P2P_LAZY_IOMMU;
 		if (use_dma_iommu(dev))
 			return HMM_P2P_REACHABLE;	/* IOVA fits by itself */
 		last = phys_to_dma(dev, last);
@@ -104,73 +82,110 @@ static enum hmm_p2p_reason hmm_p2p_ask(struct hmm_p2p_exporter *exp,
 }
 
 /*
- * hmm_p2p_resolve - find out whether an importer reaches an exporter
+ * hmm_p2p_resolve - do what a page walk could not wait for
  * @peer: the importer
- * @pending: the exporter that hmm_p2p_lookup() handed out with
- *	%HMM_P2P_NO_WAIT; its reference is consumed
+ * @pending: the window that hmm_p2p_lookup() handed out with
+ *	%HMM_P2P_NO_WAIT; its reference on the exporter is consumed
+ * @since: jiffies when the fault began
  *
- * Context: May sleep; no mmap_lock, since p2pdma takes pci_bus_sem.
+ * Introduces the two, waits for the end of a reset, or opens the window.
  *
- * Return: 0, after which the walk is to start again, or -ENOMEM.
+ * Context: May sleep; no mmap_lock.
+ *
+ * Return: 0, after which the walk is to start again, -ENOMEM or -EINTR.
  */
-int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *pending)
+int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
+		    unsigned long since)
 {
-	enum hmm_p2p_reason reason;
+	struct hmm_p2p_exporter *exp = pending->exp;
 	int ret = 0;
 
+	if (wait_event_killable(exp->changed, READ_ONCE(exp->state) !=
+				HMM_P2P_STATE_RESETTING)) {
+		ret = -EINTR;
+		goto out;
+	}
 	/*
 	 * A draining exporter's provider may be on its way out.  A live one's is
 	 * not: migrate_sem keeps hmm_p2p_unregister() from getting past draining.
 	 * If that waits for it already, the state has changed and the walk falls
 	 * back: nobody's fault waits behind somebody else's migration.
 	 */
-	if (!down_read_trylock(&pending->migrate_sem))
+	if (!down_read_trylock(&exp->migrate_sem))
 		goto out;
-	if (READ_ONCE(pending->state) == HMM_P2P_LIVE) {
-		reason = hmm_p2p_ask(pending, peer);
-		trace_hmm_p2p_reach(pending->desc.name, peer->dev, reason);
-		ret = xa_err(xa_store(&peer->reach, pending->id,
-				      xa_mk_value(reason), GFP_KERNEL));
+	if (READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE) {
+		if (!xa_load(&peer->lines, exp->id))
+			ret = hmm_p2p_meet(peer, exp);
+		else
+			ret = hmm_p2p_window_open(pending, since);
 	}
-	up_read(&pending->migrate_sem);
+	up_read(&exp->migrate_sem);
 out:
-	hmm_p2p_exporter_put(pending);
+	hmm_p2p_exporter_put(exp);
 	return ret;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_resolve);
 
-static enum hmm_p2p_reason hmm_p2p_reach(struct hmm_p2p_exporter *exp,
-					 struct hmm_p2p_peer *peer)
+/* Everything that does not depend on the window. */
+static enum hmm_p2p_reason lookup_line(struct hmm_p2p_peer *peer,
+				       struct hmm_p2p_line *line,
+				       unsigned int flags)
 {
-	void *entry;
+	if (READ_ONCE(peer->importer->quarantined))
+		return HMM_P2P_QUARANTINED;
+	if (line->reason != HMM_P2P_REACHABLE)
+		return line->reason;
+	if (line->translated && peer->lazy_unmap)
+		return HMM_P2P_LAZY_IOMMU;
+	if (flags & HMM_P2P_READ_ONLY_ENTRY)
+		return HMM_P2P_READ_ONLY;
+	return HMM_P2P_REACHABLE;
+}
 
-	if (!peer->dev)
-		return exp->kmappable ? HMM_P2P_REACHABLE : HMM_P2P_NO_KMAP;
-	entry = xa_load(&peer->reach, exp->id);
-	return entry ? xa_to_value(entry) : HMM_P2P_NO_WAIT;
+static enum hmm_p2p_reason lookup_window(struct hmm_p2p_peer *peer,
+					 struct hmm_p2p_window *window,
+					 unsigned int flags)
+{
+	if (hmm_p2p_window_usable(window))
+		return peer->dev || window->kva ? HMM_P2P_REACHABLE :
+						  HMM_P2P_NO_KMAP;
+	/* A window is opened for those only who cannot do without the page. */
+	return flags & HMM_P2P_FAULT && hmm_p2p_window_may_open(window) ?
+	       HMM_P2P_NO_WAIT : HMM_P2P_NO_WINDOW;
+}
+
+static void count_fallback(struct hmm_p2p_exporter *exp,
+			   struct hmm_p2p_peer *peer, struct hmm_p2p_line *line,
+			   enum hmm_p2p_reason reason)
+{
+	if (line)
+		hmm_p2p_line_count(line, HMM_P2P_C_FALLBACK + reason, 1);
+	else
+		hmm_p2p_count(exp, HMM_P2P_C_FALLBACK + reason, 1);
+	trace_hmm_p2p_fallback(exp->desc.name, peer->importer->name, reason);
 }
 
 /*
  * hmm_p2p_lookup - the alias of a device-private page, for the page walk
  * @peer: the importer
  * @page: a device-private page, not the importer's own
- * @read_only: write access is required and the entry does not give it
- * @may_wait: whether the caller can leave the walk, wait, and come back
- * @alias_pfn: set on %HMM_P2P_REACHABLE
- * @pending: set on %HMM_P2P_NO_WAIT with @may_wait, for hmm_p2p_resolve()
+ * @flags: HMM_P2P_READ_ONLY_ENTRY, HMM_P2P_FAULT, HMM_P2P_WAIT
+ * @alias_pfn: set on %HMM_P2P_REACHABLE; the other pages of the same large folio
+ *	follow it
+ * @pending: set on %HMM_P2P_NO_WAIT with HMM_P2P_WAIT, for hmm_p2p_resolve()
  *
  * Context: Under rcu_read_lock(), with the page table entry that names @page
  * read inside it.  That keeps page, pgmap and exporter from going away.
  *
- * Everything but %HMM_P2P_REACHABLE, and %HMM_P2P_NO_WAIT with @pending set, is
- * a fallback, which the exporter counts if there is one: the caller moves the
- * page to RAM, or reports it absent.
+ * Everything but %HMM_P2P_REACHABLE, %HMM_P2P_DEAD, and %HMM_P2P_NO_WAIT with
+ * @pending set, is a fallback, which is counted if there is an exporter: the caller
+ * moves the page to RAM, or reports it absent.
  */
 enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page,
-				   bool read_only, bool may_wait,
-				   unsigned long *alias_pfn,
-				   struct hmm_p2p_exporter **pending)
+				   unsigned int flags, unsigned long *alias_pfn,
+				   struct hmm_p2p_window **pending)
 {
+	struct hmm_p2p_line *line = NULL;
 	struct hmm_p2p_exporter *exp;
 	struct hmm_p2p_window *window;
 	enum hmm_p2p_reason reason;
@@ -180,34 +195,123 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page,
 	exp = rcu_dereference(page_pgmap(page)->p2p_exporter);
 	if (!exp)
 		return HMM_P2P_NO_EXPORTER;
-
-	if (READ_ONCE(exp->state) != HMM_P2P_LIVE)
-		reason = HMM_P2P_NOT_LIVE;
-	else if (read_only)
-		reason = HMM_P2P_READ_ONLY;
-	else
-		reason = hmm_p2p_reach(exp, peer);
-
-	if (reason == HMM_P2P_NO_WAIT && may_wait &&
-	    kref_get_unless_zero(&exp->kref)) {
-		*pending = exp;
-		return reason;
-	}
-	if (reason != HMM_P2P_REACHABLE) {
-		hmm_p2p_count(exp, HMM_P2P_C_FALLBACK + reason, 1);
-		trace_hmm_p2p_fallback(exp->desc.name, peer->dev, reason);
-		return reason;
-	}
-
 	pfn = PHYS_PFN(hmm_p2p_page_offset(page));
 	window = &exp->windows[pfn >> exp->window_order];
-	*alias_pfn = window->alias_pfn +
+
+	switch (READ_ONCE(exp->state)) {
+	case HMM_P2P_STATE_LIVE:
+		line = xa_load(&peer->lines, exp->id);
+		reason = HMM_P2P_NO_WAIT;
+		if (line)
+			reason = lookup_line(peer, line, flags);
+		if (reason == HMM_P2P_REACHABLE)
+			reason = lookup_window(peer, window, flags);
+		break;
+	case HMM_P2P_STATE_RESETTING:
+		reason = flags & HMM_P2P_FAULT ? HMM_P2P_NO_WAIT :
+						 HMM_P2P_NOT_LIVE;
+		break;
+	case HMM_P2P_STATE_DEAD:
+		reason = HMM_P2P_DEAD;
+		break;
+	default:
+		reason = HMM_P2P_NOT_LIVE;
+	}
+
+	if (reason == HMM_P2P_NO_WAIT && flags & HMM_P2P_WAIT &&
+	    kref_get_unless_zero(&exp->kref)) {
+		*pending = window;
+		return reason;
+	}
+	if (line && flags & HMM_P2P_FAULT)
+		hmm_p2p_line_count(line, HMM_P2P_C_FAULTS, 1);
+	if (reason != HMM_P2P_REACHABLE) {
+		count_fallback(exp, peer, line, reason);
+		return reason;
+	}
+	*alias_pfn = hmm_p2p_window_alias(window) +
 		     (pfn & (BIT(exp->window_order) - 1));
-	hmm_p2p_count(exp, HMM_P2P_C_ALIASES, 1);
-	trace_hmm_p2p_alias(exp->desc.name, peer->dev, *alias_pfn);
+	hmm_p2p_line_count(line, HMM_P2P_C_ALIASES, 1);
+	trace_hmm_p2p_alias(exp->desc.name, peer->importer->name, *alias_pfn);
 	return HMM_P2P_REACHABLE;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup);
+
+/* Whether a write to the page may stay with this mapping of it. */
+static bool may_write(struct vm_area_struct *vma, softleaf_t entry)
+{
+	struct page *page;
+
+	if (!softleaf_is_device_private(entry) ||
+	    softleaf_is_device_private_write(entry))
+		return false;
+	page = softleaf_to_page(entry);
+	/* Others' soft-dirty and userfaultfd want to hear of a write as a fault. */
+	return vma->vm_flags & VM_WRITE && !vma_soft_dirty_enabled(vma) &&
+	       PageAnon(page) && PageAnonExclusive(page);
+}
+
+/*
+ * hmm_p2p_make_writable - let a device write to a page without a fault of the CPU
+ * @vma: the mapping, which the caller holds with mmap_lock
+ * @addr: the page
+ * @pmdp: the PMD entry that maps it or its table
+ *
+ * A device-private entry loses write access at fork(), at mprotect() and whenever
+ * NUMA balancing comes by, and nothing but a fault gives it back: one that brings
+ * the page to RAM.  If nobody else has the page, it can be given back in place, as
+ * do_wp_page() does for a page in RAM.  Allowing more needs no notifier.
+ *
+ * Context: Under mmap_lock, no page table lock.
+ *
+ * Return: whether the entry is writable now.
+ */
+bool hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long addr,
+			   pmd_t *pmdp)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	struct hmm_p2p_exporter *exp;
+	struct page *page = NULL;
+	softleaf_t entry;
+	spinlock_t *ptl;
+	pte_t *ptep, pte;
+
+	ptl = pmd_trans_huge_lock(pmdp, vma);
+	if (ptl) {
+		pmd_t pmd = pmdp_get(pmdp);
+
+		entry = softleaf_from_pmd(pmd);
+		if (!pmd_present(pmd) && !pmd_swp_uffd(pmd) &&
+		    may_write(vma, entry)) {
+			page = softleaf_to_page(entry);
+			entry = make_writable_device_private_entry(page_to_pfn(page));
+			pmd = softleaf_to_pmd(entry);
+			set_pmd_at(mm, addr & PMD_MASK, pmdp, pmd);
+		}
+	} else {
+		ptep = pte_offset_map_lock(mm, pmdp, addr, &ptl);
+		if (!ptep)
+			return false;
+		pte = ptep_get(ptep);
+		entry = softleaf_from_pte(pte);
+		if (!pte_none(pte) && !pte_present(pte) && !pte_swp_uffd(pte) &&
+		    may_write(vma, entry)) {
+			page = softleaf_to_page(entry);
+			entry = make_writable_device_private_entry(page_to_pfn(page));
+			pte = softleaf_to_pte(entry);
+			set_pte_at(mm, addr, ptep, pte);
+		}
+		pte_unmap(ptep);
+	}
+	if (page) {
+		/* The entry keeps the page, and so the exporter. */
+		exp = hmm_p2p_exporter_of(page);
+		if (exp)
+			hmm_p2p_count(exp, HMM_P2P_C_UPGRADES, 1);
+	}
+	spin_unlock(ptl);
+	return page;
+}
 
 /*
  * hmm_p2p_dma_type - how an alias is to be mapped, for hmm_dma_map_pfn()
@@ -224,7 +328,9 @@ enum pci_p2pdma_map_type hmm_p2p_dma_type(struct device *dev,
 	struct hmm_p2p_window *window;
 
 	window = hmm_p2p_window_of_alias(hmm_pfn & ~HMM_PFN_FLAGS);
-	if (WARN_ON_ONCE(!window || !window->exp->desc.provider))
+	if (WARN_ONCE(!window || !window->exp->desc.provider,
+		      "hmm_p2p: %s: map entry is no alias on the bus: %#lx\n",
+		      dev_name(dev), hmm_pfn))
 		return PCI_P2PDMA_MAP_NOT_SUPPORTED;
 	*provider = window->exp->desc.provider;
 	return pci_p2pdma_map_type(*provider, dev);
@@ -244,7 +350,7 @@ void *hmm_p2p_kmap_local(unsigned long hmm_pfn)
 	struct hmm_p2p_window *window = hmm_p2p_window_of_alias(pfn);
 
 	/* The lookup hands software an alias only where there is a mapping. */
-	return window->kva + PFN_PHYS(pfn - window->alias_pfn);
+	return window->kva + PFN_PHYS(pfn - hmm_p2p_window_alias(window));
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_kmap_local, "HMM_P2P");
 

@@ -11,7 +11,9 @@
  * Unregistering cannot fail.  It stops new aliases and new migrations to the
  * device, moves every page to RAM (each of these moves invalidates the mirrors
  * of all importers, which drop their references), waits for RCU readers and
- * takes the exporter apart.  When it returns no importer reaches the memory.
+ * takes the exporter apart.  When it returns no importer reaches the memory.  The
+ * object itself stays for as long as ledger lines of importers, or windows that one
+ * of them does not let go of, point to it.
  */
 #include <kunit/visibility.h>
 #include <linux/bits.h>
@@ -35,8 +37,8 @@
 #undef MODULE_PARAM_PREFIX
 #define MODULE_PARAM_PREFIX "hmm_p2p."
 
-static DEFINE_MUTEX(hmm_p2p_lock);	/* the list and the next id */
-static LIST_HEAD(hmm_p2p_exporters);
+DEFINE_MUTEX(hmm_p2p_lock);		/* the list and the next id */
+LIST_HEAD(hmm_p2p_exporters);
 static u64 hmm_p2p_next_id;
 
 static bool enable = true;
@@ -59,7 +61,32 @@ u64 hmm_p2p_counter_read(struct hmm_p2p_exporter *exp, unsigned int counter)
 		sum += READ_ONCE(per_cpu_ptr(exp->counters, cpu)->c[counter]);
 	return sum;
 }
-EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_counter_read);
+
+void hmm_p2p_note_max(atomic64_t *max, s64 value)
+{
+	s64 old = atomic64_read(max);
+
+	while (value > old && !atomic64_try_cmpxchg(max, &old, value))
+		;
+}
+
+const char *hmm_p2p_state_name(struct hmm_p2p_exporter *exp)
+{
+	static const char *const names[] = {
+		[HMM_P2P_STATE_LIVE] = "live",
+		[HMM_P2P_STATE_RESETTING] = "resetting",
+		[HMM_P2P_STATE_DRAINING] = "draining",
+		[HMM_P2P_STATE_DEAD] = "dead",
+	};
+
+	return names[READ_ONCE(exp->state)];
+}
+
+/* For who holds something that keeps the page in use. */
+struct hmm_p2p_exporter *hmm_p2p_exporter_of(const struct page *page)
+{
+	return rcu_dereference_check(page_pgmap(page)->p2p_exporter, true);
+}
 
 static void hmm_p2p_exporter_free(struct rcu_head *rcu)
 {
@@ -101,35 +128,10 @@ static int hmm_p2p_check_desc(const struct hmm_p2p_exporter_desc *desc,
 		return -EINVAL;
 	if (shift < PMD_SHIFT || shift > 30)
 		return -EINVAL;
+	if (ops->close_window && range_len(&desc->aperture) < BIT_ULL(shift))
+		return -EINVAL;
 	if ((pgmap->range.start & mask) || (range_len(&pgmap->range) & mask))
 		return -EINVAL;
-	return 0;
-}
-
-static int hmm_p2p_open_windows(struct hmm_p2p_exporter *exp)
-{
-	const struct hmm_p2p_exporter_desc *desc = &exp->desc;
-	unsigned long i;
-	int ret;
-
-	exp->kmappable = true;
-	for (i = 0; i < exp->nr_windows; i++) {
-		struct hmm_p2p_window_map map = {};
-		size_t size = PAGE_SIZE << exp->window_order;
-
-		ret = desc->ops->open_window(desc->priv, i, &map);
-		if (ret)
-			return ret;
-		if (!map.phys || !IS_ALIGNED(map.phys, size))
-			return -EINVAL;
-		exp->windows[i] = (struct hmm_p2p_window) {
-			.exp = exp,
-			.alias_pfn = PHYS_PFN(map.phys),
-			.kva = map.kva,
-		};
-		exp->alias_last = max(exp->alias_last, map.phys + size - 1);
-		exp->kmappable &= !!map.kva;
-	}
 	return 0;
 }
 
@@ -167,8 +169,9 @@ static void hmm_p2p_unclaim(struct hmm_p2p_exporter *exp)
  *
  * Return: the exporter, to be given back with hmm_p2p_unregister(), or
  * * -EINVAL: an op, the name or the pgmap's owner is missing; the pgmap is not
- *   one range of MEMORY_DEVICE_PRIVATE; the window size is out of range; pgmap
- *   or a window's address is not a multiple of it
+ *   one range of MEMORY_DEVICE_PRIVATE; the window size is out of range, or larger
+ *   than the aperture of windows on demand; pgmap or a window's address is not a
+ *   multiple of it
  * * -EEXIST: this pgmap, one of the same owner, or an exporter of the same name,
  *   is registered already
  * * -EBUSY: a window's address is another exporter's, too
@@ -191,8 +194,12 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 		return ERR_PTR(-ENOMEM);
 	kref_init(&exp->kref);
 	init_rwsem(&exp->migrate_sem);
-	init_waitqueue_head(&exp->drained);
+	mutex_init(&exp->life);
+	INIT_LIST_HEAD(&exp->lines);
+	hmm_p2p_window_setup(exp);
+	hmm_p2p_watch_init(exp);
 	exp->desc = *desc;
+	exp->on_demand = desc->ops->close_window;
 	exp->first_pfn = PHYS_PFN(desc->pgmap->range.start);
 	exp->nr_pages = PHYS_PFN(range_len(&desc->pgmap->range));
 	exp->window_order = shift - PAGE_SHIFT;
@@ -211,10 +218,7 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 	if (ret)
 		goto err_put;
 
-	ret = hmm_p2p_open_windows(exp);
-	if (ret)
-		goto err_unclaim;
-	ret = hmm_p2p_track_add(exp);
+	ret = hmm_p2p_windows_init(exp);
 	if (ret)
 		goto err_unclaim;
 
@@ -237,21 +241,33 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
  * @exp: from hmm_p2p_register()
  *
  * Stops handing out aliases and migrating to the device, moves every page to
- * RAM and waits until the last importer has let go.  After it returns nobody
- * reaches the memory, and the caller may memunmap_pages() (which waits for calls
- * of folio_free that are under way) and release the device.  The data of processes
- * is kept.
+ * RAM and waits until every importer had its chance to let go.  After it returns
+ * nobody reaches the memory, and the caller may memunmap_pages() (which waits for
+ * calls of folio_free that are under way) and release the device.  The data of
+ * processes is kept, unless hmm_p2p_dead() said that it is lost.
+ *
+ * An importer that breaks its contract and holds on is named and quarantined, and
+ * cannot keep the driver here; the addresses that it holds are refused to whoever
+ * registers them next, until it lets go.
  *
  * Context: Process context, no locks held, in particular none that the driver's
  * copy op or an importer's invalidate callback needs.  Cannot fail; takes as
  * long as copying the memory in use takes, and longer while RAM is short or the
- * copy op fails.
+ * copy op fails.  A reset that is under way is ended first, with a warning.
  */
 void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 {
 	struct dev_pagemap *pgmap = exp->desc.pgmap;
 
-	WRITE_ONCE(exp->state, HMM_P2P_DRAINING);
+	if (WARN_ONCE(READ_ONCE(exp->state) == HMM_P2P_STATE_RESETTING,
+		      "hmm_p2p: %s: unregistered during a reset\n",
+		      exp->desc.name))
+		hmm_p2p_reset_end(exp);
+
+	mutex_lock(&exp->life);
+	if (exp->state != HMM_P2P_STATE_DEAD)
+		hmm_p2p_set_state(exp, HMM_P2P_STATE_DRAINING);
+	mutex_unlock(&exp->life);
 	/*
 	 * Migrations to the device that saw LIVE finish here, and none starts
 	 * any more; then what is in the device can only become less.
@@ -262,18 +278,22 @@ void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 
 	/*
 	 * Every page had its notifiers called, and an importer drops its
-	 * reference in there.  One that holds on keeps the memory: complain
-	 * rather than hand it to somebody else.
+	 * reference in there.  hmm_p2p_dead() may have come in between, and is
+	 * waited for.
 	 */
-	while (!wait_event_timeout(exp->drained, !hmm_p2p_refs(exp), 10 * HZ))
-		pr_warn("hmm_p2p: %s: importers hold %lu map entries after invalidation\n",
-			exp->desc.name, hmm_p2p_refs(exp));
+	mutex_lock(&exp->life);
+	hmm_p2p_check_refs(exp);
+	mutex_unlock(&exp->life);
 
 	RCU_INIT_POINTER(pgmap->p2p_exporter, NULL);
-	hmm_p2p_track_remove(exp);
+	/* Walks that found the exporter through the pgmap are over after this. */
+	synchronize_rcu();
+	hmm_p2p_windows_close(exp);
+	hmm_p2p_windows_exit(exp);
+	hmm_p2p_watch_exit(exp);
 	hmm_p2p_debugfs_remove(exp);
 	hmm_p2p_unclaim(exp);
-	/* Walks that found the exporter through the pgmap are over after this. */
+	/* So are importers that dropped the last reference of a window. */
 	synchronize_rcu();
 	trace_hmm_p2p_unregister(exp->desc.name, exp->nr_pages);
 	hmm_p2p_exporter_put(exp);
@@ -322,8 +342,6 @@ struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd)
 		return ERR_CAST(task);
 	mm = mm_access(task, PTRACE_MODE_ATTACH_REALCREDS);
 	put_task_struct(task);
-	if (!mm)
-		return ERR_PTR(-ESRCH);
 	/* mm_access() says -EACCES, which for ptrace has always been -EPERM. */
 	if (mm == ERR_PTR(-EACCES))
 		return ERR_PTR(-EPERM);

@@ -4,12 +4,18 @@
  *
  * Lock order, outermost first:
  *
- *	hmm_p2p_exporter.migrate_sem (read: migrations to the device)
- *	  mmap_lock
- *	    the importer's invalidation lock (umem_mutex and its like)
- *	      RCU
+ *	hmm_p2p_exporter.life (reset, death)
+ *	  hmm_p2p_exporter.migrate_sem (read: migrations to the device, opening
+ *	  of windows, questions to p2pdma)
+ *	    hmm_p2p_ledger_lock (who is who; never held across a callback)
+ *	    mmap_lock
+ *	      folio lock of a device page
+ *	        anon_vma (rmap walks that fire notifiers)
+ *	          the importer's invalidation lock (umem_mutex and its like)
+ *	            RCU, hmm_p2p_exporter.window_lock, .watch_lock
  *
- *	hmm_p2p_lock (registration) nests in nothing of the above.
+ *	hmm_p2p_lock (registration) nests in nothing of the above, and only
+ *	hmm_p2p_ledger_lock nests in it.
  *
  * Lookups, map_get and map_put take no lock of ours.  What keeps the objects
  * alive under them:
@@ -19,7 +25,9 @@
  *			and unregistering waits for RCU after the last page.
  *	map_get		the importer's lock after mmu_interval_read_retry(): the
  *			PTE that gave the alias is still there.
- *	map_put		the reference itself.
+ *	map_put		the reference itself; an exporter that is unregistered
+ *			stays until its windows have none.
+ *	ledger lines	the peer that holds them.
  */
 #ifndef _MM_HMM_P2P_INTERNAL_H
 #define _MM_HMM_P2P_INTERNAL_H
@@ -30,32 +38,78 @@
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/memremap.h>
+#include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/rwsem.h>
+#include <linux/spinlock.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 
+struct mmu_notifier_range;
+
+/* LIVE and RESETTING alternate; from there on it only grows. */
 enum hmm_p2p_state {
-	HMM_P2P_LIVE,
-	HMM_P2P_DRAINING,
+	HMM_P2P_STATE_LIVE,
+	HMM_P2P_STATE_RESETTING,
+	HMM_P2P_STATE_DRAINING,
+	HMM_P2P_STATE_DEAD,
 };
 
-/* One per window size of device memory.  At most 64 bytes with its index slot. */
+/*
+ *	CLOSED --> OPENING --> OPEN <--> REVOKING --> CLOSED
+ *	              |                     |
+ *	              v                     v
+ *	            FAILED               STUCK --> CLOSED or OPEN
+ *
+ * A window that is always visible goes OPEN, REVOKING, OPEN (or STUCK).  FAILED
+ * is CLOSED for as long as it is too early to try again.
+ */
+enum hmm_p2p_window_state {
+	HMM_P2P_CLOSED,
+	HMM_P2P_OPENING,
+	HMM_P2P_OPEN,
+	HMM_P2P_REVOKING,	/* no more aliases; those that exist are taken away */
+	HMM_P2P_FAILED,
+	HMM_P2P_STUCK,		/* an importer does not let go */
+};
+
+/*
+ * One per window size of device memory: 48 bytes, and 9 more in the index from
+ * aliases for each 2 MiB of it that is open.
+ */
 struct hmm_p2p_window {
 	struct hmm_p2p_exporter *exp;
-	unsigned long alias_pfn;	/* of its first page */
 	void *kva;			/* of its first byte, may be NULL */
+	struct list_head lru;		/* exp->open; windows on demand only */
+	u32 alias;			/* of its first page, in ALIAS_ORDER */
 	atomic_t refs;			/* map entries that hold an alias in it */
+	u32 used;			/* jiffies: last alias, or when opening failed */
+	u32 state;			/* exp->window_lock to change */
 };
 
+#define HMM_P2P_ALIAS_ORDER	(PMD_SHIFT - PAGE_SHIFT)
+
+#define HMM_P2P_BUCKETS		16	/* of a histogram: below 1 us, 2, 4, ... */
+
 enum hmm_p2p_counter {
-	HMM_P2P_C_ALIASES,		/* handed out by lookups */
+	HMM_P2P_C_ALIASES,		/* entries handed out by lookups */
+	HMM_P2P_C_FAULTS,		/* lookups on behalf of a required fault */
 	HMM_P2P_C_MAPPED,		/* map entries that took a reference */
 	HMM_P2P_C_UNMAPPED,		/* ... and dropped it */
+	HMM_P2P_C_INVALIDATIONS,	/* importer's callbacks that dropped some */
+	HMM_P2P_C_UPGRADES,		/* read-only entries made writable in place */
 	HMM_P2P_C_TO_DEVICE,		/* pages migrated */
 	HMM_P2P_C_TO_RAM,
 	HMM_P2P_C_CPU_FAULTS,		/* of those, by a fault */
+	HMM_P2P_C_POISONED,		/* page table entries poisoned */
+	HMM_P2P_C_OPENED,		/* windows opened on demand */
+	HMM_P2P_C_RECLAIMED,		/* of those, closed again for another */
+	HMM_P2P_C_REVOKED,		/* windows revoked, for whatever reason */
+	HMM_P2P_C_QUARANTINES,		/* importers found not to let go */
+	HMM_P2P_C_LATE,			/* invalidations that the watchdog reported */
 	HMM_P2P_C_FALLBACK,		/* first of the reasons */
-	HMM_P2P_NR_COUNTERS = HMM_P2P_C_FALLBACK + HMM_P2P_NR_REASONS,
+	HMM_P2P_C_BUCKET = HMM_P2P_C_FALLBACK + HMM_P2P_NR_REASONS,
+	HMM_P2P_NR_COUNTERS = HMM_P2P_C_BUCKET + HMM_P2P_BUCKETS,
 };
 
 struct hmm_p2p_counters {
@@ -65,7 +119,7 @@ struct hmm_p2p_counters {
 struct hmm_p2p_exporter {
 	struct hmm_p2p_exporter_desc desc;	/* constant after registration */
 	u64 id;					/* never used again */
-	enum hmm_p2p_state state;		/* READ_ONCE; only grows */
+	enum hmm_p2p_state state;		/* READ_ONCE */
 	struct kref kref;
 	struct rcu_head rcu;
 
@@ -74,18 +128,73 @@ struct hmm_p2p_exporter {
 	unsigned int window_order;		/* in pages */
 	unsigned long nr_windows;
 	struct hmm_p2p_window *windows;
-	phys_addr_t alias_last;			/* highest alias byte */
-	bool kmappable;				/* every window has a kva */
+	phys_addr_t alias_last;			/* highest alias byte there can be */
+	bool on_demand;				/* windows open and close */
 
-	struct rw_semaphore migrate_sem;	/* write: no migration to us runs */
-	wait_queue_head_t drained;		/* a window's refs fell to 0 */
+	spinlock_t window_lock;
+	struct list_head open;			/* window_lock; oldest first */
+	bool gone;				/* window_lock; unregistered */
+	struct work_struct settle;		/* windows that are no longer stuck */
+	wait_queue_head_t changed;		/* a state, or refs fell to 0 */
+
+	struct mutex life;			/* parked, and LIVE <-> RESETTING */
+	unsigned long *parked;			/* bit per page, during a reset */
+	struct rw_semaphore migrate_sem;	/* write: nothing comes in any more */
+
+	spinlock_t watch_lock;
+	struct list_head watches;		/* watch_lock */
+	struct delayed_work watchdog;
+	atomic64_t slowest_revoke;		/* ns */
+
 	struct hmm_p2p_counters __percpu *counters;
+	struct list_head lines;			/* hmm_p2p_ledger_lock */
 	struct list_head node;			/* hmm_p2p_lock */
 	struct dentry *debugfs;
 };
 
+/* All mirrors of one importing device. */
+struct hmm_p2p_importer {
+	char *name;
+	struct list_head node;			/* hmm_p2p_ledger_lock, all three */
+	struct list_head peers;
+	unsigned int users;
+	bool quarantined;			/* READ_ONCE; never taken back */
+};
+
+/* One (importer, exporter, mm). */
+struct hmm_p2p_line {
+	struct hmm_p2p_exporter *exp;
+	struct hmm_p2p_importer *importer;
+	struct mm_struct *mm;
+	pid_t pid;
+	unsigned int users;			/* peers; hmm_p2p_ledger_lock */
+	enum hmm_p2p_reason reason;		/* whether the importer reaches it */
+	bool translated;			/* ... through an IOMMU */
+	atomic64_t slowest;			/* invalidation, ns */
+	struct list_head node;			/* exp->lines */
+	struct hmm_p2p_counters __percpu *counters;
+};
+
+/* What an importer's map remembers.  All of it under the importer's lock. */
+struct hmm_p2p_map {
+	struct hmm_p2p_peer *peer;
+	struct hmm_p2p_line *line;		/* the last one that was needed */
+	size_t nr_entries;
+	unsigned long held;			/* bits that are set */
+	unsigned long dropped;			/* puts in this invalidation */
+	u64 began;				/* ns; 0: none is timed */
+	unsigned long bits[];			/* entries that hold an alias */
+};
+
 /* core.c */
+extern struct mutex hmm_p2p_lock;
+extern struct list_head hmm_p2p_exporters;
+
 void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp);
+struct hmm_p2p_exporter *hmm_p2p_exporter_of(const struct page *page);
+u64 hmm_p2p_counter_read(struct hmm_p2p_exporter *exp, unsigned int counter);
+void hmm_p2p_note_max(atomic64_t *max, s64 value);
+const char *hmm_p2p_state_name(struct hmm_p2p_exporter *exp);
 
 static inline void hmm_p2p_count(struct hmm_p2p_exporter *exp,
 				 unsigned int counter, u64 n)
@@ -93,16 +202,87 @@ static inline void hmm_p2p_count(struct hmm_p2p_exporter *exp,
 	this_cpu_add(exp->counters->c[counter], n);
 }
 
-u64 hmm_p2p_counter_read(struct hmm_p2p_exporter *exp, unsigned int counter);
-
 /* alias.c */
 extern const char *const hmm_p2p_reason_names[HMM_P2P_NR_REASONS];
+enum hmm_p2p_reason hmm_p2p_ask(struct hmm_p2p_exporter *exp, struct device *dev,
+				enum pci_p2pdma_map_type *type);
+
+/* window.c */
+void hmm_p2p_window_setup(struct hmm_p2p_exporter *exp);
+int hmm_p2p_windows_init(struct hmm_p2p_exporter *exp);
+void hmm_p2p_windows_close(struct hmm_p2p_exporter *exp);
+void hmm_p2p_windows_exit(struct hmm_p2p_exporter *exp);
+bool hmm_p2p_window_usable(struct hmm_p2p_window *window);
+bool hmm_p2p_window_may_open(struct hmm_p2p_window *window);
+int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since);
+bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window);
+void hmm_p2p_window_end_revoke(struct hmm_p2p_window *window, bool stuck);
+void hmm_p2p_window_idle(struct hmm_p2p_window *window);
+
+static inline unsigned long hmm_p2p_window_index(struct hmm_p2p_window *window)
+{
+	return window - window->exp->windows;
+}
+
+static inline unsigned long hmm_p2p_window_alias(struct hmm_p2p_window *window)
+{
+	return (unsigned long)window->alias << HMM_P2P_ALIAS_ORDER;
+}
+
+static inline unsigned long hmm_p2p_window_pfn(struct hmm_p2p_window *window)
+{
+	return window->exp->first_pfn +
+	       (hmm_p2p_window_index(window) << window->exp->window_order);
+}
 
 /* track.c */
-int hmm_p2p_track_add(struct hmm_p2p_exporter *exp);
-void hmm_p2p_track_remove(struct hmm_p2p_exporter *exp);
+int hmm_p2p_track_insert(struct hmm_p2p_window *window);
+void hmm_p2p_track_erase(struct hmm_p2p_window *window);
 struct hmm_p2p_window *hmm_p2p_window_of_alias(unsigned long alias_pfn);
 unsigned long hmm_p2p_refs(struct hmm_p2p_exporter *exp);
+bool hmm_p2p_map_holds(struct hmm_dma_map *map, struct hmm_p2p_window *window);
+void hmm_p2p_map_drop_all(struct hmm_dma_map *map);
+
+/* ledger.c */
+extern struct mutex hmm_p2p_ledger_lock;
+extern struct list_head hmm_p2p_importers;	/* hmm_p2p_ledger_lock */
+
+int hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
+void hmm_p2p_quarantine(struct hmm_p2p_window *window);
+void hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+			  unsigned int ms);
+u64 hmm_p2p_line_read(struct hmm_p2p_line *line, unsigned int counter);
+u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter);
+
+static inline void hmm_p2p_line_count(struct hmm_p2p_line *line,
+				      unsigned int counter, u64 n)
+{
+	this_cpu_add(line->counters->c[counter], n);
+}
+
+/* revoke.c */
+bool hmm_p2p_revoke_window(struct hmm_p2p_window *window, unsigned long timeout);
+
+/* life.c */
+int hmm_p2p_live_get(struct hmm_p2p_exporter *exp);
+void hmm_p2p_live_put(struct hmm_p2p_exporter *exp);
+void hmm_p2p_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state);
+void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp);
+
+/* watch.c */
+struct hmm_p2p_watch {
+	struct list_head node;
+	struct hmm_p2p_exporter *exp;
+	struct mm_struct *mm;		/* compared only; NULL: any */
+	unsigned long start;		/* jiffies */
+	bool reported;
+};
+
+void hmm_p2p_watch_init(struct hmm_p2p_exporter *exp);
+void hmm_p2p_watch_exit(struct hmm_p2p_exporter *exp);
+void hmm_p2p_watch_begin(struct hmm_p2p_watch *watch,
+			 struct hmm_p2p_exporter *exp, struct mm_struct *mm);
+void hmm_p2p_watch_end(struct hmm_p2p_watch *watch);
 
 /* migrate.c */
 void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp);

@@ -10,9 +10,10 @@
  * PMD-aligned hole as one compound entry, and what follows it in a longer range
  * would be skipped.  mmap_lock is held for one batch at a time.
  *
- * Pages are moved one by one (order 0).  What cannot be moved stays where it is,
- * intact, and is counted; a batch whose copy fails leaves all of its pages
- * where they were.
+ * To a device, pages are moved one by one (order 0).  A huge page of a device comes
+ * back as one if there is a huge page of RAM for it, and is split if not.  What cannot
+ * be moved stays where it is, intact, and is counted; a batch whose copy fails leaves
+ * all of its pages where they were.
  */
 #include <linux/export.h>
 #include <linux/ksm.h>
@@ -71,31 +72,76 @@ static void batch_drop_dst(struct hmm_p2p_batch *b, unsigned long i)
 	}
 }
 
-static struct page *batch_alloc_dst(struct hmm_p2p_batch *b,
-				    struct vm_area_struct *vma,
-				    unsigned long addr)
+static struct folio *alloc_ram(struct vm_area_struct *vma, unsigned long addr,
+			       unsigned int order)
 {
+	gfp_t gfp = GFP_HIGHUSER_MOVABLE;
 	struct folio *folio;
 
-	if (b->dir == HMM_P2P_TO_DEVICE) {
-		folio = b->exp->desc.ops->alloc_folio(b->exp->desc.priv, 0);
-	} else {
-		/* Eviction does not know who uses the page. */
-		if (vma)
-			folio = vma_alloc_folio(GFP_HIGHUSER_MOVABLE, 0, vma,
-						addr);
-		else
-			folio = folio_alloc(GFP_HIGHUSER_MOVABLE, 0);
-		if (folio) {
-			folio_lock(folio);
-			/*
-			 * A peer may have written the page, which no page table
-			 * saw: after MADV_FREE a clean copy would be thrown away.
-			 */
-			folio_set_dirty(folio);
-		}
+	/* A huge page is nice to have, and not worth much reclaim. */
+	if (order)
+		gfp = GFP_TRANSHUGE_LIGHT;
+	/* Eviction does not know who uses the page. */
+	if (vma)
+		folio = vma_alloc_folio(gfp, order, vma, addr);
+	else
+		folio = folio_alloc(gfp, order);
+	if (folio) {
+		folio_lock(folio);
+		/*
+		 * A peer may have written the page, which no page table
+		 * saw: after MADV_FREE a clean copy would be thrown away.
+		 */
+		folio_set_dirty(folio);
 	}
-	return folio ? folio_page(folio, 0) : NULL;
+	return folio;
+}
+
+static struct folio *alloc_device(struct hmm_p2p_exporter *exp)
+{
+	const struct hmm_p2p_exporter_desc *desc = &exp->desc;
+	struct folio *folio = desc->ops->alloc_folio(desc->priv, 0);
+
+	/* Of another device: the copy, and peers, would go astray. */
+	if (folio && WARN_ONCE(!folio_is_device_private(folio) ||
+			       folio->pgmap != desc->pgmap,
+			       "hmm_p2p: %s: alloc_folio gave a page that is not its own\n",
+			       desc->name)) {
+		folio_unlock(folio);
+		folio_put(folio);
+		folio = NULL;
+	}
+	return folio;
+}
+
+/* A page that has a destination, to be copied. */
+static void batch_add(struct hmm_p2p_batch *b, struct page *spage,
+		      struct page *dpage)
+{
+	bool to_device = b->dir == HMM_P2P_TO_DEVICE;
+
+	b->copies[b->nr_copies++] = (struct hmm_p2p_copy) {
+		.dev_page = to_device ? dpage : spage,
+		.ram_page = to_device ? spage : dpage,
+	};
+}
+
+/* A huge page of the device, whole.  False if RAM has none for it. */
+static bool batch_add_huge(struct hmm_p2p_batch *b, struct vm_area_struct *vma,
+			   unsigned long addr, unsigned long i)
+{
+	struct page *spage = migrate_pfn_to_page(b->src[i]);
+	unsigned int order = folio_order(page_folio(spage));
+	struct folio *folio = alloc_ram(vma, addr, order);
+	unsigned long j;
+
+	if (!folio)
+		return false;
+	b->dst[i] = migrate_pfn(folio_pfn(folio)) | MIGRATE_PFN_COMPOUND |
+		    (b->src[i] & MIGRATE_PFN_WRITE);
+	for (j = 0; j < BIT(order); j++)
+		batch_add(b, spage + j, folio_page(folio, j));
+	return true;
 }
 
 /*
@@ -106,48 +152,70 @@ static int batch_copy(struct hmm_p2p_batch *b, struct vm_area_struct *vma,
 		      unsigned long start, unsigned long nr)
 {
 	const struct hmm_p2p_exporter_desc *desc = &b->exp->desc;
-	unsigned long i;
+	unsigned long i, huge_end = 0, writable = 0;
+	struct page *huge = NULL;
 	int ret = 0;
 
 	b->nr_copies = 0;
 	b->failed = 0;
+	memset(b->dst, 0, nr * sizeof(*b->dst));
 	for (i = 0; i < nr; i++) {
+		unsigned long addr = start + i * PAGE_SIZE;
 		struct page *spage = migrate_pfn_to_page(b->src[i]);
-		struct page *dpage;
+		struct folio *folio;
 
-		b->dst[i] = 0;
-		if (!(b->src[i] & MIGRATE_PFN_MIGRATE))
-			continue;
-		if (!spage && b->dir == HMM_P2P_TO_RAM)
-			continue;
-		/*
-		 * Devices take anonymous memory only.  Not KSM's: ksmd would read
-		 * device memory, and nobody else checks.
-		 */
-		if (spage && b->dir == HMM_P2P_TO_DEVICE &&
-		    (!folio_test_anon(page_folio(spage)) ||
-		     folio_test_ksm(page_folio(spage))))
-			continue;
+		if (i < huge_end) {
+			/* The kernel splits it, when it sees small pages. */
+			spage = huge + (i - (huge_end - BATCH_PAGES));
+		} else {
+			if (!(b->src[i] & MIGRATE_PFN_MIGRATE))
+				continue;
+			if (!spage && b->dir == HMM_P2P_TO_RAM)
+				continue;
+			/*
+			 * Devices take anonymous memory only.  Not KSM's: ksmd
+			 * would read device memory, and nobody else checks.
+			 */
+			if (spage && b->dir == HMM_P2P_TO_DEVICE &&
+			    (!folio_test_anon(page_folio(spage)) ||
+			     folio_test_ksm(page_folio(spage))))
+				continue;
+			writable = b->src[i] & MIGRATE_PFN_WRITE;
+			if (b->src[i] & MIGRATE_PFN_COMPOUND &&
+			    b->dir == HMM_P2P_TO_RAM) {
+				if (batch_add_huge(b, vma, addr, i)) {
+					i += folio_nr_pages(page_folio(spage)) - 1;
+					continue;
+				}
+				/* Eviction cannot split what is unmapped. */
+				if (!vma) {
+					b->failed += folio_nr_pages(page_folio(spage));
+					ret = -ENOMEM;
+					continue;
+				}
+				huge = spage;
+				huge_end = i + BATCH_PAGES;
+			}
+		}
 
-		dpage = batch_alloc_dst(b, vma, start + i * PAGE_SIZE);
-		if (!dpage) {
+		folio = b->dir == HMM_P2P_TO_DEVICE ? alloc_device(b->exp) :
+						      alloc_ram(vma, addr, 0);
+		if (!folio) {
 			b->failed++;
 			ret = -ENOMEM;
 			continue;
 		}
-		b->dst[i] = migrate_pfn(page_to_pfn(dpage));
-		if (b->src[i] & MIGRATE_PFN_WRITE)
-			b->dst[i] |= MIGRATE_PFN_WRITE;
-		b->copies[b->nr_copies++] = (struct hmm_p2p_copy) {
-			.dev_page = b->dir == HMM_P2P_TO_DEVICE ? dpage : spage,
-			.ram_page = b->dir == HMM_P2P_TO_DEVICE ? spage : dpage,
-		};
+		b->dst[i] = migrate_pfn(folio_pfn(folio)) | writable;
+		batch_add(b, spage, folio_page(folio, 0));
 	}
 
 	if (b->nr_copies) {
-		int err = desc->ops->copy(desc->priv, b->copies, b->nr_copies,
-					  b->dir);
+		int err = -EIO;
 
+		/* There is nothing to copy any more, and nobody to ask. */
+		if (READ_ONCE(b->exp->state) != HMM_P2P_STATE_DEAD)
+			err = desc->ops->copy(desc->priv, b->copies,
+					      b->nr_copies, b->dir);
 		if (err) {
 			b->failed += b->nr_copies;
 			for (i = 0; i < nr; i++)
@@ -165,12 +233,17 @@ static void batch_account(struct hmm_p2p_batch *b, unsigned long addr,
 	unsigned long i, migrated = 0, failed = b->failed;
 
 	for (i = 0; i < nr; i++) {
+		unsigned long pages = 1;
+
 		if (!b->dst[i])
 			continue;
+		if (b->dst[i] & MIGRATE_PFN_COMPOUND)
+			pages = folio_nr_pages(page_folio(
+					migrate_pfn_to_page(b->dst[i])));
 		if (b->src[i] & MIGRATE_PFN_MIGRATE)
-			migrated++;
+			migrated += pages;
 		else
-			failed++;
+			failed += pages;
 	}
 	hmm_p2p_count(b->exp, b->dir == HMM_P2P_TO_DEVICE ?
 		      HMM_P2P_C_TO_DEVICE : HMM_P2P_C_TO_RAM, migrated);
@@ -198,11 +271,15 @@ static int migrate_batch(struct hmm_p2p_batch *b, struct vm_area_struct *vma,
 		.fault_page = fault_page,
 		.flags = b->dir == HMM_P2P_TO_DEVICE ?
 			 MIGRATE_VMA_SELECT_SYSTEM :
-			 MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+			 MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
+			 MIGRATE_VMA_SELECT_COMPOUND,
 	};
+	struct hmm_p2p_watch watch;
 	int ret, err;
 
+	hmm_p2p_watch_begin(&watch, b->exp, vma->vm_mm);
 	ret = migrate_vma_setup(&args);
+	hmm_p2p_watch_end(&watch);
 	if (ret)
 		return ret;
 	err = batch_copy(b, vma, start, nr);
@@ -265,14 +342,19 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 		struct vm_area_struct *vma;
 
 		next = addr;
-		/* hmm_p2p_unregister() waits for us; do not keep it. */
-		if (dir == HMM_P2P_TO_DEVICE &&
-		    READ_ONCE(exp->state) != HMM_P2P_LIVE) {
-			ret = -ENODEV;
-			break;
+		/*
+		 * For one batch at a time: hmm_p2p_unregister() and a reset wait
+		 * for us.
+		 */
+		if (dir == HMM_P2P_TO_DEVICE) {
+			ret = hmm_p2p_live_get(exp);
+			if (ret)
+				break;
 		}
 		if (fatal_signal_pending(current) ||
 		    mmap_read_lock_killable(mm)) {
+			if (dir == HMM_P2P_TO_DEVICE)
+				hmm_p2p_live_put(exp);
 			ret = -EINTR;
 			break;
 		}
@@ -284,6 +366,8 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 			ret = migrate_batch(b, vma, addr, next, NULL, result);
 		}
 		mmap_read_unlock(mm);
+		if (dir == HMM_P2P_TO_DEVICE)
+			hmm_p2p_live_put(exp);
 		cond_resched();
 	}
 	kvfree(b);
@@ -299,7 +383,8 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
  * @result: set, also on errors, to what became of the pages so far
  *
  * Moves anonymous pages in RAM, and fills holes and zero pages with cleared
- * device memory.  Peer mappings of the pages are invalidated on the way.
+ * device memory.  Peer mappings of the pages are invalidated on the way.  Waits for
+ * the end of a reset.
  *
  * Context: Process context, mmap_lock not held.  May sleep.
  *
@@ -309,7 +394,8 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
  * * -EFAULT: part of the range is not mapped, not readable, or maps a device;
  *   nothing was moved, unless the range was changed meanwhile
  * * -EOPNOTSUPP: part of the range is hugetlb, DAX or otherwise special; likewise
- * * -ENODEV: the exporter is being unregistered; @result tells how far it went
+ * * -ENODEV: the exporter is being unregistered, or its device is dead; @result
+ *   tells how far it went
  * * -ENOMEM: no memory, or the device is full; @result tells how far it went
  * * -EINTR: a fatal signal arrived
  * * what the copy op returned
@@ -318,13 +404,8 @@ int hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm
 			      unsigned long start, unsigned long end,
 			      struct hmm_p2p_result *result)
 {
-	int ret;
-
 	*result = (struct hmm_p2p_result) {};
-	down_read(&exp->migrate_sem);
-	ret = migrate_range(exp, mm, start, end, HMM_P2P_TO_DEVICE, result);
-	up_read(&exp->migrate_sem);
-	return ret;
+	return migrate_range(exp, mm, start, end, HMM_P2P_TO_DEVICE, result);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_to_device, "HMM_P2P");
 
@@ -352,9 +433,13 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_to_ram, "HMM_P2P");
 /* Whether the entry that was faulted on is not there any more. */
 static bool fault_is_stale(struct vm_fault *vmf)
 {
-	pte_t *ptep = pte_offset_map(vmf->pmd, vmf->address);
+	pte_t *ptep;
 	bool same;
 
+	/* A huge page: split by now, perhaps, and then faulted on once more. */
+	if (!vmf->pte)
+		return !pmd_same(pmdp_get_lockless(vmf->pmd), vmf->orig_pmd);
+	ptep = pte_offset_map(vmf->pmd, vmf->address);
 	if (!ptep)
 		return true;
 	same = pte_same(ptep_get(ptep), vmf->orig_pte);
@@ -370,23 +455,28 @@ static bool fault_is_stale(struct vm_fault *vmf)
  * Context: As for the op: vmf->page is locked and has a reference for the
  * fault; mmap_lock or the VMA lock is held.
  *
- * Never returns 0 while the page is where it was: hmm_range_fault() would fault
- * on it again for ever without letting go of mmap_lock.
+ * Never returns 0 while the page is where it was, unless a reset is about to take
+ * it: hmm_range_fault() would fault on it again for ever without letting go of
+ * mmap_lock.
  *
- * Return: 0, VM_FAULT_OOM, or VM_FAULT_SIGBUS if the copy failed or somebody
- * holds on to the page with a reference.
+ * Return: 0, VM_FAULT_OOM, or VM_FAULT_SIGBUS if the copy failed, the device is dead
+ * or somebody holds on to the page with a reference.
  */
 vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 				 struct vm_fault *vmf)
 {
 	unsigned long deadline = jiffies +
 		msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
-	unsigned long addr = vmf->address & PAGE_MASK;
+	/* do_huge_pmd_device_private() faults on a huge page as a whole. */
+	unsigned long size = vmf->pte ? PAGE_SIZE : PMD_SIZE;
+	unsigned long addr = ALIGN_DOWN(vmf->address, size);
 	struct hmm_p2p_result result = {};
 	struct hmm_p2p_batch *b;
 	int ret;
 
-	b = batch_alloc(exp, HMM_P2P_TO_RAM, 1);
+	if (READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD)
+		return VM_FAULT_SIGBUS;
+	b = batch_alloc(exp, HMM_P2P_TO_RAM, size >> PAGE_SHIFT);
 	if (!b)
 		return VM_FAULT_OOM;
 	/*
@@ -395,7 +485,7 @@ vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 	 * entry was zapped since: then there is nothing left to do here.
 	 */
 	for (;;) {
-		ret = migrate_batch(b, vmf->vma, addr, addr + PAGE_SIZE,
+		ret = migrate_batch(b, vmf->vma, addr, addr + size,
 				    vmf->page, &result);
 		if (ret || result.migrated || fault_is_stale(vmf) ||
 		    fatal_signal_pending(current) ||
@@ -406,24 +496,49 @@ vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 	kvfree(b);
 
 	if (result.migrated) {
-		hmm_p2p_count(exp, HMM_P2P_C_CPU_FAULTS, 1);
+		hmm_p2p_count(exp, HMM_P2P_C_CPU_FAULTS, result.migrated);
 		return 0;
 	}
 	if (!ret && fault_is_stale(vmf))
+		return 0;
+	/* As soon as we let go of the page, the reset parks it. */
+	if (ret == -EAGAIN &&
+	    READ_ONCE(exp->state) == HMM_P2P_STATE_RESETTING)
 		return 0;
 	return ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_fault, "HMM_P2P");
 
+/* So that it can move as small pages, where there is no huge one for it. */
+static void evict_split(unsigned long pfn)
+{
+	struct folio *folio = page_folio(pfn_to_page(pfn));
+
+	if (!folio_try_get(folio))
+		return;
+	if (folio_trylock(folio)) {
+		if (folio_test_large(folio) && folio_mapped(folio))
+			split_folio(folio);
+		folio_unlock(folio);
+	}
+	folio_put(folio);
+}
+
 /* Move what is in use of @nr pages from @pfn; folios that are locked stay. */
 static void evict_batch(struct hmm_p2p_batch *b, unsigned long pfn,
 			unsigned long nr)
 {
+	struct hmm_p2p_watch watch;
+
+	hmm_p2p_watch_begin(&watch, b->exp, NULL);
 	migrate_device_range(b->src, pfn, nr);
+	hmm_p2p_watch_end(&watch);
 	batch_copy(b, NULL, 0, nr);
 	migrate_device_pages(b->src, b->dst, nr);
 	batch_account(b, 0, nr, NULL);
 	migrate_device_finalize(b->src, b->dst, nr);
+	if (b->failed)
+		evict_split(pfn);
 }
 
 static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
@@ -449,6 +564,8 @@ void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 	struct hmm_p2p_batch *b;
 	unsigned long report = jiffies + 10 * HZ;
 
+	if (READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD)
+		return;
 	while (!(b = batch_alloc(exp, HMM_P2P_TO_RAM, BATCH_PAGES)))
 		schedule_timeout_uninterruptible(HZ / 10);
 
@@ -461,7 +578,8 @@ void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 			used += pages_in_use(pfn, BATCH_PAGES);
 			cond_resched();
 		}
-		if (!used)
+		/* Then its pages are nobody's any more, or were never mapped. */
+		if (!used || READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD)
 			break;
 		if (time_after(jiffies, report)) {
 			pr_warn("hmm_p2p: %s: still %lu pages to move to RAM\n",

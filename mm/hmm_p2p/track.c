@@ -14,16 +14,15 @@
 #include <kunit/visibility.h>
 #include <linux/bitmap.h>
 #include <linux/export.h>
+#include <linux/overflow.h>
 #include <linux/slab.h>
 
 #include <trace/events/hmm_p2p.h>
 
 #include "internal.h"
 
-/* alias PFN >> (PMD_SHIFT - PAGE_SHIFT) -> window.  RCU for readers. */
+/* alias PFN >> HMM_P2P_ALIAS_ORDER -> window.  RCU for readers. */
 static DEFINE_XARRAY(hmm_p2p_aliases);
-
-#define ALIAS_ORDER	(PMD_SHIFT - PAGE_SHIFT)
 
 /*
  * The window of an alias.  The caller holds, or is about to take, a reference on
@@ -31,61 +30,40 @@ static DEFINE_XARRAY(hmm_p2p_aliases);
  */
 struct hmm_p2p_window *hmm_p2p_window_of_alias(unsigned long alias_pfn)
 {
-	return xa_load(&hmm_p2p_aliases, alias_pfn >> ALIAS_ORDER);
+	return xa_load(&hmm_p2p_aliases, alias_pfn >> HMM_P2P_ALIAS_ORDER);
 }
 
-static void hmm_p2p_track_erase(struct hmm_p2p_window *window)
+static unsigned long nr_slots(struct hmm_p2p_window *window)
 {
-	unsigned long index = window->alias_pfn >> ALIAS_ORDER;
-	unsigned long nr = BIT(window->exp->window_order - ALIAS_ORDER);
+	return BIT(window->exp->window_order - HMM_P2P_ALIAS_ORDER);
+}
+
+/* The window's aliases are forgotten. */
+void hmm_p2p_track_erase(struct hmm_p2p_window *window)
+{
+	unsigned long nr = nr_slots(window);
 
 	while (nr--)
-		xa_erase(&hmm_p2p_aliases, index + nr);
+		xa_erase(&hmm_p2p_aliases, window->alias + nr);
 }
 
-static int hmm_p2p_track_insert(struct hmm_p2p_window *window)
+/* Make the window's aliases known.  -EBUSY if one is another window's. */
+int hmm_p2p_track_insert(struct hmm_p2p_window *window)
 {
-	unsigned long index = window->alias_pfn >> ALIAS_ORDER;
-	unsigned long nr = BIT(window->exp->window_order - ALIAS_ORDER);
-	unsigned long i;
+	unsigned long i, nr = nr_slots(window);
 	int ret;
 
 	for (i = 0; i < nr; i++) {
-		ret = xa_insert(&hmm_p2p_aliases, index + i, window, GFP_KERNEL);
+		ret = xa_insert(&hmm_p2p_aliases, window->alias + i, window,
+				GFP_KERNEL);
 		if (ret)
 			goto err;
 	}
 	return 0;
 err:
 	while (i--)
-		xa_erase(&hmm_p2p_aliases, index + i);
+		xa_erase(&hmm_p2p_aliases, window->alias + i);
 	return ret;
-}
-
-/* Make the exporter's aliases known.  -EBUSY if one is known already. */
-int hmm_p2p_track_add(struct hmm_p2p_exporter *exp)
-{
-	unsigned long i;
-	int ret;
-
-	for (i = 0; i < exp->nr_windows; i++) {
-		ret = hmm_p2p_track_insert(&exp->windows[i]);
-		if (ret)
-			goto err;
-	}
-	return 0;
-err:
-	while (i--)
-		hmm_p2p_track_erase(&exp->windows[i]);
-	return ret;
-}
-
-void hmm_p2p_track_remove(struct hmm_p2p_exporter *exp)
-{
-	unsigned long i;
-
-	for (i = 0; i < exp->nr_windows; i++)
-		hmm_p2p_track_erase(&exp->windows[i]);
 }
 
 /* Map entries of all importers that hold an alias of @exp. */
@@ -94,7 +72,7 @@ unsigned long hmm_p2p_refs(struct hmm_p2p_exporter *exp)
 	unsigned long i, refs = 0;
 
 	for (i = 0; i < exp->nr_windows; i++)
-		refs += atomic_read(&exp->windows[i].refs);
+		refs += (unsigned int)atomic_read(&exp->windows[i].refs);
 	return refs;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_refs);
@@ -111,22 +89,38 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_refs);
  */
 int hmm_p2p_map_alloc(struct hmm_dma_map *map, size_t nr_entries)
 {
-	map->peer_bits = kvcalloc(BITS_TO_LONGS(nr_entries), sizeof(long),
-				  GFP_KERNEL | __GFP_NOWARN);
-	return map->peer_bits ? 0 : -ENOMEM;
+	struct hmm_p2p_map *m;
+
+	m = kvzalloc(struct_size(m, bits, BITS_TO_LONGS(nr_entries)),
+		     GFP_KERNEL | __GFP_NOWARN);
+	if (!m)
+		return -ENOMEM;
+	m->nr_entries = nr_entries;
+	map->peer = m;
+	return 0;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_alloc, "HMM_P2P");
 
 /**
  * hmm_p2p_map_free - undo hmm_p2p_map_alloc()
- * @map: none of its entries holds an alias any more
+ * @map: none of its entries holds an alias any more, and hmm_p2p_peer_destroy()
+ *	was called for its peer
  */
 void hmm_p2p_map_free(struct hmm_dma_map *map)
 {
-	kvfree(map->peer_bits);
-	map->peer_bits = NULL;
+	kvfree(map->peer);
+	map->peer = NULL;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_free, "HMM_P2P");
+
+/* The map's ledger line for an exporter; most often the same as last time. */
+static struct hmm_p2p_line *map_line(struct hmm_p2p_map *m,
+				     struct hmm_p2p_exporter *exp)
+{
+	if (!m->line || m->line->exp != exp)
+		m->line = xa_load(&m->peer->lines, exp->id);
+	return m->line;
+}
 
 /**
  * hmm_p2p_map_get - an entry of a map holds an alias now
@@ -134,7 +128,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_free, "HMM_P2P");
  * @idx: index of an entry with %HMM_PFN_PEER
  *
  * hmm_dma_map_pfn() calls it; a software importer calls it when it stores the
- * entry in its map.  Calling it again for the same entry counts once.
+ * entry in its map.  Calling it again for the same entry counts once.  An entry
+ * that is no alias of a device that is registered earns the importer a warning.
  *
  * Context: Under the lock that the importer's invalidate callback takes, after a
  * successful mmu_interval_read_retry().
@@ -142,17 +137,21 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_free, "HMM_P2P");
 void hmm_p2p_map_get(struct hmm_dma_map *map, size_t idx)
 {
 	unsigned long pfn = map->pfn_list[idx] & ~HMM_PFN_FLAGS;
+	struct hmm_p2p_map *m = map->peer;
 	struct hmm_p2p_window *window;
+	struct hmm_p2p_line *line;
 
-	if (__test_and_set_bit(idx, map->peer_bits))
+	if (test_bit(idx, m->bits))
 		return;
 	window = hmm_p2p_window_of_alias(pfn);
-	if (WARN_ONCE(!window, "hmm_p2p: map entry is no alias: %#lx\n", pfn)) {
-		__clear_bit(idx, map->peer_bits);
+	line = window ? map_line(m, window->exp) : NULL;
+	if (WARN_ONCE(!line, "hmm_p2p: %s: map entry is no alias: %#lx\n",
+		      m->peer->importer->name, pfn))
 		return;
-	}
+	__set_bit(idx, m->bits);
+	m->held++;
 	atomic_inc(&window->refs);
-	hmm_p2p_count(window->exp, HMM_P2P_C_MAPPED, 1);
+	hmm_p2p_line_count(line, HMM_P2P_C_MAPPED, 1);
 	trace_hmm_p2p_map(window->exp->desc.name, pfn);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_get, "HMM_P2P");
@@ -171,25 +170,55 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_get, "HMM_P2P");
 void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 {
 	unsigned long pfn = map->pfn_list[idx] & ~HMM_PFN_FLAGS;
-	struct hmm_p2p_exporter *exp;
+	struct hmm_p2p_map *m = map->peer;
 	struct hmm_p2p_window *window;
+	struct hmm_p2p_line *line;
 
-	if (!map->peer_bits || !__test_and_clear_bit(idx, map->peer_bits))
+	if (!m || !m->held || !test_bit(idx, m->bits))
 		return;
 	window = hmm_p2p_window_of_alias(pfn);
-	if (WARN_ONCE(!window, "hmm_p2p: map entry lost its alias: %#lx\n", pfn))
+	line = window ? map_line(m, window->exp) : NULL;
+	if (WARN_ONCE(!line, "hmm_p2p: %s: map entry lost its alias: %#lx\n",
+		      m->peer->importer->name, pfn))
 		return;
+	__clear_bit(idx, m->bits);
+	m->held--;
+	m->dropped++;
 
 	/*
 	 * The reference may be the last thing that keeps the exporter: touch it
 	 * under RCU, which hmm_p2p_unregister() waits for.
 	 */
 	rcu_read_lock();
-	exp = window->exp;
-	hmm_p2p_count(exp, HMM_P2P_C_UNMAPPED, 1);
-	trace_hmm_p2p_unmap(exp->desc.name, pfn);
+	hmm_p2p_line_count(line, HMM_P2P_C_UNMAPPED, 1);
+	trace_hmm_p2p_unmap(window->exp->desc.name, pfn);
+	/* Ordered before the look at the state: see hmm_p2p_window_end_revoke(). */
 	if (atomic_dec_and_test(&window->refs))
-		wake_up(&exp->drained);
+		hmm_p2p_window_idle(window);
 	rcu_read_unlock();
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_put, "HMM_P2P");
+
+/* Whether an entry holds an alias in @window; see hmm_p2p_quarantine(). */
+bool hmm_p2p_map_holds(struct hmm_dma_map *map, struct hmm_p2p_window *window)
+{
+	struct hmm_p2p_map *m = map->peer;
+	unsigned long idx;
+
+	for_each_set_bit(idx, m->bits, m->nr_entries) {
+		unsigned long pfn = READ_ONCE(map->pfn_list[idx]);
+
+		if (hmm_p2p_window_of_alias(pfn & ~HMM_PFN_FLAGS) == window)
+			return true;
+	}
+	return false;
+}
+
+/* For a map that goes away with aliases in it. */
+void hmm_p2p_map_drop_all(struct hmm_dma_map *map)
+{
+	unsigned long idx;
+
+	for_each_set_bit(idx, map->peer->bits, map->peer->nr_entries)
+		hmm_p2p_map_put(map, idx);
+}

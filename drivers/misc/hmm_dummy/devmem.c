@@ -8,7 +8,7 @@
  * PFNs of a free stretch of the physical address space that nobody decodes, and
  * hmm_p2p_page_offset() tells which piece of VRAM a page stands for.
  *
- * Replace for real hardware: the allocator, and hmm_dummy_vram(), which is how
+ * Replace for real hardware: the allocator, and hmm_dummy_vram_get(), which is how
  * the dummy's "hardware" gets at its own memory.
  */
 #include <linux/gfp.h>
@@ -26,32 +26,61 @@ module_param(canary, bool, 0444);
 MODULE_PARM_DESC(canary,
 		 "Fill free device memory with a pattern, and report writes to it");
 
-#define CANARY	0xC5
-
 bool hmm_dummy_canary(void)
 {
 	return canary;
 }
 
-void *hmm_dummy_vram(struct hmm_dummy_dev *dev, u64 offset)
+/**
+ * hmm_dummy_vram_get - how the dummy's "hardware" gets at its own memory
+ * @dev: the device
+ * @offset: bytes from the start of its memory
+ *
+ * Undo it with hmm_dummy_vram_put(), and do not sleep in between: a window may be
+ * waiting to open or to close, which moves what is in it.
+ *
+ * Return: the address, good up to the end of the page.
+ */
+void *hmm_dummy_vram_get(struct hmm_dummy_dev *dev, u64 offset)
 {
-	if (dev->pdev)
-		return dev->bar_kva + offset;
-	return page_address(dev->chunks[offset / VRAM_CHUNK]) +
-	       offset % VRAM_CHUNK;
+	u64 chunk = offset / VRAM_CHUNK;
+
+	if (!dev->nr_slots)
+		return dev->pdev ? dev->bar_kva + offset :
+		       page_address(dev->chunks[chunk]) + offset % VRAM_CHUNK;
+	read_lock(&dev->slot_lock);
+	if (dev->slot_of[chunk] >= 0)
+		return dev->bar_kva + (u64)dev->slot_of[chunk] * VRAM_CHUNK +
+		       offset % VRAM_CHUNK;
+	return page_address(dev->chunks[chunk]) + offset % VRAM_CHUNK;
+}
+
+void hmm_dummy_vram_put(struct hmm_dummy_dev *dev)
+{
+	/*
+	 * The BAR is mapped write-combining: what was written is there before
+	 * anybody else looks.
+	 */
+	wmb();
+	if (dev->nr_slots)
+		read_unlock(&dev->slot_lock);
 }
 
 static void canary_set(struct hmm_dummy_dev *dev, u32 index)
 {
-	memset(hmm_dummy_vram(dev, (u64)index << PAGE_SHIFT), CANARY, PAGE_SIZE);
-	/* The BAR is mapped write-combining: there before anybody gets the page. */
-	wmb();
+	memset(hmm_dummy_vram_get(dev, (u64)index << PAGE_SHIFT), HMM_DUMMY_CANARY,
+	       PAGE_SIZE);
+	hmm_dummy_vram_put(dev);
 }
 
 static bool canary_dead(struct hmm_dummy_dev *dev, u32 index)
 {
-	return memchr_inv(hmm_dummy_vram(dev, (u64)index << PAGE_SHIFT), CANARY,
-			  PAGE_SIZE);
+	bool dead;
+
+	dead = memchr_inv(hmm_dummy_vram_get(dev, (u64)index << PAGE_SHIFT),
+			  HMM_DUMMY_CANARY, PAGE_SIZE);
+	hmm_dummy_vram_put(dev);
+	return dead;
 }
 
 /*
@@ -70,8 +99,10 @@ static void canary_check(struct hmm_dummy_dev *dev, u32 index)
 /* Look at all that is free.  Returns the pages found written since loading. */
 unsigned long hmm_dummy_devmem_check(struct hmm_dummy_dev *dev)
 {
-	unsigned long i, found;
+	unsigned long i, found, in_slots = 0;
 
+	if (canary)
+		in_slots = hmm_dummy_slots_check(dev);
 	for (i = 0;; i++) {
 		spin_lock(&dev->free_lock);
 		if (i >= dev->nr_free || !canary)
@@ -80,6 +111,7 @@ unsigned long hmm_dummy_devmem_check(struct hmm_dummy_dev *dev)
 		spin_unlock(&dev->free_lock);
 		cond_resched();
 	}
+	dev->stale_writes += in_slots;
 	found = dev->stale_writes;
 	spin_unlock(&dev->free_lock);
 	return found;
@@ -115,7 +147,9 @@ static void hmm_dummy_folio_free(struct folio *folio)
 	if (canary)
 		canary_set(dev, index);
 	spin_lock(&dev->free_lock);
-	dev->free_stack[dev->nr_free++] = index;
+	/* What is broken is not handed out again. */
+	if (!test_bit(index, dev->bad))
+		dev->free_stack[dev->nr_free++] = index;
 	spin_unlock(&dev->free_lock);
 }
 
@@ -128,15 +162,51 @@ static vm_fault_t hmm_dummy_migrate_to_ram(struct vm_fault *vmf)
 	return hmm_p2p_migrate_fault(dev->exporter, vmf);
 }
 
+static void mark_bad(struct hmm_dummy_dev *dev, u32 index)
+{
+	unsigned long i;
+
+	spin_lock(&dev->free_lock);
+	if (!__test_and_set_bit(index, dev->bad)) {
+		dev->nr_bad++;
+		for (i = 0; i < dev->nr_free; i++)
+			if (dev->free_stack[i] == index)
+				dev->free_stack[i] = dev->free_stack[--dev->nr_free];
+	}
+	spin_unlock(&dev->free_lock);
+}
+
+/* Memory of ours is broken: memory_failure() heard of it. */
+static int hmm_dummy_memory_failure(struct dev_pagemap *pgmap, unsigned long pfn,
+				    unsigned long nr_pages, int mf_flags)
+{
+	struct hmm_dummy_dev *dev =
+		container_of(pgmap, struct hmm_dummy_dev, pgmap);
+	u64 offset = hmm_p2p_page_offset(pfn_to_page(pfn));
+	unsigned long i;
+	int ret = -ENODEV;
+
+	/* Keeps hmm_dummy_remove() from unregistering under us. */
+	down_read(&dev->life);
+	if (!dev->gone) {
+		for (i = 0; i < nr_pages; i++)
+			mark_bad(dev, PHYS_PFN(offset) + i);
+		ret = hmm_p2p_poison(dev->exporter, offset, PFN_PHYS(nr_pages));
+	}
+	up_read(&dev->life);
+	return ret;
+}
+
 static const struct dev_pagemap_ops hmm_dummy_pagemap_ops = {
 	.folio_free = hmm_dummy_folio_free,
 	.migrate_to_ram = hmm_dummy_migrate_to_ram,
+	.memory_failure = hmm_dummy_memory_failure,
 };
 
 static int map_bar(struct hmm_dummy_dev *dev)
 {
-	dev->bar_phys = pci_resource_start(dev->pdev, 2);
-	dev->bar_kva = memremap(dev->bar_phys, dev->vram_size, MEMREMAP_WC);
+	dev->bar_phys = pci_resource_start(dev->pdev, VRAM_BAR);
+	dev->bar_kva = memremap(dev->bar_phys, dev->bar_size, MEMREMAP_WC);
 	return dev->bar_kva ? 0 : -ENOMEM;
 }
 
@@ -159,20 +229,35 @@ static int alloc_chunks(struct hmm_dummy_dev *dev)
 		return -ENOMEM;
 	for (i = 0; i < nr; i++) {
 		dev->chunks[i] = alloc_pages(GFP_KERNEL, get_order(VRAM_CHUNK));
-		if (!dev->chunks[i]) {
-			free_chunks(dev);
+		if (!dev->chunks[i])
 			return -ENOMEM;
-		}
 	}
 	return 0;
 }
 
 static void unmap_vram(struct hmm_dummy_dev *dev)
 {
-	if (dev->pdev)
-		memunmap(dev->bar_kva);
-	else
+	hmm_dummy_slots_exit(dev);
+	if (dev->chunks)
 		free_chunks(dev);
+	if (dev->bar_kva)
+		memunmap(dev->bar_kva);
+}
+
+static int map_vram(struct hmm_dummy_dev *dev)
+{
+	bool small = dev->pdev && dev->bar_size < dev->vram_size;
+	int ret = 0;
+
+	if (dev->pdev)
+		ret = map_bar(dev);
+	if (!ret && (!dev->pdev || small))
+		ret = alloc_chunks(dev);
+	if (!ret && small)
+		ret = hmm_dummy_slots_init(dev);
+	if (ret)
+		unmap_vram(dev);
+	return ret;
 }
 
 static int alloc_free_stack(struct hmm_dummy_dev *dev)
@@ -182,7 +267,8 @@ static int alloc_free_stack(struct hmm_dummy_dev *dev)
 	spin_lock_init(&dev->free_lock);
 	dev->free_stack = kvmalloc_array(nr, sizeof(*dev->free_stack),
 					 GFP_KERNEL);
-	if (!dev->free_stack)
+	dev->bad = kvcalloc(BITS_TO_LONGS(nr), sizeof(long), GFP_KERNEL);
+	if (!dev->free_stack || !dev->bad)
 		return -ENOMEM;
 	/* A stack that hands out ascending addresses at first. */
 	for (i = 0; i < nr; i++) {
@@ -200,12 +286,13 @@ int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
 	int ret;
 
 	dev->vram_size = ALIGN_DOWN(dev->vram_size, VRAM_CHUNK);
-	ret = dev->pdev ? map_bar(dev) : alloc_chunks(dev);
+	dev->bar_size = ALIGN_DOWN(dev->bar_size, VRAM_CHUNK);
+	ret = map_vram(dev);
 	if (ret)
 		return ret;
 	ret = alloc_free_stack(dev);
 	if (ret)
-		goto err_unmap;
+		goto err_stack;
 
 	dev->res = request_free_mem_region(&iomem_resource, dev->vram_size,
 					   dev->name);
@@ -231,8 +318,8 @@ int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
 err_res:
 	release_mem_region(dev->res->start, resource_size(dev->res));
 err_stack:
+	kvfree(dev->bad);
 	kvfree(dev->free_stack);
-err_unmap:
 	unmap_vram(dev);
 	return ret;
 }
@@ -242,8 +329,9 @@ void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev)
 {
 	/* Waits for the last folio_free. */
 	memunmap_pages(&dev->pgmap);
-	WARN_ON(dev->nr_free != dev->vram_size >> PAGE_SHIFT);
+	WARN_ON(dev->nr_free + dev->nr_bad != dev->vram_size >> PAGE_SHIFT);
 	release_mem_region(dev->res->start, resource_size(dev->res));
+	kvfree(dev->bad);
 	kvfree(dev->free_stack);
 	unmap_vram(dev);
 }

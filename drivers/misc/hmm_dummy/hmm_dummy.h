@@ -10,6 +10,7 @@
  *	    mmap_lock		(taken by hmm and the core)
  *	      hmm_dummy_range.lock	the device page table of a range
  *	        hmm_dummy_dev.free_lock
+ *	          hmm_dummy_dev.slot_lock	which windows are in the BAR
  */
 #ifndef _HMM_DUMMY_H
 #define _HMM_DUMMY_H
@@ -29,6 +30,7 @@
 #include <linux/xarray.h>
 #include <uapi/linux/hmm_dummy.h>
 
+#define VRAM_BAR	2
 #define VRAM_CHUNK	PMD_SIZE	/* also the core's window size */
 
 struct hmm_dummy_dev {
@@ -48,16 +50,29 @@ struct hmm_dummy_dev {
 	struct dev_pagemap pgmap;
 	struct resource *res;		/* the fake PFNs */
 	u64 vram_size;
+	u64 bar_size;			/* PCI only */
 	phys_addr_t bar_phys;		/* PCI only */
 	void *bar_kva;			/* PCI only, write-combining */
-	struct page **chunks;		/* no PCI only, VRAM_CHUNK each */
+	struct page **chunks;		/* unless all is in the BAR, VRAM_CHUNK each */
 	spinlock_t free_lock;
 	u32 *free_stack;		/* page indices, free_lock */
+	unsigned long *bad;		/* bit per page, free_lock */
 	unsigned long nr_free;		/* free_lock */
+	unsigned long nr_bad;		/* free_lock */
 	unsigned long stale_writes;	/* free_lock */
+
+	/* slots.c: a BAR that is smaller than the memory */
+	unsigned int nr_slots;		/* 0: it is not */
+	rwlock_t slot_lock;		/* both below; held over accesses to VRAM */
+	int *slot_of;			/* for each chunk, or -1 */
+	int *chunk_in;			/* for each slot, or -1 */
 
 	/* exporter.c */
 	struct hmm_p2p_exporter *exporter;
+	bool dead;			/* by control.c; READ_ONCE */
+
+	/* control.c */
+	struct dentry *debugfs;
 
 	/* svm.c */
 	atomic64_t device_faults;
@@ -67,7 +82,8 @@ struct hmm_dummy_dev {
 extern struct mutex hmm_dummy_list_lock;
 extern struct list_head hmm_dummy_list;
 
-struct hmm_dummy_dev *hmm_dummy_add(struct pci_dev *pdev, u64 vram_size);
+struct hmm_dummy_dev *hmm_dummy_add(struct pci_dev *pdev, u64 vram_size,
+				    u64 bar_size);
 void hmm_dummy_remove(struct hmm_dummy_dev *dev);
 void hmm_dummy_put(struct hmm_dummy_dev *dev);
 
@@ -76,12 +92,26 @@ int hmm_dummy_pci_init(void);
 void hmm_dummy_pci_exit(void);
 
 /* devmem.c */
+#define HMM_DUMMY_CANARY	0xC5
+
 int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev);
 struct folio *hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev);
-void *hmm_dummy_vram(struct hmm_dummy_dev *dev, u64 offset);
+void *hmm_dummy_vram_get(struct hmm_dummy_dev *dev, u64 offset);
+void hmm_dummy_vram_put(struct hmm_dummy_dev *dev);
 unsigned long hmm_dummy_devmem_check(struct hmm_dummy_dev *dev);
 bool hmm_dummy_canary(void);
+
+/* slots.c */
+int hmm_dummy_slots_init(struct hmm_dummy_dev *dev);
+void hmm_dummy_slots_exit(struct hmm_dummy_dev *dev);
+int hmm_dummy_slot_open(struct hmm_dummy_dev *dev, unsigned long chunk);
+void hmm_dummy_slot_close(struct hmm_dummy_dev *dev, unsigned long chunk);
+unsigned long hmm_dummy_slots_check(struct hmm_dummy_dev *dev);
+
+/* control.c */
+void hmm_dummy_control_init(struct hmm_dummy_dev *dev);
+void hmm_dummy_control_exit(struct hmm_dummy_dev *dev);
 
 /* exporter.c */
 int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev);

@@ -147,7 +147,7 @@ static long hmm_dummy_ioctl(struct file *file, unsigned int cmd,
 		return ret;
 
 	down_read(&dev->life);
-	ret = dev->gone ? -ENODEV : op->fn(ctx, &arg);
+	ret = dev->gone || READ_ONCE(dev->dead) ? -ENODEV : op->fn(ctx, &arg);
 	up_read(&dev->life);
 
 	/* On errors too: a migration says how far it got. */
@@ -168,10 +168,12 @@ static const struct file_operations hmm_dummy_fops = {
  * hmm_dummy_add - make a device
  * @pdev: where its memory is, or NULL for reserved pages
  * @vram_size: bytes of it
+ * @bar_size: bytes of it that are visible at a time; PCI only
  *
  * Return: the device, or an ERR_PTR().
  */
-struct hmm_dummy_dev *hmm_dummy_add(struct pci_dev *pdev, u64 vram_size)
+struct hmm_dummy_dev *hmm_dummy_add(struct pci_dev *pdev, u64 vram_size,
+				    u64 bar_size)
 {
 	struct hmm_dummy_dev *dev;
 	int ret;
@@ -192,6 +194,7 @@ struct hmm_dummy_dev *hmm_dummy_add(struct pci_dev *pdev, u64 vram_size)
 	scnprintf(dev->name, sizeof(dev->name), "hmm_dummy%d", dev->id);
 	dev->pdev = pdev;
 	dev->vram_size = vram_size;
+	dev->bar_size = bar_size;
 
 	ret = hmm_dummy_devmem_init(dev);
 	if (ret)
@@ -215,6 +218,7 @@ struct hmm_dummy_dev *hmm_dummy_add(struct pci_dev *pdev, u64 vram_size)
 	ret = misc_register(&dev->misc);
 	if (ret)
 		goto err_exporter;
+	hmm_dummy_control_init(dev);
 	return dev;
 
 err_exporter:
@@ -239,6 +243,7 @@ void hmm_dummy_remove(struct hmm_dummy_dev *dev)
 {
 	struct hmm_dummy_ctx *ctx;
 
+	hmm_dummy_control_exit(dev);
 	misc_deregister(&dev->misc);
 
 	/* Commands end here, and none begins. */
@@ -278,22 +283,24 @@ static int __init hmm_dummy_init(void)
 	unsigned int i;
 	int ret;
 
-	for (i = 0; i < reserved; i++) {
-		struct hmm_dummy_dev *dev =
-			hmm_dummy_add(NULL, (u64)reserved_mb << 20);
-
-		if (IS_ERR(dev)) {
-			ret = PTR_ERR(dev);
-			goto err;
-		}
-	}
 	ret = hmm_dummy_pci_init();
 	if (ret)
-		goto err;
+		return ret;
+	/*
+	 * From here on there may be devices that somebody has open, so that
+	 * loading must not fail any more: there are fewer, then.
+	 */
+	for (i = 0; i < reserved; i++) {
+		struct hmm_dummy_dev *dev =
+			hmm_dummy_add(NULL, (u64)reserved_mb << 20, 0);
+
+		if (IS_ERR(dev)) {
+			pr_err("hmm_dummy: device %u of %u without PCI: error %ld\n",
+			       i + 1, reserved, PTR_ERR(dev));
+			break;
+		}
+	}
 	return 0;
-err:
-	remove_reserved();
-	return ret;
 }
 
 static void __exit hmm_dummy_exit(void)

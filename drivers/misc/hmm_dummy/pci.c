@@ -8,13 +8,20 @@
  *
  *	echo hmm_dummy > /sys/bus/pci/devices/ADDRESS/driver_override
  *	echo ADDRESS > /sys/bus/pci/drivers_probe
+ *
+ * With the module parameter vram_mb the device has that much memory, and a BAR that
+ * is smaller shows windows of it: see slots.c.
  */
 #include <linux/dma-mapping.h>
+#include <linux/module.h>
 #include <linux/pci-p2pdma.h>
 
 #include "hmm_dummy.h"
 
-#define VRAM_BAR	2
+static unsigned int vram_mb;
+module_param(vram_mb, uint, 0444);
+MODULE_PARM_DESC(vram_mb,
+		 "Memory of each PCI device, in MiB, if more than its BAR (0: as the BAR)");
 
 static int hmm_dummy_pci_probe(struct pci_dev *pdev,
 			       const struct pci_device_id *id)
@@ -44,7 +51,7 @@ static int hmm_dummy_pci_probe(struct pci_dev *pdev,
 		return ret;
 	pci_set_master(pdev);
 
-	dev = hmm_dummy_add(pdev, size);
+	dev = hmm_dummy_add(pdev, max(size, (u64)vram_mb << 20), size);
 	if (IS_ERR(dev))
 		return PTR_ERR(dev);
 	pci_set_drvdata(pdev, dev);

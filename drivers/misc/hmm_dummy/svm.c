@@ -89,6 +89,12 @@ static bool range_invalidate(struct mmu_interval_notifier *mni,
 	unsigned long last = min(mmu_range->end - 1,
 				 range->start + RANGE_SIZE - 1);
 
+	/*
+	 * A window of our memory is revoked, the memory stays: of no concern to
+	 * us, who do not use the BAR.  Nobody else may skip this event.
+	 */
+	if (mmu_range->owner && mmu_range->owner == range->ctx->dev->exporter)
+		return true;
 	if (mmu_notifier_range_blockable(mmu_range))
 		mutex_lock(&range->lock);
 	else if (!mutex_trylock(&range->lock))
@@ -98,8 +104,10 @@ static bool range_invalidate(struct mmu_interval_notifier *mni,
 	 * Also for our own migrations: the owner of the event only says that the
 	 * source was ours, not that this context had nothing of it mapped.
 	 */
+	hmm_p2p_invalidate_begin(&range->map);
 	range_clear(range, (start - range->start) >> PAGE_SHIFT,
 		    (last - range->start) >> PAGE_SHIFT);
+	hmm_p2p_invalidate_end(&range->map);
 	mutex_unlock(&range->lock);
 	return true;
 }
@@ -141,6 +149,10 @@ static void range_map_free(struct hmm_dummy_range *range)
 static struct hmm_dummy_range *range_create(struct hmm_dummy_ctx *ctx,
 					    unsigned long start)
 {
+	struct hmm_p2p_peer_desc peer = {
+		.name = ctx->dev->name,
+		.mm = ctx->mm,
+	};
 	struct hmm_dummy_range *range;
 	int ret = -ENOMEM;
 
@@ -157,16 +169,21 @@ static struct hmm_dummy_range *range_create(struct hmm_dummy_ctx *ctx,
 	ret = range_map_alloc(range);
 	if (ret)
 		goto err_dma;
-	hmm_p2p_peer_init(&range->peer, range_dma_dev(range), &range->map);
+	peer.dev = range_dma_dev(range);
+	peer.map = &range->map;
+	ret = hmm_p2p_peer_init(&range->peer, &peer);
+	if (ret)
+		goto err_map;
 
 	ret = mmu_interval_notifier_insert(&range->notifier, ctx->mm, start,
 					   RANGE_SIZE, &range_notifier_ops);
 	if (ret)
-		goto err_map;
+		goto err_peer;
 	return range;
 
-err_map:
+err_peer:
 	hmm_p2p_peer_destroy(&range->peer);
+err_map:
 	range_map_free(range);
 err_dma:
 	kvfree(range->dma);
@@ -352,7 +369,8 @@ static int range_unshare(struct hmm_dummy_range *range, unsigned long addr)
  * @write: the access is a write
  * @access: set on success
  *
- * On success the page cannot be invalidated until hmm_dummy_svm_put().
+ * On success the page cannot be invalidated until hmm_dummy_svm_put(), before which
+ * the caller must not sleep.
  *
  * Return: 0 or an errno of HMM_DUMMY_COMMAND.
  */
@@ -398,7 +416,7 @@ int hmm_dummy_svm_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
 		.own = entry_is_own(entry),
 	};
 	if (access->own)
-		access->kva = hmm_dummy_vram(ctx->dev,
+		access->kva = hmm_dummy_vram_get(ctx->dev,
 			hmm_p2p_page_offset(hmm_pfn_to_page(entry)));
 	else
 		access->kva = hmm_pfn_kmap_local(entry);
@@ -411,7 +429,7 @@ void hmm_dummy_svm_put(struct hmm_dummy_access *access)
 	unsigned long entry = range->map.pfn_list[access->idx];
 
 	if (access->own)
-		wmb();		/* write-combining BAR, as hmm_p2p_kunmap_local() */
+		hmm_dummy_vram_put(range->ctx->dev);
 	else
 		hmm_pfn_kunmap_local(entry, access->kva);
 	if (access->write && !access->own && !(entry & HMM_PFN_PEER))

@@ -5,7 +5,6 @@
 #if !defined(_TRACE_HMM_P2P_H) || defined(TRACE_HEADER_MULTI_READ)
 #define _TRACE_HMM_P2P_H
 
-#include <linux/device.h>
 #include <linux/hmm_p2p.h>
 #include <linux/tracepoint.h>
 
@@ -19,7 +18,10 @@
 	EM(HMM_P2P_ADDRESS,	"address")			\
 	EM(HMM_P2P_LAZY_IOMMU,	"lazy-iommu")			\
 	EM(HMM_P2P_READ_ONLY,	"read-only")			\
-	EMe(HMM_P2P_NO_WAIT,	"no-wait")
+	EM(HMM_P2P_NO_WAIT,	"no-wait")			\
+	EM(HMM_P2P_NO_WINDOW,	"no-window")			\
+	EM(HMM_P2P_QUARANTINED,	"quarantined")			\
+	EMe(HMM_P2P_DEAD,	"dead")
 
 #undef EM
 #undef EMe
@@ -55,11 +57,11 @@ DEFINE_EVENT(hmm_p2p_exporter, hmm_p2p_unregister,
 
 /* A pair was asked about (reach), or a page was not given to a peer. */
 DECLARE_EVENT_CLASS(hmm_p2p_answer,
-	TP_PROTO(const char *exporter, struct device *dev, int reason),
-	TP_ARGS(exporter, dev, reason),
+	TP_PROTO(const char *exporter, const char *peer, int reason),
+	TP_ARGS(exporter, peer, reason),
 	TP_STRUCT__entry(
 		__string(exporter, exporter)
-		__string(peer, dev ? dev_name(dev) : "software")
+		__string(peer, peer)
 		__field(int, reason)
 	),
 	TP_fast_assign(
@@ -73,19 +75,19 @@ DECLARE_EVENT_CLASS(hmm_p2p_answer,
 );
 
 DEFINE_EVENT(hmm_p2p_answer, hmm_p2p_reach,
-	TP_PROTO(const char *exporter, struct device *dev, int reason),
-	TP_ARGS(exporter, dev, reason));
+	TP_PROTO(const char *exporter, const char *peer, int reason),
+	TP_ARGS(exporter, peer, reason));
 DEFINE_EVENT(hmm_p2p_answer, hmm_p2p_fallback,
-	TP_PROTO(const char *exporter, struct device *dev, int reason),
-	TP_ARGS(exporter, dev, reason));
+	TP_PROTO(const char *exporter, const char *peer, int reason),
+	TP_ARGS(exporter, peer, reason));
 
 /* A page was given to a peer. */
 TRACE_EVENT(hmm_p2p_alias,
-	TP_PROTO(const char *exporter, struct device *dev, unsigned long pfn),
-	TP_ARGS(exporter, dev, pfn),
+	TP_PROTO(const char *exporter, const char *peer, unsigned long pfn),
+	TP_ARGS(exporter, peer, pfn),
 	TP_STRUCT__entry(
 		__string(exporter, exporter)
-		__string(peer, dev ? dev_name(dev) : "software")
+		__string(peer, peer)
 		__field(unsigned long, pfn)
 	),
 	TP_fast_assign(
@@ -118,6 +120,112 @@ DEFINE_EVENT(hmm_p2p_entry, hmm_p2p_map,
 DEFINE_EVENT(hmm_p2p_entry, hmm_p2p_unmap,
 	TP_PROTO(const char *exporter, unsigned long pfn),
 	TP_ARGS(exporter, pfn));
+
+/* An importer's callback has let go (n: entries, value: ns), did not let go (n:
+ * window), or has not returned (value: ms).
+ */
+DECLARE_EVENT_CLASS(hmm_p2p_importer,
+	TP_PROTO(const char *exporter, const char *importer, unsigned long n,
+		 u64 value),
+	TP_ARGS(exporter, importer, n, value),
+	TP_STRUCT__entry(
+		__string(exporter, exporter)
+		__string(importer, importer)
+		__field(unsigned long, n)
+		__field(u64, value)
+	),
+	TP_fast_assign(
+		__assign_str(exporter);
+		__assign_str(importer);
+		__entry->n = n;
+		__entry->value = value;
+	),
+	TP_printk("exporter=%s importer=%s n=%lu value=%llu",
+		  __get_str(exporter), __get_str(importer), __entry->n,
+		  __entry->value)
+);
+
+DEFINE_EVENT_PRINT(hmm_p2p_importer, hmm_p2p_invalidate,
+	TP_PROTO(const char *exporter, const char *importer, unsigned long n,
+		 u64 value),
+	TP_ARGS(exporter, importer, n, value),
+	TP_printk("exporter=%s importer=%s entries=%lu ns=%llu",
+		  __get_str(exporter), __get_str(importer), __entry->n,
+		  __entry->value));
+DEFINE_EVENT_PRINT(hmm_p2p_importer, hmm_p2p_quarantine,
+	TP_PROTO(const char *exporter, const char *importer, unsigned long n,
+		 u64 value),
+	TP_ARGS(exporter, importer, n, value),
+	TP_printk("exporter=%s importer=%s window=%lu", __get_str(exporter),
+		  __get_str(importer), __entry->n));
+DEFINE_EVENT_PRINT(hmm_p2p_importer, hmm_p2p_late,
+	TP_PROTO(const char *exporter, const char *importer, unsigned long n,
+		 u64 value),
+	TP_ARGS(exporter, importer, n, value),
+	TP_printk("exporter=%s importer=%s ms=%llu", __get_str(exporter),
+		  __get_str(importer), __entry->value));
+
+/* Something was done to a window (n: events fired, errno) or to a page. */
+DECLARE_EVENT_CLASS(hmm_p2p_memory,
+	TP_PROTO(const char *exporter, unsigned long index, unsigned long n,
+		 int value),
+	TP_ARGS(exporter, index, n, value),
+	TP_STRUCT__entry(
+		__string(exporter, exporter)
+		__field(unsigned long, index)
+		__field(unsigned long, n)
+		__field(int, value)
+	),
+	TP_fast_assign(
+		__assign_str(exporter);
+		__entry->index = index;
+		__entry->n = n;
+		__entry->value = value;
+	),
+	TP_printk("exporter=%s index=%lu n=%lu value=%d", __get_str(exporter),
+		  __entry->index, __entry->n, __entry->value)
+);
+
+DEFINE_EVENT_PRINT(hmm_p2p_memory, hmm_p2p_open_window,
+	TP_PROTO(const char *exporter, unsigned long index, unsigned long n,
+		 int value),
+	TP_ARGS(exporter, index, n, value),
+	TP_printk("exporter=%s window=%lu error=%d", __get_str(exporter),
+		  __entry->index, __entry->value));
+DEFINE_EVENT_PRINT(hmm_p2p_memory, hmm_p2p_close_window,
+	TP_PROTO(const char *exporter, unsigned long index, unsigned long n,
+		 int value),
+	TP_ARGS(exporter, index, n, value),
+	TP_printk("exporter=%s window=%lu", __get_str(exporter),
+		  __entry->index));
+DEFINE_EVENT_PRINT(hmm_p2p_memory, hmm_p2p_revoke,
+	TP_PROTO(const char *exporter, unsigned long index, unsigned long n,
+		 int value),
+	TP_ARGS(exporter, index, n, value),
+	TP_printk("exporter=%s window=%lu invalidations=%lu stuck=%d",
+		  __get_str(exporter), __entry->index, __entry->n,
+		  __entry->value));
+DEFINE_EVENT_PRINT(hmm_p2p_memory, hmm_p2p_poison,
+	TP_PROTO(const char *exporter, unsigned long index, unsigned long n,
+		 int value),
+	TP_ARGS(exporter, index, n, value),
+	TP_printk("exporter=%s page=%lu entries=%lu", __get_str(exporter),
+		  __entry->index, __entry->n));
+
+TRACE_EVENT(hmm_p2p_state,
+	TP_PROTO(const char *exporter, const char *state),
+	TP_ARGS(exporter, state),
+	TP_STRUCT__entry(
+		__string(exporter, exporter)
+		__string(state, state)
+	),
+	TP_fast_assign(
+		__assign_str(exporter);
+		__assign_str(state);
+	),
+	TP_printk("exporter=%s state=%s", __get_str(exporter),
+		  __get_str(state))
+);
 
 /* One batch of a migration. */
 TRACE_EVENT(hmm_p2p_migrate,

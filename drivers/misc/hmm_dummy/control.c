@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Misfortune on demand
+ *
+ * /sys/kernel/debug/hmm_dummyN/control lets root do to the device what hardware,
+ * firmware and administrators do to a real one.  One command a write:
+ *
+ *	revoke OFFSET LENGTH	take aliases of that part of the memory away
+ *	revoke-importer NAME	take all aliases of an importing device away
+ *	reset MS		reset the device, which takes that long
+ *	dead			the device is gone for good
+ *	poison OFFSET LENGTH	that part of the memory is broken
+ *
+ * The write returns when it is done, or with its error: -EINVAL for a command that is
+ * not in the list, and otherwise what the core said.
+ */
+#include <linux/debugfs.h>
+#include <linux/delay.h>
+#include <linux/kernel.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+
+#include "hmm_dummy.h"
+
+static int control_reset(struct hmm_dummy_dev *dev, unsigned int ms)
+{
+	int ret = hmm_p2p_reset_begin(dev->exporter);
+
+	if (ret)
+		return ret;
+	msleep(ms);
+	return hmm_p2p_reset_end(dev->exporter);
+}
+
+static int control_run(struct hmm_dummy_dev *dev, const char *command)
+{
+	unsigned long long offset, length;
+	unsigned int ms;
+	char end;
+
+	if (sscanf(command, "revoke %llu %llu%c", &offset, &length, &end) == 2)
+		return hmm_p2p_revoke(dev->exporter, offset, length);
+	if (strstarts(command, "revoke-importer "))
+		return hmm_p2p_revoke_importer(command + strlen("revoke-importer "));
+	if (sscanf(command, "reset %u%c", &ms, &end) == 1)
+		return control_reset(dev, ms);
+	if (sscanf(command, "poison %llu %llu%c", &offset, &length, &end) == 2)
+		return hmm_p2p_poison(dev->exporter, offset, length);
+	if (!strcmp(command, "dead")) {
+		WRITE_ONCE(dev->dead, true);
+		hmm_p2p_dead(dev->exporter);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static ssize_t control_write(struct file *file, const char __user *user,
+			     size_t size, loff_t *pos)
+{
+	struct hmm_dummy_dev *dev = file->private_data;
+	char *command;
+	int ret;
+
+	if (size > 128)
+		return -EINVAL;
+	command = memdup_user_nul(user, size);
+	if (IS_ERR(command))
+		return PTR_ERR(command);
+	ret = control_run(dev, strim(command));
+	kfree(command);
+	return ret ?: size;
+}
+
+static const struct file_operations control_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = control_write,
+};
+
+void hmm_dummy_control_init(struct hmm_dummy_dev *dev)
+{
+	dev->debugfs = debugfs_create_dir(dev->name, NULL);
+	debugfs_create_file("control", 0200, dev->debugfs, dev, &control_fops);
+}
+
+/* Waits for writes that are under way; there are none afterwards. */
+void hmm_dummy_control_exit(struct hmm_dummy_dev *dev)
+{
+	debugfs_remove_recursive(dev->debugfs);
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: A BAR that is smaller than the memory
+ *
+ * A GPU with a small BAR shows a piece of its memory there, and has registers that
+ * say which.  The dummy has none: opening a window copies a chunk of its memory into
+ * a slot of the BAR, where it then lives, and closing copies it back.  Whoever gets at
+ * the memory through hmm_dummy_vram_get() is told where it is, and so everything that
+ * is written through a slot, and nothing else, is in the chunk when it is closed.
+ *
+ * A slot that is closed is filled with the canary: a peer that still writes there is
+ * found out.
+ *
+ * Replace for real hardware: all of it, with two register writes.
+ */
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include "hmm_dummy.h"
+
+static void *slot_kva(struct hmm_dummy_dev *dev, int slot)
+{
+	return dev->bar_kva + (u64)slot * VRAM_CHUNK;
+}
+
+int hmm_dummy_slots_init(struct hmm_dummy_dev *dev)
+{
+	u64 i, nr = dev->vram_size / VRAM_CHUNK;
+
+	rwlock_init(&dev->slot_lock);
+	dev->nr_slots = dev->bar_size / VRAM_CHUNK;
+	dev->slot_of = kvcalloc(nr, sizeof(*dev->slot_of), GFP_KERNEL);
+	dev->chunk_in = kvcalloc(dev->nr_slots, sizeof(*dev->chunk_in),
+				 GFP_KERNEL);
+	if (!dev->slot_of || !dev->chunk_in)
+		return -ENOMEM;
+	for (i = 0; i < nr; i++)
+		dev->slot_of[i] = -1;
+	for (i = 0; i < dev->nr_slots; i++) {
+		dev->chunk_in[i] = -1;
+		memset(slot_kva(dev, i), HMM_DUMMY_CANARY, VRAM_CHUNK);
+	}
+	return 0;
+}
+
+void hmm_dummy_slots_exit(struct hmm_dummy_dev *dev)
+{
+	kvfree(dev->slot_of);
+	kvfree(dev->chunk_in);
+}
+
+/* The slot that shows @chunk from now on, or -ENOSPC. */
+int hmm_dummy_slot_open(struct hmm_dummy_dev *dev, unsigned long chunk)
+{
+	int slot;
+
+	write_lock(&dev->slot_lock);
+	for (slot = 0; slot < dev->nr_slots; slot++)
+		if (dev->chunk_in[slot] < 0)
+			break;
+	if (slot == dev->nr_slots) {
+		write_unlock(&dev->slot_lock);
+		return -ENOSPC;
+	}
+	memcpy(slot_kva(dev, slot), page_address(dev->chunks[chunk]), VRAM_CHUNK);
+	/* The BAR is mapped write-combining. */
+	wmb();
+	dev->chunk_in[slot] = chunk;
+	dev->slot_of[chunk] = slot;
+	write_unlock(&dev->slot_lock);
+	return slot;
+}
+
+void hmm_dummy_slot_close(struct hmm_dummy_dev *dev, unsigned long chunk)
+{
+	int slot;
+
+	write_lock(&dev->slot_lock);
+	slot = dev->slot_of[chunk];
+	memcpy(page_address(dev->chunks[chunk]), slot_kva(dev, slot), VRAM_CHUNK);
+	memset(slot_kva(dev, slot), HMM_DUMMY_CANARY, VRAM_CHUNK);
+	wmb();
+	dev->slot_of[chunk] = -1;
+	dev->chunk_in[slot] = -1;
+	write_unlock(&dev->slot_lock);
+}
+
+/* Slots that are closed and were written to; repaired. */
+unsigned long hmm_dummy_slots_check(struct hmm_dummy_dev *dev)
+{
+	unsigned long found = 0;
+	int slot;
+
+	for (slot = 0; slot < dev->nr_slots; slot++) {
+		write_lock(&dev->slot_lock);
+		if (dev->chunk_in[slot] < 0 &&
+		    memchr_inv(slot_kva(dev, slot), HMM_DUMMY_CANARY, VRAM_CHUNK)) {
+			found++;
+			memset(slot_kva(dev, slot), HMM_DUMMY_CANARY, VRAM_CHUNK);
+		}
+		write_unlock(&dev->slot_lock);
+	}
+	return found;
+}

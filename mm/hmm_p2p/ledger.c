@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Who is who
+ *
+ * Importers by name, their mirrors (peers), and the ledger: a line for each
+ * (importer, exporter, mm) that ever met, with what one did with the other's memory,
+ * and the answer to the question whether they can talk.
+ *
+ * A peer and an exporter meet once, outside the page walk.  From then on the walk
+ * finds the line in the peer under the exporter's id.  Counters are per CPU: faults
+ * on different pages of a mirror share no cache line here, and no lock.
+ *
+ * An importer that did not let go of an alias when its callback returned is
+ * quarantined: all of its mirrors, in all address spaces, for as long as it has any,
+ * get their data by way of RAM.  A driver that broke the contract once is not asked
+ * whether it will do so again.
+ */
+#include <kunit/visibility.h>
+#include <linux/dma-map-ops.h>
+#include <linux/export.h>
+#include <linux/iommu-dma.h>
+#include <linux/sched.h>
+#include <linux/sched/clock.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include <trace/events/hmm_p2p.h>
+
+#include "internal.h"
+
+DEFINE_MUTEX(hmm_p2p_ledger_lock);
+LIST_HEAD(hmm_p2p_importers);
+
+u64 hmm_p2p_line_read(struct hmm_p2p_line *line, unsigned int counter)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(per_cpu_ptr(line->counters, cpu)->c[counter]);
+	return sum;
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_line_read);
+
+/* Of the exporter: its own, what lines left behind, and the lines there are. */
+u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter)
+{
+	struct hmm_p2p_line *line;
+	u64 sum;
+
+	mutex_lock(&hmm_p2p_ledger_lock);
+	sum = hmm_p2p_counter_read(exp, counter);
+	list_for_each_entry(line, &exp->lines, node)
+		sum += hmm_p2p_line_read(line, counter);
+	mutex_unlock(&hmm_p2p_ledger_lock);
+	return sum;
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_total_read);
+
+static struct hmm_p2p_importer *importer_get(const char *name)
+{
+	struct hmm_p2p_importer *importer;
+
+	lockdep_assert_held(&hmm_p2p_ledger_lock);
+	list_for_each_entry(importer, &hmm_p2p_importers, node) {
+		if (!strcmp(importer->name, name)) {
+			importer->users++;
+			return importer;
+		}
+	}
+	importer = kzalloc_obj(*importer);
+	if (!importer)
+		return NULL;
+	importer->name = kstrdup(name, GFP_KERNEL);
+	if (!importer->name) {
+		kfree(importer);
+		return NULL;
+	}
+	INIT_LIST_HEAD(&importer->peers);
+	importer->users = 1;
+	list_add_tail(&importer->node, &hmm_p2p_importers);
+	return importer;
+}
+
+static void importer_put(struct hmm_p2p_importer *importer)
+{
+	lockdep_assert_held(&hmm_p2p_ledger_lock);
+	if (--importer->users)
+		return;
+	list_del(&importer->node);
+	kfree(importer->name);
+	kfree(importer);
+}
+
+/**
+ * hmm_p2p_peer_init - introduce a mirror
+ * @peer: to be initialised, zero or not
+ * @desc: who it is; copied
+ *
+ * Pair it with hmm_p2p_peer_destroy(), before the device or the map go away.
+ *
+ * Context: Process context, may sleep.
+ *
+ * Return: 0, -ENOMEM, or -EINVAL if the name, the map or the mm is missing.
+ */
+int hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
+		      const struct hmm_p2p_peer_desc *desc)
+{
+	struct hmm_p2p_importer *importer;
+
+	if (!desc->name || !desc->map || !desc->map->peer || !desc->mm)
+		return -EINVAL;
+	mutex_lock(&hmm_p2p_ledger_lock);
+	importer = importer_get(desc->name);
+	if (!importer) {
+		mutex_unlock(&hmm_p2p_ledger_lock);
+		return -ENOMEM;
+	}
+	*peer = (struct hmm_p2p_peer) {
+		.importer = importer,
+		.dev = desc->dev,
+		.map = desc->map,
+		.mm = desc->mm,
+		.pid = task_tgid_nr(current),
+		/*
+		 * dma_unmap_phys() through an IOMMU may leave the IOTLB to a flush
+		 * queue (iommu_dma_unmap_phys()); dma_iova_unlink() does not.
+		 */
+		.lazy_unmap = desc->dev && use_dma_iommu(desc->dev) &&
+			      !dma_use_iova(&desc->map->state),
+	};
+	mmgrab(peer->mm);
+	xa_init(&peer->lines);
+	desc->map->peer->peer = peer;
+	list_add_tail(&peer->node, &importer->peers);
+	mutex_unlock(&hmm_p2p_ledger_lock);
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_init, "HMM_P2P");
+
+static void line_put(struct hmm_p2p_line *line)
+{
+	struct hmm_p2p_exporter *exp = line->exp;
+	unsigned int i;
+
+	lockdep_assert_held(&hmm_p2p_ledger_lock);
+	if (--line->users)
+		return;
+	list_del(&line->node);
+	/* The exporter's totals never go back. */
+	for (i = 0; i < HMM_P2P_NR_COUNTERS; i++)
+		hmm_p2p_count(exp, i, hmm_p2p_line_read(line, i));
+	mmdrop(line->mm);
+	free_percpu(line->counters);
+	kfree(line);
+	hmm_p2p_exporter_put(exp);
+}
+
+/**
+ * hmm_p2p_peer_destroy - undo hmm_p2p_peer_init()
+ * @peer: no fault with it is running any more
+ *
+ * None of the entries of its map should hold an alias.  If some do, that is the
+ * importer's bug: it is named, and the entries are let go of, since nobody else
+ * could do that any more.
+ *
+ * Context: Process context, may sleep.
+ */
+void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer)
+{
+	struct hmm_p2p_line *line;
+	unsigned long id;
+
+	if (WARN_ONCE(peer->map->peer->held,
+		      "hmm_p2p: %s: mirror destroyed with %lu aliases mapped\n",
+		      peer->importer->name, peer->map->peer->held))
+		hmm_p2p_map_drop_all(peer->map);
+	mutex_lock(&hmm_p2p_ledger_lock);
+	peer->map->peer->peer = NULL;
+	peer->map->peer->line = NULL;
+	list_del(&peer->node);
+	xa_for_each(&peer->lines, id, line)
+		line_put(line);
+	importer_put(peer->importer);
+	mutex_unlock(&hmm_p2p_ledger_lock);
+	xa_destroy(&peer->lines);
+	mmdrop(peer->mm);
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_destroy, "HMM_P2P");
+
+static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
+				     struct hmm_p2p_exporter *exp,
+				     enum hmm_p2p_reason reason, bool translated)
+{
+	struct hmm_p2p_line *line;
+
+	lockdep_assert_held(&hmm_p2p_ledger_lock);
+	list_for_each_entry(line, &exp->lines, node) {
+		if (line->importer == peer->importer && line->mm == peer->mm) {
+			line->users++;
+			return line;
+		}
+	}
+	line = kzalloc_obj(*line);
+	if (!line)
+		return NULL;
+	line->counters = alloc_percpu(struct hmm_p2p_counters);
+	if (!line->counters) {
+		kfree(line);
+		return NULL;
+	}
+	kref_get(&exp->kref);
+	mmgrab(peer->mm);
+	line->exp = exp;
+	line->importer = peer->importer;
+	line->mm = peer->mm;
+	line->pid = peer->pid;
+	line->reason = reason;
+	line->translated = translated;
+	line->users = 1;
+	list_add_tail(&line->node, &exp->lines);
+	return line;
+}
+
+/*
+ * hmm_p2p_meet - a peer and an exporter meet: ask, and open a line
+ * @peer: the importer
+ * @exp: does not get past draining meanwhile, so its provider is there
+ *
+ * Context: May sleep; no mmap_lock, since p2pdma takes pci_bus_sem.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp)
+{
+	enum hmm_p2p_reason reason = HMM_P2P_REACHABLE;
+	enum pci_p2pdma_map_type type = PCI_P2PDMA_MAP_UNKNOWN;
+	struct hmm_p2p_line *line;
+	int ret;
+
+	/* Software needs a mapping for the CPU, which each window says. */
+	if (peer->dev)
+		reason = hmm_p2p_ask(exp, peer->dev, &type);
+	trace_hmm_p2p_reach(exp->desc.name, peer->importer->name, reason);
+
+	mutex_lock(&hmm_p2p_ledger_lock);
+	ret = -ENOMEM;
+	line = line_get(peer, exp, reason,
+			type == PCI_P2PDMA_MAP_THRU_HOST_BRIDGE &&
+			use_dma_iommu(peer->dev));
+	if (line) {
+		ret = xa_insert(&peer->lines, exp->id, line, GFP_KERNEL);
+		if (ret) {
+			line_put(line);
+			/* Another fault of this mirror was here first. */
+			if (ret == -EBUSY)
+				ret = 0;
+		}
+	}
+	mutex_unlock(&hmm_p2p_ledger_lock);
+	return ret;
+}
+
+/*
+ * hmm_p2p_quarantine - name those who hold a window that they must not hold
+ * @window: every notifier has been called, and no alias is handed out any more
+ *
+ * Reads maps without their importer's lock: an entry that says that it holds an
+ * alias in this window cannot be on its way to or from there, all of that is over.
+ */
+void hmm_p2p_quarantine(struct hmm_p2p_window *window)
+{
+	struct hmm_p2p_exporter *exp = window->exp;
+	struct hmm_p2p_importer *importer;
+	struct hmm_p2p_peer *peer;
+
+	mutex_lock(&hmm_p2p_ledger_lock);
+	list_for_each_entry(importer, &hmm_p2p_importers, node) {
+		list_for_each_entry(peer, &importer->peers, node) {
+			if (!hmm_p2p_map_holds(peer->map, window))
+				continue;
+			pr_err("hmm_p2p: %s does not let go of window %lu of %s: quarantined\n",
+			       importer->name, hmm_p2p_window_index(window),
+			       exp->desc.name);
+			trace_hmm_p2p_quarantine(exp->desc.name, importer->name,
+						 hmm_p2p_window_index(window), 0);
+			WRITE_ONCE(importer->quarantined, true);
+			hmm_p2p_count(exp, HMM_P2P_C_QUARANTINES, 1);
+			break;
+		}
+	}
+	mutex_unlock(&hmm_p2p_ledger_lock);
+}
+
+/* For the watchdog: who may be the one whose callback does not return. */
+void hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+			  unsigned int ms)
+{
+	struct hmm_p2p_line *line;
+
+	pr_err("hmm_p2p: %s: an invalidation has not returned for %u ms; importers that have memory mapped:\n",
+	       exp->desc.name, ms);
+	hmm_p2p_count(exp, HMM_P2P_C_LATE, 1);
+	mutex_lock(&hmm_p2p_ledger_lock);
+	list_for_each_entry(line, &exp->lines, node) {
+		u64 held = hmm_p2p_line_read(line, HMM_P2P_C_MAPPED) -
+			   hmm_p2p_line_read(line, HMM_P2P_C_UNMAPPED);
+
+		if (!held || (mm && line->mm != mm))
+			continue;
+		pr_err("hmm_p2p: %s:   %s, for process %d: %llu pages\n",
+		       exp->desc.name, line->importer->name, line->pid, held);
+		trace_hmm_p2p_late(exp->desc.name, line->importer->name, 0, ms);
+	}
+	mutex_unlock(&hmm_p2p_ledger_lock);
+}
+
+/**
+ * hmm_p2p_invalidate_begin - an importer's invalidate callback begins to let go
+ * @map: the importer's map
+ *
+ * Optional: it is how the ledger knows how long that took.  Costs nothing for a map
+ * that holds no alias.
+ *
+ * Context: Under the lock that the callback takes.
+ */
+void hmm_p2p_invalidate_begin(struct hmm_dma_map *map)
+{
+	struct hmm_p2p_map *m = map->peer;
+
+	if (!m || !m->held)
+		return;
+	m->dropped = 0;
+	m->began = local_clock();
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_invalidate_begin, "HMM_P2P");
+
+/**
+ * hmm_p2p_invalidate_end - an importer's invalidate callback has let go
+ * @map: the importer's map
+ *
+ * Context: As hmm_p2p_invalidate_begin().
+ */
+void hmm_p2p_invalidate_end(struct hmm_dma_map *map)
+{
+	struct hmm_p2p_map *m = map->peer;
+	struct hmm_p2p_line *line;
+	s64 ns;
+	u64 us;
+
+	if (!m || !m->began)
+		return;
+	/* local_clock() may go back a little between CPUs. */
+	ns = max_t(s64, local_clock() - m->began, 0);
+	m->began = 0;
+	line = m->line;
+	if (!m->dropped || !line)
+		return;
+	us = ns / NSEC_PER_USEC;
+	hmm_p2p_line_count(line, HMM_P2P_C_INVALIDATIONS, 1);
+	hmm_p2p_line_count(line, HMM_P2P_C_BUCKET +
+			   min(us ? fls64(us) : 0, HMM_P2P_BUCKETS - 1), 1);
+	hmm_p2p_note_max(&line->slowest, ns);
+	trace_hmm_p2p_invalidate(line->exp->desc.name, line->importer->name,
+				 m->dropped, ns);
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_invalidate_end, "HMM_P2P");

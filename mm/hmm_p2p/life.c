@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Reset, death and poison
+ *
+ * What happens to the memory of processes when the device that has it is not well.
+ *
+ * Reset: the pages are parked.  Each gets migration entries in every page table,
+ * as if it were about to move, and stays locked: the CPU, hmm's walks and whoever
+ * else wants it waits, as for any migration.  On the way every importer's notifier
+ * is called.  At the end the entries are replaced by what they were.
+ *
+ * Death: the data is lost.  Every page table entry of the device's pages becomes a
+ * poison marker: the CPU gets SIGBUS, hmm -EFAULT.  A marker, and not the hwpoison
+ * entry of memory_failure(): that carries a PFN, and this one's struct page goes away
+ * with the device while the process may keep the entry for ever
+ * (/proc/PID/pagemap, for one, looks at the page of such an entry).
+ *
+ * Poison: the same for a single page.  A large folio need not be split for it, only
+ * its PMD: no page of it is marked, so nothing depends on its size.
+ */
+#include <linux/bitmap.h>
+#include <linux/export.h>
+#include <linux/jiffies.h>
+#include <linux/leafops.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mm.h>
+#include <linux/rmap.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/swapops.h>
+
+#include <trace/events/hmm_p2p.h>
+
+#include "../internal.h"
+#include "internal.h"
+
+void hmm_p2p_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state)
+{
+	lockdep_assert_held(&exp->life);
+	WRITE_ONCE(exp->state, state);
+	trace_hmm_p2p_state(exp->desc.name, hmm_p2p_state_name(exp));
+	wake_up_all(&exp->changed);
+}
+
+/* Whoever saw the state before is through when this returns. */
+static void flush_readers(struct hmm_p2p_exporter *exp)
+{
+	down_write(&exp->migrate_sem);
+	up_write(&exp->migrate_sem);
+}
+
+/*
+ * Keep an exporter alive in the sense of LIVE: no reset begins and no memory goes
+ * away until hmm_p2p_live_put().  Waits for the end of a reset.  0, -ENODEV if it is
+ * on its way out or dead, or -EINTR.
+ */
+int hmm_p2p_live_get(struct hmm_p2p_exporter *exp)
+{
+	enum hmm_p2p_state state;
+
+	for (;;) {
+		if (wait_event_killable(exp->changed, READ_ONCE(exp->state) !=
+					HMM_P2P_STATE_RESETTING))
+			return -EINTR;
+		down_read(&exp->migrate_sem);
+		state = READ_ONCE(exp->state);
+		if (state == HMM_P2P_STATE_LIVE)
+			return 0;
+		up_read(&exp->migrate_sem);
+		if (state != HMM_P2P_STATE_RESETTING)
+			return -ENODEV;
+	}
+}
+
+void hmm_p2p_live_put(struct hmm_p2p_exporter *exp)
+{
+	up_read(&exp->migrate_sem);
+}
+
+/*
+ * All notifiers have been called and no alias is handed out any more: who still
+ * holds one broke the contract.  Its windows stay out of use.
+ */
+void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp)
+{
+	unsigned long i;
+
+	for (i = 0; i < exp->nr_windows; i++) {
+		struct hmm_p2p_window *window = &exp->windows[i];
+
+		if (!atomic_read(&window->refs) ||
+		    !hmm_p2p_window_begin_revoke(window))
+			continue;
+		hmm_p2p_quarantine(window);
+		hmm_p2p_window_end_revoke(window, true);
+	}
+}
+
+/* The next folio that is in use, locked and with a reference; NULL if it is locked
+ * by somebody (*busy) or free.
+ */
+static struct folio *folio_grab(unsigned long pfn, bool *busy)
+{
+	struct folio *folio = page_folio(pfn_to_page(pfn));
+
+	if (!folio_try_get(folio))
+		return NULL;
+	if (folio_trylock(folio)) {
+		/* It may have been split before we had the lock. */
+		if (page_folio(pfn_to_page(pfn)) == folio)
+			return folio;
+		folio_unlock(folio);
+	}
+	folio_put(folio);
+	*busy = true;
+	return NULL;
+}
+
+/* True if it is parked, and the lock and the references are kept for that. */
+static bool park_folio(struct hmm_p2p_exporter *exp, struct folio *folio)
+{
+	struct anon_vma *anon_vma = folio_get_anon_vma(folio);
+	struct hmm_p2p_watch watch;
+
+	/*
+	 * Without page table entries nothing else keeps the anon_vma, by which the
+	 * entries are found again.
+	 */
+	if (!anon_vma)
+		return false;
+	hmm_p2p_watch_begin(&watch, exp, NULL);
+	try_to_migrate(folio, 0);
+	hmm_p2p_watch_end(&watch);
+	if (!folio_mapped(folio)) {
+		__set_bit(folio_pfn(folio) - exp->first_pfn, exp->parked);
+		return true;
+	}
+	remove_migration_ptes(folio, folio, 0);
+	put_anon_vma(anon_vma);
+	return false;
+}
+
+static void park_all(struct hmm_p2p_exporter *exp)
+{
+	unsigned long end = exp->first_pfn + exp->nr_pages;
+	unsigned long report = jiffies + 10 * HZ;
+	bool busy;
+
+	do {
+		unsigned long pfn = exp->first_pfn;
+
+		busy = false;
+		while (pfn < end) {
+			unsigned long i = pfn - exp->first_pfn;
+			struct folio *folio = test_bit(i, exp->parked) ? NULL :
+					      folio_grab(pfn, &busy);
+
+			pfn++;
+			if (!folio)
+				continue;
+			if (park_folio(exp, folio)) {
+				pfn = folio_pfn(folio) + folio_nr_pages(folio);
+				continue;
+			}
+			/* In use and not mapped: it is being freed or filled. */
+			busy = true;
+			folio_unlock(folio);
+			folio_put(folio);
+			cond_resched();
+		}
+		if (busy && time_after(jiffies, report)) {
+			pr_warn("hmm_p2p: %s: reset waits for pages that are locked\n",
+				exp->desc.name);
+			report = jiffies + 10 * HZ;
+		}
+		if (busy)
+			schedule_timeout_uninterruptible(1);
+	} while (busy);
+}
+
+static void unpark_all(struct hmm_p2p_exporter *exp)
+{
+	unsigned long i;
+
+	for_each_set_bit(i, exp->parked, exp->nr_pages) {
+		struct folio *folio = page_folio(pfn_to_page(exp->first_pfn + i));
+		struct anon_vma *anon_vma = folio_anon_vma(folio);
+
+		remove_migration_ptes(folio, folio, 0);
+		folio_unlock(folio);
+		folio_put(folio);
+		put_anon_vma(anon_vma);
+		cond_resched();
+	}
+	kvfree(exp->parked);
+	exp->parked = NULL;
+}
+
+/**
+ * hmm_p2p_reset_begin - make everybody wait for a reset of the device
+ * @exp: the exporter
+ *
+ * When it returns nobody reaches the device's memory: aliases are taken back, and
+ * whoever wants a page, with the CPU or a device, waits for hmm_p2p_reset_end().
+ * A page that the CPU touches before it is parked goes to RAM as ever, so the copy
+ * op has to work until then, or to say -EAGAIN.  The memory has to keep its content,
+ * and windows that are open their place; a device that loses either is dead.
+ *
+ * Context: Process context, may sleep.  Not under a lock that the copy op or an
+ * importer's invalidate callback needs.
+ *
+ * Return: 0, to be followed by hmm_p2p_reset_end(); or, with nothing changed,
+ * * -EBUSY: a reset is under way
+ * * -ENODEV: the exporter is being unregistered, or its device is dead
+ * * -ENOMEM
+ */
+int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp)
+{
+	int ret = 0;
+
+	mutex_lock(&exp->life);
+	if (exp->state == HMM_P2P_STATE_RESETTING)
+		ret = -EBUSY;
+	else if (exp->state != HMM_P2P_STATE_LIVE)
+		ret = -ENODEV;
+	if (ret)
+		goto out;
+	exp->parked = kvcalloc(BITS_TO_LONGS(exp->nr_pages), sizeof(long),
+			       GFP_KERNEL);
+	if (!exp->parked) {
+		ret = -ENOMEM;
+		goto out;
+	}
+	hmm_p2p_set_state(exp, HMM_P2P_STATE_RESETTING);
+	flush_readers(exp);
+	park_all(exp);
+	hmm_p2p_check_refs(exp);
+out:
+	mutex_unlock(&exp->life);
+	return ret;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_reset_begin, "HMM_P2P");
+
+/**
+ * hmm_p2p_reset_end - let those go on who wait for a reset
+ * @exp: the exporter
+ *
+ * Every page is where it was, with the access it had.
+ *
+ * Context: Process context, may sleep.  Need not be the task that began.
+ *
+ * Return: 0, or
+ * * -EINVAL: no reset is under way
+ * * -ENODEV: hmm_p2p_dead() has ended it
+ */
+int hmm_p2p_reset_end(struct hmm_p2p_exporter *exp)
+{
+	int ret = 0;
+
+	mutex_lock(&exp->life);
+	if (exp->state == HMM_P2P_STATE_RESETTING) {
+		unpark_all(exp);
+		hmm_p2p_set_state(exp, HMM_P2P_STATE_LIVE);
+	} else {
+		ret = exp->state == HMM_P2P_STATE_DEAD ? -ENODEV : -EINVAL;
+	}
+	mutex_unlock(&exp->life);
+	return ret;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_reset_end, "HMM_P2P");
+
+struct poison_arg {
+	struct hmm_p2p_exporter *exp;
+	struct page *only;		/* NULL: all of the folio */
+	unsigned long entries;
+};
+
+static bool poison_one(struct folio *folio, struct vm_area_struct *vma,
+		       unsigned long address, void *p)
+{
+	DEFINE_FOLIO_VMA_WALK(pvmw, folio, vma, address, PVMW_SYNC);
+	struct mm_struct *mm = vma->vm_mm;
+	struct poison_arg *arg = p;
+	struct mmu_notifier_range range;
+	struct hmm_p2p_watch watch;
+
+	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, mm, address,
+				vma_address_end(&pvmw));
+	hmm_p2p_watch_begin(&watch, arg->exp, mm);
+	mmu_notifier_invalidate_range_start(&range);
+	hmm_p2p_watch_end(&watch);
+
+	while (page_vma_mapped_walk(&pvmw)) {
+		struct page *page;
+
+		if (!pvmw.pte) {
+			split_huge_pmd_locked(vma, pvmw.address, pvmw.pmd, false);
+			page_vma_mapped_walk_restart(&pvmw);
+			continue;
+		}
+		page = softleaf_to_page(softleaf_from_pte(ptep_get(pvmw.pte)));
+		if (arg->only && page != arg->only)
+			continue;
+		/* Not present before or after: nothing to flush. */
+		set_pte_at(mm, pvmw.address, pvmw.pte,
+			   make_pte_marker(PTE_MARKER_POISONED));
+		dec_mm_counter(mm, mm_counter(folio));
+		folio_remove_rmap_pte(folio, page, vma);
+		folio_put(folio);
+		arg->entries++;
+	}
+	mmu_notifier_invalidate_range_end(&range);
+	return true;
+}
+
+/* The folio is locked and has a reference. */
+static void poison_folio(struct hmm_p2p_exporter *exp, struct folio *folio,
+			 struct page *only)
+{
+	struct poison_arg arg = { .exp = exp, .only = only };
+	struct rmap_walk_control rwc = {
+		.rmap_one = poison_one,
+		.arg = &arg,
+		.anon_lock = folio_lock_anon_vma_read,
+	};
+
+	if (folio_mapped(folio))
+		rmap_walk(folio, &rwc);
+	if (!arg.entries)
+		return;
+	hmm_p2p_count(exp, HMM_P2P_C_POISONED, arg.entries);
+	trace_hmm_p2p_poison(exp->desc.name, folio_pfn(folio) - exp->first_pfn,
+			     arg.entries, 0);
+}
+
+/* Every page of the device, until no page table has one any more. */
+static void poison_all(struct hmm_p2p_exporter *exp)
+{
+	unsigned long pfn, end = exp->first_pfn + exp->nr_pages;
+	bool busy;
+
+	do {
+		busy = false;
+		for (pfn = exp->first_pfn; pfn < end; pfn++) {
+			struct folio *folio = folio_grab(pfn, &busy);
+
+			if (!folio)
+				continue;
+			poison_folio(exp, folio, NULL);
+			/* fork() may have been ahead of the walk. */
+			busy |= folio_mapped(folio);
+			folio_unlock(folio);
+			folio_put(folio);
+			cond_resched();
+		}
+		if (busy)
+			schedule_timeout_uninterruptible(1);
+	} while (busy);
+}
+
+/**
+ * hmm_p2p_dead - the device is gone, and what was in its memory with it
+ * @exp: the exporter
+ *
+ * For surprise removal and for devices that do not come back from a reset.  When it
+ * returns, no page table has a page of the device and no importer an alias:
+ * processes that touch what was there get SIGBUS, importers -EFAULT; the copy op is
+ * not called any more, nor is dev_pagemap_ops.migrate_to_ram for the core.  What is
+ * left to do is hmm_p2p_unregister(), which does not wait for anybody then.
+ *
+ * Context: Process context, may sleep.  Not under a lock that an importer's
+ * invalidate callback needs.  Also between hmm_p2p_reset_begin() and its end, and
+ * beside hmm_p2p_unregister(), but not after it.
+ */
+void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
+{
+	mutex_lock(&exp->life);
+	if (exp->state == HMM_P2P_STATE_DEAD) {
+		mutex_unlock(&exp->life);
+		return;
+	}
+	hmm_p2p_set_state(exp, HMM_P2P_STATE_DEAD);
+	flush_readers(exp);
+	if (exp->parked)
+		unpark_all(exp);
+	poison_all(exp);
+	hmm_p2p_check_refs(exp);
+	mutex_unlock(&exp->life);
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_dead, "HMM_P2P");
+
+static int poison_page(struct hmm_p2p_exporter *exp, unsigned long pfn)
+{
+	unsigned long deadline = jiffies + HZ;
+
+	for (;;) {
+		bool busy = false;
+		struct folio *folio = folio_grab(pfn, &busy);
+
+		if (folio) {
+			poison_folio(exp, folio, pfn_to_page(pfn));
+			folio_unlock(folio);
+			folio_put(folio);
+			return 0;
+		}
+		if (!busy)
+			return 0;	/* nobody uses it */
+		if (time_after(jiffies, deadline))
+			return -EBUSY;
+		schedule_timeout_uninterruptible(1);
+	}
+}
+
+/**
+ * hmm_p2p_poison - part of the device memory has lost its content
+ * @exp: the exporter
+ * @offset: bytes from the start of the device memory
+ * @length: bytes; with @offset rounded outward to whole pages
+ *
+ * For dev_pagemap_ops.memory_failure, and for a driver that hears of an error from
+ * its device.  Every user of the pages loses them: the CPU gets SIGBUS, importers
+ * -EFAULT at their next access.  Pages beside them are not affected.  That the
+ * driver does not hand out the pages again is its own business.
+ *
+ * Context: Process context, may sleep.  Waits for the end of a reset.
+ *
+ * Return: 0, or
+ * * -EINVAL: the range is empty or reaches beyond the device memory
+ * * -EBUSY: a page stayed locked for a second; the rest was done
+ * * -EINTR: a fatal signal arrived during a reset
+ */
+int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
+{
+	u64 end;
+	unsigned long i;
+	int ret = 0;
+
+	if (!length || check_add_overflow(offset, length, &end) ||
+	    end > PFN_PHYS(exp->nr_pages))
+		return -EINVAL;
+	if (wait_event_killable(exp->changed, READ_ONCE(exp->state) !=
+				HMM_P2P_STATE_RESETTING))
+		return -EINTR;
+	for (i = PHYS_PFN(offset); i <= PHYS_PFN(end - 1); i++)
+		ret = poison_page(exp, exp->first_pfn + i) ?: ret;
+	return ret;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_poison, "HMM_P2P");

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Revoking
+ *
+ * Taking aliases away without moving the memory.  An alias was handed out for an
+ * address of some process, and whoever got it listens to that address with an mmu
+ * interval notifier.  So a window is revoked by finding, through rmap, every address
+ * that maps one of its folios, and firing the notifier there:
+ *
+ *	fault of an importer             revoke
+ *	  mmu_interval_read_begin()
+ *	  walk: window is OPEN
+ *	    gets an alias
+ *	                                 window is REVOKING
+ *	                                 for each address, invalidate_range_start:
+ *	                                   seq moves on, the importer's callback
+ *	                                   drops what it has mapped
+ *	  takes its lock
+ *	  mmu_interval_read_retry(): yes
+ *	  walk: window is REVOKING
+ *	    no alias; waits, or falls back
+ *
+ * A fault that begins after the callbacks sees REVOKING: the store comes before
+ * invalidate_range_start, which mmu_interval_read_begin() waits for.  One that was
+ * through with its retry before has its entry mapped under the importer's lock, where
+ * the callback finds it.  What the page table says meanwhile does not matter: an
+ * address that no longer maps the folio had its notifier called for that change.
+ *
+ * So when all callbacks have returned, the window has no references.  If it does,
+ * somebody broke the contract: see hmm_p2p_quarantine().
+ *
+ * A folio is locked while its addresses are looked up, or rmap would not be stable,
+ * but never waited for: sleeping with a reference on it would make somebody's
+ * migration fail.  Memory that is locked is tried again.
+ */
+#include <linux/export.h>
+#include <linux/jiffies.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mm.h>
+#include <linux/rmap.h>
+#include <linux/timekeeping.h>
+
+#include <trace/events/hmm_p2p.h>
+
+#include "../internal.h"
+#include "internal.h"
+
+struct revoke_arg {
+	struct hmm_p2p_exporter *exp;
+	unsigned long events;
+};
+
+static bool revoke_one(struct folio *folio, struct vm_area_struct *vma,
+		       unsigned long address, void *p)
+{
+	DEFINE_FOLIO_VMA_WALK(pvmw, folio, vma, address, 0);
+	struct revoke_arg *arg = p;
+	struct mmu_notifier_range range;
+	struct hmm_p2p_watch watch;
+
+	/*
+	 * The owner says that the exporter's own mirror need not bother: it does
+	 * not reach its memory through the window.
+	 */
+	mmu_notifier_range_init_owner(&range, MMU_NOTIFY_MIGRATE, 0, vma->vm_mm,
+				      address, vma_address_end(&pvmw), arg->exp);
+	hmm_p2p_watch_begin(&watch, arg->exp, vma->vm_mm);
+	mmu_notifier_invalidate_range_start(&range);
+	mmu_notifier_invalidate_range_end(&range);
+	hmm_p2p_watch_end(&watch);
+	arg->events++;
+	return true;
+}
+
+/* False if the folio is locked by somebody. */
+static bool revoke_folio(struct folio *folio, struct revoke_arg *arg)
+{
+	struct rmap_walk_control rwc = {
+		.rmap_one = revoke_one,
+		.arg = arg,
+		.anon_lock = folio_lock_anon_vma_read,
+	};
+	bool locked;
+
+	if (!folio_try_get(folio))
+		return true;		/* free: nobody maps it */
+	locked = folio_trylock(folio);
+	if (locked) {
+		if (folio_mapped(folio))
+			rmap_walk(folio, &rwc);
+		folio_unlock(folio);
+	}
+	folio_put(folio);
+	return locked;
+}
+
+/* All of a window once, from page @pfn on.  Returns where it had to stop. */
+static unsigned long revoke_pages(unsigned long pfn, unsigned long end,
+				  struct revoke_arg *arg)
+{
+	while (pfn < end) {
+		struct folio *folio = page_folio(pfn_to_page(pfn));
+		unsigned long next = folio_pfn(folio) + folio_nr_pages(folio);
+
+		/* Read without a reference: never out of step with what it says. */
+		if (next <= pfn || next > end)
+			next = pfn + 1;
+		if (!revoke_folio(folio, arg))
+			break;
+		pfn = next;
+		cond_resched();
+	}
+	return pfn;
+}
+
+/*
+ * hmm_p2p_revoke_window - take every alias of a window away
+ * @window: REVOKING by the caller's doing
+ * @timeout: jiffies to go on trying pages that are locked
+ *
+ * On success the window has no references, or it is STUCK and the importer that
+ * holds on is quarantined.  The caller decides what becomes of it then.
+ *
+ * Context: May sleep; no mmap_lock, no page lock, no lock of an importer.
+ *
+ * Return: false if a page stayed locked; aliases may be left, nobody is to blame.
+ */
+bool hmm_p2p_revoke_window(struct hmm_p2p_window *window, unsigned long timeout)
+{
+	struct hmm_p2p_exporter *exp = window->exp;
+	unsigned long pfn = hmm_p2p_window_pfn(window);
+	unsigned long end = pfn + BIT(exp->window_order);
+	unsigned long deadline = jiffies + timeout;
+	struct revoke_arg arg = { .exp = exp };
+	u64 began = ktime_get_ns();
+	bool stuck;
+
+	/* REVOKING is seen by whoever looks after our first event. */
+	smp_mb();
+	for (;;) {
+		pfn = revoke_pages(pfn, end, &arg);
+		if (pfn == end)
+			break;
+		if (time_after(jiffies, deadline))
+			return false;
+		schedule_timeout_uninterruptible(1);
+	}
+	stuck = atomic_read(&window->refs);
+	hmm_p2p_note_max(&exp->slowest_revoke, ktime_get_ns() - began);
+	hmm_p2p_count(exp, HMM_P2P_C_REVOKED, 1);
+	trace_hmm_p2p_revoke(exp->desc.name, hmm_p2p_window_index(window),
+			     arg.events, stuck);
+	if (stuck) {
+		hmm_p2p_quarantine(window);
+		hmm_p2p_window_end_revoke(window, true);
+	}
+	return true;
+}
+
+/**
+ * hmm_p2p_revoke - take the aliases of a part of device memory away
+ * @exp: the exporter
+ * @offset: bytes from the start of the device memory
+ * @length: bytes; with @offset rounded outward to whole windows
+ *
+ * The memory does not move.  Importers that still want it fault again and get new
+ * aliases, so this is for a driver that wants to be sure of a moment, or of the
+ * effect of a change that it made before.
+ *
+ * Context: Process context; may sleep; no mmap_lock, no page lock, no lock that an
+ * importer's invalidate callback needs, and not from that callback.
+ *
+ * Return: 0: no alias that was handed out before the call is in use, except by an
+ * importer that broke its contract and is quarantined; or
+ * * -EINVAL: the range is empty or reaches beyond the device memory
+ * * -EBUSY: memory stayed locked by somebody for a second
+ * * -ENODEV: the exporter is being unregistered, or its device is gone
+ * * -EINTR: a fatal signal arrived during a reset
+ */
+int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
+{
+	unsigned int shift = exp->window_order + PAGE_SHIFT;
+	u64 end;
+	unsigned long i;
+	int ret;
+
+	if (!length || check_add_overflow(offset, length, &end) ||
+	    end > PFN_PHYS(exp->nr_pages))
+		return -EINVAL;
+	for (i = offset >> shift; i <= (end - 1) >> shift; i++) {
+		struct hmm_p2p_window *window = &exp->windows[i];
+
+		ret = hmm_p2p_live_get(exp);
+		if (ret)
+			return ret;
+		if (hmm_p2p_window_begin_revoke(window)) {
+			if (!hmm_p2p_revoke_window(window, HZ))
+				ret = -EBUSY;
+			if (READ_ONCE(window->state) == HMM_P2P_REVOKING)
+				hmm_p2p_window_end_revoke(window, false);
+		}
+		hmm_p2p_live_put(exp);
+		if (ret)
+			return ret;
+		cond_resched();
+	}
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_revoke, "HMM_P2P");
+
+/* Whether the importer of that name has an alias of @exp mapped. */
+static bool importer_holds(struct hmm_p2p_exporter *exp, const char *name)
+{
+	struct hmm_p2p_line *line;
+	bool holds = false;
+
+	mutex_lock(&hmm_p2p_ledger_lock);
+	list_for_each_entry(line, &exp->lines, node)
+		if (!strcmp(line->importer->name, name) &&
+		    hmm_p2p_line_read(line, HMM_P2P_C_MAPPED) !=
+		    hmm_p2p_line_read(line, HMM_P2P_C_UNMAPPED))
+			holds = true;
+	mutex_unlock(&hmm_p2p_ledger_lock);
+	return holds;
+}
+
+/**
+ * hmm_p2p_revoke_importer - take all aliases of one importing device away
+ * @name: what the importer gave in hmm_p2p_peer_desc
+ *
+ * Of all exporters.  Which windows an importer uses is not recorded, so others who
+ * use the same windows lose their aliases as well, and fault again.
+ *
+ * Context: As hmm_p2p_revoke().
+ *
+ * Return: 0, or what hmm_p2p_revoke() says, -ENODEV apart.
+ */
+int hmm_p2p_revoke_importer(const char *name)
+{
+	struct hmm_p2p_exporter *exp;
+	u64 seen = 0;
+	int ret = 0;
+
+	do {
+		struct hmm_p2p_exporter *next = NULL;
+
+		/* In the order of ids: the list may change between two of them. */
+		mutex_lock(&hmm_p2p_lock);
+		list_for_each_entry(exp, &hmm_p2p_exporters, node)
+			if (exp->id >= seen && (!next || exp->id < next->id))
+				next = exp;
+		if (next)
+			kref_get(&next->kref);
+		mutex_unlock(&hmm_p2p_lock);
+		exp = next;
+		if (!exp)
+			break;
+		seen = exp->id + 1;
+		if (importer_holds(exp, name))
+			ret = hmm_p2p_revoke(exp, 0, PFN_PHYS(exp->nr_pages));
+		if (ret == -ENODEV)
+			ret = 0;
+		hmm_p2p_exporter_put(exp);
+	} while (!ret);
+	return ret;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_revoke_importer, "HMM_P2P");

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of lookups and of entries, small and huge.
+ */
+#include <kunit/device.h>
+#include <linux/dma-mapping.h>
+#include <linux/mman.h>
+
+#include "fake.h"
+
+#define VP	(HMM_PFN_VALID | HMM_PFN_PEER)
+
+static enum hmm_p2p_reason lookup(struct mirror *m, struct page *page,
+				  unsigned int flags, unsigned long *alias,
+				  struct hmm_p2p_window **pending)
+{
+	enum hmm_p2p_reason reason;
+
+	*pending = NULL;
+	rcu_read_lock();
+	reason = hmm_p2p_lookup(&m->peer, page, flags, alias, pending);
+	rcu_read_unlock();
+	return reason;
+}
+
+#define FAULT_WAIT	(HMM_P2P_FAULT | HMM_P2P_WAIT)
+
+/* Look, and do what has to be done first. */
+static enum hmm_p2p_reason meet(struct kunit *test, struct mirror *m,
+				struct page *page, unsigned long *alias)
+{
+	struct hmm_p2p_window *pending;
+	enum hmm_p2p_reason reason;
+
+	reason = lookup(m, page, FAULT_WAIT, alias, &pending);
+	if (reason != HMM_P2P_NO_WAIT)
+		return reason;
+	KUNIT_ASSERT_NOT_NULL(test, pending);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, pending, jiffies));
+	return lookup(m, page, FAULT_WAIT, alias, &pending);
+}
+
+static void lookup_software(struct kunit *test)
+{
+	struct hmm_p2p_window *pending;
+	struct fake *f = test->priv;
+	unsigned long i, alias, start = memory_create(test, 1);
+	struct mirror *m = mirror_create(test, "soft", start, 1);
+
+	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_EXPORTER,
+			meet(test, m, fake_page(f, 0), &alias));
+	fake_register(test);
+	/* They have not met; who must not wait does not get to know. */
+	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT,
+			lookup(m, fake_page(f, 0), HMM_P2P_FAULT, &alias, &pending));
+	KUNIT_EXPECT_NULL(test, pending);
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp,
+			HMM_P2P_C_FALLBACK + HMM_P2P_NO_WAIT));
+	for (i = 0; i < NR_PAGES; i++) {
+		KUNIT_ASSERT_EQ(test, HMM_P2P_REACHABLE,
+				meet(test, m, fake_page(f, i), &alias));
+		KUNIT_ASSERT_EQ(test, alias, fake_alias(f, i));
+		KUNIT_ASSERT_PTR_EQ(test, hmm_p2p_kmap_local(alias | VP),
+			page_address(f->blocks[i / WINDOW_PAGES]) +
+			(i % WINDOW_PAGES) * PAGE_SIZE);
+	}
+	KUNIT_EXPECT_EQ(test, HMM_P2P_READ_ONLY,
+			lookup(m, fake_page(f, 0),
+			       FAULT_WAIT | HMM_P2P_READ_ONLY_ENTRY, &alias,
+			       &pending));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp,
+			HMM_P2P_C_FALLBACK + HMM_P2P_READ_ONLY));
+	mirror_destroy(m);
+	/* What the line counted is the exporter's now. */
+	KUNIT_EXPECT_EQ(test, NR_PAGES,
+			hmm_p2p_total_read(f->exp, HMM_P2P_C_ALIASES));
+}
+
+static void lookup_no_kmap(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long alias, start = memory_create(test, 1);
+	struct mirror *m = mirror_create(test, "soft", start, 1);
+
+	f->no_kva = true;
+	fake_register(test);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_KMAP,
+			meet(test, m, fake_page(f, 0), &alias));
+	mirror_destroy(m);
+}
+
+/* A bus master is asked about once, outside the walk, and then known. */
+static void lookup_bus_master(struct kunit *test)
+{
+	struct device *dev = kunit_device_register(test, "hmm_p2p_kunit");
+	struct hmm_p2p_window *pending;
+	struct fake *f = test->priv;
+	unsigned long alias, start = memory_create(test, 1);
+	struct mirror *m = mirror_create(test, "bus master", start, 1);
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(dev));
+	m->peer.dev = dev;
+	fake_register(test);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT,
+			lookup(m, fake_page(f, 0), FAULT_WAIT, &alias, &pending));
+	KUNIT_ASSERT_PTR_EQ(test, pending, &f->exp->windows[0]);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, pending, jiffies));
+	/* This exporter's memory is not on any bus. */
+	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_BUS,
+			lookup(m, fake_page(f, 0), 0, &alias, &pending));
+	/* One registered later is not taken for it. */
+	hmm_p2p_unregister(f->exp);
+	fake_register(test);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT,
+			lookup(m, fake_page(f, 0), 0, &alias, &pending));
+	m->peer.dev = NULL;
+	mirror_destroy(m);
+}
+
+/* One line for all mirrors of an importer in an mm, and no more. */
+static void one_line_for_each_importer(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long alias, start = memory_create(test, 3);
+	struct mirror *a, *b, *c;
+
+	fake_register(test);
+	a = mirror_create(test, "soft", start, 1);
+	b = mirror_create(test, "soft", start + PAGE_SIZE, 1);
+	c = mirror_create(test, "other", start + 2 * PAGE_SIZE, 1);
+	meet(test, a, fake_page(f, 0), &alias);
+	meet(test, b, fake_page(f, 0), &alias);
+	meet(test, c, fake_page(f, 0), &alias);
+	KUNIT_EXPECT_EQ(test, 2, list_count_nodes(&f->exp->lines));
+	mirror_destroy(a);
+	KUNIT_EXPECT_EQ(test, 2, list_count_nodes(&f->exp->lines));
+	mirror_destroy(b);
+	KUNIT_EXPECT_EQ(test, 1, list_count_nodes(&f->exp->lines));
+	mirror_destroy(c);
+	KUNIT_EXPECT_EQ(test, 0, list_count_nodes(&f->exp->lines));
+}
+
+/* A device-private page has a made-up PFN: it must never be mapped for DMA. */
+static void dma_refuses_device_private(struct kunit *test)
+{
+	struct device *dev = kunit_device_register(test, "hmm_p2p_kunit");
+	struct pci_p2pdma_map_state state = {};
+	struct fake *f = test->priv;
+	unsigned long start = memory_create(test, 4);
+	struct mirror *m = mirror_create(test, "soft", start, 4);
+	struct hmm_dma_map *map = &m->map;
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(dev));
+	dev->coherent_dma_mask = DMA_BIT_MASK(64);
+	dev->dma_mask = &dev->coherent_dma_mask;
+	map->dma_list = kunit_kcalloc(test, 4, sizeof(dma_addr_t), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, map->dma_list);
+	map->pfn_list[2] = page_to_pfn(fake_page(f, 7)) | HMM_PFN_VALID |
+			   HMM_PFN_WRITE;
+	KUNIT_EXPECT_EQ(test, DMA_MAPPING_ERROR,
+			hmm_dma_map_pfn(dev, map, 2, &state));
+	KUNIT_EXPECT_EQ(test, 0, map->pfn_list[2] & HMM_PFN_DMA_MAPPED);
+	KUNIT_EXPECT_FALSE(test, hmm_dma_unmap_pfn(dev, map, 2));
+	/* A page of RAM is. */
+	map->pfn_list[3] = page_to_pfn(f->blocks[0]) | HMM_PFN_VALID;
+	KUNIT_EXPECT_NE(test, DMA_MAPPING_ERROR,
+			hmm_dma_map_pfn(dev, map, 3, &state));
+	KUNIT_EXPECT_TRUE(test, hmm_dma_unmap_pfn(dev, map, 3));
+	mirror_destroy(m);
+}
+
+/* Huge pages */
+
+static unsigned long huge_create(struct kunit *test, unsigned long window)
+{
+	unsigned long start;
+
+	if (!current->mm)
+		KUNIT_ASSERT_EQ(test, 0, kunit_attach_mm());
+	start = kunit_vm_mmap(test, NULL, 0, 2 * PMD_SIZE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	KUNIT_ASSERT_NE(test, 0, start);
+	start = ALIGN(start, PMD_SIZE);
+	memory_place_huge(test, start, window);
+	return start;
+}
+
+/* A range that starts inside the caller's own huge page. */
+static void huge_own_offset(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long pfns[8] = {}, i;
+	struct hmm_range range = {
+		.hmm_pfns = pfns,
+		.default_flags = HMM_PFN_REQ_FAULT,
+		.dev_private_owner = f,
+	};
+	struct mirror *m;
+
+	fake_register(test);
+	m = mirror_create(test, "soft", huge_create(test, 0), WINDOW_PAGES);
+	range.notifier = &m->notifier;
+	range.start = m->start + 100 * PAGE_SIZE;
+	range.end = range.start + 8 * PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault_unlocked_timeout(&range, HZ));
+	for (i = 0; i < 8; i++)
+		KUNIT_EXPECT_EQ(test, page_to_pfn(fake_page(f, 100 + i)),
+				pfns[i] & ~HMM_PFN_FLAGS);
+	mirror_destroy(m);
+}
+
+/* A peer gets all of a huge page by one look, and any part of it right. */
+static void huge_one_lookup(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long i;
+	struct mirror *m;
+
+	fake_register(test);
+	m = mirror_create(test, "soft", huge_create(test, 1), WINDOW_PAGES);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, WINDOW_PAGES,
+					      HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_ALIASES));
+	for (i = 0; i < WINDOW_PAGES; i++)
+		KUNIT_ASSERT_TRUE(test, mirror_has(m, i,
+						   fake_alias(f, WINDOW_PAGES + i)));
+	KUNIT_EXPECT_EQ(test, HPAGE_PMD_ORDER,
+			hmm_pfn_to_map_order(m->map.pfn_list[7]));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, hmm_p2p_refs(f->exp));
+
+	mirror_let_go(m);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 300, 5, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 300,
+					   fake_alias(f, WINDOW_PAGES + 300)));
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 511, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 511,
+					   fake_alias(f, WINDOW_PAGES + 511)));
+	KUNIT_EXPECT_EQ(test, 6, hmm_p2p_refs(f->exp));
+	mirror_destroy(m);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+}
+
+/* One that the peer does not reach comes to RAM, with its data. */
+static void huge_fallback(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long i;
+	struct mirror *m;
+
+	f->no_kva = true;
+	fake_register(test);
+	m = mirror_create(test, "soft", huge_create(test, 0), WINDOW_PAGES);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 100, 20, HMM_PFN_REQ_FAULT));
+	for (i = 100; i < 120; i++)
+		KUNIT_ASSERT_TRUE(test, mirror_has(m, i, 0));
+	for (i = 0; i < WINDOW_PAGES; i++)
+		KUNIT_ASSERT_TRUE(test, memory_right(m->start, i));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, f->freed);
+	mirror_destroy(m);
+}
+
+/* The CPU takes it back, whole. */
+static void huge_cpu_fault(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start, i;
+
+	fake_register(test);
+	start = huge_create(test, 0);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 77));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, f->freed);
+	for (i = 0; i < WINDOW_PAGES; i++)
+		KUNIT_ASSERT_TRUE(test, memory_right(start, i));
+}
+
+/* Part of it is moved, or unmapped: the rest stays, and stays right. */
+static void huge_partial(struct kunit *test)
+{
+	struct hmm_p2p_result result;
+	struct fake *f = test->priv;
+	struct mirror *m;
+	unsigned long i;
+
+	fake_register(test);
+	m = mirror_create(test, "soft", huge_create(test, 2), WINDOW_PAGES);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, WINDOW_PAGES, HMM_PFN_REQ_FAULT));
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->exp, m->mm,
+				m->start + 8 * PAGE_SIZE,
+				m->start + 16 * PAGE_SIZE, &result));
+	KUNIT_EXPECT_EQ(test, 8, result.migrated);
+	KUNIT_EXPECT_EQ(test, 8, f->freed);
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(m->start + 100 * PAGE_SIZE,
+					   10 * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 18, f->freed);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 100, HMM_PFN_REQ_FAULT));
+	for (i = 0; i < 100; i++)
+		KUNIT_ASSERT_TRUE(test, mirror_has(m, i, i < 8 || i >= 16 ?
+				fake_alias(f, 2 * WINDOW_PAGES + i) : 0));
+	KUNIT_EXPECT_EQ(test, -EFAULT, mirror_fault(m, 99, 2, HMM_PFN_REQ_FAULT));
+	mirror_let_go(m);
+	for (i = 0; i < WINDOW_PAGES; i++)
+		if (i < 100 || i >= 110)
+			KUNIT_ASSERT_TRUE(test, memory_right(m->start, i));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, f->freed);
+	mirror_destroy(m);
+}
+
+/* Unregistering gets huge pages out, too. */
+static void huge_drain(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start, i;
+
+	fake_register(test);
+	start = huge_create(test, 3);
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, f->freed);
+	for (i = 0; i < WINDOW_PAGES; i++)
+		KUNIT_ASSERT_TRUE(test, memory_right(start, i));
+}
+
+static struct kunit_case hmm_p2p_alias_cases[] = {
+	KUNIT_CASE(lookup_software),
+	KUNIT_CASE(lookup_no_kmap),
+	KUNIT_CASE(lookup_bus_master),
+	KUNIT_CASE(one_line_for_each_importer),
+	KUNIT_CASE(dma_refuses_device_private),
+	KUNIT_CASE(huge_own_offset),
+	KUNIT_CASE(huge_one_lookup),
+	KUNIT_CASE(huge_fallback),
+	KUNIT_CASE(huge_cpu_fault),
+	KUNIT_CASE(huge_partial),
+	KUNIT_CASE(huge_drain),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_alias_suite = {
+	.name = "hmm_p2p_alias",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_alias_cases,
+};
+
+kunit_test_suite(hmm_p2p_alias_suite);

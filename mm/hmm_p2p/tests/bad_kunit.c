@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of what the core does about drivers that break their contract.
+ */
+#include <linux/delay.h>
+
+#include "fake.h"
+
+/* A mirror that does not let go of @nr pages. */
+static struct mirror *keeper(struct kunit *test, const char *name, unsigned long nr)
+{
+	unsigned long start = memory_create(test, nr);
+	struct mirror *m;
+
+	memory_place(test, start, nr);
+	m = mirror_create(test, name, start, nr);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, nr, HMM_PFN_REQ_FAULT));
+	KUNIT_ASSERT_EQ(test, nr, mirror_peers(m));
+	m->keeps = true;
+	return m;
+}
+
+static u32 state(struct fake *f, unsigned long i)
+{
+	return READ_ONCE(f->exp->windows[i].state);
+}
+
+static bool in_state(struct fake *f, unsigned long i, u32 want)
+{
+	unsigned long end = jiffies + 5 * HZ;
+
+	while (state(f, i) != want && time_before(jiffies, end))
+		msleep(1);
+	return state(f, i) == want;
+}
+
+/*
+ * One that does not let go is named and quarantined: it gets RAM from now on, and the
+ * window is out of use for everybody until it lets go, late.
+ */
+static void importer_keeps(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *bad, *good;
+	unsigned long start;
+
+	fake_register(test);
+	bad = keeper(test, "bad importer", 4);
+	start = memory_create(test, WINDOW_PAGES);
+	memory_place(test, start, WINDOW_PAGES);
+	good = mirror_create(test, "good importer", start, WINDOW_PAGES);
+
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
+	KUNIT_EXPECT_TRUE(test, bad->peer.importer->quarantined);
+	KUNIT_EXPECT_FALSE(test, good->peer.importer->quarantined);
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_QUARANTINES));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 1));
+
+	/* Nobody gets an alias there; elsewhere the good one does. */
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, 0, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(good, 0, 0));
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, WINDOW_PAGES - 1, 1,
+					      HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(good, WINDOW_PAGES - 1,
+					   fake_alias(f, WINDOW_PAGES + 3)));
+
+	/* Late, but it does. */
+	bad->keeps = false;
+	mirror_let_go(bad);
+	KUNIT_EXPECT_TRUE(test, in_state(f, 0, HMM_P2P_OPEN));
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, 1, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(good, 1, fake_alias(f, 5)));
+	/* That does not make it a good one. */
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(bad, 1, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(bad, 1, 0));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp,
+			HMM_P2P_C_FALLBACK + HMM_P2P_QUARANTINED));
+	mirror_destroy(bad);
+	mirror_destroy(good);
+}
+
+/* The same where windows come and go: the slot is not given to another window. */
+static void importer_keeps_slot(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *bad, *good;
+	unsigned long start;
+
+	fake_on_demand(test, 1);
+	fake_register(test);
+	bad = keeper(test, "bad importer", WINDOW_PAGES);
+	start = memory_create(test, 8);
+	memory_place(test, start, 8);
+	good = mirror_create(test, "good importer", start, 8);
+	msleep(150);
+	/* Wants the room, does not get it, and gets by. */
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, 0, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(good, 0, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, state(f, 0));
+	KUNIT_EXPECT_EQ(test, 0, f->closed);
+	bad->keeps = false;
+	mirror_let_go(bad);
+	KUNIT_EXPECT_TRUE(test, in_state(f, 0, HMM_P2P_CLOSED));
+	KUNIT_EXPECT_EQ(test, 1, f->closed);
+	msleep(150);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, 1, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(good, 1, fake_alias(f, WINDOW_PAGES + 1)));
+	mirror_destroy(bad);
+	mirror_destroy(good);
+}
+
+/* It cannot keep a driver, and its addresses are not anybody else's meanwhile. */
+static void importer_keeps_over_unregister(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *bad;
+	unsigned long end = jiffies + 5 * HZ;
+
+	fake_register(test);
+	bad = keeper(test, "bad importer", 4);
+	hmm_p2p_unregister(f->exp);
+	KUNIT_EXPECT_TRUE(test, bad->peer.importer->quarantined);
+	KUNIT_EXPECT_EQ(test, 4, f->freed);
+	f->exp = hmm_p2p_register(&f->desc);
+	KUNIT_EXPECT_EQ(test, -EBUSY, PTR_ERR(f->exp));
+	bad->keeps = false;
+	mirror_let_go(bad);
+	do {
+		msleep(1);
+		f->exp = hmm_p2p_register(&f->desc);
+	} while (IS_ERR(f->exp) && time_before(jiffies, end));
+	KUNIT_EXPECT_FALSE(test, IS_ERR(f->exp));
+	mirror_destroy(bad);
+}
+
+static void importer_keeps_in_reset_and_death(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *bad;
+
+	fake_register(test);
+	bad = keeper(test, "bad importer", 4);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, state(f, 0));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, state(f, 0));
+	hmm_p2p_dead(f->exp);
+	KUNIT_EXPECT_EQ(test, 4, f->freed);
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+	mirror_let_go(bad);
+	mirror_destroy(bad);
+}
+
+/* One whose callback takes its time is named while it does. */
+static void importer_late(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_register(test);
+	m = keeper(test, "late importer", 1);
+	m->keeps = false;
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_total_read(f->exp, HMM_P2P_C_LATE));
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	m->sleep_ms = 2500;
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_LATE));
+	KUNIT_EXPECT_FALSE(test, m->peer.importer->quarantined);
+	mirror_destroy(m);
+}
+
+/* What is no alias is not counted, and whoever says so is named. */
+static void importer_maps_nonsense(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_register(test);
+	m = keeper(test, "confused importer", 2);
+	mirror_let_go(m);
+	kunit_warning_suppress(test) {
+		m->map.pfn_list[0] = (page_to_pfn(fake_page(f, 0))) |
+				     HMM_PFN_VALID | HMM_PFN_PEER;
+		hmm_p2p_map_get(&m->map, 0);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+	hmm_p2p_map_put(&m->map, 0);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+	mirror_destroy(m);
+}
+
+static void importer_destroys_too_early(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_register(test);
+	m = keeper(test, "hasty importer", 2);
+	mmu_interval_notifier_remove(&m->notifier);
+	kunit_warning_suppress(test) {
+		hmm_p2p_peer_destroy(&m->peer);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	hmm_p2p_map_free(&m->map);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+}
+
+static void peer_without_a_map(struct kunit *test)
+{
+	struct hmm_p2p_peer_desc desc = { .name = "nobody" };
+	struct hmm_dma_map map = {};
+	struct hmm_p2p_peer peer;
+
+	memory_create(test, 1);
+	desc.mm = current->mm;
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_peer_init(&peer, &desc));
+	desc.map = &map;
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_peer_init(&peer, &desc));
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_map_alloc(&map, 1));
+	desc.name = NULL;
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_peer_init(&peer, &desc));
+	desc.name = "nobody";
+	desc.mm = NULL;
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_peer_init(&peer, &desc));
+	hmm_p2p_map_free(&map);
+}
+
+/* A page that is not its own: refused, named, and nothing moved. */
+static void exporter_gives_alien_page(struct kunit *test)
+{
+	struct hmm_p2p_result result;
+	struct fake *f = test->priv;
+	unsigned long start = memory_create(test, 1);
+
+	fake_register(test);
+	f->give = alloc_page(GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, f->give);
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, -ENOMEM,
+				hmm_p2p_migrate_to_device(f->exp, current->mm,
+					start, start + PAGE_SIZE, &result));
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_EQ(test, 1, result.failed);
+	KUNIT_EXPECT_EQ(test, 1, page_count(f->give));
+	__free_page(f->give);
+	f->give = NULL;
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 0));
+}
+
+/* A copy that fails loses nothing, either way. */
+static void exporter_copy_fails(struct kunit *test)
+{
+	struct hmm_p2p_result result;
+	struct fake *f = test->priv;
+	unsigned long start = memory_create(test, 4);
+
+	fake_register(test);
+	f->copy_error = -EIO;
+	KUNIT_EXPECT_EQ(test, -EIO,
+			hmm_p2p_migrate_to_device(f->exp, current->mm, start,
+						  start + 4 * PAGE_SIZE, &result));
+	KUNIT_EXPECT_EQ(test, 4, result.failed);
+	f->copy_error = 0;
+	memory_place(test, start, 4);
+	f->copy_error = -EIO;
+	KUNIT_EXPECT_FALSE(test, memory_right(start, 2));
+	f->copy_error = 0;
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 2));
+}
+
+static void exporter_unregisters_in_reset(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start = memory_create(test, 4);
+
+	fake_register(test);
+	memory_place(test, start, 4);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	kunit_warning_suppress(test) {
+		hmm_p2p_unregister(f->exp);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	f->exp = NULL;
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 2));
+}
+
+static struct kunit_case hmm_p2p_bad_cases[] = {
+	KUNIT_CASE(importer_keeps),
+	KUNIT_CASE(importer_keeps_slot),
+	KUNIT_CASE(importer_keeps_over_unregister),
+	KUNIT_CASE(importer_keeps_in_reset_and_death),
+	KUNIT_CASE(importer_late),
+	KUNIT_CASE(importer_maps_nonsense),
+	KUNIT_CASE(importer_destroys_too_early),
+	KUNIT_CASE(peer_without_a_map),
+	KUNIT_CASE(exporter_gives_alien_page),
+	KUNIT_CASE(exporter_copy_fails),
+	KUNIT_CASE(exporter_unregisters_in_reset),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_bad_suite = {
+	.name = "hmm_p2p_bad",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_bad_cases,
+};
+
+kunit_test_suite(hmm_p2p_bad_suite);

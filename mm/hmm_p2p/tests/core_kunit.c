@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of registration.
+ */
+#include "fake.h"
+
+#define EXPECT_REFUSED(err, f)						\
+	KUNIT_EXPECT_EQ(test, err, PTR_ERR(hmm_p2p_register(&(f)->desc)))
+
+static void register_refuses_bad_desc(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_exporter_desc good = f->desc;
+	struct hmm_p2p_exporter_ops ops;
+	struct range range = f->pgmap.range;
+
+#define BAD_DESC(field, value)			\
+	do {					\
+		f->desc.field = (value);	\
+		EXPECT_REFUSED(-EINVAL, f);	\
+		f->desc = good;			\
+	} while (0)
+	BAD_DESC(name, NULL);
+	BAD_DESC(ops, NULL);
+	BAD_DESC(pgmap, NULL);
+	BAD_DESC(window_shift, PMD_SHIFT - 1);
+	BAD_DESC(window_shift, 31);
+	/* Larger than the memory is a multiple of. */
+	BAD_DESC(window_shift, PMD_SHIFT + 3);
+
+#define BAD_OP(op)				\
+	do {					\
+		ops = *good.ops;		\
+		ops.op = NULL;			\
+		BAD_DESC(ops, &ops);		\
+	} while (0)
+	BAD_OP(open_window);
+	BAD_OP(alloc_folio);
+	BAD_OP(copy);
+
+#define BAD_PGMAP(field, value, old)		\
+	do {					\
+		f->pgmap.field = (value);	\
+		EXPECT_REFUSED(-EINVAL, f);	\
+		f->pgmap.field = (old);		\
+	} while (0)
+	BAD_PGMAP(owner, NULL, f);
+	BAD_PGMAP(type, MEMORY_DEVICE_COHERENT, MEMORY_DEVICE_PRIVATE);
+	BAD_PGMAP(nr_range, 2, 1);
+	BAD_PGMAP(range.start, range.start + PAGE_SIZE, range.start);
+	BAD_PGMAP(range.end, range.end - PAGE_SIZE, range.end);
+
+	/* Windows on demand, and nowhere to put one. */
+	fake_on_demand(test, 1);
+	f->max_open = 0;
+	f->desc.aperture.end = f->desc.aperture.start + PMD_SIZE - 2;
+	EXPECT_REFUSED(-EINVAL, f);
+	f->desc = good;
+
+	/* And it is none the worse for it. */
+	fake_register(test);
+}
+
+static void register_refuses_bad_windows(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct page *block;
+
+	f->misalign = PAGE_SIZE;
+	EXPECT_REFUSED(-EINVAL, f);
+	f->misalign = 0;
+
+	f->open_error = -EIO;
+	EXPECT_REFUSED(-EIO, f);
+	f->open_error = 0;
+
+	/* The same address twice. */
+	block = f->blocks[2];
+	f->blocks[2] = f->blocks[1];
+	EXPECT_REFUSED(-EBUSY, f);
+	f->blocks[2] = block;
+
+	fake_register(test);
+}
+
+static void register_twice(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct dev_pagemap *other;
+
+	other = kunit_kzalloc(test, sizeof(*other), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, other);
+	memcpy(other, &f->pgmap, sizeof(*other));
+	fake_register(test);
+	EXPECT_REFUSED(-EEXIST, f);
+	f->desc.name = "kunit other name";
+	EXPECT_REFUSED(-EEXIST, f);
+	/* Other memory of the same owner: hmm could not tell them apart. */
+	f->desc.pgmap = other;
+	EXPECT_REFUSED(-EEXIST, f);
+	/* Other memory and owner, the same name. */
+	other->owner = other;
+	f->desc.name = "kunit";
+	EXPECT_REFUSED(-EEXIST, f);
+	f->desc.pgmap = &f->pgmap;
+	hmm_p2p_unregister(f->exp);
+	fake_register(test);
+}
+
+static struct kunit_case hmm_p2p_core_cases[] = {
+	KUNIT_CASE(register_refuses_bad_desc),
+	KUNIT_CASE(register_refuses_bad_windows),
+	KUNIT_CASE(register_twice),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_core_suite = {
+	.name = "hmm_p2p_core",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_core_cases,
+};
+
+kunit_test_suite(hmm_p2p_core_suite);

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the KUnit suites of hmm_p2p share: an exporter that exists only in memory, and
+ * an importer, both of which misbehave on request.
+ */
+#ifndef _HMM_P2P_TESTS_FAKE_H
+#define _HMM_P2P_TESTS_FAKE_H
+
+#include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/hmm.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/pagemap.h>
+
+#include "../internal.h"
+
+#define NR_WINDOWS	4UL
+#define WINDOW_PAGES	HPAGE_PMD_NR
+#define NR_PAGES	(NR_WINDOWS * WINDOW_PAGES)
+
+/*
+ * An exporter: fake PFNs for its pages, blocks of system memory for its windows, no
+ * device.
+ */
+struct fake {
+	struct dev_pagemap pgmap;
+	struct resource *res;
+	struct page *blocks[NR_WINDOWS];
+	struct hmm_p2p_exporter_desc desc;
+	struct hmm_p2p_exporter *exp;
+	spinlock_t lock;
+	DECLARE_BITMAP(used, NR_PAGES);	/* lock */
+	unsigned long freed;
+
+	/* What its ops do. */
+	int open_error;			/* of the last window */
+	bool no_kva;
+	unsigned long misalign;
+	unsigned int max_open;		/* windows on demand */
+	unsigned long slow_window;	/* opening it waits for go_on */
+	bool slow;
+	struct completion opening;
+	struct completion go_on;
+	struct page *give;		/* what alloc_folio() returns */
+	int copy_error;
+
+	/* What happened. */
+	unsigned int nr_open;
+	unsigned long opened;
+	unsigned long closed;
+};
+
+int fake_init(struct kunit *test);
+void fake_exit(struct kunit *test);
+void fake_register(struct kunit *test);
+void fake_on_demand(struct kunit *test, unsigned int max_open);
+struct page *fake_page(struct fake *f, unsigned long i);
+unsigned long fake_alias(struct fake *f, unsigned long i);
+
+/* Process memory: @nr pages that are aligned to 2 MiB, each with its index in it. */
+unsigned long memory_create(struct kunit *test, unsigned long nr);
+/* Whether the CPU reads page @i right. */
+bool memory_right(unsigned long start, unsigned long i);
+void memory_place(struct kunit *test, unsigned long start, unsigned long nr);
+void memory_place_huge(struct kunit *test, unsigned long start,
+		       unsigned long window);
+
+/* A software importer, and a bad one. */
+struct mirror {
+	struct mmu_interval_notifier notifier;
+	struct mutex lock;
+	struct mm_struct *mm;
+	unsigned long start;
+	unsigned long nr;
+	struct hmm_dma_map map;
+	struct hmm_p2p_peer peer;
+	bool keeps;			/* its callback does not let go */
+	unsigned int sleep_ms;		/* its callback takes that long */
+	unsigned long invalidations;
+};
+
+struct mirror *mirror_create(struct kunit *test, const char *name,
+			     unsigned long start, unsigned long nr);
+void mirror_destroy(struct mirror *m);
+int mirror_fault(struct mirror *m, unsigned long first, unsigned long nr,
+		 unsigned long flags);
+void mirror_let_go(struct mirror *m);
+bool mirror_has(struct mirror *m, unsigned long i, unsigned long pfn);
+unsigned long mirror_peers(struct mirror *m);
+
+/* A fault, or a call that takes an exporter, in a thread of its own. */
+struct job {
+	struct completion done;
+	struct mirror *m;
+	unsigned long first;
+	unsigned long nr;
+	unsigned long flags;
+	void (*call)(struct hmm_p2p_exporter *exp);
+	struct hmm_p2p_exporter *exp;
+	int ret;
+};
+
+void job_fault(struct kunit *test, struct job *job, struct mirror *m,
+	       unsigned long first, unsigned long nr, unsigned long flags);
+void job_call(struct kunit *test, struct job *job,
+	      void (*call)(struct hmm_p2p_exporter *exp),
+	      struct hmm_p2p_exporter *exp);
+bool job_done(struct job *job, unsigned int ms);
+
+#endif /* _HMM_P2P_TESTS_FAKE_H */

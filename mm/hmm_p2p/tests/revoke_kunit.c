@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of revoking, reset, death and poison.
+ */
+#include <linux/delay.h>
+#include <linux/mman.h>
+
+#include "fake.h"
+
+/* @nr pages on the device, and a mirror that has them all. */
+static struct mirror *mapped(struct kunit *test, const char *name, unsigned long nr)
+{
+	unsigned long start;
+	struct mirror *m;
+
+	fake_register(test);
+	start = memory_create(test, nr);
+	memory_place(test, start, nr);
+	m = mirror_create(test, name, start, nr);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, nr, HMM_PFN_REQ_FAULT));
+	KUNIT_ASSERT_EQ(test, nr, mirror_peers(m));
+	KUNIT_ASSERT_EQ(test, nr, hmm_p2p_refs(((struct fake *)test->priv)->exp));
+	return m;
+}
+
+/* Aliases are gone, memory is not: it is where it was and can be had again. */
+static void revoke_all(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, "soft", 20);
+
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, NR_PAGES * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
+	KUNIT_EXPECT_EQ(test, 0, f->freed);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 20, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 19, fake_alias(f, 19)));
+	mirror_let_go(m);
+	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 19));
+	mirror_destroy(m);
+}
+
+static void revoke_range(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, "soft", WINDOW_PAGES + 10);
+
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, PMD_SIZE + 5, 1));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, mirror_peers(m));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, hmm_p2p_refs(f->exp));
+	mirror_destroy(m);
+}
+
+static void revoke_bad_range(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	u64 size = NR_PAGES * PAGE_SIZE;
+
+	fake_register(test);
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_revoke(f->exp, 0, 0));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_revoke(f->exp, 0, size + 1));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_revoke(f->exp, size, 1));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_revoke(f->exp, U64_MAX, 2));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_poison(f->exp, 0, 0));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_poison(f->exp, size, 1));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, size));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_reset_end(f->exp));
+}
+
+static void revoke_importer(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, "soft", 8);
+
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke_importer("somebody else"));
+	KUNIT_EXPECT_EQ(test, 8, hmm_p2p_refs(f->exp));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke_importer("soft"));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
+	mirror_destroy(m);
+}
+
+/* A folio that is locked is waited for, without being held up. */
+static void revoke_locked_page(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, "soft", 4);
+	struct folio *folio = page_folio(fake_page(f, 2));
+
+	folio_lock(folio);
+	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_p2p_revoke(f->exp, 0, 1));
+	KUNIT_EXPECT_EQ(test, 1, folio_ref_count(folio));
+	folio_unlock(folio);
+	/* The window is in use again, and can be revoked as ever. */
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 4, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_EQ(test, 4, mirror_peers(m));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
+	mirror_destroy(m);
+}
+
+/* Users wait for a reset, and then find the same pages. */
+static void reset(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, "soft", 8);
+	struct job job;
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_p2p_reset_begin(f->exp));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
+	job_fault(test, &job, m, 0, 8, HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE);
+	KUNIT_EXPECT_FALSE(test, job_done(&job, 300));
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_TRUE(test, job_done(&job, 5000));
+	KUNIT_EXPECT_EQ(test, 0, job.ret);
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 7, fake_alias(f, 7)));
+	KUNIT_EXPECT_EQ(test, 8, mirror_peers(m));
+	KUNIT_EXPECT_EQ(test, 0, f->freed);
+	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 3));
+	mirror_destroy(m);
+}
+
+static void reset_huge(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+	struct mirror *m;
+
+	fake_register(test);
+	KUNIT_ASSERT_EQ(test, 0, kunit_attach_mm());
+	start = kunit_vm_mmap(test, NULL, 0, 2 * PMD_SIZE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	start = ALIGN(start, PMD_SIZE);
+	memory_place_huge(test, start, 1);
+	m = mirror_create(test, "soft", start, WINDOW_PAGES);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, WINDOW_PAGES,
+					      HMM_PFN_REQ_FAULT));
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, WINDOW_PAGES,
+			HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, mirror_peers(m));
+	KUNIT_EXPECT_EQ(test, HPAGE_PMD_ORDER,
+			hmm_pfn_to_map_order(m->map.pfn_list[0]));
+	/* One page of it breaks: the others stay. */
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_poison(f->exp, PMD_SIZE + 9 * PAGE_SIZE, 1));
+	KUNIT_EXPECT_EQ(test, -EFAULT, mirror_fault(m, 9, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 10, WINDOW_PAGES - 10,
+					      HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 10, fake_alias(f, WINDOW_PAGES + 10)));
+	mirror_let_go(m);
+	KUNIT_EXPECT_FALSE(test, memory_right(start, 9));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 8));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 511));
+	mirror_destroy(m);
+}
+
+/* Data on the device is lost, and nobody gets anything instead of it. */
+static void dead(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, "soft", 8);
+	struct hmm_p2p_result result;
+
+	hmm_p2p_dead(f->exp);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
+	KUNIT_EXPECT_EQ(test, 8, f->freed);
+	KUNIT_EXPECT_EQ(test, -EFAULT, mirror_fault(m, 3, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 3));
+	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 0, 8, 0));
+	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_reset_begin(f->exp));
+	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_revoke(f->exp, 0, 1));
+	KUNIT_EXPECT_EQ(test, -ENODEV,
+			hmm_p2p_migrate_to_device(f->exp, m->mm, m->start,
+						  m->start + PAGE_SIZE, &result));
+	/* The mapping is still there, and keeps nobody. */
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 3));
+	mirror_destroy(m);
+}
+
+static void dead_in_reset(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, "soft", 8);
+	struct job job;
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	job_fault(test, &job, m, 0, 8, HMM_PFN_REQ_FAULT);
+	KUNIT_EXPECT_FALSE(test, job_done(&job, 50));
+	hmm_p2p_dead(f->exp);
+	KUNIT_EXPECT_TRUE(test, job_done(&job, 5000));
+	KUNIT_EXPECT_EQ(test, -EFAULT, job.ret);
+	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_EQ(test, 8, f->freed);
+	mirror_destroy(m);
+}
+
+static void poison(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, "soft", 8);
+
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_poison(f->exp, 5 * PAGE_SIZE, 1));
+	KUNIT_EXPECT_EQ(test, 7, mirror_peers(m));
+	KUNIT_EXPECT_EQ(test, 1, f->freed);
+	KUNIT_EXPECT_EQ(test, -EFAULT, mirror_fault(m, 5, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 4, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 4, fake_alias(f, 4)));
+	mirror_let_go(m);
+	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 5));
+	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 4));
+	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 6));
+	/* Memory that nobody uses. */
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_poison(f->exp, PMD_SIZE, PMD_SIZE));
+	mirror_destroy(m);
+}
+
+static void begin_reset(struct hmm_p2p_exporter *exp)
+{
+	hmm_p2p_reset_begin(exp);
+}
+
+/* A reset takes a page that is locked as soon as it is not. */
+static void reset_waits_for_locked_page(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, "soft", 8);
+	struct folio *folio = page_folio(fake_page(f, 7));
+	struct job job;
+
+	folio_lock(folio);
+	job_call(test, &job, begin_reset, f->exp);
+	while (READ_ONCE(f->exp->state) != HMM_P2P_STATE_RESETTING)
+		msleep(1);
+	KUNIT_EXPECT_FALSE(test, job_done(&job, 20));
+	folio_unlock(folio);
+	KUNIT_EXPECT_TRUE(test, job_done(&job, 5000));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 7));
+	mirror_destroy(m);
+}
+
+static struct kunit_case hmm_p2p_revoke_cases[] = {
+	KUNIT_CASE(revoke_all),
+	KUNIT_CASE(revoke_range),
+	KUNIT_CASE(revoke_bad_range),
+	KUNIT_CASE(revoke_importer),
+	KUNIT_CASE(revoke_locked_page),
+	KUNIT_CASE(reset),
+	KUNIT_CASE(reset_huge),
+	KUNIT_CASE(reset_waits_for_locked_page),
+	KUNIT_CASE(dead),
+	KUNIT_CASE(dead_in_reset),
+	KUNIT_CASE(poison),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_revoke_suite = {
+	.name = "hmm_p2p_revoke",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_revoke_cases,
+};
+
+kunit_test_suite(hmm_p2p_revoke_suite);

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of tracking.
+ */
+#include "fake.h"
+
+/* A mirror that knows the exporter. */
+static struct mirror *acquainted(struct kunit *test, unsigned long nr)
+{
+	unsigned long start = memory_create(test, nr);
+	struct mirror *m = mirror_create(test, "soft", start, nr);
+
+	memory_place(test, start, 1);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	mirror_let_go(m);
+	return m;
+}
+
+static unsigned long entry(struct fake *f, unsigned long i)
+{
+	return fake_alias(f, i) | HMM_PFN_VALID | HMM_PFN_PEER;
+}
+
+static int window_refs(struct fake *f, unsigned long i)
+{
+	return atomic_read(&f->exp->windows[i].refs);
+}
+
+static void track_counts_each_entry_once(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_dma_map *map;
+	struct mirror *m;
+	u64 before;
+
+	fake_register(test);
+	m = acquainted(test, 8);
+	map = &m->map;
+	before = hmm_p2p_total_read(f->exp, HMM_P2P_C_MAPPED);
+	/* Last page of one window, first of the next. */
+	map->pfn_list[0] = entry(f, WINDOW_PAGES - 1);
+	map->pfn_list[1] = entry(f, WINDOW_PAGES);
+	map->pfn_list[5] = entry(f, WINDOW_PAGES);
+	hmm_p2p_map_get(map, 0);
+	hmm_p2p_map_get(map, 1);
+	hmm_p2p_map_get(map, 5);
+	hmm_p2p_map_get(map, 5);
+	KUNIT_EXPECT_EQ(test, 1, window_refs(f, 0));
+	KUNIT_EXPECT_EQ(test, 2, window_refs(f, 1));
+	KUNIT_EXPECT_EQ(test, 3, hmm_p2p_refs(f->exp));
+
+	/* An entry that holds nothing, and one put twice. */
+	hmm_p2p_map_put(map, 3);
+	hmm_p2p_map_put(map, 5);
+	hmm_p2p_map_put(map, 5);
+	KUNIT_EXPECT_EQ(test, 1, window_refs(f, 1));
+	hmm_p2p_map_put(map, 0);
+	hmm_p2p_map_put(map, 1);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+	KUNIT_EXPECT_EQ(test, before + 3,
+			hmm_p2p_total_read(f->exp, HMM_P2P_C_MAPPED));
+	KUNIT_EXPECT_EQ(test, before + 3,
+			hmm_p2p_total_read(f->exp, HMM_P2P_C_UNMAPPED));
+	mirror_destroy(m);
+}
+
+static void track_large_windows(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+	struct page *big = alloc_pages(GFP_KERNEL, HPAGE_PMD_ORDER + 1);
+	struct page *big2 = alloc_pages(GFP_KERNEL, HPAGE_PMD_ORDER + 1);
+	struct page *keep[2] = { f->blocks[0], f->blocks[1] };
+
+	KUNIT_ASSERT_TRUE(test, big && big2);
+	f->desc.window_shift = PMD_SHIFT + 1;
+	/* Only the first two blocks are asked for, each twice the size. */
+	f->blocks[0] = big;
+	f->blocks[1] = big2;
+	fake_register(test);
+	m = acquainted(test, 8);
+	m->map.pfn_list[0] = (page_to_pfn(big) + 2 * WINDOW_PAGES - 1) |
+			     HMM_PFN_VALID | HMM_PFN_PEER;
+	hmm_p2p_map_get(&m->map, 0);
+	KUNIT_EXPECT_EQ(test, 1, window_refs(f, 0));
+	hmm_p2p_map_put(&m->map, 0);
+	KUNIT_EXPECT_EQ(test, 0, window_refs(f, 0));
+	mirror_destroy(m);
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+	__free_pages(big, HPAGE_PMD_ORDER + 1);
+	__free_pages(big2, HPAGE_PMD_ORDER + 1);
+	f->blocks[0] = keep[0];
+	f->blocks[1] = keep[1];
+}
+
+/* The ledger's time of invalidations, and what did not drop anything. */
+static void track_times_invalidations(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_line *line;
+	struct mirror *m;
+	u64 sum = 0;
+	int i;
+
+	fake_register(test);
+	m = acquainted(test, 8);
+	line = list_first_entry(&f->exp->lines, struct hmm_p2p_line, node);
+	hmm_p2p_invalidate_begin(&m->map);
+	hmm_p2p_invalidate_end(&m->map);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_line_read(line, HMM_P2P_C_INVALIDATIONS));
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 0));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_line_read(line, HMM_P2P_C_INVALIDATIONS));
+	KUNIT_EXPECT_GT(test, atomic64_read(&line->slowest), 0);
+	for (i = 0; i < HMM_P2P_BUCKETS; i++)
+		sum += hmm_p2p_line_read(line, HMM_P2P_C_BUCKET + i);
+	KUNIT_EXPECT_EQ(test, 1, sum);
+	mirror_destroy(m);
+}
+
+/* 64 bytes for a window, its slot in the index from aliases included. */
+static void track_memory(struct kunit *test)
+{
+	unsigned long slot = DIV_ROUND_UP(sizeof(struct xa_node), XA_CHUNK_SIZE);
+
+	KUNIT_EXPECT_LE(test, sizeof(struct hmm_p2p_window) + slot, 64);
+}
+
+static struct kunit_case hmm_p2p_track_cases[] = {
+	KUNIT_CASE(track_counts_each_entry_once),
+	KUNIT_CASE(track_large_windows),
+	KUNIT_CASE(track_times_invalidations),
+	KUNIT_CASE(track_memory),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_track_suite = {
+	.name = "hmm_p2p_track",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_track_cases,
+};
+
+kunit_test_suite(hmm_p2p_track_suite);

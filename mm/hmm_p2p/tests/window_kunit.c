@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of windows that open and close.
+ */
+#include <linux/delay.h>
+
+#include "fake.h"
+
+static u32 state(struct fake *f, unsigned long i)
+{
+	return READ_ONCE(f->exp->windows[i].state);
+}
+
+static u64 fallbacks(struct fake *f, enum hmm_p2p_reason reason)
+{
+	return hmm_p2p_total_read(f->exp, HMM_P2P_C_FALLBACK + reason);
+}
+
+/* Memory that fills all windows, and a mirror of it. */
+static struct mirror *fill(struct kunit *test, unsigned int max_open)
+{
+	unsigned long start;
+
+	fake_on_demand(test, max_open);
+	fake_register(test);
+	start = memory_create(test, NR_PAGES);
+	memory_place(test, start, NR_PAGES);
+	return mirror_create(test, "soft", start, NR_PAGES);
+}
+
+static void window_opens_on_first_use(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = fill(test, NR_WINDOWS);
+
+	KUNIT_EXPECT_EQ(test, 0, f->opened);
+	/* A look opens nothing, and moves nothing. */
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 4, 0));
+	KUNIT_EXPECT_EQ(test, 0, f->opened);
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
+	KUNIT_EXPECT_EQ(test, 0, f->freed);
+
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 2 * WINDOW_PAGES + 5, 3,
+					      HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_EQ(test, 1, f->opened);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 2));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 2 * WINDOW_PAGES + 5,
+					   fake_alias(f, 2 * WINDOW_PAGES + 5)));
+	/* A look at an open one sees it. */
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 2 * WINDOW_PAGES, 1, 0));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 2 * WINDOW_PAGES,
+					   fake_alias(f, 2 * WINDOW_PAGES)));
+	KUNIT_EXPECT_EQ(test, 1, f->opened);
+	mirror_destroy(m);
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+	KUNIT_EXPECT_EQ(test, f->opened, f->closed);
+}
+
+/* The one that was not used for longest makes room, and loses its aliases. */
+static void window_reclaim(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = fill(test, 2);
+	unsigned long i;
+
+	for (i = 0; i < 2; i++) {
+		KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, i * WINDOW_PAGES, 2,
+						      HMM_PFN_REQ_FAULT));
+		msleep(20);
+	}
+	/* Both are in use; the first once more, so the second is older. */
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 2, HMM_PFN_REQ_FAULT));
+	msleep(150);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 3 * WINDOW_PAGES, 2,
+					      HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, state(f, 1));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 3));
+	KUNIT_EXPECT_FALSE(test, mirror_has(m, WINDOW_PAGES,
+					    fake_alias(f, WINDOW_PAGES)));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 0, fake_alias(f, 0)));
+	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_refs(f->exp));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_RECLAIMED));
+	/* Nothing moved. */
+	KUNIT_EXPECT_EQ(test, 0, f->freed);
+	mirror_destroy(m);
+}
+
+/* More windows than there is room for, in one call: the rest goes to RAM. */
+static void window_exhaustion(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = fill(test, 2);
+	unsigned long i;
+
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, NR_PAGES, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_EQ(test, 2, f->opened);
+	KUNIT_EXPECT_EQ(test, 0, f->closed);
+	for (i = 0; i < NR_PAGES; i++)
+		KUNIT_ASSERT_TRUE(test, mirror_has(m, i, i < 2 * WINDOW_PAGES ?
+						   fake_alias(f, i) : 0));
+	KUNIT_EXPECT_EQ(test, 2 * WINDOW_PAGES, f->freed);
+	KUNIT_EXPECT_EQ(test, 2 * WINDOW_PAGES, fallbacks(f, HMM_P2P_NO_WINDOW));
+	mirror_destroy(m);
+}
+
+/* Two mirrors that want one window each, and room for one: neither starves. */
+static void window_contention(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = fill(test, 1);
+	unsigned long end = jiffies + HZ;
+	unsigned long turns = 0;
+
+	while (time_before(jiffies, end)) {
+		unsigned long i = turns++ % 2;
+
+		KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, i * WINDOW_PAGES + turns % 64,
+						      1, HMM_PFN_REQ_FAULT));
+		KUNIT_ASSERT_TRUE(test, m->map.pfn_list[i * WINDOW_PAGES +
+				  turns % 64] & HMM_PFN_VALID);
+	}
+	KUNIT_EXPECT_GT(test, turns, 10);
+	KUNIT_EXPECT_EQ(test, f->nr_open, 1);
+	mirror_destroy(m);
+}
+
+/* While one window takes its time to open, others open and are used. */
+static void window_slow_open(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = fill(test, NR_WINDOWS);
+	struct job slow, same, other;
+
+	f->slow = true;
+	f->slow_window = 1;
+	job_fault(test, &slow, m, WINDOW_PAGES, 1, HMM_PFN_REQ_FAULT);
+	wait_for_completion(&f->opening);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPENING, state(f, 1));
+	job_fault(test, &same, m, WINDOW_PAGES + 1, 1, HMM_PFN_REQ_FAULT);
+	job_fault(test, &other, m, 3 * WINDOW_PAGES, 1, HMM_PFN_REQ_FAULT);
+	KUNIT_EXPECT_TRUE(test, job_done(&other, 5000));
+	/* Neither mmap_lock nor anything else of the process is held. */
+	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 2 * WINDOW_PAGES, 1,
+					      HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, down_write_trylock(&m->mm->mmap_lock));
+	up_write(&m->mm->mmap_lock);
+	KUNIT_EXPECT_FALSE(test, job_done(&slow, 10));
+	KUNIT_EXPECT_FALSE(test, job_done(&same, 10));
+	complete_all(&f->go_on);
+	KUNIT_EXPECT_TRUE(test, job_done(&slow, 5000));
+	KUNIT_EXPECT_TRUE(test, job_done(&same, 5000));
+	KUNIT_EXPECT_EQ(test, 0, slow.ret);
+	KUNIT_EXPECT_EQ(test, 0, same.ret);
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, WINDOW_PAGES + 1,
+					   fake_alias(f, WINDOW_PAGES + 1)));
+	/* Each was opened once. */
+	KUNIT_EXPECT_EQ(test, 3, f->opened);
+	mirror_destroy(m);
+}
+
+/* One that does not open: to RAM in the same fault, and tried again later. */
+static void window_open_fails(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = fill(test, NR_WINDOWS);
+	unsigned long last = (NR_WINDOWS - 1) * WINDOW_PAGES;
+
+	f->open_error = -EIO;
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, last - 2, 4, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, last - 1, fake_alias(f, last - 1)));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, last, 0));
+	KUNIT_EXPECT_EQ(test, 2, f->freed);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_FAILED, state(f, NR_WINDOWS - 1));
+	f->open_error = 0;
+	msleep(150);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, last + 5, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, last + 5, fake_alias(f, last + 5)));
+	mirror_destroy(m);
+}
+
+/* One that opens where it cannot be: believed by nobody, and closed. */
+static void window_open_lies(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct page *block = f->blocks[1];
+	struct mirror *m;
+
+	f->desc.name = "kunit liar";
+	m = fill(test, NR_WINDOWS);
+	f->misalign = PAGE_SIZE;
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 0, 0));
+	f->misalign = 0;
+	KUNIT_EXPECT_EQ(test, 1, f->closed);
+
+	/* The address of another window. */
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 2 * WINDOW_PAGES, 1,
+					      HMM_PFN_REQ_FAULT));
+	f->blocks[1] = f->blocks[2];
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, WINDOW_PAGES, 1,
+					      HMM_PFN_REQ_FAULT));
+	f->blocks[1] = block;
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, WINDOW_PAGES, 0));
+	KUNIT_EXPECT_EQ(test, 2, f->closed);
+	/* And the window that is there is none the worse. */
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 2 * WINDOW_PAGES,
+					   fake_alias(f, 2 * WINDOW_PAGES)));
+	mirror_destroy(m);
+}
+
+static void window_outside_aperture(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+	struct mirror *m;
+
+	fake_on_demand(test, NR_WINDOWS);
+	f->desc.aperture.end = f->desc.aperture.start + PMD_SIZE;
+	fake_register(test);
+	start = memory_create(test, 1);
+	memory_place(test, start, 1);
+	m = mirror_create(test, "soft", start, 1);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 0, 0));
+	KUNIT_EXPECT_EQ(test, 1, f->closed);
+	mirror_destroy(m);
+}
+
+static struct kunit_case hmm_p2p_window_cases[] = {
+	KUNIT_CASE(window_opens_on_first_use),
+	KUNIT_CASE(window_reclaim),
+	KUNIT_CASE(window_exhaustion),
+	KUNIT_CASE(window_contention),
+	KUNIT_CASE(window_slow_open),
+	KUNIT_CASE(window_open_fails),
+	KUNIT_CASE(window_open_lies),
+	KUNIT_CASE(window_outside_aperture),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_window_suite = {
+	.name = "hmm_p2p_window",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_window_cases,
+};
+
+kunit_test_suite(hmm_p2p_window_suite);

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Windows
+ *
+ * Device memory becomes visible on the bus by windows.  Where the BAR covers the
+ * memory, each is opened at registration and that is that.  Where it does not, a
+ * window opens when a peer first needs it; when there is no more room, one that
+ * nobody has touched for longest is revoked and closed for it.
+ *
+ * Opening and closing sleep.  A state machine under exp->window_lock says who may
+ * do which step; the steps themselves run without a lock, so that different
+ * windows open side by side.  The page walk only reads the state.
+ *
+ * What keeps faults from taking each other's windows in turn for ever: a window is
+ * not reclaimed before its minimum residency is over, nor if an alias of it was
+ * handed out since the call began that wants the room.  Whoever finds none takes
+ * the page to RAM, and nobody tries that window again for a while.
+ */
+#include <kunit/visibility.h>
+#include <linux/export.h>
+#include <linux/jiffies.h>
+#include <linux/moduleparam.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include <trace/events/hmm_p2p.h>
+
+#include "internal.h"
+
+#undef MODULE_PARAM_PREFIX
+#define MODULE_PARAM_PREFIX "hmm_p2p."
+
+static unsigned int window_residency_ms = 100;
+module_param(window_residency_ms, uint, 0644);
+MODULE_PARM_DESC(window_residency_ms,
+		 "Milliseconds that a window stays open after its last alias, and that one which could not be opened is left alone (100)");
+
+/* How long a reclaim waits for pages of its victim that are locked. */
+#define RECLAIM_TIMEOUT	(HZ / 10)
+
+static bool older_than_residency(struct hmm_p2p_window *window)
+{
+	u32 residency = msecs_to_jiffies(READ_ONCE(window_residency_ms));
+
+	return (u32)jiffies - READ_ONCE(window->used) >= residency;
+}
+
+/* Whether an alias may be handed out. */
+bool hmm_p2p_window_usable(struct hmm_p2p_window *window)
+{
+	/* Pairs with the release in window_set(): alias and kva are there. */
+	if (smp_load_acquire(&window->state) != HMM_P2P_OPEN)
+		return false;
+	if (window->exp->on_demand && READ_ONCE(window->used) != (u32)jiffies)
+		WRITE_ONCE(window->used, (u32)jiffies);
+	return true;
+}
+
+/* Whether waiting for the window may help. */
+bool hmm_p2p_window_may_open(struct hmm_p2p_window *window)
+{
+	switch (READ_ONCE(window->state)) {
+	case HMM_P2P_STUCK:
+		return false;
+	case HMM_P2P_FAILED:
+		return older_than_residency(window);
+	default:
+		return true;
+	}
+}
+
+static void window_set(struct hmm_p2p_window *window,
+		       enum hmm_p2p_window_state state)
+{
+	struct hmm_p2p_exporter *exp = window->exp;
+
+	lockdep_assert_held(&exp->window_lock);
+	/* Pairs with the acquire in hmm_p2p_window_usable(). */
+	smp_store_release(&window->state, state);
+	if (exp->on_demand && state == HMM_P2P_OPEN && list_empty(&window->lru))
+		list_add_tail(&window->lru, &exp->open);
+	if (state == HMM_P2P_CLOSED)
+		list_del_init(&window->lru);
+	wake_up_all(&exp->changed);
+}
+
+static void window_change(struct hmm_p2p_window *window,
+			  enum hmm_p2p_window_state state)
+{
+	spin_lock(&window->exp->window_lock);
+	window_set(window, state);
+	spin_unlock(&window->exp->window_lock);
+}
+
+/*
+ * Ask the driver, and believe only what can be true: an address that is not ours
+ * would send the writes of peers to somebody else's memory.
+ */
+static int window_ask_driver(struct hmm_p2p_window *window)
+{
+	struct hmm_p2p_exporter *exp = window->exp;
+	const struct hmm_p2p_exporter_desc *desc = &exp->desc;
+	unsigned long index = hmm_p2p_window_index(window);
+	u64 size = (u64)PAGE_SIZE << exp->window_order;
+	struct hmm_p2p_window_map map = {};
+	int ret;
+
+	ret = desc->ops->open_window(desc->priv, index, &map);
+	if (ret)
+		return ret;
+	ret = -EINVAL;
+	if (!map.phys || map.phys & (size - 1) ||
+	    map.phys >> (PMD_SHIFT + 32))
+		goto lie;
+	if (exp->on_demand && (map.phys < desc->aperture.start ||
+			       map.phys + size - 1 > desc->aperture.end))
+		goto lie;
+	window->alias = map.phys >> PMD_SHIFT;
+	window->kva = map.kva;
+	ret = hmm_p2p_track_insert(window);
+	if (ret == -EBUSY)
+		goto lie;
+	if (!ret && map.phys + size - 1 > exp->alias_last)
+		exp->alias_last = map.phys + size - 1;
+	if (!ret || !desc->ops->close_window)
+		return ret;
+	goto close;
+lie:
+	pr_err_ratelimited("hmm_p2p: %s: window %lu cannot be at %pa\n", desc->name,
+			   index, &map.phys);
+close:
+	if (desc->ops->close_window)
+		desc->ops->close_window(desc->priv, index);
+	return ret;
+}
+
+/* At registration.  Windows on demand begin closed, all others open. */
+int hmm_p2p_windows_init(struct hmm_p2p_exporter *exp)
+{
+	unsigned long i;
+	int ret;
+
+	for (i = 0; i < exp->nr_windows; i++) {
+		exp->windows[i].exp = exp;
+		INIT_LIST_HEAD(&exp->windows[i].lru);
+	}
+	if (exp->on_demand) {
+		exp->alias_last = exp->desc.aperture.end;
+		return 0;
+	}
+	for (i = 0; i < exp->nr_windows; i++) {
+		ret = window_ask_driver(&exp->windows[i]);
+		if (ret)
+			goto err;
+		exp->windows[i].state = HMM_P2P_OPEN;
+	}
+	return 0;
+err:
+	while (i--)
+		hmm_p2p_track_erase(&exp->windows[i]);
+	return ret;
+}
+
+static void window_close(struct hmm_p2p_window *window)
+{
+	const struct hmm_p2p_exporter_desc *desc = &window->exp->desc;
+
+	hmm_p2p_track_erase(window);
+	trace_hmm_p2p_close_window(desc->name, hmm_p2p_window_index(window), 0,
+				   0);
+	desc->ops->close_window(desc->priv, hmm_p2p_window_index(window));
+	window_change(window, HMM_P2P_CLOSED);
+}
+
+/* Unregistering: nobody has an alias, but for windows that are stuck. */
+void hmm_p2p_windows_close(struct hmm_p2p_exporter *exp)
+{
+	unsigned long i;
+
+	for (i = 0; i < exp->nr_windows && exp->on_demand; i++)
+		if (READ_ONCE(exp->windows[i].state) == HMM_P2P_OPEN)
+			window_close(&exp->windows[i]);
+}
+
+/*
+ * The aliases are forgotten.  A stuck window stays known, and keeps the exporter:
+ * its last reference has to find it, and nobody else may have that address.
+ */
+void hmm_p2p_windows_exit(struct hmm_p2p_exporter *exp)
+{
+	unsigned long i;
+
+	spin_lock(&exp->window_lock);
+	exp->gone = true;
+	for (i = 0; i < exp->nr_windows; i++)
+		if (exp->windows[i].state == HMM_P2P_STUCK)
+			kref_get(&exp->kref);
+	spin_unlock(&exp->window_lock);
+	for (i = 0; i < exp->nr_windows; i++)
+		if (READ_ONCE(exp->windows[i].state) == HMM_P2P_OPEN)
+			hmm_p2p_track_erase(&exp->windows[i]);
+	/* One that became idle just now may have missed that we are gone. */
+	kref_get(&exp->kref);
+	if (!queue_work(system_dfl_wq, &exp->settle))
+		hmm_p2p_exporter_put(exp);
+}
+
+/* The window that was not used for longest, of those that may be taken. */
+static struct hmm_p2p_window *reclaim_victim(struct hmm_p2p_exporter *exp, u32 since)
+{
+	struct hmm_p2p_window *window, *victim = NULL;
+
+	spin_lock(&exp->window_lock);
+	list_for_each_entry(window, &exp->open, lru) {
+		u32 used = READ_ONCE(window->used);
+
+		if (window->state != HMM_P2P_OPEN || (s32)(since - used) <= 0 ||
+		    !older_than_residency(window))
+			continue;
+		if (!victim || (s32)(victim->used - used) > 0)
+			victim = window;
+	}
+	if (victim)
+		window_set(victim, HMM_P2P_REVOKING);
+	spin_unlock(&exp->window_lock);
+	return victim;
+}
+
+static bool reclaim(struct hmm_p2p_exporter *exp, u32 since)
+{
+	struct hmm_p2p_window *victim;
+
+	while ((victim = reclaim_victim(exp, since))) {
+		if (!hmm_p2p_revoke_window(victim, RECLAIM_TIMEOUT)) {
+			/* Somebody works on its pages: take it for used. */
+			WRITE_ONCE(victim->used, (u32)jiffies);
+			window_change(victim, HMM_P2P_OPEN);
+			continue;
+		}
+		if (READ_ONCE(victim->state) == HMM_P2P_STUCK)
+			continue;
+		window_close(victim);
+		hmm_p2p_count(exp, HMM_P2P_C_RECLAIMED, 1);
+		return true;
+	}
+	return false;
+}
+
+/*
+ * hmm_p2p_window_open - open a window, or wait for who is doing so
+ * @window: of an exporter that does not go away meanwhile
+ * @since: jiffies when the call began that needs it
+ *
+ * Context: May sleep; no mmap_lock, no page lock.
+ *
+ * Return: 0, after which the walk is to look again, whatever it then finds, or
+ * -EINTR.
+ */
+int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since)
+{
+	struct hmm_p2p_exporter *exp = window->exp;
+	int ret;
+
+	spin_lock(&exp->window_lock);
+	switch (window->state) {
+	case HMM_P2P_OPENING:
+	case HMM_P2P_REVOKING:
+		spin_unlock(&exp->window_lock);
+		ret = wait_event_killable(exp->changed,
+			READ_ONCE(window->state) != HMM_P2P_OPENING &&
+			READ_ONCE(window->state) != HMM_P2P_REVOKING);
+		return ret ? -EINTR : 0;
+	case HMM_P2P_FAILED:
+		if (!older_than_residency(window))
+			break;
+		fallthrough;
+	case HMM_P2P_CLOSED:
+		window_set(window, HMM_P2P_OPENING);
+		spin_unlock(&exp->window_lock);
+		do {
+			ret = window_ask_driver(window);
+		} while (ret == -ENOSPC && !fatal_signal_pending(current) &&
+			 reclaim(exp, since));
+		trace_hmm_p2p_open_window(exp->desc.name,
+					  hmm_p2p_window_index(window), 0, ret);
+		if (!ret)
+			hmm_p2p_count(exp, HMM_P2P_C_OPENED, 1);
+		WRITE_ONCE(window->used, (u32)jiffies);
+		window_change(window, ret ? HMM_P2P_FAILED : HMM_P2P_OPEN);
+		return 0;
+	}
+	spin_unlock(&exp->window_lock);
+	return 0;
+}
+
+/*
+ * Stop handing out aliases of a window that is open.  False if it is not, and so
+ * has none.  Waits for others who are at it.
+ */
+bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window)
+{
+	struct hmm_p2p_exporter *exp = window->exp;
+	bool open;
+
+	for (;;) {
+		spin_lock(&exp->window_lock);
+		if (window->state != HMM_P2P_REVOKING)
+			break;
+		spin_unlock(&exp->window_lock);
+		wait_event(exp->changed,
+			   READ_ONCE(window->state) != HMM_P2P_REVOKING);
+	}
+	open = window->state == HMM_P2P_OPEN;
+	if (open)
+		window_set(window, HMM_P2P_REVOKING);
+	spin_unlock(&exp->window_lock);
+	return open;
+}
+
+void hmm_p2p_window_end_revoke(struct hmm_p2p_window *window, bool stuck)
+{
+	window_change(window, stuck ? HMM_P2P_STUCK : HMM_P2P_OPEN);
+	/*
+	 * The last reference may have been dropped before it could see that the
+	 * window is stuck: pairs with the atomic_dec_and_test() in
+	 * hmm_p2p_map_put().
+	 */
+	smp_mb();
+	if (stuck && !atomic_read(&window->refs))
+		hmm_p2p_window_idle(window);
+}
+
+/* The last reference is gone.  Any context. */
+void hmm_p2p_window_idle(struct hmm_p2p_window *window)
+{
+	struct hmm_p2p_exporter *exp = window->exp;
+
+	if (wq_has_sleeper(&exp->changed))
+		wake_up_all(&exp->changed);
+	if (READ_ONCE(window->state) != HMM_P2P_STUCK)
+		return;
+	kref_get(&exp->kref);
+	if (!queue_work(system_dfl_wq, &exp->settle))
+		hmm_p2p_exporter_put(exp);
+}
+
+/* A window that was stuck and is idle: back into use. */
+static void window_settle(struct hmm_p2p_window *window)
+{
+	struct hmm_p2p_exporter *exp = window->exp;
+	bool gone;
+
+	spin_lock(&exp->window_lock);
+	if (window->state != HMM_P2P_STUCK || atomic_read(&window->refs)) {
+		spin_unlock(&exp->window_lock);
+		return;
+	}
+	gone = exp->gone;
+	window_set(window, gone ? HMM_P2P_CLOSED :
+			   exp->on_demand ? HMM_P2P_REVOKING : HMM_P2P_OPEN);
+	spin_unlock(&exp->window_lock);
+	pr_info("hmm_p2p: %s: window %lu is in use again\n", exp->desc.name,
+		hmm_p2p_window_index(window));
+	if (gone) {
+		hmm_p2p_track_erase(window);
+		hmm_p2p_exporter_put(exp);
+	} else if (exp->on_demand) {
+		window_close(window);
+	}
+}
+
+static void hmm_p2p_settle(struct work_struct *work)
+{
+	struct hmm_p2p_exporter *exp =
+		container_of(work, struct hmm_p2p_exporter, settle);
+	unsigned long i;
+	bool may_close;
+
+	/*
+	 * The driver is only asked to close a window while it cannot get past
+	 * hmm_p2p_unregister(), which queues us once more when it is done.
+	 */
+	down_read(&exp->migrate_sem);
+	may_close = READ_ONCE(exp->state) <= HMM_P2P_STATE_RESETTING ||
+		    !exp->on_demand || READ_ONCE(exp->gone);
+	for (i = 0; i < exp->nr_windows && may_close; i++)
+		if (READ_ONCE(exp->windows[i].state) == HMM_P2P_STUCK)
+			window_settle(&exp->windows[i]);
+	up_read(&exp->migrate_sem);
+	hmm_p2p_exporter_put(exp);
+}
+
+/* Before anything else happens to the exporter. */
+void hmm_p2p_window_setup(struct hmm_p2p_exporter *exp)
+{
+	spin_lock_init(&exp->window_lock);
+	INIT_LIST_HEAD(&exp->open);
+	INIT_WORK(&exp->settle, hmm_p2p_settle);
+	init_waitqueue_head(&exp->changed);
+}
