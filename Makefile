@@ -37,9 +37,9 @@ $(BIN)/%: tools/hmm-run/%.c $(LIB) $(LIB_H)
 	$(CC) $(CFLAGS) -o $@ $< $(LIB) -libverbs
 
 # The kernel's own harness; its headers come from the kernel tree.
-$(BIN)/selftests/%: selftests/%.c selftests/common.h $(LIB) $(LIB_H)
+$(BIN)/selftests/%: selftests/%.c $(wildcard selftests/*.h) $(LIB) $(LIB_H)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -I$(KERNEL)/tools/testing/selftests -o $@ $< $(LIB) -libverbs -lpthread
+	$(CC) $(CFLAGS) -I$(KERNEL)/tools/testing/selftests -I$(KERNEL)/lib -o $@ $< $(LIB) -libverbs -lpthread
 
 .PHONY: build
 build: tools tests

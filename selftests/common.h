@@ -64,6 +64,18 @@ static inline long check_pattern(const void *p, size_t n, unsigned int seed)
 	return -1;
 }
 
+static inline int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -1;
+	n = write(fd, text, strlen(text));
+	close(fd);
+	return n == (ssize_t)strlen(text) ? 0 : -1;
+}
+
 static inline int pidfd_open(pid_t pid)
 {
 	return syscall(SYS_pidfd_open, pid, 0);

@@ -36,6 +36,28 @@ unload() {
 	rmmod hmm_dummy && insmod "$ko/hmm_dummy.ko" canary=1
 }
 
+# Swap, which the machine has none of, and the control groups of memory.
+swap_and_cgroups() {
+	truncate -s 256M /run/swap && loop=$(losetup --show -f /run/swap) &&
+		mkswap "$loop" > /dev/null && swapon "$loop" &&
+		{ mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup; } &&
+		echo +memory > /sys/fs/cgroup/cgroup.subtree_control
+}
+
+# What root is told about who reaches whom, before anybody has tried: each GPU
+# about the other.
+reach() { # EXPECTED
+	local dev n=0 address line
+	echo "TAP version 13"
+	echo "1..2"
+	for dev in 0 1; do
+		n=$((n + 1))
+		address=$(readlink -f /sys/class/misc/hmm_dummy$((1 - dev))/device)
+		line=$(grep "^${address##*/} " /sys/kernel/debug/hmm_p2p/hmm_dummy$dev/reach)
+		[ "${line#* }" = "$1" ] && echo "ok $n reach.$dev $line" || echo "not ok $n reach.$dev: $line"
+	done
+}
+
 for suite; do
 	echo "# suite $suite"
 	case $suite in
@@ -44,8 +66,29 @@ for suite; do
 		cat /sys/kernel/debug/kunit/hmm_p2p_*/results
 		rmmod hmm_p2p_kunit
 		;;
-	uapi | migrate | odp_stale) "$bin/$suite" ;;
-	svm | rdma) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
+	uapi | migrate | odp_stale | progress | numa) "$bin/$suite" ;;
+	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
+	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;
+	vma_life) swap_and_cgroups && "$bin/vma_life" ;;
+	memory_failure)
+		insmod "$ko/hwpoison-inject.ko" && "$bin/memory_failure"
+		reload canary=1
+		;;
+	dead)
+		"$bin/dead"
+		reload canary=1
+		;;
+	windows) "$bin/windows" ;;
+	mix)
+		# Coherent memory in what the command line keeps from the kernel.
+		swap_and_cgroups && echo 8 > /proc/sys/vm/nr_hugepages &&
+			insmod "$ko/test_hmm.ko" spm_addr_dev0=0x40000000 spm_addr_dev1=0x50000000 &&
+			"$bin/mix"
+		;;
+	reach_switch) reach "reachable bus-address" ;;
+	reach_root) reach "reachable host-bridge" ;;
+	reach_iommu) reach "reachable iova" ;;
+	reach_none) reach "topology" ;;
 	svm_iommu)
 		# The IOMMU translates for the GPUs, or this would not be that case.
 		for dev in /sys/bus/pci/drivers/hmm_dummy/0*; do

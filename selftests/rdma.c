@@ -57,6 +57,20 @@ static struct rdma_buf at(struct rdma_buf buf, size_t offset)
 	return buf;
 }
 
+/* Pages that are present, by pagemap. */
+static long pages_in_ram(const char *p, size_t length)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t entry;
+	long n = 0;
+
+	for (size_t i = 0; i < length; i += PAGE)
+		if (pread(fd, &entry, 8, (((uintptr_t)p + i) >> 12) * 8) == 8)
+			n += entry >> 63;
+	close(fd);
+	return n;
+}
+
 /* Twelve shapes of transfer, each way: every byte right, none beside it. */
 static void shapes(struct __test_metadata *_metadata, FIXTURE_DATA(rdma) *self,
 		   bool on_gpu)
@@ -163,6 +177,47 @@ TEST_F(rdma, written_pages_are_dirty)
 	/* Reclaim drops what is clean. */
 	ASSERT_EQ(0, madvise(self->mem[1], LEN, MADV_PAGEOUT));
 	EXPECT_EQ(-1, check_pattern(self->mem[1], LEN, 3));
+}
+
+/*
+ * Advice on an MR that nobody has used yet: what the NIC reaches is mapped where it
+ * is, what it does not reach comes to RAM; unless the advice says not to fault, which
+ * moves nothing and brings nothing in.
+ */
+TEST_F_TIMEOUT(rdma, prefetch, 120)
+{
+	static const struct {
+		enum ib_uverbs_advise_mr_advice advice;
+		bool faults;
+	} kinds[] = {
+		{ IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT, false },
+		{ IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, true },
+		{ IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, true },
+	};
+
+	for (int i = 0; i < 3; i++) {
+		char *p = anon(LEN);
+		/* The last quarter is not there yet. */
+		size_t placed = LEN / 4 * 3;
+		long stay = expect_reach() || !kinds[i].faults ? placed / PAGE : 0;
+		struct rdma_buf b = { .addr = p };
+
+		fill_pattern(p, placed, 8);
+		ASSERT_EQ(0, gpu_to_device(self->gpu, p, placed));
+		b.mr = ibv_reg_mr(self->pair.pd, p, LEN, RDMA_ODP);
+		ASSERT_NE(NULL, b.mr);
+		ASSERT_EQ(0, rdma_advise(&self->pair, kinds[i].advice, b.mr, p, LEN));
+		EXPECT_EQ(stay, pages_on_device(0, p, LEN));
+		EXPECT_EQ(expect_reach() ? placed / PAGE : 0,
+			  gpu_counter(0, "mapped_now"));
+		EXPECT_EQ(kinds[i].faults ? LEN / PAGE - stay : 0,
+			  pages_in_ram(p, LEN));
+		ASSERT_EQ(0, rdma_read(&self->pair, self->buf[0], b, LEN));
+		EXPECT_EQ(-1, check_pattern(self->mem[0], placed, 8));
+		EXPECT_EQ(0, self->mem[0][LEN - 1]);
+		EXPECT_EQ(0, ibv_dereg_mr(b.mr));
+		munmap(p, LEN);
+	}
 }
 
 TEST_F_TIMEOUT(rdma, read_write_on_device, 120)

@@ -5,6 +5,7 @@
  * Read-only, for people and tests; no ABI.
  *
  *	hmm_p2p/importers		who there is, and who is quarantined
+ *	hmm_p2p/EXPORTER/state		live, resetting, draining or dead
  *	hmm_p2p/EXPORTER/counters	"name value" lines, in pages unless the
  *					name says otherwise
  *	hmm_p2p/EXPORTER/ledger		a line for each (importer, mm)
@@ -55,7 +56,6 @@ static int counters_show(struct seq_file *m, void *v)
 	struct hmm_p2p_exporter *exp = m->private;
 	unsigned int i;
 
-	seq_printf(m, "state %s\n", hmm_p2p_state_name(exp));
 	seq_printf(m, "pages %lu\n", exp->nr_pages);
 	seq_printf(m, "windows %lu\n", exp->nr_windows);
 	seq_printf(m, "mapped_now %lu\n", hmm_p2p_refs(exp));
@@ -74,6 +74,13 @@ static int counters_show(struct seq_file *m, void *v)
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(counters);
+
+static int state_show(struct seq_file *m, void *v)
+{
+	seq_printf(m, "%s\n", hmm_p2p_state_name(m->private));
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(state);
 
 static int ledger_show(struct seq_file *m, void *v)
 {
@@ -178,6 +185,7 @@ void hmm_p2p_debugfs_add(struct hmm_p2p_exporter *exp)
 
 	exp->debugfs = dir;
 	debugfs_create_file("counters", 0444, dir, exp, &counters_fops);
+	debugfs_create_file("state", 0444, dir, exp, &state_fops);
 	debugfs_create_file("ledger", 0444, dir, exp, &ledger_fops);
 	debugfs_create_file("windows", 0444, dir, exp, &windows_fops);
 	debugfs_create_file("reach", 0400, dir, exp, &reach_fops);

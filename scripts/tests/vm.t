@@ -71,7 +71,8 @@ t "unreachable behind a switch" refuses 2 "--unreachable needs --topology root" 
 	"$vm" --unreachable --topology switch -- true
 t "both at once" refuses 2 "exclude each other" "$vm" --reachable --unreachable -- true
 t "a BAR without PCI" refuses 2 "--bar needs a PCI topology" "$vm" --topology none --bar 64M -- true
-t "a small BAR" refuses 2 "--bar other than --vram" "$vm" --vram 64M --bar 32M -- true
+t "a BAR larger than the memory" refuses 2 "--bar must be" "$vm" --vram 64M --bar 128M -- true
+t "half a CPU for each node" refuses 2 "--numa needs" "$vm" --numa --smp 3 -- true
 t "share that is not there" refuses 2 "--share: not a folder" "$vm" --share /nowhere -- true
 t "no command and no terminal" refuses 2 "no command" "$vm" < /dev/null
 t "stray word" refuses 2 "commands go behind --" "$vm" true

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,6 +129,47 @@ int peer_access_set(bool on)
 	return ret;
 }
 
+long long gpu_ledger(unsigned int n, const char *importer, const char *field)
+{
+	char path[96], line[512], who[96], key[64], *p;
+	long long value = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_p2p/hmm_dummy%u/ledger", n);
+	snprintf(who, sizeof(who), "importer=%s pid=%d ", importer, getpid());
+	snprintf(key, sizeof(key), " %s=", field);
+	f = fopen(path, "r");
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f)) {
+		if (strncmp(line, who, strlen(who)))
+			continue;
+		p = strstr(line, key);
+		value = p ? atoll(p + strlen(key)) : 0;
+	}
+	fclose(f);
+	return value;
+}
+
+int gpu_control(unsigned int n, const char *format, ...)
+{
+	char path[64], command[128];
+	va_list args;
+	int fd, length;
+	ssize_t done;
+
+	va_start(args, format);
+	length = vsnprintf(command, sizeof(command), format, args);
+	va_end(args);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_dummy%u/control", n);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	done = write(fd, command, length);
+	close(fd);
+	return done == length ? 0 : -1;
+}
+
 /* From Documentation/admin-guide/mm/pagemap.rst */
 #define PM_SWAP		(1ULL << 62)
 #define PM_PRESENT	(1ULL << 63)
@@ -210,6 +252,32 @@ long pages_on_device(pid_t pid, const void *addr, size_t length)
 	}
 	close(fd);
 	return pages;
+}
+
+long long gpu_offset(const void *addr, unsigned long *pfn)
+{
+	struct pfn_range ranges[MAX_DEVICES];
+	int n = device_pfns(ranges);
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+	ssize_t got;
+
+	if (fd < 0)
+		return -1;
+	got = pread(fd, &entry, 8, ((uintptr_t)addr >> 12) * 8);
+	close(fd);
+	if (got != 8 || !on_device(entry, ranges, n))
+		return -1;
+	for (int i = 0; i < n; i++) {
+		unsigned long long p = PM_SWAP_OFFSET(entry);
+
+		if (p < ranges[i].first || p > ranges[i].last)
+			continue;
+		if (pfn)
+			*pfn = p;
+		return (p - ranges[i].first) << 12;
+	}
+	return -1;
 }
 
 double now_seconds(void)

@@ -27,6 +27,19 @@ int gpu_crc32c(int gpu, const void *addr, size_t length, unsigned int *crc);
 /* A counter of an exporter in debugfs, or -1. */
 long long gpu_counter(unsigned int n, const char *name);
 
+/* A field of the ledger line for this process and @importer, or -1. */
+long long gpu_ledger(unsigned int n, const char *importer, const char *field);
+
+/* A command to hmm_dummy's control file, as printf(): 0, or -1 with errno. */
+int gpu_control(unsigned int n, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/*
+ * Where in device memory a page of the caller is, in bytes, and its PFN as
+ * memory_failure() knows it; -1 if it is on no device.
+ */
+long long gpu_offset(const void *addr, unsigned long *pfn);
+
 /* core-wide switch for peer access: what it was, or -1. */
 int peer_access_set(bool on);
 

@@ -24,6 +24,8 @@ static unsigned int reserved_mb = 64;
 module_param(reserved_mb, uint, 0444);
 MODULE_PARM_DESC(reserved_mb, "Memory of each device without PCI, in MiB (64)");
 
+static bool have_pci;		/* the PCI driver is registered */
+
 DEFINE_MUTEX(hmm_dummy_list_lock);	/* hmm_dummy_list */
 LIST_HEAD(hmm_dummy_list);
 static DEFINE_IDA(hmm_dummy_ida);
@@ -283,29 +285,34 @@ static int __init hmm_dummy_init(void)
 	unsigned int i;
 	int ret;
 
-	ret = hmm_dummy_pci_init();
-	if (ret)
-		return ret;
-	/*
-	 * From here on there may be devices that somebody has open, so that
-	 * loading must not fail any more: there are fewer, then.
-	 */
 	for (i = 0; i < reserved; i++) {
 		struct hmm_dummy_dev *dev =
 			hmm_dummy_add(NULL, (u64)reserved_mb << 20, 0);
 
-		if (IS_ERR(dev)) {
-			pr_err("hmm_dummy: device %u of %u without PCI: error %ld\n",
-			       i + 1, reserved, PTR_ERR(dev));
-			break;
-		}
+		if (!IS_ERR(dev))
+			continue;
+		ret = PTR_ERR(dev);
+		pr_err("hmm_dummy: device %u of %u without PCI: error %d\n",
+		       i + 1, reserved, ret);
+		/*
+		 * Once there is a device, somebody may have it open, and loading
+		 * must not fail any more: there are fewer, then.
+		 */
+		if (!i)
+			return ret;
+		break;
 	}
+	ret = hmm_dummy_pci_init();
+	if (ret && !reserved)
+		return ret;
+	have_pci = !ret;
 	return 0;
 }
 
 static void __exit hmm_dummy_exit(void)
 {
-	hmm_dummy_pci_exit();
+	if (have_pci)
+		hmm_dummy_pci_exit();
 	remove_reserved();
 	ida_destroy(&hmm_dummy_ida);
 }

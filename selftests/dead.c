@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The device dies under its users.  Leaves hmm_dummy0 dead and unbound: the runner
+ * loads the module again.
+ */
+#include <dirent.h>
+#include <signal.h>
+
+#include "odp.h"
+
+#define NPAGES	256
+#define LEN	(NPAGES * PAGE)
+
+/* Unbind the PCI device behind /dev/hmm_dummy0. */
+static int unbind(void)
+{
+	char target[256], path[320];
+	ssize_t n = readlink("/sys/class/misc/hmm_dummy0/device", target,
+			     sizeof(target) - 1);
+
+	if (n < 0)
+		return -1;
+	target[n] = 0;
+	snprintf(path, sizeof(path), "%s", strrchr(target, '/') + 1);
+	return write_file("/sys/bus/pci/drivers/hmm_dummy/unbind", path);
+}
+
+static volatile sig_atomic_t buses;
+
+static void on_bus(int sig, siginfo_t *info, void *context)
+{
+	buses++;
+	_exit(info->si_code == BUS_MCEERR_AR ? 42 : 43);
+}
+
+TEST(dead)
+{
+	struct sigaction act = { .sa_sigaction = on_bus, .sa_flags = SA_SIGINFO };
+	struct rdma_buf lost;
+	const char *error;
+	char *other;
+	pid_t child;
+	struct odp o;
+	int gpu1;
+
+	error = odp_open(&o, LEN);
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
+	/* Another device's memory, and RAM, are none of its business. */
+	gpu1 = gpu_open(1);
+	ASSERT_LE(0, gpu1);
+	other = anon(LEN);
+	fill_pattern(other, LEN, 5);
+	ASSERT_EQ(0, gpu_to_device(gpu1, other, LEN));
+	ASSERT_TRUE(odp_place(&o, 1));
+	ASSERT_EQ(0, gpu_to_ram(o.gpu, o.mem, 8 * PAGE));
+
+	ASSERT_EQ(0, gpu_control(0, "dead"));
+	EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
+	EXPECT_EQ(0, pages_on_device(0, o.mem, LEN));
+	EXPECT_EQ(-1, gpu_to_device(o.gpu, o.mem, LEN));
+	EXPECT_EQ(ENODEV, errno);
+	lost = o.to;
+	lost.addr = o.mem + 8 * PAGE;
+	EXPECT_NE(IBV_WC_SUCCESS, rdma_write(&o.pair, o.from, lost, PAGE));
+	child = fork();
+	if (!child) {
+		sigaction(SIGBUS, &act, NULL);
+		/* What was in RAM is there. */
+		if (check_pattern(o.mem, 8 * PAGE, 1) != -1)
+			_exit(1);
+		(void)*(volatile char *)(o.mem + 8 * PAGE);
+		_exit(2);
+	}
+	EXPECT_EQ(42, wait_child(child));
+	EXPECT_EQ(-1, check_pattern(other, LEN, 5));
+
+	/* The driver gets rid of the device while we keep the mapping. */
+	ASSERT_EQ(0, unbind());
+	EXPECT_NE(0, access("/dev/hmm_dummy0", F_OK));
+	EXPECT_EQ(0, pages_on_device(0, o.mem, LEN));
+	child = fork();
+	if (!child) {
+		sigaction(SIGBUS, &act, NULL);
+		(void)*(volatile char *)(o.mem + 9 * PAGE);
+		_exit(2);
+	}
+	EXPECT_EQ(42, wait_child(child));
+	EXPECT_EQ(0, madvise(o.mem, LEN, MADV_DONTNEED));
+	EXPECT_EQ(0, o.mem[8 * PAGE]);
+	EXPECT_EQ(0, ibv_dereg_mr(o.from.mr));
+	EXPECT_EQ(0, ibv_dereg_mr(o.to.mr));
+	rdma_pair_close(&o.pair);
+}
+
+TEST_HARNESS_MAIN

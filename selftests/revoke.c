@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Aliases are taken away, devices are reset, memory breaks: under a NIC that has it
+ * mapped and under traffic.
+ */
+#include <pthread.h>
+#include <signal.h>
+
+#include "odp.h"
+
+#define NPAGES	256
+#define LEN	(NPAGES * PAGE)
+
+FIXTURE(revoke) {
+	struct odp o;
+};
+
+FIXTURE_SETUP(revoke)
+{
+	const char *error = odp_open(&self->o, LEN);
+
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
+	ASSERT_TRUE(odp_place(&self->o, 1));
+	ASSERT_EQ(NPAGES, gpu_counter(0, "mapped_now"));
+}
+
+FIXTURE_TEARDOWN(revoke)
+{
+	const char *error = odp_close(&self->o);
+
+	EXPECT_EQ(NULL, error) TH_LOG("%s", error);
+}
+
+static long on_gpu(FIXTURE_DATA(revoke) *self)
+{
+	return pages_on_device(0, self->o.mem, LEN);
+}
+
+/* By range, by exporter, by importer: nothing is mapped, nothing has moved. */
+TEST_F_TIMEOUT(revoke, without_migrating, 120)
+{
+	struct hmm_dummy_info info;
+	char name[64];
+
+	ASSERT_EQ(0, gpu_info(self->o.gpu, &info));
+	snprintf(name, sizeof(name), "revoke-importer %s",
+		 ibv_get_device_name(self->o.pair.context->device));
+	for (int how = 0; how < 3; how++) {
+		/* The pages may be in any order on the device. */
+		for (size_t i = 0; i < LEN && how == 0; i += PAGE) {
+			ASSERT_EQ(0, gpu_control(0, "revoke %lld 1",
+						 gpu_offset(self->o.mem + i, NULL)));
+		}
+		if (how == 1) {
+			ASSERT_EQ(0, gpu_control(0, "revoke 0 %llu",
+						 (unsigned long long)info.vram_bytes));
+		} else if (how == 2) {
+			ASSERT_EQ(0, gpu_control(0, "%s", name));
+		}
+		EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
+		EXPECT_EQ(NPAGES, on_gpu(self));
+		EXPECT_EQ(IBV_WC_SUCCESS, odp_write(&self->o, 2 + how));
+		EXPECT_EQ(NPAGES, gpu_counter(0, "mapped_now"));
+		EXPECT_EQ(NPAGES, on_gpu(self));
+		EXPECT_EQ(-1, odp_check(&self->o, 2 + how));
+	}
+}
+
+TEST_F(revoke, control_refuses)
+{
+	struct hmm_dummy_info info;
+
+	ASSERT_EQ(0, gpu_info(self->o.gpu, &info));
+	EXPECT_EQ(-1, gpu_control(0, "revoke 0 0"));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, gpu_control(0, "revoke 0 %llu",
+				  (unsigned long long)info.vram_bytes + 1));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, gpu_control(0, "revoke"));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, gpu_control(0, "sing"));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, gpu_control(0, "reset 1 2"));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(0, gpu_control(0, "revoke-importer nobody"));
+	EXPECT_EQ(NPAGES, gpu_counter(0, "mapped_now"));
+}
+
+struct worker {
+	volatile bool stop;
+	unsigned long done;
+	int failed;
+	const char *command;
+};
+
+static void *control_thread(void *arg)
+{
+	struct worker *w = arg;
+
+	while (!w->stop) {
+		if (gpu_control(0, "%s", w->command))
+			w->failed = errno;
+		w->done++;
+		usleep(1000);
+	}
+	return NULL;
+}
+
+/* Traffic while @command goes on: every byte arrives, no page leaves the device. */
+static void under_traffic(struct __test_metadata *_metadata,
+			  FIXTURE_DATA(revoke) *self, const char *command)
+{
+	struct worker w = { .command = command };
+	long long to_ram = gpu_counter(0, "to_ram");
+	double end = now_seconds() + 8;
+	unsigned int round = 1;
+	pthread_t thread;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, control_thread, &w));
+	while (now_seconds() < end) {
+		round++;
+		ASSERT_EQ(IBV_WC_SUCCESS, odp_write(&self->o, round));
+		ASSERT_EQ(-1, odp_check(&self->o, round));
+	}
+	w.stop = true;
+	pthread_join(thread, NULL);
+	TH_LOG("%u rounds, %lu times \"%s\"", round, w.done, command);
+	EXPECT_EQ(0, w.failed);
+	EXPECT_LT(2, w.done);
+	EXPECT_LT(2, round);
+	EXPECT_EQ(NPAGES, on_gpu(self));
+	EXPECT_EQ(to_ram, gpu_counter(0, "to_ram"));
+}
+
+TEST_F_TIMEOUT(revoke, revoke_under_traffic, 240)
+{
+	under_traffic(_metadata, self, "revoke 0 67108864");
+}
+
+TEST_F_TIMEOUT(revoke, reset_under_traffic, 240)
+{
+	under_traffic(_metadata, self, "reset 20");
+}
+
+/* The CPU waits for a reset and then takes the page, as it was. */
+TEST_F_TIMEOUT(revoke, cpu_waits_for_reset, 120)
+{
+	struct worker w = { .command = "reset 700" };
+	pthread_t thread;
+	char state[16] = "";
+	double waited;
+	int fd;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, control_thread, &w));
+	fd = open("/sys/kernel/debug/hmm_p2p/hmm_dummy0/state", O_RDONLY);
+	while (gpu_counter(0, "mapped_now") ||
+	       pread(fd, state, 15, 0) <= 0 || strcmp(state, "resetting\n"))
+		;
+	w.stop = true;
+	waited = now_seconds();
+	EXPECT_EQ(-1, check_pattern(self->o.mem, PAGE, 1));
+	waited = now_seconds() - waited;
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, w.failed);
+	EXPECT_EQ(NPAGES - 1, on_gpu(self));
+	memset(state, 0, sizeof(state));
+	EXPECT_LT(0, pread(fd, state, 15, 0));
+	EXPECT_EQ(0, strcmp(state, "live\n"));
+	close(fd);
+	TH_LOG("the CPU waited %.2f s", waited);
+}
+
+static int touch_in_child(volatile char *p)
+{
+	pid_t child = fork();
+
+	if (!child) {
+		(void)*p;
+		_exit(0);
+	}
+	return wait_child(child);
+}
+
+/* One page breaks: who touches it is told, the others go on. */
+static void broken_page(struct __test_metadata *_metadata,
+			FIXTURE_DATA(revoke) *self, size_t i)
+{
+	struct rdma_buf bad = self->o.to, good = self->o.to;
+
+	good.addr = self->o.mem + (i + 1) * PAGE;
+	bad.addr = self->o.mem + i * PAGE;
+	EXPECT_EQ(NPAGES - 1, on_gpu(self));
+	EXPECT_EQ(NPAGES - 1, gpu_counter(0, "mapped_now"));
+	EXPECT_EQ(0, rdma_read(&self->o.pair, self->o.from, good, PAGE));
+	EXPECT_EQ(0, memcmp(self->o.stage, self->o.mem + (i + 1) * PAGE, PAGE));
+	EXPECT_EQ(-SIGBUS, touch_in_child(self->o.mem + i * PAGE));
+	EXPECT_EQ(0, touch_in_child(self->o.mem + (i - 1) * PAGE));
+	EXPECT_NE(IBV_WC_SUCCESS, rdma_read(&self->o.pair, self->o.from, bad, PAGE));
+	/* With the page goes only what was in it. */
+	ASSERT_EQ(0, madvise(self->o.mem + i * PAGE, PAGE, MADV_DONTNEED));
+	EXPECT_EQ(0, touch_in_child(self->o.mem + i * PAGE));
+}
+
+TEST_F_TIMEOUT(revoke, poison, 120)
+{
+	ASSERT_EQ(0, gpu_control(0, "poison %lld 1",
+				 gpu_offset(self->o.mem + 7 * PAGE, NULL)));
+	broken_page(_metadata, self, 7);
+}
+
+/* The counters of this process with the NIC, and nobody else's. */
+TEST_F_TIMEOUT(revoke, ledger, 120)
+{
+	const char *nic = ibv_get_device_name(self->o.pair.context->device);
+	long long sum = 0;
+	char name[64];
+
+	EXPECT_EQ(NPAGES, gpu_ledger(0, nic, "mapped_now"));
+	EXPECT_EQ(NPAGES, gpu_ledger(0, nic, "mapped"));
+	EXPECT_LE(NPAGES, gpu_ledger(0, nic, "faults"));
+	EXPECT_EQ(0, gpu_ledger(0, nic, "fallback_read-only"));
+	EXPECT_EQ(-1, gpu_ledger(0, "nobody", "mapped"));
+	EXPECT_EQ(-1, gpu_ledger(1, nic, "mapped"));
+	ASSERT_EQ(0, gpu_to_ram(self->o.gpu, self->o.mem, LEN));
+	EXPECT_EQ(0, gpu_ledger(0, nic, "mapped_now"));
+	EXPECT_LT(0, gpu_ledger(0, nic, "invalidations"));
+	for (int i = 0; i < 15; i++) {
+		snprintf(name, sizeof(name), "invalidations_below_%lu_us", 1UL << i);
+		sum += gpu_counter(0, name);
+	}
+	EXPECT_LE(gpu_ledger(0, nic, "invalidations"), sum);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A BAR that is smaller than what is on the device: windows open, are reclaimed, and
+ * run out.  Needs a machine with --bar smaller than --vram.
+ */
+#include "odp.h"
+
+#define WINDOW	(2 * MiB)
+
+/* As many windows of device memory in use as @bars BARs would hold. */
+static char *place(int gpu, size_t length, unsigned int seed)
+{
+	char *p = anon(length);
+
+	fill_pattern(p, length, seed);
+	return gpu_to_device(gpu, p, length) ? NULL : p;
+}
+
+FIXTURE(windows) {
+	struct odp o;
+	size_t length;
+	char *big;
+	struct rdma_buf buf;
+};
+
+FIXTURE_SETUP(windows)
+{
+	const char *error = odp_open(&self->o, 16 * PAGE);
+
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
+	self->length = 12 * WINDOW;
+	self->big = place(self->o.gpu, self->length, 1);
+	ASSERT_NE(NULL, self->big);
+	self->buf.addr = self->big;
+	self->buf.mr = ibv_reg_mr(self->o.pair.pd, self->big, self->length, RDMA_ODP);
+	ASSERT_NE(NULL, self->buf.mr);
+}
+
+FIXTURE_TEARDOWN(windows)
+{
+	const char *error;
+
+	EXPECT_EQ(0, ibv_dereg_mr(self->buf.mr));
+	munmap(self->big, self->length);
+	error = odp_close(&self->o);
+	EXPECT_EQ(NULL, error) TH_LOG("%s", error);
+}
+
+/* Slowly from window to window: each is opened for it, and nothing moves. */
+TEST_F_TIMEOUT(windows, reclaim, 240)
+{
+	long long reclaimed = gpu_counter(0, "windows_reclaimed");
+	size_t windows = self->length / WINDOW;
+
+	for (unsigned int round = 0; round < 2; round++) {
+		for (size_t i = 0; i < windows; i++) {
+			size_t at = i * WINDOW + round * 5 * PAGE;
+			struct rdma_buf b = self->buf;
+
+			b.addr = self->big + at;
+			ASSERT_EQ(0, rdma_read(&self->o.pair, self->o.from, b, PAGE));
+			for (size_t k = 0; k < PAGE; k++) {
+				ASSERT_EQ(pattern(at + k, 1),
+					  (unsigned char)self->o.stage[k]);
+			}
+			ASSERT_EQ(0, rdma_write(&self->o.pair, self->o.from, b, PAGE));
+			usleep(110000);
+		}
+	}
+	EXPECT_EQ(self->length / PAGE, pages_on_device(0, self->big, self->length));
+	EXPECT_LE(reclaimed + windows, gpu_counter(0, "windows_reclaimed"));
+	EXPECT_EQ(0, gpu_counter(0, "quarantines"));
+	EXPECT_EQ(-1, check_pattern(self->big, self->length, 1));
+}
+
+/* As fast as it goes: some pages go to RAM, nobody is kept, no byte is lost. */
+TEST_F_TIMEOUT(windows, thrash, 240)
+{
+	double end = now_seconds() + 10;
+	unsigned long n = 0;
+	struct rdma_buf b = self->buf;
+
+	while (now_seconds() < end) {
+		size_t at = n * 7919 * PAGE % self->length;
+
+		b.addr = self->big + at;
+		ASSERT_EQ(0, rdma_read(&self->o.pair, self->o.from, b, PAGE));
+		ASSERT_EQ(pattern(at + 77, 1), (unsigned char)self->o.stage[77]);
+		ASSERT_EQ(0, rdma_write(&self->o.pair, self->o.from, b, PAGE));
+		n++;
+	}
+	TH_LOG("%lu pages read and written; %lld windows opened, %lld reclaimed, %lld pages to RAM",
+	       n, gpu_counter(0, "windows_opened"),
+	       gpu_counter(0, "windows_reclaimed"),
+	       gpu_counter(0, "fallback_no-window"));
+	EXPECT_LT(0, gpu_counter(0, "fallback_no-window"));
+	EXPECT_EQ(0, gpu_counter(0, "quarantines"));
+	EXPECT_EQ(-1, check_pattern(self->big, self->length, 1));
+}
+
+/* One transfer over more windows than there is room for. */
+TEST_F_TIMEOUT(windows, one_call, 240)
+{
+	struct odp big;
+	const char *error;
+
+	error = odp_open(&big, 6 * WINDOW);
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
+	ASSERT_EQ(0, gpu_to_device(big.gpu, big.mem, big.length));
+	ASSERT_EQ(0, rdma_advise(&big.pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE,
+				 big.to.mr, big.mem, big.length));
+	/* What found room stays, and the rest is in RAM. */
+	EXPECT_LT(0, pages_on_device(0, big.mem, big.length));
+	EXPECT_GT(big.length / PAGE, pages_on_device(0, big.mem, big.length));
+	ASSERT_EQ(IBV_WC_SUCCESS, odp_write(&big, 3));
+	EXPECT_EQ(-1, check_pattern(big.mem, big.length, 3));
+	ibv_dereg_mr(big.from.mr);
+	ibv_dereg_mr(big.to.mr);
+	munmap(big.mem, big.length);
+	munmap(big.stage, big.length);
+	rdma_pair_close(&big.pair);
+	close(big.gpu);
+}
+
+TEST_HARNESS_MAIN
