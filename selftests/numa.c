@@ -11,6 +11,7 @@
 TEST(numa_scan)
 {
 	long long upgrades = gpu_counter(0, "upgrades");
+	long long fallbacks = gpu_counter(0, "fallback_read-only");
 	double end = now_seconds() + 90;
 	unsigned int round = 2;
 	const char *error;
@@ -33,7 +34,7 @@ TEST(numa_scan)
 	EXPECT_EQ(0, write_file("/proc/sys/kernel/numa_balancing", "0"));
 	TH_LOG("%u rounds until the first scan", round - 2);
 	EXPECT_LT(upgrades, gpu_counter(0, "upgrades"));
-	EXPECT_EQ(0, gpu_counter(0, "fallback_read-only"));
+	EXPECT_EQ(fallbacks, gpu_counter(0, "fallback_read-only"));
 	error = odp_close(&o);
 	EXPECT_EQ(NULL, error) TH_LOG("%s", error);
 }

@@ -229,6 +229,11 @@ struct hmm_p2p_result {
 	unsigned long failed;
 };
 
+/* For mm/hmm.c: what a lookup is told about the entry and the caller. */
+#define HMM_P2P_READ_ONLY_ENTRY	0x1	/* write is required and not given */
+#define HMM_P2P_FAULT		0x2	/* the page is required */
+#define HMM_P2P_WAIT		0x4	/* the caller can leave the walk */
+
 #ifdef CONFIG_HMM_P2P
 
 struct hmm_p2p_exporter *
@@ -267,11 +272,7 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx);
 void *hmm_p2p_kmap_local(unsigned long hmm_pfn);
 void hmm_p2p_kunmap_local(const void *kva);
 
-/* For mm/hmm.c: what a lookup is told about the entry and the caller. */
-#define HMM_P2P_READ_ONLY_ENTRY	0x1	/* write is required and not given */
-#define HMM_P2P_FAULT		0x2	/* the page is required */
-#define HMM_P2P_WAIT		0x4	/* the caller can leave the walk */
-
+/* For mm/hmm.c. */
 bool hmm_p2p_enabled(void);
 enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page,
 				   unsigned int flags, unsigned long *alias_pfn,
