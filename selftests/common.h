@@ -91,4 +91,37 @@ static inline int wait_child(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+/* How a child ends that reads there. */
+static inline int touch_in_child(volatile char *p)
+{
+	pid_t child = fork();
+
+	if (!child) {
+		(void)*p;
+		_exit(0);
+	}
+	return wait_child(child);
+}
+
+/* Pages of the caller's that are present, or swapped out, by pagemap. */
+enum page_is { PAGE_PRESENT, PAGE_SWAPPED };
+
+static inline long pages_that_are(enum page_is what, const char *p, size_t length)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry;
+	long n = 0;
+
+	for (size_t i = 0; i < length; i += PAGE) {
+		if (pread(fd, &entry, 8, (((uintptr_t)p + i) >> 12) * 8) != 8)
+			continue;
+		if (what == PAGE_PRESENT)
+			n += entry >> 63;
+		else	/* types from 24 on are no swap devices */
+			n += entry >> 62 == 1 && (entry & 0x1f) < 24;
+	}
+	close(fd);
+	return n;
+}
+
 #endif

@@ -10,17 +10,6 @@
 #define NPAGES	256
 #define LEN	(NPAGES * PAGE)
 
-static int touch_in_child(volatile char *p)
-{
-	pid_t child = fork();
-
-	if (!child) {
-		(void)*p;
-		_exit(0);
-	}
-	return wait_child(child);
-}
-
 TEST(memory_failure)
 {
 	struct rdma_buf bad;

@@ -57,20 +57,6 @@ static struct rdma_buf at(struct rdma_buf buf, size_t offset)
 	return buf;
 }
 
-/* Pages that are present, by pagemap. */
-static long pages_in_ram(const char *p, size_t length)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-	uint64_t entry;
-	long n = 0;
-
-	for (size_t i = 0; i < length; i += PAGE)
-		if (pread(fd, &entry, 8, (((uintptr_t)p + i) >> 12) * 8) == 8)
-			n += entry >> 63;
-	close(fd);
-	return n;
-}
-
 /* Twelve shapes of transfer, each way: every byte right, none beside it. */
 static void shapes(struct __test_metadata *_metadata, FIXTURE_DATA(rdma) *self,
 		   bool on_gpu)
@@ -211,7 +197,7 @@ TEST_F_TIMEOUT(rdma, prefetch, 120)
 		EXPECT_EQ(expect_reach() ? placed / PAGE : 0,
 			  gpu_counter(0, "mapped_now"));
 		EXPECT_EQ(kinds[i].faults ? LEN / PAGE - stay : 0,
-			  pages_in_ram(p, LEN));
+			  pages_that_are(PAGE_PRESENT, p, LEN));
 		ASSERT_EQ(0, rdma_read(&self->pair, self->buf[0], b, LEN));
 		EXPECT_EQ(-1, check_pattern(self->mem[0], placed, 8));
 		EXPECT_EQ(0, self->mem[0][LEN - 1]);

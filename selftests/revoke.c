@@ -170,17 +170,6 @@ TEST_F_TIMEOUT(revoke, cpu_waits_for_reset, 120)
 	TH_LOG("the CPU waited %.2f s", waited);
 }
 
-static int touch_in_child(volatile char *p)
-{
-	pid_t child = fork();
-
-	if (!child) {
-		(void)*p;
-		_exit(0);
-	}
-	return wait_child(child);
-}
-
 /* One page breaks: who touches it is told, the others go on. */
 static void broken_page(struct __test_metadata *_metadata,
 			FIXTURE_DATA(revoke) *self, size_t i)

@@ -152,19 +152,6 @@ TEST_F_TIMEOUT(vma_life, free_and_written, 120)
 	EXPECT_EQ(-1, odp_check(&self->o, 2));
 }
 
-static long swapped(const char *p, size_t length)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-	uint64_t entry;
-	long n = 0;
-
-	for (size_t i = 0; i < length; i += PAGE)
-		if (pread(fd, &entry, 8, (((uintptr_t)p + i) >> 12) * 8) == 8)
-			n += entry >> 62 == 1 && (entry & 0x1f) < 24;
-	close(fd);
-	return n;
-}
-
 /* Device pages are not paged out; those in RAM are, and are found again. */
 TEST_F_TIMEOUT(vma_life, pageout, 120)
 {
@@ -172,7 +159,7 @@ TEST_F_TIMEOUT(vma_life, pageout, 120)
 	EXPECT_EQ(NPAGES, on_gpu(self));
 	ASSERT_EQ(0, gpu_to_ram(self->o.gpu, self->o.mem, LEN / 2));
 	ASSERT_EQ(0, madvise(self->o.mem, LEN, MADV_PAGEOUT));
-	EXPECT_EQ(NPAGES / 2, swapped(self->o.mem, LEN));
+	EXPECT_EQ(NPAGES / 2, pages_that_are(PAGE_SWAPPED, self->o.mem, LEN));
 	EXPECT_EQ(-1, odp_check(&self->o, 1));
 	EXPECT_EQ(NPAGES / 2, on_gpu(self));
 	/* And from swap to the device. */

@@ -35,6 +35,7 @@ struct folio;
 struct hmm_dma_map;
 struct hmm_p2p_exporter;
 struct hmm_p2p_importer;
+struct hmm_p2p_line;
 struct hmm_p2p_window;
 struct mm_struct;
 struct module;
@@ -229,6 +230,19 @@ struct hmm_p2p_result {
 	unsigned long failed;
 };
 
+/* For mm/hmm.c: what one walk remembers between lookups; begins zeroed. */
+struct hmm_p2p_cursor {
+#ifdef CONFIG_HMM_P2P
+	struct hmm_p2p_line *line;	/* of the last exporter */
+	struct hmm_p2p_window *window;	/* of the last alias, NULL: none yet */
+	unsigned long first_pfn;	/* device-private PFNs in it */
+	unsigned long nr;
+	u64 id;				/* which exporter it was */
+	unsigned long aliases;		/* not in the line's counters yet */
+	unsigned long faults;
+#endif
+};
+
 /* For mm/hmm.c: what a lookup is told about the entry and the caller. */
 #define HMM_P2P_READ_ONLY_ENTRY	0x1	/* write is required and not given */
 #define HMM_P2P_FAULT		0x2	/* the page is required */
@@ -274,15 +288,17 @@ void hmm_p2p_kunmap_local(const void *kva);
 
 /* For mm/hmm.c. */
 bool hmm_p2p_enabled(void);
-enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page,
-				   unsigned int flags, unsigned long *alias_pfn,
+enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
+				   struct hmm_p2p_cursor *cursor,
+				   struct page *page, unsigned int flags,
+				   unsigned long *alias_pfn,
 				   struct hmm_p2p_window **pending);
+void hmm_p2p_lookup_done(struct hmm_p2p_cursor *cursor);
 int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 		    unsigned long since);
 bool hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long addr,
 			   pmd_t *pmdp);
-enum pci_p2pdma_map_type hmm_p2p_dma_type(struct device *dev,
-					  unsigned long hmm_pfn,
+enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
 					  struct p2pdma_provider **provider);
 
 #else /* CONFIG_HMM_P2P */
@@ -410,10 +426,15 @@ static inline bool hmm_p2p_enabled(void)
 }
 
 static inline enum hmm_p2p_reason
-hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page, unsigned int flags,
-	       unsigned long *alias_pfn, struct hmm_p2p_window **pending)
+hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
+	       struct page *page, unsigned int flags, unsigned long *alias_pfn,
+	       struct hmm_p2p_window **pending)
 {
 	return HMM_P2P_NO_EXPORTER;
+}
+
+static inline void hmm_p2p_lookup_done(struct hmm_p2p_cursor *cursor)
+{
 }
 
 static inline int hmm_p2p_resolve(struct hmm_p2p_peer *peer,
@@ -430,7 +451,7 @@ static inline bool hmm_p2p_make_writable(struct vm_area_struct *vma,
 }
 
 static inline enum pci_p2pdma_map_type
-hmm_p2p_dma_type(struct device *dev, unsigned long hmm_pfn,
+hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
 		 struct p2pdma_provider **provider)
 {
 	return PCI_P2PDMA_MAP_NOT_SUPPORTED;

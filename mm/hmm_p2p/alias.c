@@ -166,8 +166,62 @@ static void count_fallback(struct hmm_p2p_exporter *exp,
 }
 
 /*
+ * hmm_p2p_lookup_done - a walk ends, or goes on with another exporter
+ * @cursor: what it remembers; counted, and forgotten
+ */
+void hmm_p2p_lookup_done(struct hmm_p2p_cursor *cursor)
+{
+	if (cursor->line) {
+		hmm_p2p_line_count(cursor->line, HMM_P2P_C_ALIASES,
+				   cursor->aliases);
+		hmm_p2p_line_count(cursor->line, HMM_P2P_C_FAULTS,
+				   cursor->faults);
+	}
+	*cursor = (struct hmm_p2p_cursor) {};
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup_done);
+
+/* By id, and not by address: the next exporter may be where this one was. */
+static struct hmm_p2p_line *cursor_line(struct hmm_p2p_cursor *cursor,
+					struct hmm_p2p_peer *peer, u64 id)
+{
+	if (!cursor->line || cursor->id != id) {
+		hmm_p2p_lookup_done(cursor);
+		cursor->line = xa_load(&peer->lines, id);
+		cursor->id = id;
+	}
+	return cursor->line;
+}
+
+/*
+ * The next page of the window that the last alias was in: only what can have changed
+ * is looked at.  The line keeps the exporter's memory; if it was unregistered, and
+ * the PFNs are another's by now, it is not LIVE any more.
+ */
+static bool lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
+			 struct page *page, unsigned int flags,
+			 unsigned long *alias_pfn)
+{
+	struct hmm_p2p_window *window = cursor->window;
+	unsigned long i = page_to_pfn(page) - cursor->first_pfn;
+
+	if (!window || i >= cursor->nr || flags & HMM_P2P_READ_ONLY_ENTRY ||
+	    READ_ONCE(window->exp->state) != HMM_P2P_STATE_LIVE ||
+	    READ_ONCE(peer->importer->quarantined) ||
+	    !hmm_p2p_window_usable(window))
+		return false;
+	*alias_pfn = hmm_p2p_window_alias(window) + i;
+	cursor->aliases++;
+	cursor->faults += flags & HMM_P2P_FAULT ? 1 : 0;
+	trace_hmm_p2p_alias(window->exp->desc.name, peer->importer->name,
+			    *alias_pfn);
+	return true;
+}
+
+/*
  * hmm_p2p_lookup - the alias of a device-private page, for the page walk
  * @peer: the importer
+ * @cursor: what the walk remembers; hmm_p2p_lookup_done() at its end
  * @page: a device-private page, not the importer's own
  * @flags: HMM_P2P_READ_ONLY_ENTRY, HMM_P2P_FAULT, HMM_P2P_WAIT
  * @alias_pfn: set on %HMM_P2P_REACHABLE; the other pages of the same large folio
@@ -181,8 +235,10 @@ static void count_fallback(struct hmm_p2p_exporter *exp,
  * @pending set, is a fallback, which is counted if there is an exporter: the caller
  * moves the page to RAM, or reports it absent.
  */
-enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page,
-				   unsigned int flags, unsigned long *alias_pfn,
+enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
+				   struct hmm_p2p_cursor *cursor,
+				   struct page *page, unsigned int flags,
+				   unsigned long *alias_pfn,
 				   struct hmm_p2p_window **pending)
 {
 	struct hmm_p2p_line *line = NULL;
@@ -190,6 +246,9 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page,
 	struct hmm_p2p_window *window;
 	enum hmm_p2p_reason reason;
 	unsigned long pfn;
+
+	if (lookup_again(peer, cursor, page, flags, alias_pfn))
+		return HMM_P2P_REACHABLE;
 
 	/* Pairs with rcu_assign_pointer() in hmm_p2p_register(). */
 	exp = rcu_dereference(page_pgmap(page)->p2p_exporter);
@@ -200,7 +259,7 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page,
 
 	switch (READ_ONCE(exp->state)) {
 	case HMM_P2P_STATE_LIVE:
-		line = xa_load(&peer->lines, exp->id);
+		line = cursor_line(cursor, peer, exp->id);
 		reason = HMM_P2P_NO_WAIT;
 		if (line)
 			reason = lookup_line(peer, line, flags);
@@ -224,14 +283,17 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct page *page,
 		return reason;
 	}
 	if (line && flags & HMM_P2P_FAULT)
-		hmm_p2p_line_count(line, HMM_P2P_C_FAULTS, 1);
+		cursor->faults++;
 	if (reason != HMM_P2P_REACHABLE) {
 		count_fallback(exp, peer, line, reason);
 		return reason;
 	}
 	*alias_pfn = hmm_p2p_window_alias(window) +
 		     (pfn & (BIT(exp->window_order) - 1));
-	hmm_p2p_line_count(line, HMM_P2P_C_ALIASES, 1);
+	cursor->aliases++;
+	cursor->window = window;
+	cursor->first_pfn = hmm_p2p_window_pfn(window);
+	cursor->nr = BIT(exp->window_order);
 	trace_hmm_p2p_alias(exp->desc.name, peer->importer->name, *alias_pfn);
 	return HMM_P2P_REACHABLE;
 }
@@ -315,25 +377,25 @@ bool hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long addr,
 
 /*
  * hmm_p2p_dma_type - how an alias is to be mapped, for hmm_dma_map_pfn()
- * @dev: the importer's device
- * @hmm_pfn: an entry with %HMM_PFN_PEER, current under the importer's lock
+ * @map: the importer's map
+ * @idx: of an entry with %HMM_PFN_PEER, current under the importer's lock
  * @provider: set to the provider for %PCI_P2PDMA_MAP_BUS_ADDR
  *
- * p2pdma has the answer from hmm_p2p_resolve(): this is a look-up.
+ * p2pdma was asked when the two met.
  */
-enum pci_p2pdma_map_type hmm_p2p_dma_type(struct device *dev,
-					  unsigned long hmm_pfn,
+enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
 					  struct p2pdma_provider **provider)
 {
-	struct hmm_p2p_window *window;
+	struct hmm_p2p_map *m = map->peer;
+	unsigned long pfn = map->pfn_list[idx] & ~HMM_PFN_FLAGS;
 
-	window = hmm_p2p_window_of_alias(hmm_pfn & ~HMM_PFN_FLAGS);
-	if (WARN_ONCE(!window || !window->exp->desc.provider,
+	if (WARN_ONCE(!hmm_p2p_map_window(m, pfn) ||
+		      !m->line->exp->desc.provider,
 		      "hmm_p2p: %s: map entry is no alias on the bus: %#lx\n",
-		      dev_name(dev), hmm_pfn))
+		      m->peer->importer->name, pfn))
 		return PCI_P2PDMA_MAP_NOT_SUPPORTED;
-	*provider = window->exp->desc.provider;
-	return pci_p2pdma_map_type(*provider, dev);
+	*provider = m->line->exp->desc.provider;
+	return m->line->type;
 }
 
 /**

@@ -52,15 +52,16 @@ bool hmm_p2p_enabled(void)
 	return READ_ONCE(enable);
 }
 
-u64 hmm_p2p_counter_read(struct hmm_p2p_exporter *exp, unsigned int counter)
+u64 hmm_p2p_sum(struct hmm_p2p_counters __percpu *counters, unsigned int counter)
 {
 	u64 sum = 0;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(per_cpu_ptr(exp->counters, cpu)->c[counter]);
+		sum += READ_ONCE(per_cpu_ptr(counters, cpu)->c[counter]);
 	return sum;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_sum);
 
 void hmm_p2p_note_max(atomic64_t *max, s64 value)
 {

@@ -169,6 +169,7 @@ struct hmm_p2p_line {
 	pid_t pid;
 	unsigned int users;			/* peers; hmm_p2p_ledger_lock */
 	enum hmm_p2p_reason reason;		/* whether the importer reaches it */
+	enum pci_p2pdma_map_type type;		/* ... and how */
 	bool translated;			/* ... through an IOMMU */
 	atomic64_t slowest;			/* invalidation, ns */
 	struct list_head node;			/* exp->lines */
@@ -179,6 +180,7 @@ struct hmm_p2p_line {
 struct hmm_p2p_map {
 	struct hmm_p2p_peer *peer;
 	struct hmm_p2p_line *line;		/* the last one that was needed */
+	struct hmm_p2p_window *window;		/* ... of that line's exporter */
 	size_t nr_entries;
 	unsigned long held;			/* bits that are set */
 	unsigned long dropped;			/* puts in this invalidation */
@@ -192,7 +194,7 @@ extern struct list_head hmm_p2p_exporters;
 
 void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp);
 struct hmm_p2p_exporter *hmm_p2p_exporter_of(const struct page *page);
-u64 hmm_p2p_counter_read(struct hmm_p2p_exporter *exp, unsigned int counter);
+u64 hmm_p2p_sum(struct hmm_p2p_counters __percpu *counters, unsigned int counter);
 void hmm_p2p_note_max(atomic64_t *max, s64 value);
 const char *hmm_p2p_state_name(struct hmm_p2p_exporter *exp);
 
@@ -212,12 +214,22 @@ void hmm_p2p_window_setup(struct hmm_p2p_exporter *exp);
 int hmm_p2p_windows_init(struct hmm_p2p_exporter *exp);
 void hmm_p2p_windows_close(struct hmm_p2p_exporter *exp);
 void hmm_p2p_windows_exit(struct hmm_p2p_exporter *exp);
-bool hmm_p2p_window_usable(struct hmm_p2p_window *window);
 bool hmm_p2p_window_may_open(struct hmm_p2p_window *window);
 int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since);
 bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window);
 void hmm_p2p_window_end_revoke(struct hmm_p2p_window *window, bool stuck);
 void hmm_p2p_window_idle(struct hmm_p2p_window *window);
+
+/* Whether an alias may be handed out. */
+static inline bool hmm_p2p_window_usable(struct hmm_p2p_window *window)
+{
+	/* Pairs with the release in window_set(): alias and kva are there. */
+	if (smp_load_acquire(&window->state) != HMM_P2P_OPEN)
+		return false;
+	if (window->exp->on_demand && READ_ONCE(window->used) != (u32)jiffies)
+		WRITE_ONCE(window->used, (u32)jiffies);
+	return true;
+}
 
 static inline unsigned long hmm_p2p_window_index(struct hmm_p2p_window *window)
 {
@@ -240,6 +252,8 @@ int hmm_p2p_track_insert(struct hmm_p2p_window *window);
 void hmm_p2p_track_erase(struct hmm_p2p_window *window);
 struct hmm_p2p_window *hmm_p2p_window_of_alias(unsigned long alias_pfn);
 unsigned long hmm_p2p_refs(struct hmm_p2p_exporter *exp);
+struct hmm_p2p_window *hmm_p2p_map_window(struct hmm_p2p_map *m,
+					  unsigned long pfn);
 bool hmm_p2p_map_holds(struct hmm_dma_map *map, struct hmm_p2p_window *window);
 void hmm_p2p_map_drop_all(struct hmm_dma_map *map);
 
@@ -251,8 +265,13 @@ int hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
 void hmm_p2p_quarantine(struct hmm_p2p_window *window);
 void hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 			  unsigned int ms);
-u64 hmm_p2p_line_read(struct hmm_p2p_line *line, unsigned int counter);
 u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter);
+
+static inline u64 hmm_p2p_line_read(struct hmm_p2p_line *line,
+				    unsigned int counter)
+{
+	return hmm_p2p_sum(line->counters, counter);
+}
 
 static inline void hmm_p2p_line_count(struct hmm_p2p_line *line,
 				      unsigned int counter, u64 n)

@@ -28,19 +28,8 @@
 
 #include "internal.h"
 
-DEFINE_MUTEX(hmm_p2p_ledger_lock);
+DEFINE_MUTEX(hmm_p2p_ledger_lock);	/* importers, peers and lines */
 LIST_HEAD(hmm_p2p_importers);
-
-u64 hmm_p2p_line_read(struct hmm_p2p_line *line, unsigned int counter)
-{
-	u64 sum = 0;
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(per_cpu_ptr(line->counters, cpu)->c[counter]);
-	return sum;
-}
-EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_line_read);
 
 /* Of the exporter: its own, what lines left behind, and the lines there are. */
 u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter)
@@ -49,7 +38,7 @@ u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter)
 	u64 sum;
 
 	mutex_lock(&hmm_p2p_ledger_lock);
-	sum = hmm_p2p_counter_read(exp, counter);
+	sum = hmm_p2p_sum(exp->counters, counter);
 	list_for_each_entry(line, &exp->lines, node)
 		sum += hmm_p2p_line_read(line, counter);
 	mutex_unlock(&hmm_p2p_ledger_lock);
@@ -178,6 +167,7 @@ void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer)
 	mutex_lock(&hmm_p2p_ledger_lock);
 	peer->map->peer->peer = NULL;
 	peer->map->peer->line = NULL;
+	peer->map->peer->window = NULL;
 	list_del(&peer->node);
 	xa_for_each(&peer->lines, id, line)
 		line_put(line);
@@ -190,7 +180,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_destroy, "HMM_P2P");
 
 static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
 				     struct hmm_p2p_exporter *exp,
-				     enum hmm_p2p_reason reason, bool translated)
+				     enum hmm_p2p_reason reason,
+				     enum pci_p2pdma_map_type type)
 {
 	struct hmm_p2p_line *line;
 
@@ -216,7 +207,9 @@ static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
 	line->mm = peer->mm;
 	line->pid = peer->pid;
 	line->reason = reason;
-	line->translated = translated;
+	line->type = type;
+	line->translated = type == PCI_P2PDMA_MAP_THRU_HOST_BRIDGE &&
+			   use_dma_iommu(peer->dev);
 	line->users = 1;
 	list_add_tail(&line->node, &exp->lines);
 	return line;
@@ -245,9 +238,7 @@ int hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp)
 
 	mutex_lock(&hmm_p2p_ledger_lock);
 	ret = -ENOMEM;
-	line = line_get(peer, exp, reason,
-			type == PCI_P2PDMA_MAP_THRU_HOST_BRIDGE &&
-			use_dma_iommu(peer->dev));
+	line = line_get(peer, exp, reason, type);
 	if (line) {
 		ret = xa_insert(&peer->lines, exp->id, line, GFP_KERNEL);
 		if (ret) {

@@ -113,13 +113,43 @@ void hmm_p2p_map_free(struct hmm_dma_map *map)
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_free, "HMM_P2P");
 
-/* The map's ledger line for an exporter; most often the same as last time. */
-static struct hmm_p2p_line *map_line(struct hmm_p2p_map *m,
-				     struct hmm_p2p_exporter *exp)
+/*
+ * hmm_p2p_map_window - the window of an entry, and in m->line the line for it
+ * @m: the importer's map, under the importer's lock
+ * @pfn: of an entry that is current, or that holds a reference
+ *
+ * Most often the same as last time.  The line keeps the exporter's memory, so the
+ * window that is remembered is there; but it may have been closed, and its address
+ * be another window's.  The entry's own window is not closed, and no two that are
+ * not closed have the same address.
+ *
+ * Return: the window, or NULL if @pfn is no alias of an exporter that was met.
+ */
+struct hmm_p2p_window *hmm_p2p_map_window(struct hmm_p2p_map *m,
+					  unsigned long pfn)
 {
-	if (!m->line || m->line->exp != exp)
-		m->line = xa_load(&m->peer->lines, exp->id);
-	return m->line;
+	struct hmm_p2p_window *window = m->window;
+	u32 state;
+
+	if (window) {
+		state = READ_ONCE(window->state);
+		if ((state == HMM_P2P_OPEN || state == HMM_P2P_REVOKING ||
+		     state == HMM_P2P_STUCK) &&
+		    (pfn - hmm_p2p_window_alias(window)) >>
+		    window->exp->window_order == 0)
+			return window;
+	}
+	window = hmm_p2p_window_of_alias(pfn);
+	if (!window)
+		return NULL;
+	if (!m->line || m->line->exp != window->exp) {
+		m->window = NULL;
+		m->line = xa_load(&m->peer->lines, window->exp->id);
+		if (!m->line)
+			return NULL;
+	}
+	m->window = window;
+	return window;
 }
 
 /**
@@ -139,19 +169,17 @@ void hmm_p2p_map_get(struct hmm_dma_map *map, size_t idx)
 	unsigned long pfn = map->pfn_list[idx] & ~HMM_PFN_FLAGS;
 	struct hmm_p2p_map *m = map->peer;
 	struct hmm_p2p_window *window;
-	struct hmm_p2p_line *line;
 
 	if (test_bit(idx, m->bits))
 		return;
-	window = hmm_p2p_window_of_alias(pfn);
-	line = window ? map_line(m, window->exp) : NULL;
-	if (WARN_ONCE(!line, "hmm_p2p: %s: map entry is no alias: %#lx\n",
+	window = hmm_p2p_map_window(m, pfn);
+	if (WARN_ONCE(!window, "hmm_p2p: %s: map entry is no alias: %#lx\n",
 		      m->peer->importer->name, pfn))
 		return;
 	__set_bit(idx, m->bits);
 	m->held++;
 	atomic_inc(&window->refs);
-	hmm_p2p_line_count(line, HMM_P2P_C_MAPPED, 1);
+	hmm_p2p_line_count(m->line, HMM_P2P_C_MAPPED, 1);
 	trace_hmm_p2p_map(window->exp->desc.name, pfn);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_get, "HMM_P2P");
@@ -172,13 +200,11 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 	unsigned long pfn = map->pfn_list[idx] & ~HMM_PFN_FLAGS;
 	struct hmm_p2p_map *m = map->peer;
 	struct hmm_p2p_window *window;
-	struct hmm_p2p_line *line;
 
 	if (!m || !m->held || !test_bit(idx, m->bits))
 		return;
-	window = hmm_p2p_window_of_alias(pfn);
-	line = window ? map_line(m, window->exp) : NULL;
-	if (WARN_ONCE(!line, "hmm_p2p: %s: map entry lost its alias: %#lx\n",
+	window = hmm_p2p_map_window(m, pfn);
+	if (WARN_ONCE(!window, "hmm_p2p: %s: map entry lost its alias: %#lx\n",
 		      m->peer->importer->name, pfn))
 		return;
 	__clear_bit(idx, m->bits);
@@ -190,7 +216,7 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 	 * under RCU, which hmm_p2p_unregister() waits for.
 	 */
 	rcu_read_lock();
-	hmm_p2p_line_count(line, HMM_P2P_C_UNMAPPED, 1);
+	hmm_p2p_line_count(m->line, HMM_P2P_C_UNMAPPED, 1);
 	trace_hmm_p2p_unmap(window->exp->desc.name, pfn);
 	/* Ordered before the look at the state: see hmm_p2p_window_end_revoke(). */
 	if (atomic_dec_and_test(&window->refs))

@@ -45,17 +45,6 @@ static bool older_than_residency(struct hmm_p2p_window *window)
 	return (u32)jiffies - READ_ONCE(window->used) >= residency;
 }
 
-/* Whether an alias may be handed out. */
-bool hmm_p2p_window_usable(struct hmm_p2p_window *window)
-{
-	/* Pairs with the release in window_set(): alias and kva are there. */
-	if (smp_load_acquire(&window->state) != HMM_P2P_OPEN)
-		return false;
-	if (window->exp->on_demand && READ_ONCE(window->used) != (u32)jiffies)
-		WRITE_ONCE(window->used, (u32)jiffies);
-	return true;
-}
-
 /* Whether waiting for the window may help. */
 bool hmm_p2p_window_may_open(struct hmm_p2p_window *window)
 {

@@ -79,6 +79,7 @@ void hmm_dummy_slot_close(struct hmm_dummy_dev *dev, unsigned long chunk)
 	slot = dev->slot_of[chunk];
 	memcpy(page_address(dev->chunks[chunk]), slot_kva(dev, slot), VRAM_CHUNK);
 	memset(slot_kva(dev, slot), HMM_DUMMY_CANARY, VRAM_CHUNK);
+	/* As above: there before somebody else gets the slot. */
 	wmb();
 	dev->slot_of[chunk] = -1;
 	dev->chunk_in[slot] = -1;

@@ -14,12 +14,14 @@ static enum hmm_p2p_reason lookup(struct mirror *m, struct page *page,
 				  unsigned int flags, unsigned long *alias,
 				  struct hmm_p2p_window **pending)
 {
+	struct hmm_p2p_cursor cursor = {};
 	enum hmm_p2p_reason reason;
 
 	*pending = NULL;
 	rcu_read_lock();
-	reason = hmm_p2p_lookup(&m->peer, page, flags, alias, pending);
+	reason = hmm_p2p_lookup(&m->peer, &cursor, page, flags, alias, pending);
 	rcu_read_unlock();
+	hmm_p2p_lookup_done(&cursor);
 	return reason;
 }
 
