@@ -91,6 +91,29 @@ static inline int wait_child(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+/* A test by itself that may take longer than the harness's 30 s. */
+#define TEST_LONG(name, seconds)				\
+	FIXTURE(name) { int unused; };				\
+	FIXTURE_SETUP(name) { }					\
+	FIXTURE_TEARDOWN(name) { }				\
+	TEST_F_TIMEOUT(name, run, seconds)
+
+/* What is left of us on a GPU that nobody uses any more: NULL, or what it is. */
+static inline const char *gpu_leak(unsigned int n, int gpu)
+{
+	struct hmm_dummy_info info;
+
+	if (gpu_info(gpu, &info))
+		return "gpu_info";
+	if (info.stale_writes)
+		return "free device memory was written";
+	if (gpu_counter(n, "mapped_now"))
+		return "entries are still mapped";
+	if (info.vram_free != info.vram_bytes)
+		return "device memory is still in use";
+	return NULL;
+}
+
 /* How a child ends that reads there. */
 static inline int touch_in_child(volatile char *p)
 {

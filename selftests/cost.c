@@ -46,7 +46,7 @@ static int compare(const void *a, const void *b)
 	return *(const double *)a < *(const double *)b ? -1 : 1;
 }
 
-TEST(fault_and_map)
+TEST_LONG(fault_and_map, 240)
 {
 	double us[2][ROUNDS];
 	char *base[2], *p[2];

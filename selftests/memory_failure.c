@@ -10,7 +10,7 @@
 #define NPAGES	256
 #define LEN	(NPAGES * PAGE)
 
-TEST(memory_failure)
+TEST_LONG(memory_failure, 120)
 {
 	struct rdma_buf bad;
 	struct hmm_dummy_info info;
@@ -31,7 +31,7 @@ TEST(memory_failure)
 	EXPECT_EQ(-1, check_pattern(o.mem, PAGE, 1));
 	bad = o.to;
 	bad.addr = o.mem + 9 * PAGE;
-	EXPECT_NE(IBV_WC_SUCCESS, rdma_read(&o.pair, o.from, bad, PAGE));
+	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, rdma_read(&o.pair, o.from, bad, PAGE));
 	/* The device does not use the page again. */
 	error = odp_close(&o);
 	EXPECT_EQ(0, strcmp(error ?: "", "device memory is still in use"));

@@ -8,10 +8,9 @@
 #define NPAGES	64
 #define DEBUG	"/sys/kernel/debug/sched/numa_balancing/"
 
-TEST(numa_scan)
+TEST_LONG(numa_scan, 240)
 {
-	long long upgrades = gpu_counter(0, "upgrades");
-	long long fallbacks = gpu_counter(0, "fallback_read-only");
+	long long upgrades, fallbacks;
 	double end = now_seconds() + 90;
 	unsigned int round = 2;
 	const char *error;
@@ -21,6 +20,8 @@ TEST(numa_scan)
 	error = odp_open(&o, NPAGES * PAGE);
 	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 	ASSERT_TRUE(odp_place(&o, 1));
+	upgrades = gpu_counter(0, "upgrades");
+	fallbacks = gpu_counter(0, "fallback_read-only");
 	ASSERT_EQ(0, write_file("/proc/sys/kernel/numa_balancing", "1"));
 	ASSERT_EQ(0, write_file(DEBUG "scan_period_min_ms", "20"));
 	ASSERT_EQ(0, write_file(DEBUG "scan_period_max_ms", "50"));

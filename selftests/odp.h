@@ -42,7 +42,6 @@ static inline const char *odp_open(struct odp *o, size_t length)
 /* NULL, or what leaked. */
 static inline const char *odp_close(struct odp *o)
 {
-	struct hmm_dummy_info info;
 	const char *error = NULL;
 
 	if (ibv_dereg_mr(o->from.mr) || ibv_dereg_mr(o->to.mr))
@@ -51,14 +50,8 @@ static inline const char *odp_close(struct odp *o)
 	if (o->mem)
 		munmap(o->mem, o->length);
 	rdma_pair_close(&o->pair);
-	if (gpu_counter(0, "mapped_now"))
-		error = "entries are still mapped";
-	if (gpu_info(o->gpu, &info))
-		error = "gpu_info";
-	else if (info.vram_free != info.vram_bytes)
-		error = "device memory is still in use";
-	else if (info.stale_writes)
-		error = "free device memory was written";
+	if (!error)
+		error = gpu_leak(0, o->gpu);
 	close(o->gpu);
 	return error;
 }

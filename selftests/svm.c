@@ -32,14 +32,11 @@ FIXTURE_SETUP(svm)
 
 FIXTURE_TEARDOWN(svm)
 {
-	struct hmm_dummy_info info;
-
 	munmap(self->p, LEN);
 	for (int i = 0; i < 2; i++) {
-		EXPECT_EQ(0, gpu_counter(i, "mapped_now"));
-		EXPECT_EQ(0, gpu_info(self->gpu[i], &info));
-		EXPECT_EQ(info.vram_bytes, info.vram_free);
-		EXPECT_EQ(0, info.stale_writes);
+		const char *leak = gpu_leak(i, self->gpu[i]);
+
+		EXPECT_EQ(NULL, leak) TH_LOG("GPU %d: %s", i, leak);
 		close(self->gpu[i]);
 	}
 }

@@ -125,7 +125,7 @@ TEST_F_TIMEOUT(vma_life, mremap, 120)
 	EXPECT_EQ(-1, check_pattern(self->o.stage, LEN, 1));
 	EXPECT_EQ(NPAGES, pages_on_device(0, to, LEN));
 	/* Where it was there is nothing. */
-	EXPECT_NE(IBV_WC_SUCCESS, odp_write(&self->o, 2));
+	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, odp_write(&self->o, 2));
 	EXPECT_EQ(-1, check_pattern(to, LEN, 1));
 	EXPECT_EQ(0, ibv_dereg_mr(moved.mr));
 	munmap(to, LEN);
@@ -158,7 +158,13 @@ TEST_F_TIMEOUT(vma_life, pageout, 120)
 	ASSERT_EQ(0, madvise(self->o.mem, LEN, MADV_PAGEOUT));
 	EXPECT_EQ(NPAGES, on_gpu(self));
 	ASSERT_EQ(0, gpu_to_ram(self->o.gpu, self->o.mem, LEN / 2));
-	ASSERT_EQ(0, madvise(self->o.mem, LEN, MADV_PAGEOUT));
+	/* Pages in another CPU's batch are not taken at once. */
+	for (int i = 0; i < 100; i++) {
+		ASSERT_EQ(0, madvise(self->o.mem, LEN, MADV_PAGEOUT));
+		if (pages_that_are(PAGE_SWAPPED, self->o.mem, LEN) == NPAGES / 2)
+			break;
+		usleep(10000);
+	}
 	EXPECT_EQ(NPAGES / 2, pages_that_are(PAGE_SWAPPED, self->o.mem, LEN));
 	EXPECT_EQ(-1, odp_check(&self->o, 1));
 	EXPECT_EQ(NPAGES / 2, on_gpu(self));

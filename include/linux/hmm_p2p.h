@@ -165,8 +165,12 @@ struct hmm_p2p_copy {
  *	Required.
  *
  * @close_window: Window @index, which was open, will not be used any more: nobody
- *	has it mapped.  Same context.  Cannot fail.  Optional; say it if the BAR
- *	does not cover the memory, and fill in hmm_p2p_exporter_desc.aperture.
+ *	has it mapped.  Also called, right after @open_window, if the core refuses
+ *	the address, and for open windows by hmm_p2p_unregister(), be the device
+ *	dead or not; not during a reset, and not for a window that an importer still
+ *	holds when the exporter is unregistered.  Same context.  Cannot fail.
+ *	Optional; say it if the BAR does not cover the memory, and fill in
+ *	hmm_p2p_exporter_desc.aperture.
  *
  * @alloc_folio: A free folio of order @order of the device memory, initialised
  *	and locked by zone_device_folio_init(), or NULL if there is none.  Called
@@ -469,7 +473,8 @@ hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
  * undo it with hmm_pfn_kunmap_local() before that lock is dropped.  Nests like
  * kmap_local_page().
  *
- * Return: the address of the first byte of the page.
+ * Return: the address of the first byte of the page; NULL for an alias that an
+ * importer got as bus master, of an exporter that offers the CPU no mapping.
  */
 static inline void *hmm_pfn_kmap_local(unsigned long hmm_pfn)
 {

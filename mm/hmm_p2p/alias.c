@@ -232,8 +232,8 @@ static bool lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *curso
  * read inside it.  That keeps page, pgmap and exporter from going away.
  *
  * Everything but %HMM_P2P_REACHABLE, %HMM_P2P_DEAD, and %HMM_P2P_NO_WAIT with
- * @pending set, is a fallback, which is counted if there is an exporter: the caller
- * moves the page to RAM, or reports it absent.
+ * @pending set, is a fallback: the caller moves the page to RAM if it is required,
+ * which is counted, and reports it absent if not.
  */
 enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 				   struct hmm_p2p_cursor *cursor,
@@ -285,7 +285,8 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 	if (line && flags & HMM_P2P_FAULT)
 		cursor->faults++;
 	if (reason != HMM_P2P_REACHABLE) {
-		count_fallback(exp, peer, line, reason);
+		if (flags & HMM_P2P_FAULT)
+			count_fallback(exp, peer, line, reason);
 		return reason;
 	}
 	*alias_pfn = hmm_p2p_window_alias(window) +
@@ -404,14 +405,16 @@ enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
  *
  * See hmm_pfn_kmap_local(), which takes any entry.
  *
- * Return: the address of the first byte of the page.
+ * Return: the address of the first byte of the page.  NULL if the exporter offers
+ * none: a lookup for software is refused then, one for a bus master is not.
  */
 void *hmm_p2p_kmap_local(unsigned long hmm_pfn)
 {
 	unsigned long pfn = hmm_pfn & ~HMM_PFN_FLAGS;
 	struct hmm_p2p_window *window = hmm_p2p_window_of_alias(pfn);
 
-	/* The lookup hands software an alias only where there is a mapping. */
+	if (!window || !window->kva)
+		return NULL;
 	return window->kva + PFN_PHYS(pfn - hmm_p2p_window_alias(window));
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_kmap_local, "HMM_P2P");

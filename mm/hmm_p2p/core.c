@@ -175,7 +175,8 @@ static void hmm_p2p_unclaim(struct hmm_p2p_exporter *exp)
  *   multiple of it
  * * -EEXIST: this pgmap, one of the same owner, or an exporter of the same name,
  *   is registered already
- * * -EBUSY: a window's address is another exporter's, too
+ * * -EBUSY: a window's address is another window's, too, or is still held by an
+ *   importer that did not let go of it
  * * -ENOMEM
  * * what @desc->ops->open_window() returned
  */
@@ -260,21 +261,7 @@ void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 {
 	struct dev_pagemap *pgmap = exp->desc.pgmap;
 
-	if (WARN_ONCE(READ_ONCE(exp->state) == HMM_P2P_STATE_RESETTING,
-		      "hmm_p2p: %s: unregistered during a reset\n",
-		      exp->desc.name))
-		hmm_p2p_reset_end(exp);
-
-	mutex_lock(&exp->life);
-	if (exp->state != HMM_P2P_STATE_DEAD)
-		hmm_p2p_set_state(exp, HMM_P2P_STATE_DRAINING);
-	mutex_unlock(&exp->life);
-	/*
-	 * Migrations to the device that saw LIVE finish here, and none starts
-	 * any more; then what is in the device can only become less.
-	 */
-	down_write(&exp->migrate_sem);
-	up_write(&exp->migrate_sem);
+	hmm_p2p_begin_drain(exp);
 	hmm_p2p_evict_all(exp);
 
 	/*
@@ -294,8 +281,6 @@ void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 	hmm_p2p_watch_exit(exp);
 	hmm_p2p_debugfs_remove(exp);
 	hmm_p2p_unclaim(exp);
-	/* So are importers that dropped the last reference of a window. */
-	synchronize_rcu();
 	trace_hmm_p2p_unregister(exp->desc.name, exp->nr_pages);
 	hmm_p2p_exporter_put(exp);
 }

@@ -25,8 +25,9 @@
  *			and unregistering waits for RCU after the last page.
  *	map_get		the importer's lock after mmu_interval_read_retry(): the
  *			PTE that gave the alias is still there.
- *	map_put		the reference itself; an exporter that is unregistered
- *			stays until its windows have none.
+ *	map_put		the ledger line, which has a reference on the exporter;
+ *			one that is unregistered also stays until its windows
+ *			have no references.
  *	ledger lines	the peer that holds them.
  */
 #ifndef _MM_HMM_P2P_INTERNAL_H
@@ -81,7 +82,7 @@ struct hmm_p2p_window {
 	struct hmm_p2p_exporter *exp;
 	void *kva;			/* of its first byte, may be NULL */
 	struct list_head lru;		/* exp->open; windows on demand only */
-	u32 alias;			/* of its first page, in ALIAS_ORDER */
+	u32 alias;			/* of its first page, in ALIAS_ORDER; 0: none */
 	atomic_t refs;			/* map entries that hold an alias in it */
 	u32 used;			/* jiffies: last alias, or when opening failed */
 	u32 state;			/* exp->window_lock to change */
@@ -135,9 +136,10 @@ struct hmm_p2p_exporter {
 	struct list_head open;			/* window_lock; oldest first */
 	bool gone;				/* window_lock; unregistered */
 	struct work_struct settle;		/* windows that are no longer stuck */
-	wait_queue_head_t changed;		/* a state, or refs fell to 0 */
+	wait_queue_head_t changed;		/* a state, of us or a window */
 
-	struct mutex life;			/* parked, and LIVE <-> RESETTING */
+	struct mutex life;			/* parked, and every change of state */
+	bool dying;				/* READ_ONCE; a reset gives up */
 	unsigned long *parked;			/* bit per page, during a reset */
 	struct rw_semaphore migrate_sem;	/* write: nothing comes in any more */
 
@@ -155,6 +157,7 @@ struct hmm_p2p_exporter {
 /* All mirrors of one importing device. */
 struct hmm_p2p_importer {
 	char *name;
+	struct device *dev;			/* compared only; NULL: software */
 	struct list_head node;			/* hmm_p2p_ledger_lock, all three */
 	struct list_head peers;
 	unsigned int users;
@@ -214,6 +217,7 @@ void hmm_p2p_window_setup(struct hmm_p2p_exporter *exp);
 int hmm_p2p_windows_init(struct hmm_p2p_exporter *exp);
 void hmm_p2p_windows_close(struct hmm_p2p_exporter *exp);
 void hmm_p2p_windows_exit(struct hmm_p2p_exporter *exp);
+void hmm_p2p_windows_settle(struct hmm_p2p_exporter *exp);
 bool hmm_p2p_window_may_open(struct hmm_p2p_window *window);
 int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since);
 bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window);
@@ -238,7 +242,7 @@ static inline unsigned long hmm_p2p_window_index(struct hmm_p2p_window *window)
 
 static inline unsigned long hmm_p2p_window_alias(struct hmm_p2p_window *window)
 {
-	return (unsigned long)window->alias << HMM_P2P_ALIAS_ORDER;
+	return (unsigned long)READ_ONCE(window->alias) << HMM_P2P_ALIAS_ORDER;
 }
 
 static inline unsigned long hmm_p2p_window_pfn(struct hmm_p2p_window *window)
@@ -263,7 +267,7 @@ extern struct list_head hmm_p2p_importers;	/* hmm_p2p_ledger_lock */
 
 int hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
 void hmm_p2p_quarantine(struct hmm_p2p_window *window);
-void hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+bool hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 			  unsigned int ms);
 u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter);
 
@@ -287,6 +291,7 @@ int hmm_p2p_live_get(struct hmm_p2p_exporter *exp);
 void hmm_p2p_live_put(struct hmm_p2p_exporter *exp);
 void hmm_p2p_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state);
 void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp);
+void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp);
 
 /* watch.c */
 struct hmm_p2p_watch {

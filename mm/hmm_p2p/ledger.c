@@ -46,13 +46,15 @@ u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter)
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_total_read);
 
-static struct hmm_p2p_importer *importer_get(const char *name)
+/* By device too: names can be changed while there are mirrors. */
+static struct hmm_p2p_importer *importer_get(const char *name,
+					     struct device *dev)
 {
 	struct hmm_p2p_importer *importer;
 
 	lockdep_assert_held(&hmm_p2p_ledger_lock);
 	list_for_each_entry(importer, &hmm_p2p_importers, node) {
-		if (!strcmp(importer->name, name)) {
+		if (importer->dev == dev && !strcmp(importer->name, name)) {
 			importer->users++;
 			return importer;
 		}
@@ -66,6 +68,7 @@ static struct hmm_p2p_importer *importer_get(const char *name)
 		return NULL;
 	}
 	INIT_LIST_HEAD(&importer->peers);
+	importer->dev = dev;
 	importer->users = 1;
 	list_add_tail(&importer->node, &hmm_p2p_importers);
 	return importer;
@@ -100,7 +103,7 @@ int hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
 	if (!desc->name || !desc->map || !desc->map->peer || !desc->mm)
 		return -EINVAL;
 	mutex_lock(&hmm_p2p_ledger_lock);
-	importer = importer_get(desc->name);
+	importer = importer_get(desc->name, desc->dev);
 	if (!importer) {
 		mutex_unlock(&hmm_p2p_ledger_lock);
 		return -ENOMEM;
@@ -283,16 +286,20 @@ void hmm_p2p_quarantine(struct hmm_p2p_window *window)
 	mutex_unlock(&hmm_p2p_ledger_lock);
 }
 
-/* For the watchdog: who may be the one whose callback does not return. */
-void hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+/*
+ * For the watchdog: who may be the one whose callback does not return.  False if the
+ * ledger is busy: with an allocation, perhaps, that waits for that very callback.
+ */
+bool hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 			  unsigned int ms)
 {
 	struct hmm_p2p_line *line;
 
+	if (!mutex_trylock(&hmm_p2p_ledger_lock))
+		return false;
 	pr_err("hmm_p2p: %s: an invalidation has not returned for %u ms; importers that have memory mapped:\n",
 	       exp->desc.name, ms);
 	hmm_p2p_count(exp, HMM_P2P_C_LATE, 1);
-	mutex_lock(&hmm_p2p_ledger_lock);
 	list_for_each_entry(line, &exp->lines, node) {
 		u64 held = hmm_p2p_line_read(line, HMM_P2P_C_MAPPED) -
 			   hmm_p2p_line_read(line, HMM_P2P_C_UNMAPPED);
@@ -304,6 +311,7 @@ void hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 		trace_hmm_p2p_late(exp->desc.name, line->importer->name, 0, ms);
 	}
 	mutex_unlock(&hmm_p2p_ledger_lock);
+	return true;
 }
 
 /**

@@ -49,6 +49,20 @@ static void flush_readers(struct hmm_p2p_exporter *exp)
 	up_write(&exp->migrate_sem);
 }
 
+/* No reset begins until migrate_sem is let go of.  0 or -EINTR. */
+static int no_reset_get(struct hmm_p2p_exporter *exp)
+{
+	for (;;) {
+		if (wait_event_killable(exp->changed, READ_ONCE(exp->state) !=
+					HMM_P2P_STATE_RESETTING))
+			return -EINTR;
+		down_read(&exp->migrate_sem);
+		if (READ_ONCE(exp->state) != HMM_P2P_STATE_RESETTING)
+			return 0;
+		up_read(&exp->migrate_sem);
+	}
+}
+
 /*
  * Keep an exporter alive in the sense of LIVE: no reset begins and no memory goes
  * away until hmm_p2p_live_put().  Waits for the end of a reset.  0, -ENODEV if it is
@@ -56,20 +70,13 @@ static void flush_readers(struct hmm_p2p_exporter *exp)
  */
 int hmm_p2p_live_get(struct hmm_p2p_exporter *exp)
 {
-	enum hmm_p2p_state state;
+	int ret = no_reset_get(exp);
 
-	for (;;) {
-		if (wait_event_killable(exp->changed, READ_ONCE(exp->state) !=
-					HMM_P2P_STATE_RESETTING))
-			return -EINTR;
-		down_read(&exp->migrate_sem);
-		state = READ_ONCE(exp->state);
-		if (state == HMM_P2P_STATE_LIVE)
-			return 0;
+	if (!ret && READ_ONCE(exp->state) != HMM_P2P_STATE_LIVE) {
 		up_read(&exp->migrate_sem);
-		if (state != HMM_P2P_STATE_RESETTING)
-			return -ENODEV;
+		ret = -ENODEV;
 	}
+	return ret;
 }
 
 void hmm_p2p_live_put(struct hmm_p2p_exporter *exp)
@@ -96,15 +103,19 @@ void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp)
 	}
 }
 
-/* The next folio that is in use, locked and with a reference; NULL if it is locked
- * by somebody (*busy) or free.
+/*
+ * The folio of a page, locked and with a reference.  NULL if it is free, or with
+ * *busy set if somebody has it locked.
  */
 static struct folio *folio_grab(unsigned long pfn, bool *busy)
 {
 	struct folio *folio = page_folio(pfn_to_page(pfn));
 
-	if (!folio_try_get(folio))
+	if (!folio_try_get(folio)) {
+		/* Free, or frozen by who splits it, under its lock. */
+		*busy |= folio_test_locked(folio);
 		return NULL;
+	}
 	if (folio_trylock(folio)) {
 		/* It may have been split before we had the lock. */
 		if (page_folio(pfn_to_page(pfn)) == folio)
@@ -140,7 +151,8 @@ static bool park_folio(struct hmm_p2p_exporter *exp, struct folio *folio)
 	return false;
 }
 
-static void park_all(struct hmm_p2p_exporter *exp)
+/* False if the device died meanwhile. */
+static bool park_all(struct hmm_p2p_exporter *exp)
 {
 	unsigned long end = exp->first_pfn + exp->nr_pages;
 	unsigned long report = jiffies + 10 * HZ;
@@ -151,10 +163,14 @@ static void park_all(struct hmm_p2p_exporter *exp)
 
 		busy = false;
 		while (pfn < end) {
-			unsigned long i = pfn - exp->first_pfn;
-			struct folio *folio = test_bit(i, exp->parked) ? NULL :
-					      folio_grab(pfn, &busy);
+			struct folio *folio;
 
+			if (test_bit(pfn - exp->first_pfn, exp->parked)) {
+				/* Locked by us, so it stays as large as it is. */
+				pfn += folio_nr_pages(page_folio(pfn_to_page(pfn)));
+				continue;
+			}
+			folio = folio_grab(pfn, &busy);
 			pfn++;
 			if (!folio)
 				continue;
@@ -162,12 +178,14 @@ static void park_all(struct hmm_p2p_exporter *exp)
 				pfn = folio_pfn(folio) + folio_nr_pages(folio);
 				continue;
 			}
-			/* In use and not mapped: it is being freed or filled. */
-			busy = true;
+			/* What nobody maps, nobody reaches. */
+			busy |= folio_mapped(folio);
 			folio_unlock(folio);
 			folio_put(folio);
 			cond_resched();
 		}
+		if (READ_ONCE(exp->dying))
+			return false;
 		if (busy && time_after(jiffies, report)) {
 			pr_warn("hmm_p2p: %s: reset waits for pages that are locked\n",
 				exp->desc.name);
@@ -176,6 +194,7 @@ static void park_all(struct hmm_p2p_exporter *exp)
 		if (busy)
 			schedule_timeout_uninterruptible(1);
 	} while (busy);
+	return true;
 }
 
 static void unpark_all(struct hmm_p2p_exporter *exp)
@@ -206,8 +225,8 @@ static void unpark_all(struct hmm_p2p_exporter *exp)
  * op has to work until then, or to say -EAGAIN.  The memory has to keep its content,
  * and windows that are open their place; a device that loses either is dead.
  *
- * Context: Process context, may sleep.  Not under a lock that the copy op or an
- * importer's invalidate callback needs.
+ * Context: Process context, may sleep, for as long as somebody keeps a page locked.
+ * Not under a lock that the copy op or an importer's invalidate callback needs.
  *
  * Return: 0, to be followed by hmm_p2p_reset_end(); or, with nothing changed,
  * * -EBUSY: a reset is under way
@@ -233,7 +252,13 @@ int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp)
 	}
 	hmm_p2p_set_state(exp, HMM_P2P_STATE_RESETTING);
 	flush_readers(exp);
-	park_all(exp);
+	if (!park_all(exp)) {
+		/* hmm_p2p_dead() waits for us to let go. */
+		unpark_all(exp);
+		hmm_p2p_set_state(exp, HMM_P2P_STATE_LIVE);
+		ret = -ENODEV;
+		goto out;
+	}
 	hmm_p2p_check_refs(exp);
 out:
 	mutex_unlock(&exp->life);
@@ -261,6 +286,7 @@ int hmm_p2p_reset_end(struct hmm_p2p_exporter *exp)
 	if (exp->state == HMM_P2P_STATE_RESETTING) {
 		unpark_all(exp);
 		hmm_p2p_set_state(exp, HMM_P2P_STATE_LIVE);
+		hmm_p2p_windows_settle(exp);
 	} else {
 		ret = exp->state == HMM_P2P_STATE_DEAD ? -ENODEV : -EINVAL;
 	}
@@ -268,6 +294,24 @@ int hmm_p2p_reset_end(struct hmm_p2p_exporter *exp)
 	return ret;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_reset_end, "HMM_P2P");
+
+/* Unregistering begins.  A reset that is under way ends here. */
+void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp)
+{
+	mutex_lock(&exp->life);
+	if (WARN_ONCE(exp->state == HMM_P2P_STATE_RESETTING,
+		      "hmm_p2p: %s: unregistered during a reset\n",
+		      exp->desc.name))
+		unpark_all(exp);
+	if (exp->state != HMM_P2P_STATE_DEAD)
+		hmm_p2p_set_state(exp, HMM_P2P_STATE_DRAINING);
+	mutex_unlock(&exp->life);
+	/*
+	 * Migrations to the device that saw LIVE finish here, and none starts
+	 * any more; then what is in the device can only become less.
+	 */
+	flush_readers(exp);
+}
 
 struct poison_arg {
 	struct hmm_p2p_exporter *exp;
@@ -306,6 +350,8 @@ static bool poison_one(struct folio *folio, struct vm_area_struct *vma,
 			   make_pte_marker(PTE_MARKER_POISONED));
 		dec_mm_counter(mm, mm_counter(folio));
 		folio_remove_rmap_pte(folio, page, vma);
+		if (vma->vm_flags & VM_LOCKED)
+			mlock_drain_local();
 		folio_put(folio);
 		arg->entries++;
 	}
@@ -374,6 +420,8 @@ static void poison_all(struct hmm_p2p_exporter *exp)
  */
 void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 {
+	/* Where a reset waits for pages, with the mutex held. */
+	WRITE_ONCE(exp->dying, true);
 	mutex_lock(&exp->life);
 	if (exp->state == HMM_P2P_STATE_DEAD) {
 		mutex_unlock(&exp->life);
@@ -384,6 +432,8 @@ void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 	if (exp->parked)
 		unpark_all(exp);
 	poison_all(exp);
+	/* Batches of other CPUs may have references: of mlocked pages, for one. */
+	lru_add_drain_all();
 	hmm_p2p_check_refs(exp);
 	mutex_unlock(&exp->life);
 }
@@ -422,7 +472,8 @@ static int poison_page(struct hmm_p2p_exporter *exp, unsigned long pfn)
  * -EFAULT at their next access.  Pages beside them are not affected.  That the
  * driver does not hand out the pages again is its own business.
  *
- * Context: Process context, may sleep.  Waits for the end of a reset.
+ * Context: Process context, may sleep.  Waits for the end of a reset, and for a page
+ * that is locked up to a second.  The caller keeps the exporter registered.
  *
  * Return: 0, or
  * * -EINVAL: the range is empty or reaches beyond the device memory
@@ -431,18 +482,19 @@ static int poison_page(struct hmm_p2p_exporter *exp, unsigned long pfn)
  */
 int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 {
-	u64 end;
 	unsigned long i;
 	int ret = 0;
+	u64 end;
 
 	if (!length || check_add_overflow(offset, length, &end) ||
 	    end > PFN_PHYS(exp->nr_pages))
 		return -EINVAL;
-	if (wait_event_killable(exp->changed, READ_ONCE(exp->state) !=
-				HMM_P2P_STATE_RESETTING))
-		return -EINTR;
-	for (i = PHYS_PFN(offset); i <= PHYS_PFN(end - 1); i++)
+	for (i = PHYS_PFN(offset); i <= PHYS_PFN(end - 1); i++) {
+		if (no_reset_get(exp))
+			return -EINTR;
 		ret = poison_page(exp, exp->first_pfn + i) ?: ret;
+		up_read(&exp->migrate_sem);
+	}
 	return ret;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_poison, "HMM_P2P");

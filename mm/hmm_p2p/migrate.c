@@ -501,7 +501,7 @@ vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 	}
 	if (!ret && fault_is_stale(vmf))
 		return 0;
-	/* As soon as we let go of the page, the reset parks it. */
+	/* Once we have let go of the page, the reset can park it. */
 	if (ret == -EAGAIN &&
 	    READ_ONCE(exp->state) == HMM_P2P_STATE_RESETTING)
 		return 0;
@@ -586,6 +586,8 @@ void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 				exp->desc.name, used);
 			report = jiffies + 10 * HZ;
 		}
+		/* Batches of other CPUs may have references. */
+		lru_add_drain_all();
 		schedule_timeout_uninterruptible(1);
 	}
 	kvfree(b);

@@ -208,20 +208,20 @@ int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_revoke, "HMM_P2P");
 
-/* Whether the importer of that name has an alias of @exp mapped. */
-static bool importer_holds(struct hmm_p2p_exporter *exp, const char *name)
+/*
+ * Whether the importer of that name has ever met @exp.  What it has mapped now says
+ * too little: an alias may have been handed out and not be mapped yet.
+ */
+static bool importer_met(struct hmm_p2p_exporter *exp, const char *name)
 {
 	struct hmm_p2p_line *line;
-	bool holds = false;
+	bool met = false;
 
 	mutex_lock(&hmm_p2p_ledger_lock);
 	list_for_each_entry(line, &exp->lines, node)
-		if (!strcmp(line->importer->name, name) &&
-		    hmm_p2p_line_read(line, HMM_P2P_C_MAPPED) !=
-		    hmm_p2p_line_read(line, HMM_P2P_C_UNMAPPED))
-			holds = true;
+		met |= !strcmp(line->importer->name, name);
 	mutex_unlock(&hmm_p2p_ledger_lock);
-	return holds;
+	return met;
 }
 
 /**
@@ -256,7 +256,7 @@ int hmm_p2p_revoke_importer(const char *name)
 		if (!exp)
 			break;
 		seen = exp->id + 1;
-		if (importer_holds(exp, name))
+		if (importer_met(exp, name))
 			ret = hmm_p2p_revoke(exp, 0, PFN_PHYS(exp->nr_pages));
 		if (ret == -ENODEV)
 			ret = 0;

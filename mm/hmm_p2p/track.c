@@ -45,6 +45,8 @@ void hmm_p2p_track_erase(struct hmm_p2p_window *window)
 
 	while (nr--)
 		xa_erase(&hmm_p2p_aliases, window->alias + nr);
+	/* Nobody who remembers the window takes the next one there for it. */
+	WRITE_ONCE(window->alias, 0);
 }
 
 /* Make the window's aliases known.  -EBUSY if one is another window's. */
@@ -119,9 +121,9 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_free, "HMM_P2P");
  * @pfn: of an entry that is current, or that holds a reference
  *
  * Most often the same as last time.  The line keeps the exporter's memory, so the
- * window that is remembered is there; but it may have been closed, and its address
- * be another window's.  The entry's own window is not closed, and no two that are
- * not closed have the same address.
+ * window that is remembered is there; but it may have been closed, or its exporter
+ * unregistered, and its address be another window's.  Then it has none any more:
+ * hmm_p2p_track_erase() comes before the address can be used again.
  *
  * Return: the window, or NULL if @pfn is no alias of an exporter that was met.
  */
@@ -129,16 +131,11 @@ struct hmm_p2p_window *hmm_p2p_map_window(struct hmm_p2p_map *m,
 					  unsigned long pfn)
 {
 	struct hmm_p2p_window *window = m->window;
-	u32 state;
 
-	if (window) {
-		state = READ_ONCE(window->state);
-		if ((state == HMM_P2P_OPEN || state == HMM_P2P_REVOKING ||
-		     state == HMM_P2P_STUCK) &&
-		    (pfn - hmm_p2p_window_alias(window)) >>
-		    window->exp->window_order == 0)
-			return window;
-	}
+	if (window && READ_ONCE(window->alias) &&
+	    (pfn - hmm_p2p_window_alias(window)) >>
+	    window->exp->window_order == 0)
+		return window;
 	window = hmm_p2p_window_of_alias(pfn);
 	if (!window)
 		return NULL;
@@ -211,17 +208,12 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 	m->held--;
 	m->dropped++;
 
-	/*
-	 * The reference may be the last thing that keeps the exporter: touch it
-	 * under RCU, which hmm_p2p_unregister() waits for.
-	 */
-	rcu_read_lock();
+	/* The line keeps the exporter, also where this is the last reference. */
 	hmm_p2p_line_count(m->line, HMM_P2P_C_UNMAPPED, 1);
 	trace_hmm_p2p_unmap(window->exp->desc.name, pfn);
 	/* Ordered before the look at the state: see hmm_p2p_window_end_revoke(). */
 	if (atomic_dec_and_test(&window->refs))
 		hmm_p2p_window_idle(window);
-	rcu_read_unlock();
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_put, "HMM_P2P");
 

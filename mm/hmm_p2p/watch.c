@@ -31,7 +31,7 @@ static void hmm_p2p_watchdog(struct work_struct *work)
 	struct hmm_p2p_exporter *exp = container_of(to_delayed_work(work),
 						    struct hmm_p2p_exporter,
 						    watchdog);
-	struct hmm_p2p_watch *watch;
+	struct hmm_p2p_watch *watch, *late = NULL;
 	struct mm_struct *mm = NULL;
 	unsigned int ms = 0;
 	bool again;
@@ -41,7 +41,7 @@ static void hmm_p2p_watchdog(struct work_struct *work)
 		if (watch->reported ||
 		    time_before(jiffies, watch->start + limit()))
 			continue;
-		watch->reported = true;
+		late = watch;
 		mm = watch->mm;
 		ms = jiffies_to_msecs(jiffies - watch->start);
 		break;
@@ -49,11 +49,17 @@ static void hmm_p2p_watchdog(struct work_struct *work)
 	again = !list_empty(&exp->watches);
 	spin_unlock(&exp->watch_lock);
 
-	if (ms)
-		hmm_p2p_name_holders(exp, mm, ms);
+	if (late && hmm_p2p_name_holders(exp, mm, ms)) {
+		spin_lock(&exp->watch_lock);
+		/* It may be over by now, and its stack somebody else's. */
+		list_for_each_entry(watch, &exp->watches, node)
+			if (watch == late)
+				watch->reported = true;
+		spin_unlock(&exp->watch_lock);
+	}
 	if (again)
 		queue_delayed_work(system_dfl_wq, &exp->watchdog,
-				   ms ? 1 : limit());
+				   late ? 1 : limit());
 }
 
 void hmm_p2p_watch_init(struct hmm_p2p_exporter *exp)

@@ -161,6 +161,14 @@ static void window_close(struct hmm_p2p_window *window)
 	window_change(window, HMM_P2P_CLOSED);
 }
 
+/* Look after windows that were stuck.  The caller keeps the exporter.  Any context. */
+void hmm_p2p_windows_settle(struct hmm_p2p_exporter *exp)
+{
+	kref_get(&exp->kref);
+	if (!queue_work(system_dfl_wq, &exp->settle))
+		hmm_p2p_exporter_put(exp);
+}
+
 /* Unregistering: nobody has an alias, but for windows that are stuck. */
 void hmm_p2p_windows_close(struct hmm_p2p_exporter *exp)
 {
@@ -185,13 +193,14 @@ void hmm_p2p_windows_exit(struct hmm_p2p_exporter *exp)
 		if (exp->windows[i].state == HMM_P2P_STUCK)
 			kref_get(&exp->kref);
 	spin_unlock(&exp->window_lock);
-	for (i = 0; i < exp->nr_windows; i++)
-		if (READ_ONCE(exp->windows[i].state) == HMM_P2P_OPEN)
-			hmm_p2p_track_erase(&exp->windows[i]);
+	for (i = 0; i < exp->nr_windows; i++) {
+		if (READ_ONCE(exp->windows[i].state) != HMM_P2P_OPEN)
+			continue;
+		hmm_p2p_track_erase(&exp->windows[i]);
+		window_change(&exp->windows[i], HMM_P2P_CLOSED);
+	}
 	/* One that became idle just now may have missed that we are gone. */
-	kref_get(&exp->kref);
-	if (!queue_work(system_dfl_wq, &exp->settle))
-		hmm_p2p_exporter_put(exp);
+	hmm_p2p_windows_settle(exp);
 }
 
 /* The window that was not used for longest, of those that may be taken. */
@@ -199,15 +208,20 @@ static struct hmm_p2p_window *reclaim_victim(struct hmm_p2p_exporter *exp, u32 s
 {
 	struct hmm_p2p_window *window, *victim = NULL;
 
+	u32 now = jiffies, oldest = 0;
+
 	spin_lock(&exp->window_lock);
 	list_for_each_entry(window, &exp->open, lru) {
-		u32 used = READ_ONCE(window->used);
+		/* Ages, not times: those wrap around after a while. */
+		u32 age = now - READ_ONCE(window->used);
 
-		if (window->state != HMM_P2P_OPEN || (s32)(since - used) <= 0 ||
+		if (window->state != HMM_P2P_OPEN || age <= now - since ||
 		    !older_than_residency(window))
 			continue;
-		if (!victim || (s32)(victim->used - used) > 0)
+		if (!victim || age > oldest) {
 			victim = window;
+			oldest = age;
+		}
 	}
 	if (victim)
 		window_set(victim, HMM_P2P_REVOKING);
@@ -275,7 +289,10 @@ int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since)
 		if (!ret)
 			hmm_p2p_count(exp, HMM_P2P_C_OPENED, 1);
 		WRITE_ONCE(window->used, (u32)jiffies);
-		window_change(window, ret ? HMM_P2P_FAILED : HMM_P2P_OPEN);
+		/* Who is killed does not speak for others. */
+		window_change(window, !ret ? HMM_P2P_OPEN :
+			      fatal_signal_pending(current) ? HMM_P2P_CLOSED :
+							      HMM_P2P_FAILED);
 		return 0;
 	}
 	spin_unlock(&exp->window_lock);
@@ -324,13 +341,8 @@ void hmm_p2p_window_idle(struct hmm_p2p_window *window)
 {
 	struct hmm_p2p_exporter *exp = window->exp;
 
-	if (wq_has_sleeper(&exp->changed))
-		wake_up_all(&exp->changed);
-	if (READ_ONCE(window->state) != HMM_P2P_STUCK)
-		return;
-	kref_get(&exp->kref);
-	if (!queue_work(system_dfl_wq, &exp->settle))
-		hmm_p2p_exporter_put(exp);
+	if (READ_ONCE(window->state) == HMM_P2P_STUCK)
+		hmm_p2p_windows_settle(exp);
 }
 
 /* A window that was stuck and is idle: back into use. */
@@ -366,11 +378,11 @@ static void hmm_p2p_settle(struct work_struct *work)
 	bool may_close;
 
 	/*
-	 * The driver is only asked to close a window while it cannot get past
-	 * hmm_p2p_unregister(), which queues us once more when it is done.
+	 * The driver is only asked to close a window while neither a reset nor
+	 * hmm_p2p_unregister() can begin; both queue us once more at their end.
 	 */
 	down_read(&exp->migrate_sem);
-	may_close = READ_ONCE(exp->state) <= HMM_P2P_STATE_RESETTING ||
+	may_close = READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE ||
 		    !exp->on_demand || READ_ONCE(exp->gone);
 	for (i = 0; i < exp->nr_windows && may_close; i++)
 		if (READ_ONCE(exp->windows[i].state) == HMM_P2P_STUCK)

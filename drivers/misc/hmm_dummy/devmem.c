@@ -16,6 +16,7 @@
 #include <linux/ioport.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/pagemap.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -122,19 +123,30 @@ struct folio *hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev)
 {
 	struct folio *folio;
 	u32 index;
+	bool bad;
 
-	spin_lock(&dev->free_lock);
-	if (!dev->nr_free) {
+	for (;;) {
+		spin_lock(&dev->free_lock);
+		if (!dev->nr_free) {
+			spin_unlock(&dev->free_lock);
+			return NULL;
+		}
+		index = dev->free_stack[--dev->nr_free];
+		canary_check(dev, index);
 		spin_unlock(&dev->free_lock);
-		return NULL;
-	}
-	index = dev->free_stack[--dev->nr_free];
-	canary_check(dev, index);
-	spin_unlock(&dev->free_lock);
 
-	folio = page_folio(pfn_to_page(PHYS_PFN(dev->res->start) + index));
-	zone_device_folio_init(folio, &dev->pgmap, 0);
-	return folio;
+		folio = page_folio(pfn_to_page(PHYS_PFN(dev->res->start) + index));
+		zone_device_folio_init(folio, &dev->pgmap, 0);
+
+		/* Found broken while it was neither free nor in use? */
+		spin_lock(&dev->free_lock);
+		bad = test_bit(index, dev->bad);
+		spin_unlock(&dev->free_lock);
+		if (!bad)
+			return folio;
+		folio_unlock(folio);
+		folio_put(folio);
+	}
 }
 
 /* The last reference is gone: called from anywhere, also under spinlocks. */
@@ -186,8 +198,12 @@ static int hmm_dummy_memory_failure(struct dev_pagemap *pgmap, unsigned long pfn
 	unsigned long i;
 	int ret = -ENODEV;
 
-	/* Keeps hmm_dummy_remove() from unregistering under us. */
-	down_read(&dev->life);
+	/*
+	 * Keeps hmm_dummy_remove() from unregistering under us.  Not waited for:
+	 * memory_failure() holds up the whole machine.
+	 */
+	if (!down_read_trylock(&dev->life))
+		return -EBUSY;
 	if (!dev->gone) {
 		for (i = 0; i < nr_pages; i++)
 			mark_bad(dev, PHYS_PFN(offset) + i);

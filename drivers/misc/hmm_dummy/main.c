@@ -198,12 +198,17 @@ struct hmm_dummy_dev *hmm_dummy_add(struct pci_dev *pdev, u64 vram_size,
 	dev->vram_size = vram_size;
 	dev->bar_size = bar_size;
 
+	/* Until there is an exporter to speak of; memory_failure() may ask. */
+	dev->gone = true;
 	ret = hmm_dummy_devmem_init(dev);
 	if (ret)
 		goto err_put;
 	ret = hmm_dummy_exporter_init(dev);
 	if (ret)
 		goto err_devmem;
+	down_write(&dev->life);
+	dev->gone = false;
+	up_write(&dev->life);
 
 	mutex_lock(&hmm_dummy_list_lock);
 	list_add_tail(&dev->node, &hmm_dummy_list);
@@ -227,6 +232,9 @@ err_exporter:
 	mutex_lock(&hmm_dummy_list_lock);
 	list_del(&dev->node);
 	mutex_unlock(&hmm_dummy_list_lock);
+	down_write(&dev->life);
+	dev->gone = true;
+	up_write(&dev->life);
 	hmm_p2p_unregister(dev->exporter);
 err_devmem:
 	hmm_dummy_devmem_exit(dev);

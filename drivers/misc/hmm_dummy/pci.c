@@ -60,13 +60,41 @@ static int hmm_dummy_pci_probe(struct pci_dev *pdev,
 
 static void hmm_dummy_pci_remove(struct pci_dev *pdev)
 {
-	hmm_dummy_remove(pci_get_drvdata(pdev));
+	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
+
+	/* Pulled out: what was in it is lost, and must not be read from the bus. */
+	if (!pci_device_is_present(pdev)) {
+		WRITE_ONCE(dev->dead, true);
+		hmm_p2p_dead(dev->exporter);
+	}
+	hmm_dummy_remove(dev);
 }
+
+static void hmm_dummy_reset_prepare(struct pci_dev *pdev)
+{
+	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
+
+	if (hmm_p2p_reset_begin(dev->exporter))
+		pci_warn(pdev, "reset of a device that is in use\n");
+}
+
+static void hmm_dummy_reset_done(struct pci_dev *pdev)
+{
+	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
+
+	hmm_p2p_reset_end(dev->exporter);
+}
+
+static const struct pci_error_handlers hmm_dummy_err_handler = {
+	.reset_prepare = hmm_dummy_reset_prepare,
+	.reset_done = hmm_dummy_reset_done,
+};
 
 static struct pci_driver hmm_dummy_pci_driver = {
 	.name = "hmm_dummy",
 	.probe = hmm_dummy_pci_probe,
 	.remove = hmm_dummy_pci_remove,
+	.err_handler = &hmm_dummy_err_handler,
 };
 
 int hmm_dummy_pci_init(void)

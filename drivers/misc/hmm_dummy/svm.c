@@ -420,6 +420,11 @@ int hmm_dummy_svm_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			hmm_p2p_page_offset(hmm_pfn_to_page(entry)));
 	else
 		access->kva = hmm_pfn_kmap_local(entry);
+	if (!access->kva) {
+		/* Real hardware would use the DMA address; we are the CPU. */
+		mutex_unlock(&range->lock);
+		return -EOPNOTSUPP;
+	}
 	return 0;
 }
 

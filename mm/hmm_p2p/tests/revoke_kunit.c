@@ -158,6 +158,61 @@ static void reset_huge(struct kunit *test)
 	mirror_destroy(m);
 }
 
+static void begin_reset(struct hmm_p2p_exporter *exp)
+{
+	hmm_p2p_reset_begin(exp);
+}
+
+/* A huge page is parked once, however often the rest has to be looked at. */
+static void reset_huge_beside_locked(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+	struct folio *folio;
+	struct job job;
+
+	fake_register(test);
+	start = memory_create(test, 1);
+	memory_place(test, start, 1);
+	start = kunit_vm_mmap(test, NULL, 0, 2 * PMD_SIZE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	start = ALIGN(start, PMD_SIZE);
+	memory_place_huge(test, start, 1);
+	folio = page_folio(fake_page(f, 0));
+	folio_lock(folio);
+	job_call(test, &job, begin_reset, f->exp);
+	KUNIT_EXPECT_FALSE(test, job_done(&job, 100));
+	folio_unlock(folio);
+	KUNIT_ASSERT_TRUE(test, job_done(&job, 10000));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 100));
+}
+
+static void begin_death(struct hmm_p2p_exporter *exp)
+{
+	hmm_p2p_dead(exp);
+}
+
+/* Death gets through to a reset that waits for a page. */
+static void dead_in_begin(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, "soft", 8);
+	struct folio *folio = page_folio(fake_page(f, 3));
+	struct job reset, death;
+
+	folio_lock(folio);
+	job_call(test, &reset, begin_reset, f->exp);
+	KUNIT_EXPECT_FALSE(test, job_done(&reset, 50));
+	job_call(test, &death, begin_death, f->exp);
+	KUNIT_EXPECT_TRUE(test, job_done(&reset, 10000));
+	folio_unlock(folio);
+	KUNIT_EXPECT_TRUE(test, job_done(&death, 10000));
+	KUNIT_EXPECT_EQ(test, 8, f->freed);
+	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_reset_end(f->exp));
+	mirror_destroy(m);
+}
+
 /* Data on the device is lost, and nobody gets anything instead of it. */
 static void dead(struct kunit *test)
 {
@@ -221,11 +276,6 @@ static void poison(struct kunit *test)
 	mirror_destroy(m);
 }
 
-static void begin_reset(struct hmm_p2p_exporter *exp)
-{
-	hmm_p2p_reset_begin(exp);
-}
-
 /* A reset takes a page that is locked as soon as it is not. */
 static void reset_waits_for_locked_page(struct kunit *test)
 {
@@ -255,7 +305,9 @@ static struct kunit_case hmm_p2p_revoke_cases[] = {
 	KUNIT_CASE(reset),
 	KUNIT_CASE(reset_huge),
 	KUNIT_CASE(reset_waits_for_locked_page),
+	KUNIT_CASE(reset_huge_beside_locked),
 	KUNIT_CASE(dead),
+	KUNIT_CASE(dead_in_begin),
 	KUNIT_CASE(dead_in_reset),
 	KUNIT_CASE(poison),
 	{}

@@ -119,6 +119,30 @@ static void track_times_invalidations(struct kunit *test)
 	mirror_destroy(m);
 }
 
+/* The same addresses, but another exporter: no entry is counted with the old one. */
+static void track_after_rebinding(struct kunit *test)
+{
+	struct hmm_p2p_exporter *old;
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_register(test);
+	m = acquainted(test, 8);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	old = f->exp;
+	hmm_p2p_unregister(f->exp);
+	fake_register(test);
+	memory_place(test, m->start, 8);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 8, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_EQ(test, 8, hmm_p2p_refs(f->exp));
+	KUNIT_EXPECT_EQ(test, 8, hmm_p2p_total_read(f->exp, HMM_P2P_C_MAPPED));
+	/* The mirror's ledger line keeps the old one. */
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(old));
+	mirror_let_go(m);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+	mirror_destroy(m);
+}
+
 /* 64 bytes for a window, its slot in the index from aliases included. */
 static void track_memory(struct kunit *test)
 {
@@ -131,6 +155,7 @@ static struct kunit_case hmm_p2p_track_cases[] = {
 	KUNIT_CASE(track_counts_each_entry_once),
 	KUNIT_CASE(track_large_windows),
 	KUNIT_CASE(track_times_invalidations),
+	KUNIT_CASE(track_after_rebinding),
 	KUNIT_CASE(track_memory),
 	{}
 };

@@ -105,7 +105,9 @@ static void window_exhaustion(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* Two mirrors that want one window each, and room for one: neither starves. */
+/* Two windows in turn, and room for one: each time the page is got, one way or
+ * the other.
+ */
 static void window_contention(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -144,8 +146,8 @@ static void window_slow_open(struct kunit *test)
 	/* Neither mmap_lock nor anything else of the process is held. */
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 2 * WINDOW_PAGES, 1,
 					      HMM_PFN_REQ_FAULT));
-	KUNIT_EXPECT_TRUE(test, down_write_trylock(&m->mm->mmap_lock));
-	up_write(&m->mm->mmap_lock);
+	mmap_write_lock(m->mm);
+	mmap_write_unlock(m->mm);
 	KUNIT_EXPECT_FALSE(test, job_done(&slow, 10));
 	KUNIT_EXPECT_FALSE(test, job_done(&same, 10));
 	complete_all(&f->go_on);
