@@ -45,6 +45,16 @@ static bool older_than_residency(struct hmm_p2p_window *window)
 	return (u32)jiffies - READ_ONCE(window->used) >= residency;
 }
 
+/*
+ * Whether to try a window again that could not be opened.  Never at once, whatever
+ * the parameter says: the fault that found it so has to see it fail.
+ */
+static bool may_try_again(struct hmm_p2p_window *window)
+{
+	return older_than_residency(window) &&
+	       (u32)jiffies - READ_ONCE(window->used) >= HZ / 10;
+}
+
 /* Whether waiting for the window may help. */
 bool hmm_p2p_window_may_open(struct hmm_p2p_window *window)
 {
@@ -52,7 +62,7 @@ bool hmm_p2p_window_may_open(struct hmm_p2p_window *window)
 	case HMM_P2P_STUCK:
 		return false;
 	case HMM_P2P_FAILED:
-		return older_than_residency(window);
+		return may_try_again(window);
 	default:
 		return true;
 	}
@@ -274,7 +284,7 @@ int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since)
 			READ_ONCE(window->state) != HMM_P2P_REVOKING);
 		return ret ? -EINTR : 0;
 	case HMM_P2P_FAILED:
-		if (!older_than_residency(window))
+		if (!may_try_again(window))
 			break;
 		fallthrough;
 	case HMM_P2P_CLOSED:
