@@ -66,9 +66,9 @@ for suite; do
 		cat /sys/kernel/debug/kunit/hmm_p2p_*/results
 		rmmod hmm_p2p_kunit
 		;;
-	cost)
+	cost | iotlb)
 		mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
-		"$bin/cost"
+		"$bin/$suite"
 		;;
 	uapi | migrate | odp_stale | progress | numa) "$bin/$suite" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;

@@ -67,12 +67,12 @@ static void range_clear(struct hmm_dummy_range *range, unsigned long first,
 	unsigned long i;
 
 	lockdep_assert_held(&range->lock);
+	if (dev)
+		hmm_dma_unmap_pfns(dev, &range->map, first, last - first + 1);
 	for (i = first; i <= last; i++) {
 		unsigned long *entry = &range->map.pfn_list[i];
 
-		if (dev)
-			hmm_dma_unmap_pfn(dev, &range->map, i);
-		else if (*entry & HMM_PFN_PEER)
+		if (!dev && *entry & HMM_PFN_PEER)
 			hmm_p2p_map_put(&range->map, i);
 		*entry = 0;
 		range->dma[i] = 0;

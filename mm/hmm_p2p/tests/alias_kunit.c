@@ -119,6 +119,31 @@ static void lookup_bus_master(struct kunit *test)
 	mirror_destroy(m);
 }
 
+/* DMA under way may outlive a lazy unmap: no alias for who maps like that. */
+static void lookup_lazy_iommu(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long alias, start = memory_create(test, 1);
+	struct mirror *m = mirror_create(test, "bus master", start, 1);
+	struct hmm_p2p_line *line;
+
+	fake_register(test);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE,
+			meet(test, m, fake_page(f, 0), &alias));
+	line = list_first_entry(&f->exp->lines, struct hmm_p2p_line, node);
+	/* What hmm_p2p_peer_init() and hmm_p2p_meet() find behind an IOMMU. */
+	m->peer.lazy_unmap = true;
+	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE,
+			meet(test, m, fake_page(f, 0), &alias));
+	line->translated = true;
+	KUNIT_EXPECT_EQ(test, HMM_P2P_LAZY_IOMMU,
+			meet(test, m, fake_page(f, 0), &alias));
+	m->peer.lazy_unmap = false;
+	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE,
+			meet(test, m, fake_page(f, 0), &alias));
+	mirror_destroy(m);
+}
+
 /* One line for all mirrors of an importer in an mm, and no more. */
 static void one_line_for_each_importer(struct kunit *test)
 {
@@ -326,6 +351,7 @@ static struct kunit_case hmm_p2p_alias_cases[] = {
 	KUNIT_CASE(lookup_software),
 	KUNIT_CASE(lookup_no_kmap),
 	KUNIT_CASE(lookup_bus_master),
+	KUNIT_CASE(lookup_lazy_iommu),
 	KUNIT_CASE(one_line_for_each_importer),
 	KUNIT_CASE(dma_refuses_device_private),
 	KUNIT_CASE(huge_own_offset),
