@@ -19,20 +19,21 @@ reload() {
 unload() {
 	local holder status
 	echo "TAP version 13"
-	echo "1..3"
+	echo "1..4"
 	coproc HOLD { "$bin/hold"; }
 	holder=$HOLD_PID
 	read -r line <&"${HOLD[0]}"
 	[ "$line" = ready ] && echo "ok 1 unload.pages_on_device" || echo "not ok 1 unload.pages_on_device: $line"
 	# The file that the holder has open keeps the module, not the devices.
+	rmmod hmm_dummy 2> /dev/null && echo "not ok 2 unload.refused" || echo "ok 2 unload.refused"
 	status=0
 	for dev in /sys/bus/pci/drivers/hmm_dummy/0*; do
 		echo "${dev##*/}" > /sys/bus/pci/drivers/hmm_dummy/unbind || status=1
 	done
 	[ $status = 0 ] && ! ls /dev/hmm_dummy* > /dev/null 2>&1 && ! grep -q "hmm_dummy[0-9]" /proc/iomem &&
-		echo "ok 2 unload.unbind" || echo "not ok 2 unload.unbind"
+		echo "ok 3 unload.unbind" || echo "not ok 3 unload.unbind"
 	echo go >&"${HOLD[1]}"
-	wait "$holder" && echo "ok 3 unload.data_intact" || echo "not ok 3 unload.data_intact"
+	wait "$holder" && echo "ok 4 unload.data_intact" || echo "not ok 4 unload.data_intact"
 	rmmod hmm_dummy && insmod "$ko/hmm_dummy.ko" canary=1
 }
 
@@ -58,6 +59,27 @@ reach() { # EXPECTED
 	done
 }
 
+tracefs() {
+	mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
+}
+
+# Every step that these tests take is seen.
+tracepoints() {
+	local n=0 event
+	local events=(reach alias map unmap invalidate revoke state poison migrate unregister register)
+	echo "TAP version 13"
+	echo "1..${#events[@]}"
+	tracefs && echo > /sys/kernel/tracing/trace && echo 1 > /sys/kernel/tracing/events/hmm_p2p/enable
+	"$bin/revoke" -t without_migrating -t cpu_waits_for_reset -t poison > /dev/null
+	reload canary=1
+	echo 0 > /sys/kernel/tracing/events/hmm_p2p/enable
+	for event in "${events[@]}"; do
+		n=$((n + 1))
+		grep -q " hmm_p2p_$event: exporter=hmm_dummy" /sys/kernel/tracing/trace &&
+			echo "ok $n tracepoints.$event" || echo "not ok $n tracepoints.$event"
+	done
+}
+
 for suite; do
 	echo "# suite $suite"
 	case $suite in
@@ -66,10 +88,8 @@ for suite; do
 		cat /sys/kernel/debug/kunit/hmm_p2p_*/results
 		rmmod hmm_p2p_kunit
 		;;
-	cost | iotlb)
-		mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
-		"$bin/$suite"
-		;;
+	cost | iotlb) tracefs && "$bin/$suite" ;;
+	tracepoints) tracepoints ;;
 	uapi | migrate | odp_stale | progress | numa) "$bin/$suite" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;

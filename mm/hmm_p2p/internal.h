@@ -132,7 +132,7 @@ struct hmm_p2p_exporter {
 	phys_addr_t alias_last;			/* highest alias byte there can be */
 	bool on_demand;				/* windows open and close */
 
-	spinlock_t window_lock;
+	spinlock_t window_lock;			/* states of windows */
 	struct list_head open;			/* window_lock; oldest first */
 	bool gone;				/* window_lock; unregistered */
 	struct work_struct settle;		/* windows that are no longer stuck */
@@ -143,7 +143,7 @@ struct hmm_p2p_exporter {
 	unsigned long *parked;			/* bit per page, during a reset */
 	struct rw_semaphore migrate_sem;	/* write: nothing comes in any more */
 
-	spinlock_t watch_lock;
+	spinlock_t watch_lock;			/* innermost */
 	struct list_head watches;		/* watch_lock */
 	struct delayed_work watchdog;
 	atomic64_t slowest_revoke;		/* ns */

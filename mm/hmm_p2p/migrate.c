@@ -238,8 +238,7 @@ static void batch_account(struct hmm_p2p_batch *b, unsigned long addr,
 		if (!b->dst[i])
 			continue;
 		if (b->dst[i] & MIGRATE_PFN_COMPOUND)
-			pages = folio_nr_pages(page_folio(
-					migrate_pfn_to_page(b->dst[i])));
+			pages = compound_nr(migrate_pfn_to_page(b->dst[i]));
 		if (b->src[i] & MIGRATE_PFN_MIGRATE)
 			migrated += pages;
 		else

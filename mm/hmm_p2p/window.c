@@ -68,6 +68,14 @@ bool hmm_p2p_window_may_open(struct hmm_p2p_window *window)
 	}
 }
 
+/* Whether somebody is at it. */
+static bool window_busy(struct hmm_p2p_window *window)
+{
+	u32 state = READ_ONCE(window->state);
+
+	return state == HMM_P2P_OPENING || state == HMM_P2P_REVOKING;
+}
+
 static void window_set(struct hmm_p2p_window *window,
 		       enum hmm_p2p_window_state state)
 {
@@ -279,9 +287,7 @@ int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since)
 	case HMM_P2P_OPENING:
 	case HMM_P2P_REVOKING:
 		spin_unlock(&exp->window_lock);
-		ret = wait_event_killable(exp->changed,
-			READ_ONCE(window->state) != HMM_P2P_OPENING &&
-			READ_ONCE(window->state) != HMM_P2P_REVOKING);
+		ret = wait_event_killable(exp->changed, !window_busy(window));
 		return ret ? -EINTR : 0;
 	case HMM_P2P_FAILED:
 		if (!may_try_again(window))
