@@ -26,6 +26,7 @@
 
 #include <trace/events/hmm_p2p.h>
 
+#include "../internal.h"
 #include "internal.h"
 
 /* Not HPAGE_PMD_NR, which is no constant without huge pages. */
@@ -523,19 +524,64 @@ static void evict_split(unsigned long pfn)
 	folio_put(folio);
 }
 
-/* Move what is in use of @nr pages from @pfn; folios that are locked stay. */
-static void evict_batch(struct hmm_p2p_batch *b, unsigned long pfn,
-			unsigned long nr)
+/*
+ * Collect the folios of @nr pages from @pfn that are mapped, in b->src, and keep the
+ * anon_vma of each in @anon_vmas.  migrate_device_pfns() unmaps them and does not
+ * hold any process's mmap_lock: without that, one that exits would free the anon_vma
+ * by which the migration entries are found again.  Folios that are locked stay.
+ */
+static unsigned long evict_collect(struct hmm_p2p_batch *b,
+				   struct anon_vma **anon_vmas,
+				   unsigned long pfn, unsigned long nr)
 {
+	unsigned long end = pfn + nr, n = 0, i;
+
+	while (pfn < end) {
+		struct folio *folio = page_folio(pfn_to_page(pfn++));
+		struct anon_vma *anon_vma;
+		unsigned long pages;
+
+		if (!folio_try_get(folio))
+			continue;
+		if (!folio_trylock(folio)) {
+			folio_put(folio);
+			continue;
+		}
+		pages = folio_nr_pages(folio);
+		anon_vma = folio_pfn(folio) == pfn - 1 ?
+			   folio_get_anon_vma(folio) : NULL;
+		folio_unlock(folio);
+		folio_put(folio);
+		if (!anon_vma)
+			continue;
+		for (i = 0; i < pages; i++) {
+			anon_vmas[n] = i ? NULL : anon_vma;
+			b->src[n++] = pfn - 1 + i;
+		}
+		pfn += pages - 1;
+	}
+	return n;
+}
+
+/* Move what is in use of @nr pages from @pfn; folios that are locked stay. */
+static void evict_batch(struct hmm_p2p_batch *b, struct anon_vma **anon_vmas,
+			unsigned long pfn, unsigned long nr)
+{
+	unsigned long i, n = evict_collect(b, anon_vmas, pfn, nr);
 	struct hmm_p2p_watch watch;
 
+	if (!n)
+		return;
 	hmm_p2p_watch_begin(&watch, b->exp, NULL);
-	migrate_device_range(b->src, pfn, nr);
+	migrate_device_pfns(b->src, n);
 	hmm_p2p_watch_end(&watch);
-	batch_copy(b, NULL, 0, nr);
-	migrate_device_pages(b->src, b->dst, nr);
-	batch_account(b, 0, nr, NULL);
-	migrate_device_finalize(b->src, b->dst, nr);
+	batch_copy(b, NULL, 0, n);
+	migrate_device_pages(b->src, b->dst, n);
+	batch_account(b, 0, n, NULL);
+	migrate_device_finalize(b->src, b->dst, n);
+	for (i = 0; i < n; i++)
+		if (anon_vmas[i])
+			put_anon_vma(anon_vmas[i]);
 	if (b->failed)
 		evict_split(pfn);
 }
@@ -560,12 +606,15 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
 void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 {
 	unsigned long end = exp->first_pfn + exp->nr_pages;
-	struct hmm_p2p_batch *b;
 	unsigned long report = jiffies + 10 * HZ;
+	struct anon_vma **anon_vmas;
+	struct hmm_p2p_batch *b;
 
 	if (READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD)
 		return;
 	while (!(b = batch_alloc(exp, HMM_P2P_TO_RAM, BATCH_PAGES)))
+		schedule_timeout_uninterruptible(HZ / 10);
+	while (!(anon_vmas = kvcalloc(BATCH_PAGES, sizeof(*anon_vmas), GFP_KERNEL)))
 		schedule_timeout_uninterruptible(HZ / 10);
 
 	for (;;) {
@@ -573,7 +622,7 @@ void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 
 		for (pfn = exp->first_pfn; pfn < end; pfn += BATCH_PAGES) {
 			if (pages_in_use(pfn, BATCH_PAGES))
-				evict_batch(b, pfn, BATCH_PAGES);
+				evict_batch(b, anon_vmas, pfn, BATCH_PAGES);
 			used += pages_in_use(pfn, BATCH_PAGES);
 			cond_resched();
 		}
@@ -589,5 +638,6 @@ void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 		lru_add_drain_all();
 		schedule_timeout_uninterruptible(1);
 	}
+	kvfree(anon_vmas);
 	kvfree(b);
 }

@@ -122,9 +122,12 @@ static int window_ask_driver(struct hmm_p2p_window *window)
 	if (exp->on_demand && (map.phys < desc->aperture.start ||
 			       map.phys + size - 1 > desc->aperture.end))
 		goto lie;
-	window->alias = map.phys >> PMD_SHIFT;
+	WRITE_ONCE(window->alias, map.phys >> PMD_SHIFT);
 	window->kva = map.kva;
 	ret = hmm_p2p_track_insert(window);
+	/* As after track_erase(): it is nobody's who remembers the window. */
+	if (ret)
+		WRITE_ONCE(window->alias, 0);
 	if (ret == -EBUSY)
 		goto lie;
 	if (!ret && map.phys + size - 1 > exp->alias_last)
@@ -225,7 +228,6 @@ void hmm_p2p_windows_exit(struct hmm_p2p_exporter *exp)
 static struct hmm_p2p_window *reclaim_victim(struct hmm_p2p_exporter *exp, u32 since)
 {
 	struct hmm_p2p_window *window, *victim = NULL;
-
 	u32 now = jiffies, oldest = 0;
 
 	spin_lock(&exp->window_lock);
