@@ -39,19 +39,23 @@ static inline const char *odp_open(struct odp *o, size_t length)
 	return o->from.mr && o->to.mr ? NULL : "ibv_reg_mr";
 }
 
-/* NULL, or what leaked. */
-static inline const char *odp_close(struct odp *o)
+/* All but the GPU, which others may be using: 0, or -1. */
+static inline int odp_free(struct odp *o)
 {
-	const char *error = NULL;
+	int error = ibv_dereg_mr(o->from.mr) || ibv_dereg_mr(o->to.mr) ? -1 : 0;
 
-	if (ibv_dereg_mr(o->from.mr) || ibv_dereg_mr(o->to.mr))
-		error = "ibv_dereg_mr";
 	munmap(o->stage, o->length);
 	if (o->mem)
 		munmap(o->mem, o->length);
 	rdma_pair_close(&o->pair);
-	if (!error)
-		error = gpu_leak(0, o->gpu);
+	return error;
+}
+
+/* NULL, or what leaked. */
+static inline const char *odp_close(struct odp *o)
+{
+	const char *error = odp_free(o) ? "ibv_dereg_mr" : gpu_leak(0, o->gpu);
+
 	close(o->gpu);
 	return error;
 }

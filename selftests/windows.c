@@ -159,11 +159,7 @@ TEST_F_TIMEOUT(windows, many_users, 240)
 	EXPECT_LT(reclaimed, gpu_counter(0, "windows_reclaimed"));
 	EXPECT_EQ(0, gpu_counter(0, "quarantines"));
 	for (i = 0; i < 4; i++) {
-		ibv_dereg_mr(users[i].o.from.mr);
-		ibv_dereg_mr(users[i].o.to.mr);
-		munmap(users[i].o.mem, WINDOW);
-		munmap(users[i].o.stage, WINDOW);
-		rdma_pair_close(&users[i].o.pair);
+		EXPECT_EQ(0, odp_free(&users[i].o));
 		close(users[i].o.gpu);
 	}
 }
@@ -184,11 +180,7 @@ TEST_F_TIMEOUT(windows, one_call, 240)
 	EXPECT_GT(big.length / PAGE, pages_on_device(0, big.mem, big.length));
 	ASSERT_EQ(IBV_WC_SUCCESS, odp_write(&big, 3));
 	EXPECT_EQ(-1, check_pattern(big.mem, big.length, 3));
-	ibv_dereg_mr(big.from.mr);
-	ibv_dereg_mr(big.to.mr);
-	munmap(big.mem, big.length);
-	munmap(big.stage, big.length);
-	rdma_pair_close(&big.pair);
+	EXPECT_EQ(0, odp_free(&big));
 	close(big.gpu);
 }
 

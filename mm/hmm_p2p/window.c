@@ -16,12 +16,9 @@
  * handed out since the call began that wants the room.  Whoever finds none takes
  * the page to RAM, and nobody tries that window again for a while.
  */
-#include <kunit/visibility.h>
-#include <linux/export.h>
 #include <linux/jiffies.h>
 #include <linux/moduleparam.h>
 #include <linux/sched/signal.h>
-#include <linux/slab.h>
 
 #include <trace/events/hmm_p2p.h>
 

@@ -4,7 +4,6 @@
  */
 #include <kunit/device.h>
 #include <linux/dma-mapping.h>
-#include <linux/mman.h>
 
 #include "fake.h"
 
@@ -198,20 +197,6 @@ static void dma_refuses_device_private(struct kunit *test)
 
 /* Huge pages */
 
-static unsigned long huge_create(struct kunit *test, unsigned long window)
-{
-	unsigned long start;
-
-	if (!current->mm)
-		KUNIT_ASSERT_EQ(test, 0, kunit_attach_mm());
-	start = kunit_vm_mmap(test, NULL, 0, 2 * PMD_SIZE, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS, 0);
-	KUNIT_ASSERT_NE(test, 0, start);
-	start = ALIGN(start, PMD_SIZE);
-	memory_place_huge(test, start, window);
-	return start;
-}
-
 /* A range that starts inside the caller's own huge page. */
 static void huge_own_offset(struct kunit *test)
 {
@@ -225,7 +210,7 @@ static void huge_own_offset(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = mirror_create(test, "soft", huge_create(test, 0), WINDOW_PAGES);
+	m = mirror_create(test, "soft", memory_create_huge(test, 0), WINDOW_PAGES);
 	range.notifier = &m->notifier;
 	range.start = m->start + 100 * PAGE_SIZE;
 	range.end = range.start + 8 * PAGE_SIZE;
@@ -244,7 +229,7 @@ static void huge_one_lookup(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = mirror_create(test, "soft", huge_create(test, 1), WINDOW_PAGES);
+	m = mirror_create(test, "soft", memory_create_huge(test, 1), WINDOW_PAGES);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, WINDOW_PAGES,
 					      HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_ALIASES));
@@ -276,7 +261,7 @@ static void huge_fallback(struct kunit *test)
 
 	f->no_kva = true;
 	fake_register(test);
-	m = mirror_create(test, "soft", huge_create(test, 0), WINDOW_PAGES);
+	m = mirror_create(test, "soft", memory_create_huge(test, 0), WINDOW_PAGES);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 100, 20, HMM_PFN_REQ_FAULT));
 	for (i = 100; i < 120; i++)
 		KUNIT_ASSERT_TRUE(test, mirror_has(m, i, 0));
@@ -293,7 +278,7 @@ static void huge_cpu_fault(struct kunit *test)
 	unsigned long start, i;
 
 	fake_register(test);
-	start = huge_create(test, 0);
+	start = memory_create_huge(test, 0);
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 77));
 	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, f->freed);
 	for (i = 0; i < WINDOW_PAGES; i++)
@@ -309,7 +294,7 @@ static void huge_partial(struct kunit *test)
 	unsigned long i;
 
 	fake_register(test);
-	m = mirror_create(test, "soft", huge_create(test, 2), WINDOW_PAGES);
+	m = mirror_create(test, "soft", memory_create_huge(test, 2), WINDOW_PAGES);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, WINDOW_PAGES, HMM_PFN_REQ_FAULT));
 	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->exp, m->mm,
 				m->start + 8 * PAGE_SIZE,
@@ -339,7 +324,7 @@ static void huge_drain(struct kunit *test)
 	unsigned long start, i;
 
 	fake_register(test);
-	start = huge_create(test, 3);
+	start = memory_create_huge(test, 3);
 	hmm_p2p_unregister(f->exp);
 	f->exp = NULL;
 	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, f->freed);

@@ -243,7 +243,7 @@ void memory_place(struct kunit *test, unsigned long start, unsigned long nr)
 }
 
 /* Put a huge page of the device at @start, where nothing is mapped yet. */
-void memory_place_huge(struct kunit *test, unsigned long start,
+static void memory_place_huge(struct kunit *test, unsigned long start,
 		       unsigned long window)
 {
 	struct fake *f = test->priv;
@@ -278,6 +278,21 @@ void memory_place_huge(struct kunit *test, unsigned long start,
 	KUNIT_EXPECT_TRUE(test, src[0] & MIGRATE_PFN_MIGRATE);
 	migrate_vma_finalize(&args);
 	mmap_read_unlock(current->mm);
+}
+
+/* Fresh memory that is a huge page of the device: all of window @window. */
+unsigned long memory_create_huge(struct kunit *test, unsigned long window)
+{
+	unsigned long start;
+
+	if (!current->mm)
+		KUNIT_ASSERT_EQ(test, 0, kunit_attach_mm());
+	start = kunit_vm_mmap(test, NULL, 0, 2 * PMD_SIZE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	KUNIT_ASSERT_NE(test, 0, start);
+	start = ALIGN(start, PMD_SIZE);
+	memory_place_huge(test, start, window);
+	return start;
 }
 
 static void mirror_clear(struct mirror *m, unsigned long first,

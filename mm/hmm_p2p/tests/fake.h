@@ -64,8 +64,7 @@ unsigned long memory_create(struct kunit *test, unsigned long nr);
 /* Whether the CPU reads page @i right. */
 bool memory_right(unsigned long start, unsigned long i);
 void memory_place(struct kunit *test, unsigned long start, unsigned long nr);
-void memory_place_huge(struct kunit *test, unsigned long start,
-		       unsigned long window);
+unsigned long memory_create_huge(struct kunit *test, unsigned long window);
 
 /* A software importer, and a bad one. */
 struct mirror {

@@ -3,7 +3,6 @@
  * KUnit tests of revoking, reset, death and poison.
  */
 #include <linux/delay.h>
-#include <linux/mman.h>
 
 #include "fake.h"
 
@@ -129,11 +128,7 @@ static void reset_huge(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	KUNIT_ASSERT_EQ(test, 0, kunit_attach_mm());
-	start = kunit_vm_mmap(test, NULL, 0, 2 * PMD_SIZE, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS, 0);
-	start = ALIGN(start, PMD_SIZE);
-	memory_place_huge(test, start, 1);
+	start = memory_create_huge(test, 1);
 	m = mirror_create(test, "soft", start, WINDOW_PAGES);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, WINDOW_PAGES,
 					      HMM_PFN_REQ_FAULT));
@@ -174,10 +169,7 @@ static void reset_huge_beside_locked(struct kunit *test)
 	fake_register(test);
 	start = memory_create(test, 1);
 	memory_place(test, start, 1);
-	start = kunit_vm_mmap(test, NULL, 0, 2 * PMD_SIZE, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS, 0);
-	start = ALIGN(start, PMD_SIZE);
-	memory_place_huge(test, start, 1);
+	start = memory_create_huge(test, 1);
 	folio = page_folio(fake_page(f, 0));
 	folio_lock(folio);
 	job_call(test, &job, begin_reset, f->exp);
