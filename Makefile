@@ -9,7 +9,7 @@ LIB := $(wildcard tools/lib/*.c)
 LIB_H := $(wildcard tools/lib/*.h) include/uapi/linux/hmm_dummy.h
 
 TOOLS := $(patsubst tools/hmm-run/%.c,$(BIN)/%,$(wildcard tools/hmm-run/*.c))
-TESTS := $(patsubst selftests/%.c,$(BIN)/selftests/%,$(wildcard selftests/*.c))
+TESTS := $(patsubst selftests/%.c,$(BIN)/selftests/%,$(wildcard selftests/*.c)) $(BIN)/selftests/hmm-tests
 
 .PHONY: help
 help:
@@ -40,6 +40,21 @@ $(BIN)/%: tools/hmm-run/%.c $(LIB) $(LIB_H)
 $(BIN)/selftests/%: selftests/%.c $(wildcard selftests/*.h) $(LIB) $(LIB_H)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -I$(KERNEL)/tools/testing/selftests -I$(KERNEL)/lib -o $@ $< $(LIB) -libverbs -lpthread
+
+# The kernel's own tests of HMM, as they are, with headers of the same kernel.
+HMM_TESTS = $(addprefix $(KERNEL)/tools/testing/selftests/mm/,hmm-tests.c vm_util.c hugepage_settings.c)
+$(BIN)/selftests/hmm-tests: $(HMM_TESTS) build/tests-kernel
+	@mkdir -p $(@D)
+	$(CC) -O2 -g -D_GNU_SOURCE -isystem $(KERNEL)/tools/include/uapi -I$(KERNEL) \
+		-I$(KERNEL)/tools/testing/selftests -o $@ $(HMM_TESTS) -lpthread
+
+# Another kernel is known by its folder: its files may be older than what we built.
+build/tests-kernel: FORCE
+	@mkdir -p $(@D)
+	@echo "$(KERNEL)" | cmp -s - $@ || echo "$(KERNEL)" > $@
+
+.PHONY: FORCE
+FORCE:
 
 .PHONY: build
 build: tools tests

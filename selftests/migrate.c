@@ -229,7 +229,8 @@ TEST_F_TIMEOUT(migrate, device_full, 120)
 	ASSERT_NE(MAP_FAILED, big);
 	for (i = 0; i < len; i += PAGE)
 		big[i] = i >> 12;
-	EXPECT_EQ(-1, gpu_migrate(self->gpu, GPU_SELF, big, len, 0, &m));
+	EXPECT_EQ(-1, gpu_migrate(self->gpu, GPU_SELF, big, len,
+				  HMM_DUMMY_MIGRATE_NO_EVICT, &m));
 	EXPECT_EQ(ENOMEM, errno);
 	EXPECT_EQ(self->before.vram_free / PAGE, m.migrated);
 	EXPECT_EQ(m.migrated, pages_on_device(0, big, len));

@@ -46,15 +46,25 @@ FIXTURE_TEARDOWN(uapi)
 		EXPECT_EQ(err, errno);		\
 	} while (0)
 
+/* The size of the first version, which ended with that field. */
+#define FIRST(type, last)						\
+	(offsetof(struct type, last) + sizeof(((struct type *)0)->last))
+
 TEST_F(uapi, sizes)
 {
 	struct {
-		unsigned int cmd, size;
+		unsigned int cmd, first, size;
 	} t[] = {
-		{ HMM_DUMMY_INFO, sizeof(struct hmm_dummy_info) },
-		{ HMM_DUMMY_MIGRATE, sizeof(struct hmm_dummy_migrate) },
-		{ HMM_DUMMY_QUERY, sizeof(struct hmm_dummy_query) },
-		{ HMM_DUMMY_COMMAND, sizeof(struct hmm_dummy_command) },
+		{ HMM_DUMMY_INFO, FIRST(hmm_dummy_info, stale_writes),
+		  sizeof(struct hmm_dummy_info) },
+		{ HMM_DUMMY_MIGRATE, FIRST(hmm_dummy_migrate, failed),
+		  sizeof(struct hmm_dummy_migrate) },
+		{ HMM_DUMMY_QUERY, FIRST(hmm_dummy_query, vec),
+		  sizeof(struct hmm_dummy_query) },
+		{ HMM_DUMMY_COMMAND, FIRST(hmm_dummy_command, value),
+		  sizeof(struct hmm_dummy_command) },
+		{ HMM_DUMMY_CANCEL, FIRST(hmm_dummy_cancel, cancelled),
+		  sizeof(struct hmm_dummy_cancel) },
 	};
 	union {
 		__u32 size;
@@ -64,7 +74,7 @@ TEST_F(uapi, sizes)
 	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
 		TH_LOG("ioctl %zu", i);
 		memset(&arg, 0, sizeof(arg));
-		arg.size = t[i].size - 1;
+		arg.size = t[i].first - 1;
 		EXPECT_ERRNO(EINVAL, ioctl(self->gpu, t[i].cmd, &arg));
 		arg.size = 0;
 		EXPECT_ERRNO(EINVAL, ioctl(self->gpu, t[i].cmd, &arg));
@@ -80,7 +90,7 @@ TEST_F(uapi, sizes)
 	memset(&arg, 0, sizeof(arg));
 	arg.size = sizeof(arg);
 	EXPECT_EQ(0, ioctl(self->gpu, HMM_DUMMY_INFO, &arg));
-	EXPECT_ERRNO(ENOTTY, ioctl(self->gpu, _IO(HMM_DUMMY_TYPE, 0x04), &arg));
+	EXPECT_ERRNO(ENOTTY, ioctl(self->gpu, _IO(HMM_DUMMY_TYPE, 0x05), &arg));
 	EXPECT_ERRNO(ENOTTY, ioctl(self->gpu, _IO('x', 0), &arg));
 	EXPECT_ERRNO(ENOTTY, ioctl(self->gpu,
 				   _IOW(HMM_DUMMY_TYPE, 0, __u32), &arg));
@@ -92,6 +102,7 @@ TEST_F(uapi, unknown)
 	struct hmm_dummy_migrate mig;
 	struct hmm_dummy_query query;
 	struct hmm_dummy_command com;
+	struct hmm_dummy_cancel cancel;
 	char vec[PAGES];
 
 #define TRY(cmd, arg, err, ...)						\
@@ -103,23 +114,59 @@ TEST_F(uapi, unknown)
 
 	TRY(HMM_DUMMY_INFO, info, EOPNOTSUPP, .flags = 1);
 	TRY(HMM_DUMMY_INFO, info, EOPNOTSUPP, .reserved = 1);
-	TRY(HMM_DUMMY_MIGRATE, mig, EOPNOTSUPP, ALL, .flags = 2);
+	TRY(HMM_DUMMY_MIGRATE, mig, EOPNOTSUPP, ALL, .flags = 8);
+	TRY(HMM_DUMMY_MIGRATE, mig, EOPNOTSUPP, ALL,
+	    .flags = HMM_DUMMY_MIGRATE_TO_RAM | HMM_DUMMY_MIGRATE_NO_EVICT);
 	TRY(HMM_DUMMY_MIGRATE, mig, EOPNOTSUPP, ALL, .flags = 1U << 31);
 	TRY(HMM_DUMMY_MIGRATE, mig, EOPNOTSUPP, ALL, .reserved = 1);
 	TRY(HMM_DUMMY_QUERY, query, EOPNOTSUPP, ALL, .flags = 1,
 	    .vec = (uintptr_t)vec);
 	TRY(HMM_DUMMY_QUERY, query, EOPNOTSUPP, ALL, .reserved = 1,
 	    .vec = (uintptr_t)vec);
-	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, .flags = 1,
-	    .addr = (uintptr_t)self->p, .length = PAGE);
-	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, .reserved = 1,
-	    .addr = (uintptr_t)self->p, .length = PAGE);
-	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, .op = 3,
-	    .addr = (uintptr_t)self->p, .length = PAGE);
-	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, .op = HMM_DUMMY_OP_FILL,
-	    .src = 1, .addr = (uintptr_t)self->p, .length = PAGE);
-	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, .op = HMM_DUMMY_OP_COPY,
-	    .value = 1, .src = (uintptr_t)self->p, .addr = (uintptr_t)self->p, .length = PAGE);
+#define ONE	.addr = (uintptr_t)self->p, .length = PAGE
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .flags = 1);
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .queue = HMM_DUMMY_QUEUES);
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .op = HMM_DUMMY_OP_TO_RAM + 1);
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .op = HMM_DUMMY_OP_FILL, .src = 1);
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .op = HMM_DUMMY_OP_COPY,
+	    .value = 1, .src = (uintptr_t)self->p);
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .pattern = HMM_DUMMY_RANDOM + 1);
+	/* What the pattern or the op has no use for. */
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .unit = 8);
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .stride = 8);
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .seed = 8);
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .pattern = HMM_DUMMY_STRIDED,
+	    .unit = 8, .stride = 16, .seed = 1);
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .pattern = HMM_DUMMY_RANDOM,
+	    .unit = 8, .stride = 16);
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .pattern = HMM_DUMMY_RANDOM,
+	    .unit = 8, .op = HMM_DUMMY_OP_CRC32C);
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .pattern = HMM_DUMMY_STRIDED,
+	    .unit = 8, .stride = 8, .op = HMM_DUMMY_OP_TO_RAM);
+	/* Sizes and alignments. */
+	TRY(HMM_DUMMY_COMMAND, com, EINVAL, ONE, .pattern = HMM_DUMMY_RANDOM);
+	TRY(HMM_DUMMY_COMMAND, com, EINVAL, ONE, .pattern = HMM_DUMMY_RANDOM,
+	    .unit = 4097);
+	TRY(HMM_DUMMY_COMMAND, com, EINVAL, ONE, .pattern = HMM_DUMMY_RANDOM,
+	    .unit = 3);
+	TRY(HMM_DUMMY_COMMAND, com, EINVAL, ONE, .pattern = HMM_DUMMY_STRIDED,
+	    .unit = 8, .stride = 7);
+	TRY(HMM_DUMMY_COMMAND, com, EINVAL, .pattern = HMM_DUMMY_STRIDED,
+	    .addr = (uintptr_t)self->p, .length = 7, .unit = 8, .stride = 8);
+	TRY(HMM_DUMMY_COMMAND, com, EINVAL, .op = HMM_DUMMY_OP_ADD,
+	    .addr = (uintptr_t)self->p + 4, .length = 8);
+	TRY(HMM_DUMMY_COMMAND, com, EINVAL, .op = HMM_DUMMY_OP_ATOMIC_ADD,
+	    .addr = (uintptr_t)self->p, .length = 12);
+	TRY(HMM_DUMMY_COMMAND, com, EINVAL, .op = HMM_DUMMY_OP_TO_RAM,
+	    .addr = (uintptr_t)self->p + 8, .length = PAGE);
+	TRY(HMM_DUMMY_CANCEL, cancel, EOPNOTSUPP, .flags = 1);
+	TRY(HMM_DUMMY_CANCEL, cancel, ENOENT, .tag = 1);
+	/* A vector that is longer than anybody needs, and one that is not there. */
+	TRY(HMM_DUMMY_MIGRATE, mig, EINVAL, .pidfd = -1, .addr = (uintptr_t)self->p,
+	    .length = (1UL << 30) + PAGE, .vec = (uintptr_t)vec);
+	TRY(HMM_DUMMY_MIGRATE, mig, EFAULT, .pidfd = -1, .vec = 16,
+	    .flags = HMM_DUMMY_MIGRATE_TO_RAM,
+	    .addr = (uintptr_t)self->p + PAGES / 2 * PAGE, .length = PAGE);
 }
 
 TEST_F(uapi, ranges)
@@ -322,15 +369,15 @@ TEST_F(uapi, no_ptrace_rights)
 	EXPECT_EQ(0, wait_child(child));
 }
 
-/* The device works on the memory of who opened the file. */
+/* A file that was inherited works on the memory of who uses it. */
 TEST_F(uapi, other_process)
 {
 	pid_t child = fork();
 
 	if (!child) {
-		int ret = gpu_fill(self->gpu, self->p, PAGE, 0);
-
-		_exit(ret == -1 && errno == EPERM ? 0 : 1);
+		if (gpu_fill(self->gpu, self->p + PAGES / 2 * PAGE, PAGE, 3))
+			_exit(1);
+		_exit(self->p[PAGES / 2 * PAGE + 1] == 3 ? 0 : 2);
 	}
 	EXPECT_EQ(0, wait_child(child));
 }

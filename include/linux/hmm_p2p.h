@@ -20,6 +20,7 @@
 #ifndef _LINUX_HMM_P2P_H
 #define _LINUX_HMM_P2P_H
 
+#include <linux/completion.h>
 #include <linux/err.h>
 #include <linux/highmem.h>
 #include <linux/hmm.h>
@@ -135,20 +136,59 @@ struct hmm_p2p_window_map {
 	void *kva;
 };
 
+/**
+ * enum hmm_p2p_copy_dir - between which memories to copy
+ * @HMM_P2P_TO_DEVICE: from system memory, or from nothing, to the device
+ * @HMM_P2P_TO_RAM: from the device to system memory
+ * @HMM_P2P_FROM_PEER: from another device to this one
+ */
 enum hmm_p2p_copy_dir {
 	HMM_P2P_TO_DEVICE,
 	HMM_P2P_TO_RAM,
+	HMM_P2P_FROM_PEER,
 };
 
 /**
- * struct hmm_p2p_copy - one page to copy
- * @dev_page: the device-private page; hmm_p2p_page_offset() tells where it is
- * @ram_page: the page of system memory, or NULL (%HMM_P2P_TO_DEVICE only) for a
- *	page that was never touched and is to be cleared on the device
+ * struct hmm_p2p_copy - pages to copy that follow one another on both sides
+ * @dev_page: the first device page; hmm_p2p_page_offset() tells where it is
+ * @ram_page: the first page of system memory, or NULL (%HMM_P2P_TO_DEVICE only) for
+ *	pages that were never touched and are to be cleared on the device
+ * @peer: the first page of the other device (%HMM_P2P_FROM_PEER only), an entry as
+ *	from hmm_range_fault(), all in one window: hmm_pfn_kmap_local() takes it, and
+ *	hmm_pfn_to_phys() has the address on which to begin a DMA mapping
+ * @nr_pages: how many, 1 or more
  */
 struct hmm_p2p_copy {
 	struct page *dev_page;
 	struct page *ram_page;
+	unsigned long peer;
+	unsigned int nr_pages;
+};
+
+/**
+ * struct hmm_p2p_copy_job - what ops->copy is to do
+ * @copies: the pieces
+ * @nr: number of them
+ * @nr_pages: number of pages in all of them
+ * @dir: in which direction
+ * @type: for %HMM_P2P_FROM_PEER and hmm_p2p_exporter_desc.dev: how the device is to
+ *	reach the memory, %PCI_P2PDMA_MAP_BUS_ADDR (pci_p2pdma_bus_addr_map()) or
+ *	%PCI_P2PDMA_MAP_THRU_HOST_BRIDGE (dma_map_phys() with %DMA_ATTR_MMIO)
+ * @provider: likewise: whose memory it is
+ * @node: for the driver to use
+ */
+struct hmm_p2p_copy_job {
+	const struct hmm_p2p_copy *copies;
+	unsigned int nr;
+	unsigned int nr_pages;
+	enum hmm_p2p_copy_dir dir;
+	enum pci_p2pdma_map_type type;
+	struct p2pdma_provider *provider;
+	struct list_head node;
+	/* private: */
+	struct completion done;
+	int error;			/* what the op returned */
+	int result;			/* what hmm_p2p_copy_done() was told */
 };
 
 /**
@@ -162,7 +202,7 @@ struct hmm_p2p_copy {
  *	window; -ENOSPC asks the core to close another window and try again, any
  *	error makes the page go to RAM.  May sleep; must not wait for anything that
  *	needs mmap_lock, a page lock, or a thread in hmm_p2p_unregister().
- *	Required.
+ *	Required, but for coherent memory, which has no windows.
  *
  * @close_window: Window @index, which was open, will not be used any more: nobody
  *	has it mapped.  Also called, right after @open_window, if the core refuses
@@ -173,26 +213,35 @@ struct hmm_p2p_copy {
  *	hmm_p2p_exporter_desc.aperture.
  *
  * @alloc_folio: A free folio of order @order of the device memory, initialised
- *	and locked by zone_device_folio_init(), or NULL if there is none.  Called
- *	under mmap_lock, may sleep, must not fault or take mmap_lock.  Folios come
- *	back through dev_pagemap_ops.folio_free.  Required.
+ *	and locked by zone_device_folio_init(), or NULL if there is none.  @order is
+ *	0 or that of a huge page; if there is no huge one, small ones are asked for.
+ *	Coherent memory is asked for small ones only.  Called under mmap_lock, may
+ *	sleep, must not fault or take mmap_lock.  Folios come back through
+ *	dev_pagemap_ops.folio_free.  Required.
  *
- * @copy: Copy @nr pages in the direction @dir and return when the data has
- *	arrived.  Source pages are unmapped from every page table; all pages are
- *	locked.  Called under mmap_lock or, on eviction, without; may sleep; must
- *	not wait for anything that needs mmap_lock or a page lock, nor for a thread
- *	in hmm_p2p_unregister().  Returns 0 or a negative errno, after which none
- *	of the pages migrate.  It has to work until hmm_p2p_reset_begin() returns;
- *	-EAGAIN meanwhile makes those who wait for the data wait for the reset.
- *	Required.
+ * @copy: Copy what @job says.  Returns 0 when all of it has arrived; -EINPROGRESS if
+ *	it is under way, and hmm_p2p_copy_done() will be called; or another negative
+ *	errno, after which none of the pages migrate.  Source pages are unmapped from
+ *	every page table; all pages are locked.  Called under mmap_lock or, on
+ *	eviction, without; may sleep; neither it nor the copy must wait for anything
+ *	that needs mmap_lock or a page lock, nor for a thread in hmm_p2p_unregister().
+ *	-EOPNOTSUPP for %HMM_P2P_FROM_PEER makes the pages go through RAM.  It has to
+ *	work until hmm_p2p_reset_begin() returns; -EAGAIN meanwhile makes those who wait
+ *	for the data wait for the reset.  Required.
+ *
+ * @make_room: Less than @nr_pages small pages are free, and a migration to the device
+ *	wants as many: evict something, by hmm_p2p_evict().  What, is the driver's to
+ *	choose.  Returns 0 if it is worth trying again, or an errno that ends the
+ *	migration (-ENOMEM where there is nothing to evict).  Called without locks.
+ *	Optional: without it a device that is full is full.
  */
 struct hmm_p2p_exporter_ops {
 	int (*open_window)(void *priv, unsigned long index,
 			   struct hmm_p2p_window_map *map);
 	void (*close_window)(void *priv, unsigned long index);
 	struct folio *(*alloc_folio)(void *priv, unsigned int order);
-	int (*copy)(void *priv, const struct hmm_p2p_copy *copies,
-		    unsigned int nr, enum hmm_p2p_copy_dir dir);
+	int (*copy)(void *priv, struct hmm_p2p_copy_job *job);
+	int (*make_room)(void *priv, unsigned long nr_pages);
 };
 
 /**
@@ -200,14 +249,21 @@ struct hmm_p2p_exporter_ops {
  * @name: shown in tracepoints and debugfs, unique among exporters
  * @ops: what the driver supplies
  * @priv: first argument of every op
- * @pgmap: the device memory, %MEMORY_DEVICE_PRIVATE, one range, with an owner
- *	that is this device's alone (hmm tells a driver's own pages by it)
+ * @pgmap: the device memory, %MEMORY_DEVICE_PRIVATE or %MEMORY_DEVICE_COHERENT, one
+ *	range, with an owner that is this device's alone (hmm tells a driver's own
+ *	pages by it)
  * @provider: the BAR's p2pdma provider, from pcim_p2pdma_provider(), or NULL if
  *	the memory is not on the bus
+ * @dev: the device that masters the bus when ops->copy gets at the memory of another
+ *	device, or NULL if the CPU copies
  * @aperture: physical addresses, in the exporter's BAR, where windows appear;
  *	a window elsewhere is refused.  With ops->close_window only.
  * @window_shift: log2 of the window size in bytes, PMD_SHIFT to 30; 0 for
  *	PMD_SHIFT
+ * @fault_around: bytes, a power of two up to PMD_SIZE: a CPU fault brings the pages
+ *	around the one that it needs to RAM as well, as far as they are small pages of
+ *	this device, in an aligned piece of that size of the VMA.  0: just the page.
+ *	A huge page always comes as a whole.
  */
 struct hmm_p2p_exporter_desc {
 	const char *name;
@@ -215,23 +271,77 @@ struct hmm_p2p_exporter_desc {
 	void *priv;
 	struct dev_pagemap *pgmap;
 	struct p2pdma_provider *provider;
+	struct device *dev;
 	struct range aperture;
 	unsigned int window_shift;
+	unsigned int fault_around;
+};
+
+/**
+ * enum hmm_p2p_outcome - what became of a page in a migration
+ * @HMM_P2P_MOVED: it is at the destination
+ * @HMM_P2P_THERE: it was there before
+ * @HMM_P2P_ABSENT: nothing to move: a hole on the way to RAM, swapped out, poisoned
+ * @HMM_P2P_NOT_ANON: of a file, or shared memory
+ * @HMM_P2P_KSM: merged by KSM
+ * @HMM_P2P_OTHER: on another device, and to be left there
+ * @HMM_P2P_BUSY: pinned, locked or being migrated by somebody else
+ * @HMM_P2P_NO_MEMORY: no memory for it at the destination
+ * @HMM_P2P_COPY_FAILED: the driver's copy op failed
+ * @HMM_P2P_LOST: somebody took a reference while it was on its way
+ * @HMM_P2P_NR_OUTCOMES: number of outcomes
+ *
+ * Those from THERE to BUSY count as skipped, those behind as failed.
+ */
+enum hmm_p2p_outcome {
+	HMM_P2P_MOVED,
+	HMM_P2P_THERE,
+	HMM_P2P_ABSENT,
+	HMM_P2P_NOT_ANON,
+	HMM_P2P_KSM,
+	HMM_P2P_OTHER,
+	HMM_P2P_BUSY,
+	HMM_P2P_NO_MEMORY,
+	HMM_P2P_COPY_FAILED,
+	HMM_P2P_LOST,
+	HMM_P2P_NR_OUTCOMES,
 };
 
 /**
  * struct hmm_p2p_result - what a migration did, in pages
  * @migrated: arrived at the destination
- * @skipped: stayed for a reason of their own: already there, another device's,
- *	holes on the way to RAM, shared by KSM, file-backed, pinned or locked by
- *	somebody (migrate_vma_setup() does not tell these apart)
- * @failed: were ready to move and did not: no memory, the device is full, the copy
- *	failed, or somebody took a reference meanwhile
+ * @skipped: stayed for a reason of their own
+ * @failed: were ready to move and did not
+ * @count: pages by &enum hmm_p2p_outcome
+ * @vec: if not NULL when the call begins: a byte for each page of the range, set to
+ *	its &enum hmm_p2p_outcome, up to where the migration ended
  */
 struct hmm_p2p_result {
 	unsigned long migrated;
 	unsigned long skipped;
 	unsigned long failed;
+	unsigned long count[HMM_P2P_NR_OUTCOMES];
+	u8 *vec;
+};
+
+/* For hmm_p2p_migrate_to_device(). */
+#define HMM_P2P_ONLY_RAM	0x1	/* leave the pages of other devices */
+#define HMM_P2P_NO_EVICT	0x2	/* do not call ops->make_room */
+
+/**
+ * struct hmm_p2p_stats - how an exporter's memory is used, for its driver's policy
+ * @to_device: pages that came to the device, ever
+ * @to_ram: pages that left it
+ * @cpu_faults: of those, because the CPU touched them
+ * @peer_faults: looks at pages on behalf of peers' faults
+ * @peer_fallbacks: of those, pages that went to RAM because the peer cannot reach them
+ */
+struct hmm_p2p_stats {
+	u64 to_device;
+	u64 to_ram;
+	u64 cpu_faults;
+	u64 peer_faults;
+	u64 peer_fallbacks;
 };
 
 /* For mm/hmm.c: what one walk remembers between lookups; begins zeroed. */
@@ -268,12 +378,16 @@ int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
 
 int hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 			      unsigned long start, unsigned long end,
-			      struct hmm_p2p_result *result);
+			      unsigned int flags, struct hmm_p2p_result *result);
 int hmm_p2p_migrate_to_ram(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 			   unsigned long start, unsigned long end,
 			   struct hmm_p2p_result *result);
 vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 				 struct vm_fault *vmf);
+int hmm_p2p_evict(struct hmm_p2p_exporter *exp, u64 offset, u64 length,
+		  struct hmm_p2p_result *result);
+void hmm_p2p_copy_done(struct hmm_p2p_copy_job *job, int error);
+void hmm_p2p_get_stats(struct hmm_p2p_exporter *exp, struct hmm_p2p_stats *stats);
 struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd);
 
 int hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
@@ -356,7 +470,7 @@ static inline int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset,
 static inline int
 hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 			  unsigned long start, unsigned long end,
-			  struct hmm_p2p_result *result)
+			  unsigned int flags, struct hmm_p2p_result *result)
 {
 	return -EOPNOTSUPP;
 }
@@ -373,6 +487,22 @@ static inline vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 					       struct vm_fault *vmf)
 {
 	return VM_FAULT_SIGBUS;
+}
+
+static inline int hmm_p2p_evict(struct hmm_p2p_exporter *exp, u64 offset,
+				u64 length, struct hmm_p2p_result *result)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline void hmm_p2p_copy_done(struct hmm_p2p_copy_job *job, int error)
+{
+}
+
+static inline void hmm_p2p_get_stats(struct hmm_p2p_exporter *exp,
+				     struct hmm_p2p_stats *stats)
+{
+	*stats = (struct hmm_p2p_stats) {};
 }
 
 static inline struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd)
@@ -471,7 +601,8 @@ hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
  * For software importers.  Call it under the lock that the importer's
  * invalidate callback takes, after a successful mmu_interval_read_retry(), and
  * undo it with hmm_pfn_kunmap_local() before that lock is dropped.  Nests like
- * kmap_local_page().
+ * kmap_local_page().  Of an alias, what follows is mapped too, up to the end of the
+ * window: all of a large folio, and all of a piece of struct hmm_p2p_copy.
  *
  * Return: the address of the first byte of the page; NULL for an alias that an
  * importer got as bus master, of an exporter that offers the CPU no mapping.

@@ -121,11 +121,17 @@ static int hmm_p2p_check_desc(const struct hmm_p2p_exporter_desc *desc,
 	const struct dev_pagemap *pgmap = desc->pgmap;
 	u64 mask = BIT_ULL(shift) - 1;
 
-	if (!desc->name || !ops || !ops->open_window || !ops->alloc_folio ||
-	    !ops->copy || !pgmap)
+	if (!desc->name || !ops || !ops->alloc_folio || !ops->copy || !pgmap)
 		return -EINVAL;
-	if (pgmap->type != MEMORY_DEVICE_PRIVATE || pgmap->nr_range != 1 ||
-	    !pgmap->owner)
+	if (pgmap->nr_range != 1 || !pgmap->owner)
+		return -EINVAL;
+	if (desc->fault_around && (!is_power_of_2(desc->fault_around) ||
+				   desc->fault_around > PMD_SIZE))
+		return -EINVAL;
+	/* What the CPU maps needs no window to be reached by. */
+	if (pgmap->type == MEMORY_DEVICE_COHERENT ?
+	    ops->open_window || ops->close_window || desc->provider :
+	    pgmap->type != MEMORY_DEVICE_PRIVATE || !ops->open_window)
 		return -EINVAL;
 	if (shift < PMD_SHIFT || shift > 30)
 		return -EINVAL;
@@ -170,9 +176,10 @@ static void hmm_p2p_unclaim(struct hmm_p2p_exporter *exp)
  *
  * Return: the exporter, to be given back with hmm_p2p_unregister(), or
  * * -EINVAL: an op, the name or the pgmap's owner is missing; the pgmap is not
- *   one range of MEMORY_DEVICE_PRIVATE; the window size is out of range, or larger
- *   than the aperture of windows on demand; pgmap or a window's address is not a
- *   multiple of it
+ *   one range of MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT; coherent memory
+ *   comes with windows; the window size is out of range, or larger than the aperture
+ *   of windows on demand; pgmap or a window's address is not a multiple of it;
+ *   fault_around is no power of two, or larger than PMD_SIZE
  * * -EEXIST: this pgmap, one of the same owner, or an exporter of the same name,
  *   is registered already
  * * -EBUSY: a window's address is another window's, too, or is still held by an
@@ -202,14 +209,16 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 	hmm_p2p_watch_init(exp);
 	exp->desc = *desc;
 	exp->on_demand = desc->ops->close_window;
+	exp->owner = desc->pgmap->owner;
 	exp->first_pfn = PHYS_PFN(desc->pgmap->range.start);
 	exp->nr_pages = PHYS_PFN(range_len(&desc->pgmap->range));
 	exp->window_order = shift - PAGE_SHIFT;
-	exp->nr_windows = exp->nr_pages >> exp->window_order;
+	if (!hmm_p2p_is_coherent(exp))
+		exp->nr_windows = exp->nr_pages >> exp->window_order;
 
 	ret = -ENOMEM;
 	exp->desc.name = kstrdup(desc->name, GFP_KERNEL);
-	exp->windows = kvzalloc_objs(*exp->windows, exp->nr_windows);
+	exp->windows = kvzalloc_objs(*exp->windows, exp->nr_windows ?: 1);
 	exp->counters = alloc_percpu(struct hmm_p2p_counters);
 	if (!exp->desc.name || !exp->windows || !exp->counters)
 		goto err_put;
@@ -303,6 +312,31 @@ u64 hmm_p2p_page_offset(const struct page *page)
 	return PFN_PHYS(page_to_pfn(page)) - page_pgmap(page)->range.start;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_page_offset, "HMM_P2P");
+
+/**
+ * hmm_p2p_get_stats - how an exporter's memory is used
+ * @exp: the exporter
+ * @stats: set
+ *
+ * For a driver's policy: the core has none.
+ *
+ * Context: Process context, may sleep.  Adds up counters of all CPUs and importers: not
+ * for every fault.
+ */
+void hmm_p2p_get_stats(struct hmm_p2p_exporter *exp, struct hmm_p2p_stats *stats)
+{
+	unsigned int i;
+
+	stats->to_device = hmm_p2p_sum(exp->counters, HMM_P2P_C_TO_DEVICE) +
+			   hmm_p2p_sum(exp->counters, HMM_P2P_C_FROM_PEER);
+	stats->to_ram = hmm_p2p_sum(exp->counters, HMM_P2P_C_TO_RAM);
+	stats->cpu_faults = hmm_p2p_sum(exp->counters, HMM_P2P_C_CPU_FAULTS);
+	stats->peer_faults = hmm_p2p_total_read(exp, HMM_P2P_C_FAULTS);
+	stats->peer_fallbacks = 0;
+	for (i = HMM_P2P_NOT_LIVE; i < HMM_P2P_NR_REASONS; i++)
+		stats->peer_fallbacks += hmm_p2p_total_read(exp, HMM_P2P_C_FALLBACK + i);
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_get_stats, "HMM_P2P");
 
 /**
  * hmm_p2p_mm_get_pidfd - the address space of another process

@@ -33,6 +33,7 @@ static const char *const hmm_p2p_counter_names[HMM_P2P_C_FALLBACK] = {
 	[HMM_P2P_C_UPGRADES]	= "upgrades",
 	[HMM_P2P_C_TO_DEVICE]	= "to_device",
 	[HMM_P2P_C_TO_RAM]	= "to_ram",
+	[HMM_P2P_C_FROM_PEER]	= "from_peer",
 	[HMM_P2P_C_CPU_FAULTS]	= "cpu_faults",
 	[HMM_P2P_C_POISONED]	= "poisoned",
 	[HMM_P2P_C_OPENED]	= "windows_opened",

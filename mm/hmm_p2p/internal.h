@@ -39,6 +39,7 @@
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/memremap.h>
+#include <linux/migrate.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/rwsem.h>
@@ -85,7 +86,8 @@ struct hmm_p2p_window {
 	u32 alias;			/* of its first page, in ALIAS_ORDER; 0: none */
 	atomic_t refs;			/* map entries that hold an alias in it */
 	u32 used;			/* jiffies: last alias, or when opening failed */
-	u32 state;			/* exp->window_lock to change */
+	u16 state;			/* exp->window_lock to change */
+	u16 copies;			/* exp->window_lock; running, out of it */
 };
 
 #define HMM_P2P_ALIAS_ORDER	(PMD_SHIFT - PAGE_SHIFT)
@@ -101,7 +103,8 @@ enum hmm_p2p_counter {
 	HMM_P2P_C_UPGRADES,		/* read-only entries made writable in place */
 	HMM_P2P_C_TO_DEVICE,		/* pages migrated */
 	HMM_P2P_C_TO_RAM,
-	HMM_P2P_C_CPU_FAULTS,		/* of those, by a fault */
+	HMM_P2P_C_FROM_PEER,		/* from another device to this */
+	HMM_P2P_C_CPU_FAULTS,		/* of those to RAM, by a fault */
 	HMM_P2P_C_POISONED,		/* page table entries poisoned */
 	HMM_P2P_C_OPENED,		/* windows opened on demand */
 	HMM_P2P_C_RECLAIMED,		/* of those, closed again for another */
@@ -124,6 +127,7 @@ struct hmm_p2p_exporter {
 	struct kref kref;
 	struct rcu_head rcu;
 
+	void *owner;				/* of the pgmap */
 	unsigned long first_pfn;		/* fake PFNs of the pgmap */
 	unsigned long nr_pages;
 	unsigned int window_order;		/* in pages */
@@ -223,6 +227,8 @@ int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since);
 bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window);
 void hmm_p2p_window_end_revoke(struct hmm_p2p_window *window, bool stuck);
 void hmm_p2p_window_idle(struct hmm_p2p_window *window);
+bool hmm_p2p_window_hold(struct hmm_p2p_window *window);
+void hmm_p2p_window_release(struct hmm_p2p_window *window);
 
 /* Whether an alias may be handed out. */
 static inline bool hmm_p2p_window_usable(struct hmm_p2p_window *window)
@@ -308,7 +314,62 @@ void hmm_p2p_watch_begin(struct hmm_p2p_watch *watch,
 			 struct hmm_p2p_exporter *exp, struct mm_struct *mm);
 void hmm_p2p_watch_end(struct hmm_p2p_watch *watch);
 
+/* batch.c */
+/* Not HPAGE_PMD_NR, which is no constant without huge pages. */
+#define HMM_P2P_BATCH_PAGES	(PMD_SIZE >> PAGE_SHIFT)
+
+/* Pages that migrate together: at most a PMD's worth, of one VMA or of none. */
+struct hmm_p2p_batch {
+	struct hmm_p2p_exporter *exp;	/* whose ops copy */
+	struct hmm_p2p_exporter *from;	/* FROM_PEER: whose pages */
+	struct hmm_p2p_copy_job job;
+	struct migrate_vma args;	/* .vma is NULL on eviction */
+	unsigned long nr;
+	unsigned long no_room;		/* pages that the device had no memory for */
+	unsigned long moved;		/* at the end */
+	bool in_flight;			/* the copy runs by itself */
+	int error;
+	u8 *why;			/* enum hmm_p2p_outcome, one a page */
+	struct hmm_p2p_copy copies[];
+};
+
+struct hmm_p2p_batch *hmm_p2p_batch_alloc(unsigned long nr);
+void hmm_p2p_batch_free(struct hmm_p2p_batch *b);
+int hmm_p2p_batch_begin(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+			enum hmm_p2p_copy_dir dir, struct vm_area_struct *vma,
+			unsigned long start, unsigned long end,
+			struct page *fault_page);
+void hmm_p2p_batch_begin_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+			      unsigned long nr);
+int hmm_p2p_batch_end(struct hmm_p2p_batch *b);
+
+static inline bool hmm_p2p_is_coherent(struct hmm_p2p_exporter *exp)
+{
+	return exp->desc.pgmap->type == MEMORY_DEVICE_COHERENT;
+}
+
+/* scan.c */
+#define HMM_P2P_MAX_OTHERS	4
+
+/* What is at the addresses of a batch. */
+struct hmm_p2p_scan {
+	struct hmm_p2p_exporter *exp;
+	enum hmm_p2p_copy_dir dir;
+	unsigned long start;
+	u8 *why;
+	unsigned long todo;		/* pages that may move */
+	unsigned int nr_others;
+	struct hmm_p2p_exporter *others[HMM_P2P_MAX_OTHERS];	/* references */
+};
+
+void hmm_p2p_scan(struct hmm_p2p_scan *s, struct vm_area_struct *vma,
+		  unsigned long start, unsigned long end);
+
 /* migrate.c */
+void hmm_p2p_result_init(struct hmm_p2p_result *result);
+void hmm_p2p_result_sum(struct hmm_p2p_result *result);
+
+/* evict.c */
 void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp);
 
 /* debugfs.c */

@@ -231,12 +231,15 @@ static void unpark_all(struct hmm_p2p_exporter *exp)
  * Return: 0, to be followed by hmm_p2p_reset_end(); or, with nothing changed,
  * * -EBUSY: a reset is under way
  * * -ENODEV: the exporter is being unregistered, or its device is dead
+ * * -EOPNOTSUPP: its memory is coherent: the CPU uses it directly
  * * -ENOMEM
  */
 int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp)
 {
 	int ret = 0;
 
+	if (hmm_p2p_is_coherent(exp))
+		return -EOPNOTSUPP;
 	mutex_lock(&exp->life);
 	if (exp->state == HMM_P2P_STATE_RESETTING)
 		ret = -EBUSY;
@@ -416,10 +419,13 @@ static void poison_all(struct hmm_p2p_exporter *exp)
  *
  * Context: Process context, may sleep.  Not under a lock that an importer's
  * invalidate callback needs.  Also between hmm_p2p_reset_begin() and its end, and
- * beside hmm_p2p_unregister(), but not after it.
+ * beside hmm_p2p_unregister(), but not after it.  Does nothing for coherent memory.
  */
 void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 {
+	/* Memory that the CPU maps fails like any memory, by machine check. */
+	if (hmm_p2p_is_coherent(exp))
+		return;
 	/* Where a reset waits for pages, with the mutex held. */
 	WRITE_ONCE(exp->dying, true);
 	mutex_lock(&exp->life);
@@ -478,6 +484,7 @@ static int poison_page(struct hmm_p2p_exporter *exp, unsigned long pfn)
  * Return: 0, or
  * * -EINVAL: the range is empty or reaches beyond the device memory
  * * -EBUSY: a page stayed locked for a second; the rest was done
+ * * -EOPNOTSUPP: the memory is coherent: memory_failure() knows what to do itself
  * * -EINTR: a fatal signal arrived during a reset
  */
 int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
@@ -489,6 +496,8 @@ int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 	if (!length || check_add_overflow(offset, length, &end) ||
 	    end > PFN_PHYS(exp->nr_pages))
 		return -EINVAL;
+	if (hmm_p2p_is_coherent(exp))
+		return -EOPNOTSUPP;
 	for (i = PHYS_PFN(offset); i <= PHYS_PFN(end - 1); i++) {
 		if (no_reset_get(exp))
 			return -EINTR;

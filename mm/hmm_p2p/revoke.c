@@ -145,6 +145,11 @@ bool hmm_p2p_revoke_window(struct hmm_p2p_window *window, unsigned long timeout)
 			return false;
 		schedule_timeout_uninterruptible(1);
 	}
+	/*
+	 * Copies out of the window that began before: they have the pages locked, and
+	 * end by themselves.
+	 */
+	wait_event(exp->changed, !READ_ONCE(window->copies));
 	stuck = atomic_read(&window->refs);
 	hmm_p2p_note_max(&exp->slowest_revoke, ktime_get_ns() - began);
 	hmm_p2p_count(exp, HMM_P2P_C_REVOKED, 1);
@@ -187,7 +192,8 @@ int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 	if (!length || check_add_overflow(offset, length, &end) ||
 	    end > PFN_PHYS(exp->nr_pages))
 		return -EINVAL;
-	for (i = offset >> shift; i <= (end - 1) >> shift; i++) {
+	/* Coherent memory has no windows, and nobody an alias. */
+	for (i = offset >> shift; i <= (end - 1) >> shift && exp->nr_windows; i++) {
 		struct hmm_p2p_window *window = &exp->windows[i];
 
 		ret = hmm_p2p_live_get(exp);

@@ -2,99 +2,291 @@
 /*
  * DOC: Commands
  *
- * What the dummy's compute engine can do.  A command goes through its memory
- * page by page; each page is looked up in the device page table and faulted in
- * if it is not there.
+ * What the dummy's compute engine can do.  A command goes through its memory in pieces,
+ * none beyond an entry of the device page table; where there is no entry, it faults.
+ * Two pieces of memory are never held at once: that would hold two ranges' locks, in
+ * either order.  What is copied or compared goes through a buffer.
+ *
+ * Progress is counted in bytes of what is worked on.  The pattern says where those are.
  */
 #include <linux/crc32.h>
+#include <linux/log2.h>
 #include <linux/mm.h>
-#include <linux/sched/mm.h>
+#include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
 #include "hmm_dummy.h"
 
-/* State of one command. */
-struct command {
-	struct hmm_dummy_ctx *ctx;
-	struct hmm_dummy_command *arg;
-	u8 *buffer;		/* a page; OP_COPY */
-	u32 crc;
-};
+#define BUFFER_SIZE	SZ_16K
+/* How much of one command is worked on before it is another queue's turn. */
+#define QUANTUM		SZ_2M
+#define MAX_UNIT	4096
 
-/* One piece of a command, at most up to the end of a page of addr and of src. */
-static int command_step(struct command *c, u64 done, unsigned int bytes)
+/* Bytes that will have been worked on at the end. */
+static u64 command_total(const struct hmm_dummy_command *arg)
 {
-	struct hmm_dummy_command *arg = c->arg;
-	bool write = arg->op != HMM_DUMMY_OP_CRC32C;
-	u64 left = arg->length - done;
-	struct hmm_dummy_access access;
-	void *p;
-	int ret;
+	if (arg->pattern != HMM_DUMMY_STRIDED)
+		return arg->length;
+	if (arg->length < arg->unit)
+		return 0;
+	return ((arg->length - arg->unit) / arg->stride + 1) * arg->unit;
+}
 
-	if (arg->op == HMM_DUMMY_OP_COPY) {
-		/*
-		 * Through a buffer: holding two pages would hold two ranges'
-		 * locks, in either order.
-		 */
-		ret = hmm_dummy_svm_get(c->ctx, arg->src + done, left, false,
-					&access);
-		if (ret)
-			return ret;
-		memcpy(c->buffer, access.kva + offset_in_page(arg->src + done),
-		       bytes);
-		hmm_dummy_svm_put(&access);
+/*
+ * The @i'th of @count numbers in an order that follows from @seed: a bijection of the
+ * next power of two, walked on until it hits one that counts.
+ */
+static u64 permute(u64 i, u64 count, u64 seed)
+{
+	u64 mask = roundup_pow_of_two(count) - 1;
+
+	do {
+		i = (i + seed) & mask;
+		i = (i * 0x9e3779b97f4a7c15ULL) & mask;
+		i ^= i >> (fls64(mask) / 2 + 1);
+		i = (i * 0xd1342543de82ef95ULL) & mask;
+	} while (i >= count);
+	return i;
+}
+
+/* Where the command is, and in *bytes how far it goes on there. */
+static u64 command_offset(struct hmm_dummy_job *job, unsigned long *bytes)
+{
+	const struct hmm_dummy_command *arg = &job->arg;
+	u64 i, in_unit;
+
+	if (arg->pattern == HMM_DUMMY_LINEAR) {
+		*bytes = min(arg->length - job->progress, QUANTUM);
+		return job->progress;
 	}
+	i = job->progress / arg->unit;
+	in_unit = job->progress % arg->unit;
+	*bytes = arg->unit - in_unit;
+	if (arg->pattern == HMM_DUMMY_STRIDED)
+		return i * arg->stride + in_unit;
+	return permute(i, arg->length / arg->unit, arg->seed) * arg->unit + in_unit;
+}
 
-	ret = hmm_dummy_svm_get(c->ctx, arg->addr + done, left, write, &access);
+/**
+ * hmm_dummy_job_access - access to memory, and if there is none, note what to fault in
+ * @job: a command
+ * @addr: any address
+ * @bytes: needed there
+ * @write: the access is a write
+ * @access: set on success; see hmm_dummy_access_get()
+ *
+ * Return: as hmm_dummy_access_get().
+ */
+int hmm_dummy_job_access(struct hmm_dummy_job *job, unsigned long addr,
+			 unsigned long bytes, bool write,
+			 struct hmm_dummy_access *access)
+{
+	int ret = hmm_dummy_access_get(job->queue->ctx, addr, write, access);
+
+	if (ret != HMM_DUMMY_FAULT)
+		return ret;
+	job->fault.addr = addr;
+	job->fault.write = write;
+	/* What lies behind is needed soon, or never. */
+	job->fault.length = job->arg.pattern == HMM_DUMMY_LINEAR ?
+			    job->arg.length - job->progress : bytes;
+	return ret;
+}
+
+/* Copy from the source into the buffer, as much as there is in one piece. */
+static int load(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
+{
+	struct hmm_dummy_access access;
+	int ret = hmm_dummy_job_access(job, job->arg.src + offset, *bytes, false,
+				       &access);
+
 	if (ret)
 		return ret;
-	p = access.kva + offset_in_page(arg->addr + done);
+	*bytes = min3(*bytes, access.bytes, (unsigned long)BUFFER_SIZE);
+	memcpy(job->buffer, access.kva, *bytes);
+	hmm_dummy_access_put(&access);
+	return 0;
+}
+
+static void add(void *p, unsigned long bytes, u64 value)
+{
+	u64 *q = p;
+
+	for (; bytes; bytes -= sizeof(*q))
+		*q++ += value;
+}
+
+/* Returns the offset of the first byte that differs, or @bytes. */
+static unsigned long compare(const u8 *a, const u8 *b, unsigned long bytes)
+{
+	unsigned long i = 0;
+
+	if (!memcmp(a, b, bytes))
+		return bytes;
+	while (a[i] == b[i])
+		i++;
+	return i;
+}
+
+static void work_on(struct hmm_dummy_job *job, void *p, u64 offset,
+		    unsigned long bytes)
+{
+	struct hmm_dummy_command *arg = &job->arg;
+	unsigned long same;
+
 	switch (arg->op) {
 	case HMM_DUMMY_OP_FILL:
 		memset(p, arg->value, bytes);
 		break;
 	case HMM_DUMMY_OP_COPY:
-		memcpy(p, c->buffer, bytes);
+		memcpy(p, job->buffer, bytes);
 		break;
 	case HMM_DUMMY_OP_CRC32C:
-		c->crc = crc32c(c->crc, p, bytes);
+		job->crc = crc32c(job->crc, p, bytes);
+		break;
+	case HMM_DUMMY_OP_COMPARE:
+		same = compare(p, job->buffer, bytes);
+		arg->value = arg->length;
+		if (same == bytes)
+			break;
+		arg->value = offset + same;
+		/* There is no need to look any further. */
+		job->progress = command_total(arg) - bytes;
+		break;
+	case HMM_DUMMY_OP_ADD:
+		add(p, bytes, arg->value);
 		break;
 	}
-	hmm_dummy_svm_put(&access);
+}
+
+/* One piece of a command; *bytes is set to what was done. */
+static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
+{
+	struct hmm_dummy_command *arg = &job->arg;
+	bool write = arg->op != HMM_DUMMY_OP_CRC32C && arg->op != HMM_DUMMY_OP_COMPARE;
+	u64 offset = command_offset(job, bytes);
+	struct hmm_dummy_access access;
+	int ret;
+
+	if (job->queue->ctx->dev->edu)
+		return hmm_dummy_edu_piece(job, offset, bytes);
+	if (arg->op == HMM_DUMMY_OP_ATOMIC_ADD) {
+		*bytes = min(*bytes, PAGE_SIZE - offset_in_page(arg->addr + offset));
+		job->fault.addr = arg->addr + offset;
+		job->fault.length = *bytes;
+		job->fault.write = true;
+		return hmm_dummy_atomic_add(job->queue->ctx, arg->addr + offset, *bytes,
+					    arg->value);
+	}
+	if (job->buffer) {
+		ret = load(job, offset, bytes);
+		if (ret)
+			return ret;
+	}
+	ret = hmm_dummy_job_access(job, arg->addr + offset, *bytes, write, &access);
+	if (ret)
+		return ret;
+	*bytes = min(*bytes, access.bytes);
+	work_on(job, access.kva, offset, *bytes);
+	hmm_dummy_access_put(&access);
 	return 0;
 }
 
-static int command_run(struct command *c)
+static int command_migrate(struct hmm_dummy_job *job)
 {
-	struct hmm_dummy_command *arg = c->arg;
-	u64 done = 0;
+	struct hmm_dummy_command *arg = &job->arg;
+	struct hmm_dummy_ctx *ctx = job->queue->ctx;
+	struct hmm_p2p_exporter *exp = ctx->dev->exporter;
+	struct hmm_p2p_result result = {};
+	int ret;
 
-	while (done < arg->length) {
-		u64 bytes = min(arg->length - done,
-				PAGE_SIZE - offset_in_page(arg->addr + done));
-		int ret;
+	if (arg->op == HMM_DUMMY_OP_TO_DEVICE)
+		ret = hmm_p2p_migrate_to_device(exp, ctx->mm, arg->addr,
+						arg->addr + arg->length, 0, &result);
+	else
+		ret = hmm_p2p_migrate_to_ram(exp, ctx->mm, arg->addr,
+					     arg->addr + arg->length, &result);
+	arg->value = result.migrated;
+	return ret;
+}
 
-		if (arg->op == HMM_DUMMY_OP_COPY)
-			bytes = min(bytes, PAGE_SIZE -
-				    offset_in_page(arg->src + done));
-		ret = command_step(c, done, bytes);
+static int command_step(struct hmm_dummy_job *job)
+{
+	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
+	u64 total = command_total(&job->arg);
+	unsigned long bytes, done = 0;
+	int ret;
+
+	while (job->progress < total) {
+		if (READ_ONCE(job->cancelled))
+			return -ECANCELED;
+		if (READ_ONCE(dev->gone))
+			return -ENODEV;
+		if (done >= QUANTUM)
+			return HMM_DUMMY_YIELD;
+		ret = command_piece(job, &bytes);
 		if (ret)
 			return ret;
+		job->progress += bytes;
 		done += bytes;
 		cond_resched();
 	}
+	if (job->arg.op == HMM_DUMMY_OP_CRC32C)
+		job->arg.value = ~job->crc;
 	return 0;
+}
+
+static int check_pattern(const struct hmm_dummy_command *arg)
+{
+	if (arg->pattern == HMM_DUMMY_LINEAR)
+		return arg->unit || arg->stride || arg->seed ? -EOPNOTSUPP : 0;
+	if (arg->pattern > HMM_DUMMY_RANDOM ||
+	    (arg->pattern == HMM_DUMMY_STRIDED ? arg->seed : arg->stride))
+		return -EOPNOTSUPP;
+	if (arg->pattern == HMM_DUMMY_RANDOM && (arg->op == HMM_DUMMY_OP_CRC32C ||
+						 arg->op == HMM_DUMMY_OP_COMPARE))
+		return -EOPNOTSUPP;
+	if (!arg->unit || arg->unit > MAX_UNIT)
+		return -EINVAL;
+	if (arg->pattern == HMM_DUMMY_STRIDED)
+		return arg->stride < arg->unit || arg->length < arg->unit ? -EINVAL : 0;
+	return arg->length % arg->unit ? -EINVAL : 0;
+}
+
+static int check_op(const struct hmm_dummy_command *arg)
+{
+	switch (arg->op) {
+	case HMM_DUMMY_OP_ADD:
+	case HMM_DUMMY_OP_ATOMIC_ADD:
+		return (arg->addr | arg->length | arg->unit | arg->stride) & 7 ?
+		       -EINVAL : 0;
+	case HMM_DUMMY_OP_TO_DEVICE:
+	case HMM_DUMMY_OP_TO_RAM:
+		if (arg->pattern != HMM_DUMMY_LINEAR)
+			return -EOPNOTSUPP;
+		return PAGE_ALIGNED(arg->addr | arg->length) ? 0 : -EINVAL;
+	}
+	return 0;
+}
+
+static bool has_source(const struct hmm_dummy_command *arg)
+{
+	return arg->op == HMM_DUMMY_OP_COPY || arg->op == HMM_DUMMY_OP_COMPARE;
 }
 
 static int command_check(const struct hmm_dummy_command *arg)
 {
 	u64 end, src_end;
+	int ret;
 
-	if (arg->flags || arg->reserved || arg->op > HMM_DUMMY_OP_CRC32C ||
-	    (arg->op != HMM_DUMMY_OP_COPY && arg->src) ||
+	if (arg->flags || arg->queue >= HMM_DUMMY_QUEUES ||
+	    arg->op > HMM_DUMMY_OP_TO_RAM || (!has_source(arg) && arg->src) ||
 	    (arg->op == HMM_DUMMY_OP_COPY && arg->value))
 		return -EOPNOTSUPP;
+	ret = check_pattern(arg) ?: check_op(arg);
+	if (ret)
+		return ret;
 	if (!arg->length || check_add_overflow(arg->addr, arg->length, &end) ||
 	    check_add_overflow(arg->src, arg->length, &src_end))
 		return -EINVAL;
@@ -103,24 +295,57 @@ static int command_check(const struct hmm_dummy_command *arg)
 	return 0;
 }
 
-/* HMM_DUMMY_COMMAND */
-int hmm_dummy_command(struct hmm_dummy_ctx *ctx, void *arg)
+/**
+ * hmm_dummy_command_init - make a job of a command
+ * @job: zeroed; undone by hmm_dummy_command_exit()
+ * @ctx: whose memory it is about
+ * @arg: as user space gave it; checked here
+ *
+ * Return: 0 or an errno of HMM_DUMMY_COMMAND.
+ */
+int hmm_dummy_command_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
+			   const struct hmm_dummy_command *arg)
 {
-	struct command c = { .ctx = ctx, .arg = arg, .crc = ~0 };
-	int ret;
+	bool migrates = arg->op == HMM_DUMMY_OP_TO_DEVICE ||
+			arg->op == HMM_DUMMY_OP_TO_RAM;
+	int ret = command_check(arg);
 
-	ret = command_check(arg);
 	if (ret)
 		return ret;
-	if (current->mm != ctx->mm)
-		return -EPERM;
-	c.buffer = kmalloc(PAGE_SIZE, GFP_KERNEL);
-	if (!c.buffer)
+	if (ctx->dev->edu ? arg->op > HMM_DUMMY_OP_CRC32C :
+			    migrates && !ctx->dev->exporter)
+		return -EOPNOTSUPP;
+	job->arg = *arg;
+	job->crc = ~0;
+	job->step = migrates ? command_migrate : command_step;
+	if (has_source(arg) && !ctx->dev->edu) {
+		job->buffer = kmalloc(BUFFER_SIZE, GFP_KERNEL_ACCOUNT);
+		if (!job->buffer)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+void hmm_dummy_command_exit(struct hmm_dummy_job *job)
+{
+	kfree(job->buffer);
+}
+
+/* HMM_DUMMY_COMMAND */
+int hmm_dummy_command(struct hmm_dummy_ctx *ctx, void *data)
+{
+	struct hmm_dummy_command *arg = data;
+	struct hmm_dummy_job *job = kzalloc_obj(*job, GFP_KERNEL_ACCOUNT);
+	int ret;
+
+	if (!job)
 		return -ENOMEM;
-	/* current->mm: alive as long as we are. */
-	ret = command_run(&c);
-	kfree(c.buffer);
-	if (!ret && c.arg->op == HMM_DUMMY_OP_CRC32C)
-		c.arg->value = ~c.crc;
+	ret = hmm_dummy_command_init(job, ctx, arg);
+	if (!ret) {
+		ret = hmm_dummy_job_run(ctx, arg->queue, job);
+		arg->value = job->arg.value;
+		hmm_dummy_command_exit(job);
+	}
+	kfree(job);
 	return ret;
 }

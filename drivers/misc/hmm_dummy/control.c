@@ -10,14 +10,19 @@
  *	reset MS		reset the device, which takes that long
  *	dead			the device is gone for good
  *	poison OFFSET LENGTH	that part of the memory is broken
+ *	pause, resume		the engines rest: commands pile up
+ *	loose 0|1		edu: do not wait for DMA under the lock of the page table
  *
  * The write returns when it is done, or with its error: -EINVAL for a command that is
- * not in the list, and otherwise what the core said.
+ * not in the list or not for this device, and otherwise what the core said.
+ *
+ * /sys/kernel/debug/hmm_dummyN/edu tells what QEMU's edu is doing.
  */
 #include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
@@ -40,6 +45,16 @@ static int control_run(struct hmm_dummy_dev *dev, const char *command)
 	unsigned int ms;
 	char end;
 
+	if (!strcmp(command, "pause") || !strcmp(command, "resume")) {
+		hmm_dummy_sched_pause(dev, !strcmp(command, "pause"));
+		return 0;
+	}
+	if (sscanf(command, "loose %u%c", &ms, &end) == 1 && dev->edu) {
+		hmm_dummy_edu_loose(dev->edu, ms);
+		return 0;
+	}
+	if (!dev->exporter)
+		return -EINVAL;
 	if (sscanf(command, "revoke %llu %llu%c", &offset, &length, &end) == 2)
 		return hmm_p2p_revoke(dev->exporter, offset, length);
 	if (strstarts(command, "revoke-importer "))
@@ -79,10 +94,21 @@ static const struct file_operations control_fops = {
 	.write = control_write,
 };
 
+static int edu_show(struct seq_file *m, void *v)
+{
+	struct hmm_dummy_dev *dev = m->private;
+
+	hmm_dummy_edu_show(dev->edu, m);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(edu);
+
 void hmm_dummy_control_init(struct hmm_dummy_dev *dev)
 {
 	dev->debugfs = debugfs_create_dir(dev->name, NULL);
 	debugfs_create_file("control", 0200, dev->debugfs, dev, &control_fops);
+	if (dev->edu)
+		debugfs_create_file("edu", 0400, dev->debugfs, dev, &edu_fops);
 }
 
 /* Waits for writes that are under way; there are none afterwards. */

@@ -2,14 +2,19 @@
 /*
  * DOC: Device memory
  *
- * The VRAM: where it is, which of it is free, and the struct pages that stand
- * for it.  It lies in a PCI BAR, or, without a PCI device, in pages set aside
- * from system memory.  Either way processes cannot map it: its struct pages have
- * PFNs of a free stretch of the physical address space that nobody decodes, and
- * hmm_p2p_page_offset() tells which piece of VRAM a page stands for.
+ * Where the VRAM is, and the struct pages that stand for it.  It lies in a PCI BAR, or
+ * in pages set aside from system memory.  Either way processes cannot map it: its struct
+ * pages have PFNs of a free stretch of the physical address space that nobody decodes,
+ * and hmm_p2p_page_offset() tells which piece of VRAM a page stands for.
  *
- * Replace for real hardware: the allocator, and hmm_dummy_vram_get(), which is how
- * the dummy's "hardware" gets at its own memory.
+ * Coherent memory is another kind: its struct pages are those of real addresses, which
+ * the CPU maps like RAM.
+ *
+ * The last piece of the VRAM is scratch memory for read() and write(), which has no
+ * struct pages.
+ *
+ * Replace for real hardware: hmm_dummy_vram_get(), which is how the dummy's "hardware"
+ * gets at its own memory.
  */
 #include <linux/gfp.h>
 #include <linux/io.h>
@@ -22,15 +27,10 @@
 
 #include "hmm_dummy.h"
 
-static bool canary;
-module_param(canary, bool, 0444);
-MODULE_PARM_DESC(canary,
-		 "Fill free device memory with a pattern, and report writes to it");
-
-bool hmm_dummy_canary(void)
-{
-	return canary;
-}
+static unsigned int scratch_mb = 4;
+module_param(scratch_mb, uint, 0444);
+MODULE_PARM_DESC(scratch_mb,
+		 "Memory of each device for read() and write(), in MiB, at most a quarter (4)");
 
 /**
  * hmm_dummy_vram_get - how the dummy's "hardware" gets at its own memory
@@ -40,20 +40,22 @@ bool hmm_dummy_canary(void)
  * Undo it with hmm_dummy_vram_put(), and do not sleep in between: a window may be
  * waiting to open or to close, which moves what is in it.
  *
- * Return: the address, good up to the end of the page.
+ * Return: the address, good up to the end of the chunk.
  */
 void *hmm_dummy_vram_get(struct hmm_dummy_dev *dev, u64 offset)
 {
 	u64 chunk = offset / VRAM_CHUNK;
 
+	if (dev->coherent_base)
+		return __va(dev->coherent_base + offset);
 	if (!dev->nr_slots)
 		return dev->pdev ? dev->bar_kva + offset :
-		       page_address(dev->chunks[chunk]) + offset % VRAM_CHUNK;
+		       page_address(dev->chunks[chunk].backing) + offset % VRAM_CHUNK;
 	read_lock(&dev->slot_lock);
 	if (dev->slot_of[chunk] >= 0)
 		return dev->bar_kva + (u64)dev->slot_of[chunk] * VRAM_CHUNK +
 		       offset % VRAM_CHUNK;
-	return page_address(dev->chunks[chunk]) + offset % VRAM_CHUNK;
+	return page_address(dev->chunks[chunk].backing) + offset % VRAM_CHUNK;
 }
 
 void hmm_dummy_vram_put(struct hmm_dummy_dev *dev)
@@ -67,85 +69,26 @@ void hmm_dummy_vram_put(struct hmm_dummy_dev *dev)
 		read_unlock(&dev->slot_lock);
 }
 
-static void canary_set(struct hmm_dummy_dev *dev, u32 index)
-{
-	memset(hmm_dummy_vram_get(dev, (u64)index << PAGE_SHIFT), HMM_DUMMY_CANARY,
-	       PAGE_SIZE);
-	hmm_dummy_vram_put(dev);
-}
-
-static bool canary_dead(struct hmm_dummy_dev *dev, u32 index)
-{
-	bool dead;
-
-	dead = memchr_inv(hmm_dummy_vram_get(dev, (u64)index << PAGE_SHIFT),
-			  HMM_DUMMY_CANARY, PAGE_SIZE);
-	hmm_dummy_vram_put(dev);
-	return dead;
-}
-
-/*
- * Somebody wrote to memory that was free.  Repair it, so that one write is
- * counted once.
- */
-static void canary_check(struct hmm_dummy_dev *dev, u32 index)
-{
-	lockdep_assert_held(&dev->free_lock);
-	if (!canary || !canary_dead(dev, index))
-		return;
-	dev->stale_writes++;
-	canary_set(dev, index);
-}
-
-/* Look at all that is free.  Returns the pages found written since loading. */
-unsigned long hmm_dummy_devmem_check(struct hmm_dummy_dev *dev)
-{
-	unsigned long i, found, in_slots = 0;
-
-	if (canary)
-		in_slots = hmm_dummy_slots_check(dev);
-	for (i = 0;; i++) {
-		spin_lock(&dev->free_lock);
-		if (i >= dev->nr_free || !canary)
-			break;
-		canary_check(dev, dev->free_stack[i]);
-		spin_unlock(&dev->free_lock);
-		cond_resched();
-	}
-	dev->stale_writes += in_slots;
-	found = dev->stale_writes;
-	spin_unlock(&dev->free_lock);
-	return found;
-}
-
-/* A free page, locked and with one reference, or NULL. */
-struct folio *hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev)
+/* A free folio, locked and with one reference, or NULL. */
+struct folio *hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int order)
 {
 	struct folio *folio;
-	u32 index;
-	bool bad;
+	long index;
 
 	for (;;) {
-		spin_lock(&dev->free_lock);
-		if (!dev->nr_free) {
-			spin_unlock(&dev->free_lock);
+		index = hmm_dummy_vram_alloc(dev, order);
+		if (index < 0)
 			return NULL;
-		}
-		index = dev->free_stack[--dev->nr_free];
-		canary_check(dev, index);
-		spin_unlock(&dev->free_lock);
-
-		folio = page_folio(pfn_to_page(PHYS_PFN(dev->res->start) + index));
-		zone_device_folio_init(folio, &dev->pgmap, 0);
+		folio = page_folio(pfn_to_page(PHYS_PFN(dev->pgmap.range.start) + index));
+		zone_device_folio_init(folio, &dev->pgmap, order);
 
 		/* Found broken while it was neither free nor in use? */
-		spin_lock(&dev->free_lock);
-		bad = test_bit(index, dev->bad);
-		spin_unlock(&dev->free_lock);
-		if (!bad)
+		if (!hmm_dummy_vram_is_bad(dev, index, BIT(order)))
 			return folio;
 		folio_unlock(folio);
 		folio_put(folio);
+		if (order)
+			return NULL;
 	}
 }
 
@@ -154,15 +97,10 @@ static void hmm_dummy_folio_free(struct folio *folio)
 {
 	struct hmm_dummy_dev *dev =
 		container_of(folio->pgmap, struct hmm_dummy_dev, pgmap);
-	u32 index = hmm_p2p_page_offset(folio_page(folio, 0)) >> PAGE_SHIFT;
 
-	if (canary)
-		canary_set(dev, index);
-	spin_lock(&dev->free_lock);
-	/* What is broken is not handed out again. */
-	if (!test_bit(index, dev->bad))
-		dev->free_stack[dev->nr_free++] = index;
-	spin_unlock(&dev->free_lock);
+	hmm_dummy_vram_free(dev,
+			    PHYS_PFN(hmm_p2p_page_offset(folio_page(folio, 0))),
+			    folio_nr_pages(folio));
 }
 
 /* The CPU touched a page that lives here. */
@@ -172,20 +110,6 @@ static vm_fault_t hmm_dummy_migrate_to_ram(struct vm_fault *vmf)
 		container_of(page_pgmap(vmf->page), struct hmm_dummy_dev, pgmap);
 
 	return hmm_p2p_migrate_fault(dev->exporter, vmf);
-}
-
-static void mark_bad(struct hmm_dummy_dev *dev, u32 index)
-{
-	unsigned long i;
-
-	spin_lock(&dev->free_lock);
-	if (!__test_and_set_bit(index, dev->bad)) {
-		dev->nr_bad++;
-		for (i = 0; i < dev->nr_free; i++)
-			if (dev->free_stack[i] == index)
-				dev->free_stack[i] = dev->free_stack[--dev->nr_free];
-	}
-	spin_unlock(&dev->free_lock);
 }
 
 /* Memory of ours is broken: memory_failure() heard of it. */
@@ -206,7 +130,7 @@ static int hmm_dummy_memory_failure(struct dev_pagemap *pgmap, unsigned long pfn
 		return -EBUSY;
 	if (!dev->gone) {
 		for (i = 0; i < nr_pages; i++)
-			mark_bad(dev, PHYS_PFN(offset) + i);
+			hmm_dummy_vram_bad(dev, PHYS_PFN(offset) + i);
 		ret = hmm_p2p_poison(dev->exporter, offset, PFN_PHYS(nr_pages));
 	}
 	up_read(&dev->life);
@@ -219,6 +143,11 @@ static const struct dev_pagemap_ops hmm_dummy_pagemap_ops = {
 	.memory_failure = hmm_dummy_memory_failure,
 };
 
+/* The CPU has it mapped: nothing comes back by a fault, or fails differently. */
+static const struct dev_pagemap_ops hmm_dummy_coherent_ops = {
+	.folio_free = hmm_dummy_folio_free,
+};
+
 static int map_bar(struct hmm_dummy_dev *dev)
 {
 	dev->bar_phys = pci_resource_start(dev->pdev, VRAM_BAR);
@@ -226,26 +155,14 @@ static int map_bar(struct hmm_dummy_dev *dev)
 	return dev->bar_kva ? 0 : -ENOMEM;
 }
 
-static void free_chunks(struct hmm_dummy_dev *dev)
+static int alloc_backing(struct hmm_dummy_dev *dev)
 {
 	u64 i;
 
-	for (i = 0; i < dev->vram_size / VRAM_CHUNK; i++)
-		if (dev->chunks[i])
-			__free_pages(dev->chunks[i], get_order(VRAM_CHUNK));
-	kvfree(dev->chunks);
-}
-
-static int alloc_chunks(struct hmm_dummy_dev *dev)
-{
-	u64 i, nr = dev->vram_size / VRAM_CHUNK;
-
-	dev->chunks = kvzalloc_objs(*dev->chunks, nr);
-	if (!dev->chunks)
-		return -ENOMEM;
-	for (i = 0; i < nr; i++) {
-		dev->chunks[i] = alloc_pages(GFP_KERNEL, get_order(VRAM_CHUNK));
-		if (!dev->chunks[i])
+	for (i = 0; i < dev->vram_size / VRAM_CHUNK; i++) {
+		dev->chunks[i].backing = alloc_pages(GFP_KERNEL | __GFP_ZERO,
+						     get_order(VRAM_CHUNK));
+		if (!dev->chunks[i].backing)
 			return -ENOMEM;
 	}
 	return 0;
@@ -253,9 +170,13 @@ static int alloc_chunks(struct hmm_dummy_dev *dev)
 
 static void unmap_vram(struct hmm_dummy_dev *dev)
 {
+	u64 i;
+
 	hmm_dummy_slots_exit(dev);
-	if (dev->chunks)
-		free_chunks(dev);
+	for (i = 0; i < dev->vram_size / VRAM_CHUNK && dev->chunks; i++)
+		if (dev->chunks[i].backing)
+			__free_pages(dev->chunks[i].backing, get_order(VRAM_CHUNK));
+	kvfree(dev->chunks);
 	if (dev->bar_kva)
 		memunmap(dev->bar_kva);
 }
@@ -265,10 +186,13 @@ static int map_vram(struct hmm_dummy_dev *dev)
 	bool small = dev->pdev && dev->bar_size < dev->vram_size;
 	int ret = 0;
 
+	dev->chunks = kvzalloc_objs(*dev->chunks, dev->vram_size / VRAM_CHUNK);
+	if (!dev->chunks)
+		return -ENOMEM;
 	if (dev->pdev)
 		ret = map_bar(dev);
-	if (!ret && (!dev->pdev || small))
-		ret = alloc_chunks(dev);
+	if (!ret && !dev->coherent_base && (!dev->pdev || small))
+		ret = alloc_backing(dev);
 	if (!ret && small)
 		ret = hmm_dummy_slots_init(dev);
 	if (ret)
@@ -276,66 +200,73 @@ static int map_vram(struct hmm_dummy_dev *dev)
 	return ret;
 }
 
-static int alloc_free_stack(struct hmm_dummy_dev *dev)
+static void release_pfns(struct hmm_dummy_dev *dev)
 {
-	unsigned long i, nr = dev->vram_size >> PAGE_SHIFT;
+	if (dev->res)
+		release_mem_region(dev->res->start, resource_size(dev->res));
+}
 
-	spin_lock_init(&dev->free_lock);
-	dev->free_stack = kvmalloc_array(nr, sizeof(*dev->free_stack),
-					 GFP_KERNEL);
-	dev->bad = kvcalloc(BITS_TO_LONGS(nr), sizeof(long), GFP_KERNEL);
-	if (!dev->free_stack || !dev->bad)
-		return -ENOMEM;
-	/* A stack that hands out ascending addresses at first. */
-	for (i = 0; i < nr; i++) {
-		dev->free_stack[i] = nr - 1 - i;
-		if (canary)
-			canary_set(dev, i);
+/* Struct pages for the memory. */
+static int map_pages(struct hmm_dummy_dev *dev)
+{
+	u64 start = dev->coherent_base;
+	void *addr;
+
+	dev->pgmap.type = MEMORY_DEVICE_COHERENT;
+	dev->pgmap.ops = &hmm_dummy_coherent_ops;
+	if (!start) {
+		dev->res = request_free_mem_region(&iomem_resource, dev->mem_size,
+						   dev->name);
+		if (IS_ERR(dev->res)) {
+			int ret = PTR_ERR(dev->res);
+
+			dev->res = NULL;
+			return ret;
+		}
+		start = dev->res->start;
+		dev->pgmap.type = MEMORY_DEVICE_PRIVATE;
+		dev->pgmap.ops = &hmm_dummy_pagemap_ops;
 	}
-	dev->nr_free = nr;
-	return 0;
+	dev->pgmap.range.start = start;
+	/* The region is rounded up to a memory section; the memory is not. */
+	dev->pgmap.range.end = start + dev->mem_size - 1;
+	dev->pgmap.nr_range = 1;
+	/* One owner per device: hmm tells our own pages by it. */
+	dev->pgmap.owner = dev;
+	addr = memremap_pages(&dev->pgmap, numa_node_id());
+	if (IS_ERR(addr))
+		release_pfns(dev);
+	return PTR_ERR_OR_ZERO(addr);
 }
 
 int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
 {
-	void *addr;
+	u64 scratch;
 	int ret;
 
 	dev->vram_size = ALIGN_DOWN(dev->vram_size, VRAM_CHUNK);
 	dev->bar_size = ALIGN_DOWN(dev->bar_size, VRAM_CHUNK);
+	scratch = min((u64)scratch_mb << 20, dev->vram_size / 4);
+	/* What has no struct pages is not mapped in the kernel either. */
+	if (dev->coherent_base)
+		scratch = 0;
+	dev->mem_size = dev->vram_size - ALIGN_DOWN(scratch, VRAM_CHUNK);
+
 	ret = map_vram(dev);
 	if (ret)
 		return ret;
-	ret = alloc_free_stack(dev);
+	ret = map_pages(dev);
 	if (ret)
-		goto err_stack;
-
-	dev->res = request_free_mem_region(&iomem_resource, dev->vram_size,
-					   dev->name);
-	if (IS_ERR(dev->res)) {
-		ret = PTR_ERR(dev->res);
-		goto err_stack;
-	}
-	dev->pgmap.type = MEMORY_DEVICE_PRIVATE;
-	dev->pgmap.range.start = dev->res->start;
-	/* The region is rounded up to a memory section; the memory is not. */
-	dev->pgmap.range.end = dev->res->start + dev->vram_size - 1;
-	dev->pgmap.nr_range = 1;
-	dev->pgmap.ops = &hmm_dummy_pagemap_ops;
-	/* One owner per device: hmm tells our own pages by it. */
-	dev->pgmap.owner = dev;
-	addr = memremap_pages(&dev->pgmap, numa_node_id());
-	if (IS_ERR(addr)) {
-		ret = PTR_ERR(addr);
-		goto err_res;
-	}
+		goto err_vram;
+	ret = hmm_dummy_vram_init(dev);
+	if (ret)
+		goto err_pages;
 	return 0;
 
-err_res:
-	release_mem_region(dev->res->start, resource_size(dev->res));
-err_stack:
-	kvfree(dev->bad);
-	kvfree(dev->free_stack);
+err_pages:
+	memunmap_pages(&dev->pgmap);
+	release_pfns(dev);
+err_vram:
 	unmap_vram(dev);
 	return ret;
 }
@@ -345,9 +276,7 @@ void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev)
 {
 	/* Waits for the last folio_free. */
 	memunmap_pages(&dev->pgmap);
-	WARN_ON(dev->nr_free + dev->nr_bad != dev->vram_size >> PAGE_SHIFT);
-	release_mem_region(dev->res->start, resource_size(dev->res));
-	kvfree(dev->bad);
-	kvfree(dev->free_stack);
+	hmm_dummy_vram_exit(dev);
+	release_pfns(dev);
 	unmap_vram(dev);
 }

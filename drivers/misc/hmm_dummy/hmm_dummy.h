@@ -5,16 +5,22 @@
  *
  * Lock order, outermost first:
  *
- *	hmm_dummy_dev.life	read: an ioctl runs; write: the device goes
- *	  hmm_dummy_ctx.lock	the set of ranges
- *	    mmap_lock		(taken by hmm and the core)
- *	      hmm_dummy_range.lock	the device page table of a range
- *	        hmm_dummy_dev.free_lock
- *	          hmm_dummy_dev.slot_lock	which windows are in the BAR
+ *	hmm_dummy_dev.life	read: a call from user space; write: the device goes
+ *	  hmm_dummy_dev.files_lock
+ *	    hmm_dummy_file.lock	the contexts of a file
+ *	      hmm_dummy_edu.lock	the buffer of the DMA engine
+ *	        hmm_dummy_ctx.lock	the set of ranges
+ *	          mmap_lock	(taken by hmm and the core)
+ *	            hmm_dummy_range.lock	the device page table of a range
+ *	              hmm_dummy_dev.free_lock
+ *	                hmm_dummy_dev.slot_lock	which windows are in the BAR
+ *
+ *	hmm_dummy_dev.sched_lock nests in all of them and nothing in it.
  */
 #ifndef _HMM_DUMMY_H
 #define _HMM_DUMMY_H
 
+#include <linux/completion.h>
 #include <linux/device.h>
 #include <linux/hmm-dma.h>
 #include <linux/hmm_p2p.h>
@@ -27,39 +33,65 @@
 #include <linux/pci.h>
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
+#include <linux/uio.h>
+#include <linux/workqueue.h>
 #include <linux/xarray.h>
 #include <uapi/linux/hmm_dummy.h>
 
+struct hmm_dummy_ctx;
+struct hmm_dummy_edu;
+struct hmm_dummy_file;
+struct hmm_dummy_job;
+struct io_uring_cmd;
+struct seq_file;
+
 #define VRAM_BAR	2
 #define VRAM_CHUNK	PMD_SIZE	/* also the core's window size */
+#define CHUNK_PAGES	(VRAM_CHUNK >> PAGE_SHIFT)
+
+/* A piece of the memory of the size of a huge page; free_lock. */
+struct hmm_dummy_chunk {
+	struct page *backing;		/* unless it is in a BAR; constant */
+	struct list_head node;		/* in one of the lists, or empty: all is used */
+	DECLARE_BITMAP(used, CHUNK_PAGES);	/* in use, or bad */
+	DECLARE_BITMAP(bad, CHUNK_PAGES);
+	unsigned int nr_used;
+	u64 last_use;			/* READ_ONCE */
+};
 
 struct hmm_dummy_dev {
 	struct kref kref;		/* the bound device, and each open file */
 	struct list_head node;		/* hmm_dummy_list_lock */
 	int id;
 	char name[16];
-	struct pci_dev *pdev;		/* NULL: memory in reserved pages */
+	struct pci_dev *pdev;		/* NULL: no PCI device */
+	struct hmm_dummy_edu *edu;	/* a bus master without memory */
 	struct miscdevice misc;
 
 	struct rw_semaphore life;
-	bool gone;			/* life */
-	struct mutex ctx_lock;
-	struct list_head contexts;	/* ctx_lock */
+	bool gone;			/* life; READ_ONCE by jobs */
+	struct mutex files_lock;
+	struct list_head files;		/* files_lock */
 
-	/* devmem.c */
+	/* devmem.c, vram.c */
 	struct dev_pagemap pgmap;
 	struct resource *res;		/* the fake PFNs */
-	u64 vram_size;
+	u64 vram_size;			/* all of it */
+	u64 mem_size;			/* that processes' pages can move to */
 	u64 bar_size;			/* PCI only */
 	phys_addr_t bar_phys;		/* PCI only */
 	void *bar_kva;			/* PCI only, write-combining */
-	struct page **chunks;		/* unless all is in the BAR, VRAM_CHUNK each */
+	u64 coherent_base;		/* physical address of coherent memory, or 0 */
+	struct hmm_dummy_chunk *chunks;
 	spinlock_t free_lock;
-	u32 *free_stack;		/* page indices, free_lock */
-	unsigned long *bad;		/* bit per page, free_lock */
+	struct list_head free;		/* free_lock: chunks without a used page */
+	struct list_head partial;	/* free_lock: with used and free ones */
 	unsigned long nr_free;		/* free_lock */
 	unsigned long nr_bad;		/* free_lock */
 	unsigned long stale_writes;	/* free_lock */
+	atomic64_t clock;		/* ticks with each use of a chunk */
+	atomic64_t evicted;
+	bool fail_huge;			/* the next huge page is refused; compat.c */
 
 	/* slots.c: a BAR that is smaller than the memory */
 	unsigned int nr_slots;		/* 0: it is not */
@@ -68,38 +100,77 @@ struct hmm_dummy_dev {
 	int *chunk_in;			/* for each slot, or -1 */
 
 	/* exporter.c */
-	struct hmm_p2p_exporter *exporter;
-	bool dead;			/* by control.c; READ_ONCE */
+	struct hmm_p2p_exporter *exporter;	/* NULL: no memory */
+	bool dead;			/* READ_ONCE */
+	spinlock_t copy_lock;
+	struct list_head copies;	/* copy_lock: jobs of the copy engine */
+	struct work_struct copy_work;
+
+	/* queue.c */
+	struct workqueue_struct *wq;
+	spinlock_t sched_lock;
+	struct list_head ready;		/* sched_lock: queues with work */
+	bool paused;			/* sched_lock */
+	bool stopped;			/* sched_lock: no new jobs */
+	wait_queue_head_t progress;	/* a job has ended */
+	struct work_struct engines[2];
 
 	/* control.c */
 	struct dentry *debugfs;
 
-	/* svm.c */
+	/* compat.c */
+	struct miscdevice dmirror;
+
+	/* fault.c */
 	atomic64_t device_faults;
+	atomic64_t damped;
 };
 
 /* main.c */
 extern struct mutex hmm_dummy_list_lock;
 extern struct list_head hmm_dummy_list;
 
-struct hmm_dummy_dev *hmm_dummy_add(struct pci_dev *pdev, u64 vram_size,
-				    u64 bar_size);
+struct hmm_dummy_desc {
+	struct pci_dev *pdev;		/* the device, or NULL */
+	struct hmm_dummy_edu *edu;
+	u64 vram_size;			/* bytes of memory; 0: none */
+	u64 bar_size;			/* bytes of it that are visible at a time */
+	u64 coherent_base;		/* where the memory is, or 0: not coherent */
+};
+
+struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc);
 void hmm_dummy_remove(struct hmm_dummy_dev *dev);
 void hmm_dummy_put(struct hmm_dummy_dev *dev);
+int hmm_dummy_copy_arg(void *arg, size_t size, size_t min_size, void __user *user);
+int hmm_dummy_enter(struct hmm_dummy_dev *dev, bool wait);
+void hmm_dummy_leave(struct hmm_dummy_dev *dev);
 
 /* pci.c */
 int hmm_dummy_pci_init(void);
 void hmm_dummy_pci_exit(void);
+bool hmm_dummy_is_lost(struct hmm_dummy_dev *dev);
 
-/* devmem.c */
-#define HMM_DUMMY_CANARY	0xC5
-
+/* devmem.c: struct pages, and where the memory is */
 int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev);
-struct folio *hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev);
+struct folio *hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int order);
 void *hmm_dummy_vram_get(struct hmm_dummy_dev *dev, u64 offset);
 void hmm_dummy_vram_put(struct hmm_dummy_dev *dev);
-unsigned long hmm_dummy_devmem_check(struct hmm_dummy_dev *dev);
+
+/* vram.c: the allocator */
+#define HMM_DUMMY_CANARY	0xC5
+
+int hmm_dummy_vram_init(struct hmm_dummy_dev *dev);
+void hmm_dummy_vram_exit(struct hmm_dummy_dev *dev);
+long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order);
+void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
+			 unsigned long nr);
+void hmm_dummy_vram_bad(struct hmm_dummy_dev *dev, unsigned long index);
+bool hmm_dummy_vram_is_bad(struct hmm_dummy_dev *dev, unsigned long index,
+			   unsigned long nr);
+void hmm_dummy_vram_touch(struct hmm_dummy_dev *dev, u64 offset);
+long hmm_dummy_vram_oldest(struct hmm_dummy_dev *dev, u64 before);
+unsigned long hmm_dummy_vram_check(struct hmm_dummy_dev *dev);
 bool hmm_dummy_canary(void);
 
 /* slots.c */
@@ -115,40 +186,193 @@ void hmm_dummy_control_exit(struct hmm_dummy_dev *dev);
 
 /* exporter.c */
 int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev);
+void hmm_dummy_exporter_exit(struct hmm_dummy_dev *dev);
 bool hmm_dummy_offers_kmap(void);
 
-/* svm.c: the device's view of one process */
+/* ctx.c: a process that uses the device */
+
+/* Commands that are worked on one after another.  dev->sched_lock. */
+enum hmm_dummy_queue_state {
+	HMM_DUMMY_IDLE,			/* without a job */
+	HMM_DUMMY_READY,		/* in dev->ready */
+	HMM_DUMMY_RUNNING,		/* an engine works on the first job */
+	HMM_DUMMY_FAULTED,		/* the fault of the first job is handled */
+};
+
+struct hmm_dummy_queue {
+	struct hmm_dummy_ctx *ctx;
+	enum hmm_dummy_queue_state state;
+	struct list_head node;
+	struct list_head jobs;
+	struct work_struct fault;
+};
+
+/* One (file, mm). */
 struct hmm_dummy_ctx {
 	struct hmm_dummy_dev *dev;
-	struct list_head node;		/* dev->ctx_lock */
+	struct list_head node;		/* file->lock */
 	struct mm_struct *mm;		/* mmgrab() */
 	struct mutex lock;
 	struct xarray ranges;		/* address >> PMD_SHIFT, stores under lock */
 	bool closed;			/* lock: no new ranges */
+	unsigned int nr_jobs;		/* dev->sched_lock */
+	struct hmm_dummy_queue queues[HMM_DUMMY_QUEUES];
 };
 
-/* A page that the device may access until hmm_dummy_svm_put(). */
+struct hmm_dummy_file {
+	struct hmm_dummy_dev *dev;
+	struct list_head node;		/* dev->files_lock */
+	struct mutex lock;
+	struct list_head contexts;	/* lock */
+	bool closed;			/* lock */
+};
+
+struct hmm_dummy_file *hmm_dummy_file_open(struct hmm_dummy_dev *dev);
+void hmm_dummy_file_close(struct hmm_dummy_file *file);
+void hmm_dummy_file_free(struct hmm_dummy_file *file);
+struct hmm_dummy_ctx *hmm_dummy_ctx_get(struct hmm_dummy_file *file);
+
+/* svm.c: the device page table of a process */
+#define RANGE_SIZE	PMD_SIZE
+#define RANGE_PAGES	(RANGE_SIZE >> PAGE_SHIFT)
+
+struct hmm_dummy_range {
+	struct mmu_interval_notifier notifier;
+	struct mutex lock;		/* all below */
+	struct hmm_dummy_ctx *ctx;
+	unsigned long start;
+	struct hmm_dma_map map;		/* pfn_list: entries of 4 KiB */
+	bool huge;			/* they are one entry of 2 MiB */
+	dma_addr_t *dma;		/* what hardware would be given */
+	struct hmm_p2p_peer peer;
+	/* Policy, see fault.c. */
+	unsigned long moved_at;		/* jiffies; 0: never */
+	u64 cpu_faults;			/* of the device, then */
+	/* compat.c: pages that the device has for itself. */
+	DECLARE_BITMAP(exclusive, RANGE_PAGES);
+};
+
+struct hmm_dummy_range *hmm_dummy_range_get(struct hmm_dummy_ctx *ctx,
+					    unsigned long addr);
+int hmm_dummy_range_merge(struct hmm_dummy_range *range, unsigned long first,
+			  const unsigned long *found, unsigned long nr);
+void hmm_dummy_svm_close(struct hmm_dummy_ctx *ctx);
+bool hmm_dummy_entry_is_own(unsigned long hmm_pfn);
+
+/* Memory that the device may access until hmm_dummy_access_put(). */
 struct hmm_dummy_access {
 	struct hmm_dummy_range *range;	/* locked */
-	unsigned long idx;
+	unsigned long entry;		/* of the page, as from hmm_range_fault() */
+	void *kva;			/* of the address that was asked for */
+	dma_addr_t dma;			/* likewise; of no use for own memory */
+	unsigned long bytes;		/* from there on */
 	bool write;
 	bool own;
-	void *kva;			/* of the first byte of the page */
 };
 
-struct hmm_dummy_ctx *hmm_dummy_svm_open(struct hmm_dummy_dev *dev);
-void hmm_dummy_svm_close(struct hmm_dummy_ctx *ctx);
-void hmm_dummy_svm_free(struct hmm_dummy_ctx *ctx);
-int hmm_dummy_svm_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
-		      unsigned long length, bool write,
-		      struct hmm_dummy_access *access);
-void hmm_dummy_svm_put(struct hmm_dummy_access *access);
+int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr, bool write,
+			 struct hmm_dummy_access *access);
+void hmm_dummy_access_put(struct hmm_dummy_access *access);
+
+/* fault.c: device page faults */
+int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
+		    unsigned long length, bool write);
+int hmm_dummy_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
+			   unsigned long length);
+int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
+			 unsigned long bytes, u64 value);
+
+/* queue.c: who works on what, and when */
+
+/* Not an errno that a job ends with: it is to be handled, and the job goes on. */
+#define HMM_DUMMY_FAULT		1
+#define HMM_DUMMY_YIELD		2
+
+struct hmm_dummy_job {
+	struct list_head node;		/* in its queue; dev->sched_lock */
+	struct hmm_dummy_queue *queue;
+	/* 0 or an errno when it has ended, HMM_DUMMY_FAULT with fault set, or YIELD. */
+	int (*step)(struct hmm_dummy_job *job);
+	/* It has ended with job->result; from a worker. */
+	void (*done)(struct hmm_dummy_job *job);
+	int result;
+	bool cancelled;			/* READ_ONCE */
+	unsigned int retries;
+	struct {
+		unsigned long addr;
+		unsigned long length;
+		bool write;
+	} fault;
+
+	/* command.c */
+	struct hmm_dummy_command arg;
+	u64 progress;			/* bytes */
+	u32 crc;
+	void *buffer;
+
+	/* rw.c */
+	struct iov_iter iter;		/* what is left */
+	const void *iov;		/* a copy, to be freed */
+	u64 pos;			/* in the device's memory, of the beginning */
+	bool to_memory;
+
+	/* Who waits: one of these. */
+	struct completion completion;
+	struct io_uring_cmd *ioucmd;
+	struct kiocb *iocb;
+	struct hmm_dummy_command __user *user;	/* gets the value */
+	bool cqe32;				/* and so does the CQE */
+};
+
+int hmm_dummy_sched_init(struct hmm_dummy_dev *dev);
+void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev);
+void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev);
+void hmm_dummy_queue_init(struct hmm_dummy_queue *queue, struct hmm_dummy_ctx *ctx);
+void hmm_dummy_sched_pause(struct hmm_dummy_dev *dev, bool pause);
+int hmm_dummy_job_submit(struct hmm_dummy_ctx *ctx, unsigned int queue,
+			 struct hmm_dummy_job *job);
+int hmm_dummy_job_run(struct hmm_dummy_ctx *ctx, unsigned int queue,
+		      struct hmm_dummy_job *job);
+int hmm_dummy_job_wait(struct hmm_dummy_job *job);
+int hmm_dummy_wait_room(struct hmm_dummy_ctx *ctx);
+void hmm_dummy_job_cancel(struct hmm_dummy_job *job);
+int hmm_dummy_cancel(struct hmm_dummy_ctx *ctx, void *arg);
+void hmm_dummy_ctx_drain(struct hmm_dummy_ctx *ctx, int error);
 
 /* command.c */
+int hmm_dummy_command_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
+			   const struct hmm_dummy_command *arg);
+void hmm_dummy_command_exit(struct hmm_dummy_job *job);
+int hmm_dummy_job_access(struct hmm_dummy_job *job, unsigned long addr,
+			 unsigned long bytes, bool write,
+			 struct hmm_dummy_access *access);
 int hmm_dummy_command(struct hmm_dummy_ctx *ctx, void *arg);
+
+/* uring.c */
+int hmm_dummy_uring_cmd(struct io_uring_cmd *ioucmd, unsigned int issue_flags);
+
+/* rw.c */
+ssize_t hmm_dummy_read_iter(struct kiocb *iocb, struct iov_iter *to);
+ssize_t hmm_dummy_write_iter(struct kiocb *iocb, struct iov_iter *from);
+loff_t hmm_dummy_llseek(struct file *file, loff_t offset, int whence);
+
+/* edu.c */
+int hmm_dummy_edu_init(void);
+void hmm_dummy_edu_exit(void);
+struct device *hmm_dummy_edu_device(struct hmm_dummy_edu *edu);
+int hmm_dummy_edu_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes);
+void hmm_dummy_edu_loose(struct hmm_dummy_edu *edu, bool loose);
+void hmm_dummy_edu_show(struct hmm_dummy_edu *edu, struct seq_file *m);
+int hmm_dummy_edu_no_iova(struct device *dev, struct hmm_dma_map *map);
 
 /* migrate.c */
 int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *arg);
 int hmm_dummy_query(struct hmm_dummy_ctx *ctx, void *arg);
+int hmm_dummy_snapshot(struct mm_struct *mm, unsigned long addr, unsigned long nr,
+		       void *owner, unsigned long *pfns);
+
+/* compat.c */
+int hmm_dummy_compat_init(struct hmm_dummy_dev *dev);
+void hmm_dummy_compat_exit(struct hmm_dummy_dev *dev);
 
 #endif /* _HMM_DUMMY_H */

@@ -24,7 +24,17 @@ static unsigned int reserved_mb = 64;
 module_param(reserved_mb, uint, 0444);
 MODULE_PARM_DESC(reserved_mb, "Memory of each device without PCI, in MiB (64)");
 
-static bool have_pci;		/* the PCI driver is registered */
+static unsigned long long coherent[2];
+static unsigned int nr_coherent;
+module_param_array(coherent, ullong, &nr_coherent, 0444);
+MODULE_PARM_DESC(coherent,
+		 "Physical addresses of memory that the kernel does not use (memmap=), each for a device with coherent memory");
+
+static unsigned int coherent_mb = 256;
+module_param(coherent_mb, uint, 0444);
+MODULE_PARM_DESC(coherent_mb, "Memory of each coherent device, in MiB (256)");
+
+static bool have_pci;		/* the PCI drivers are registered */
 
 DEFINE_MUTEX(hmm_dummy_list_lock);	/* hmm_dummy_list */
 LIST_HEAD(hmm_dummy_list);
@@ -44,36 +54,46 @@ void hmm_dummy_put(struct hmm_dummy_dev *dev)
 	kref_put(&dev->kref, hmm_dummy_release);
 }
 
+/**
+ * hmm_dummy_enter - keep the device from being taken apart
+ * @dev: the device
+ * @wait: the caller may wait for who is at it
+ *
+ * Return: 0, to be followed by hmm_dummy_leave(); -ENODEV if it is gone or dead, or
+ * -EAGAIN.
+ */
+int hmm_dummy_enter(struct hmm_dummy_dev *dev, bool wait)
+{
+	if (wait)
+		down_read(&dev->life);
+	else if (!down_read_trylock(&dev->life))
+		return -EAGAIN;
+	if (!dev->gone && !READ_ONCE(dev->dead))
+		return 0;
+	up_read(&dev->life);
+	return -ENODEV;
+}
+
+void hmm_dummy_leave(struct hmm_dummy_dev *dev)
+{
+	up_read(&dev->life);
+}
+
 static int hmm_dummy_open(struct inode *inode, struct file *file)
 {
 	/* misc_open() keeps misc_deregister(), and so the device, waiting. */
 	struct hmm_dummy_dev *dev =
 		container_of(file->private_data, struct hmm_dummy_dev, misc);
-	struct hmm_dummy_ctx *ctx;
 
-	ctx = hmm_dummy_svm_open(dev);
-	if (!ctx)
-		return -ENOMEM;
-	kref_get(&dev->kref);
-	mutex_lock(&dev->ctx_lock);
-	list_add(&ctx->node, &dev->contexts);
-	mutex_unlock(&dev->ctx_lock);
-	file->private_data = ctx;
-	return 0;
+	file->private_data = hmm_dummy_file_open(dev);
+	/* io_uring need not send a worker: we do not block it. */
+	file->f_mode |= FMODE_NOWAIT | FMODE_CAN_ODIRECT;
+	return file->private_data ? 0 : -ENOMEM;
 }
 
 static int hmm_dummy_fop_release(struct inode *inode, struct file *file)
 {
-	struct hmm_dummy_ctx *ctx = file->private_data;
-	struct hmm_dummy_dev *dev = ctx->dev;
-
-	/* Either we close it, or hmm_dummy_remove() has. */
-	mutex_lock(&dev->ctx_lock);
-	list_del_init(&ctx->node);
-	hmm_dummy_svm_close(ctx);
-	mutex_unlock(&dev->ctx_lock);
-	hmm_dummy_svm_free(ctx);
-	hmm_dummy_put(dev);
+	hmm_dummy_file_free(file->private_data);
 	return 0;
 }
 
@@ -87,14 +107,21 @@ static int hmm_dummy_info(struct hmm_dummy_ctx *ctx, void *data)
 	info->caps = 0;
 	if (dev->pdev)
 		info->caps |= HMM_DUMMY_CAP_PCI;
-	if (hmm_dummy_offers_kmap())
+	if (hmm_dummy_offers_kmap() && dev->exporter)
 		info->caps |= HMM_DUMMY_CAP_KMAP;
 	if (hmm_dummy_canary())
 		info->caps |= HMM_DUMMY_CAP_CANARY;
-	info->vram_bytes = dev->vram_size;
-	info->vram_free = (u64)READ_ONCE(dev->nr_free) << PAGE_SHIFT;
+	if (dev->coherent_base)
+		info->caps |= HMM_DUMMY_CAP_COHERENT;
+	if (dev->edu)
+		info->caps |= HMM_DUMMY_CAP_EDU;
 	info->device_faults = atomic64_read(&dev->device_faults);
-	info->stale_writes = hmm_dummy_devmem_check(dev);
+	info->damped = atomic64_read(&dev->damped);
+	info->evicted = atomic64_read(&dev->evicted);
+	info->vram_bytes = dev->mem_size;
+	info->vram_free = (u64)READ_ONCE(dev->nr_free) << PAGE_SHIFT;
+	info->scratch_bytes = dev->vram_size - dev->mem_size;
+	info->stale_writes = dev->exporter ? hmm_dummy_vram_check(dev) : 0;
 	return 0;
 }
 
@@ -102,17 +129,19 @@ struct hmm_dummy_ioctl {
 	unsigned int min_size;	/* of the first version */
 	unsigned int size;
 	int (*fn)(struct hmm_dummy_ctx *ctx, void *arg);
+	bool waits;		/* for a job, and not for long under dev->life */
 };
 
-#define IOCTL(cmd, type, last, func)					\
+#define IOCTL(cmd, type, last, func, ...)				\
 	[_IOC_NR(cmd)] = { offsetofend(struct type, last),		\
-			   sizeof(struct type), func }
+			   sizeof(struct type), func, ##__VA_ARGS__ }
 
 static const struct hmm_dummy_ioctl hmm_dummy_ioctls[] = {
 	IOCTL(HMM_DUMMY_INFO, hmm_dummy_info, stale_writes, hmm_dummy_info),
 	IOCTL(HMM_DUMMY_MIGRATE, hmm_dummy_migrate, failed, hmm_dummy_migrate),
 	IOCTL(HMM_DUMMY_QUERY, hmm_dummy_query, vec, hmm_dummy_query),
-	IOCTL(HMM_DUMMY_COMMAND, hmm_dummy_command, value, hmm_dummy_command),
+	IOCTL(HMM_DUMMY_COMMAND, hmm_dummy_command, value, hmm_dummy_command, true),
+	IOCTL(HMM_DUMMY_CANCEL, hmm_dummy_cancel, cancelled, hmm_dummy_cancel),
 };
 
 union hmm_dummy_arg {
@@ -120,40 +149,72 @@ union hmm_dummy_arg {
 	struct hmm_dummy_migrate migrate;
 	struct hmm_dummy_query query;
 	struct hmm_dummy_command command;
+	struct hmm_dummy_cancel cancel;
 };
+
+/**
+ * hmm_dummy_copy_arg - read a structure that begins with its size
+ * @arg: zeroed, @size bytes
+ * @size: of the kernel's version
+ * @min_size: of the first version
+ * @user: where it is
+ *
+ * Return: 0, -EFAULT, -EINVAL if it is too short, or -E2BIG.
+ */
+int hmm_dummy_copy_arg(void *arg, size_t size, size_t min_size, void __user *user)
+{
+	u32 user_size;
+	int ret;
+
+	if (get_user(user_size, (u32 __user *)user))
+		return -EFAULT;
+	if (user_size < min_size)
+		return -EINVAL;
+	if (user_size > PAGE_SIZE)
+		return -E2BIG;
+	ret = copy_struct_from_user(arg, size, user, user_size);
+	/* It may have changed since. */
+	*(u32 *)arg = user_size;
+	return ret;
+}
+
+static int run_ioctl(struct hmm_dummy_file *file, const struct hmm_dummy_ioctl *op,
+		     void *arg)
+{
+	struct hmm_dummy_ctx *ctx;
+	int ret;
+
+	ret = hmm_dummy_enter(file->dev, true);
+	if (ret)
+		return ret;
+	/* It stays for as long as the file, and we have that. */
+	ctx = hmm_dummy_ctx_get(file);
+	ret = PTR_ERR_OR_ZERO(ctx);
+	if (!ret && !op->waits)
+		ret = op->fn(ctx, arg);
+	hmm_dummy_leave(file->dev);
+	return !ret && op->waits ? op->fn(ctx, arg) : ret;
+}
 
 static long hmm_dummy_ioctl(struct file *file, unsigned int cmd,
 			    unsigned long uarg)
 {
-	struct hmm_dummy_ctx *ctx = file->private_data;
-	struct hmm_dummy_dev *dev = ctx->dev;
 	void __user *user = (void __user *)uarg;
 	const struct hmm_dummy_ioctl *op;
 	union hmm_dummy_arg arg = {};
-	u32 size;
 	int ret;
 
 	if (_IOC_TYPE(cmd) != HMM_DUMMY_TYPE || _IOC_DIR(cmd) != _IOC_NONE ||
 	    _IOC_SIZE(cmd) || _IOC_NR(cmd) >= ARRAY_SIZE(hmm_dummy_ioctls))
 		return -ENOTTY;
 	op = &hmm_dummy_ioctls[_IOC_NR(cmd)];
-
-	if (get_user(size, (u32 __user *)user))
-		return -EFAULT;
-	if (size < op->min_size)
-		return -EINVAL;
-	if (size > PAGE_SIZE)
-		return -E2BIG;
-	ret = copy_struct_from_user(&arg, op->size, user, size);
+	ret = hmm_dummy_copy_arg(&arg, op->size, op->min_size, user);
 	if (ret)
 		return ret;
-
-	down_read(&dev->life);
-	ret = dev->gone || READ_ONCE(dev->dead) ? -ENODEV : op->fn(ctx, &arg);
-	up_read(&dev->life);
+	ret = run_ioctl(file->private_data, op, &arg);
 
 	/* On errors too: a migration says how far it got. */
-	if (copy_to_user(user, &arg, min(size, op->size)) && !ret)
+	if (copy_to_user(user, &arg, min(arg.info.size, op->size)) && !ret)
 		ret = -EFAULT;
 	return ret;
 }
@@ -162,20 +223,21 @@ static const struct file_operations hmm_dummy_fops = {
 	.owner = THIS_MODULE,
 	.open = hmm_dummy_open,
 	.release = hmm_dummy_fop_release,
+	.llseek = hmm_dummy_llseek,
+	.read_iter = hmm_dummy_read_iter,
+	.write_iter = hmm_dummy_write_iter,
 	.unlocked_ioctl = hmm_dummy_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
+	.uring_cmd = hmm_dummy_uring_cmd,
 };
 
 /**
  * hmm_dummy_add - make a device
- * @pdev: where its memory is, or NULL for reserved pages
- * @vram_size: bytes of it
- * @bar_size: bytes of it that are visible at a time; PCI only
+ * @desc: what it is
  *
  * Return: the device, or an ERR_PTR().
  */
-struct hmm_dummy_dev *hmm_dummy_add(struct pci_dev *pdev, u64 vram_size,
-				    u64 bar_size)
+struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc)
 {
 	struct hmm_dummy_dev *dev;
 	int ret;
@@ -191,21 +253,28 @@ struct hmm_dummy_dev *hmm_dummy_add(struct pci_dev *pdev, u64 vram_size,
 	}
 	kref_init(&dev->kref);
 	init_rwsem(&dev->life);
-	mutex_init(&dev->ctx_lock);
-	INIT_LIST_HEAD(&dev->contexts);
+	mutex_init(&dev->files_lock);
+	INIT_LIST_HEAD(&dev->files);
 	scnprintf(dev->name, sizeof(dev->name), "hmm_dummy%d", dev->id);
-	dev->pdev = pdev;
-	dev->vram_size = vram_size;
-	dev->bar_size = bar_size;
+	dev->pdev = desc->pdev;
+	dev->edu = desc->edu;
+	dev->vram_size = desc->vram_size;
+	dev->bar_size = desc->bar_size;
+	dev->coherent_base = desc->coherent_base;
 
 	/* Until there is an exporter to speak of; memory_failure() may ask. */
 	dev->gone = true;
-	ret = hmm_dummy_devmem_init(dev);
+	ret = hmm_dummy_sched_init(dev);
 	if (ret)
 		goto err_put;
-	ret = hmm_dummy_exporter_init(dev);
-	if (ret)
-		goto err_devmem;
+	if (!dev->edu) {
+		ret = hmm_dummy_devmem_init(dev);
+		if (ret)
+			goto err_sched;
+		ret = hmm_dummy_exporter_init(dev);
+		if (ret)
+			goto err_devmem;
+	}
 	down_write(&dev->life);
 	dev->gone = false;
 	up_write(&dev->life);
@@ -218,16 +287,21 @@ struct hmm_dummy_dev *hmm_dummy_add(struct pci_dev *pdev, u64 vram_size,
 		.minor = MISC_DYNAMIC_MINOR,
 		.name = dev->name,
 		.fops = &hmm_dummy_fops,
-		.parent = pdev ? &pdev->dev : NULL,
+		.parent = dev->pdev ? &dev->pdev->dev : NULL,
 		/* Memory is the caller's own, or guarded by ptrace rules. */
 		.mode = 0666,
 	};
 	ret = misc_register(&dev->misc);
 	if (ret)
 		goto err_exporter;
+	ret = hmm_dummy_compat_init(dev);
+	if (ret)
+		goto err_misc;
 	hmm_dummy_control_init(dev);
 	return dev;
 
+err_misc:
+	misc_deregister(&dev->misc);
 err_exporter:
 	mutex_lock(&hmm_dummy_list_lock);
 	list_del(&dev->node);
@@ -235,9 +309,13 @@ err_exporter:
 	down_write(&dev->life);
 	dev->gone = true;
 	up_write(&dev->life);
-	hmm_p2p_unregister(dev->exporter);
+	if (dev->exporter)
+		hmm_dummy_exporter_exit(dev);
 err_devmem:
-	hmm_dummy_devmem_exit(dev);
+	if (!dev->edu)
+		hmm_dummy_devmem_exit(dev);
+err_sched:
+	hmm_dummy_sched_exit(dev);
 err_put:
 	hmm_dummy_put(dev);
 	return ERR_PTR(ret);
@@ -245,41 +323,47 @@ err_put:
 
 /**
  * hmm_dummy_remove - take a device apart
- * @dev: from hmm_dummy_add(); files may be open and memory may be in use
+ * @dev: from hmm_dummy_add(); files may be open, commands and memory in use
  *
- * Processes keep their data, which moves to RAM; open files say -ENODEV.
+ * Processes keep their data, which moves to RAM; commands end, and open files say
+ * -ENODEV.
  */
 void hmm_dummy_remove(struct hmm_dummy_dev *dev)
 {
-	struct hmm_dummy_ctx *ctx;
+	struct hmm_dummy_file *file;
 
 	hmm_dummy_control_exit(dev);
+	hmm_dummy_compat_exit(dev);
 	misc_deregister(&dev->misc);
 
-	/* Commands end here, and none begins. */
+	/* Nobody comes in any more. */
 	down_write(&dev->life);
-	dev->gone = true;
+	WRITE_ONCE(dev->gone, true);
 	up_write(&dev->life);
+	hmm_dummy_sched_stop(dev);
 
 	/* Only now, or a query would not find the device that it asks. */
 	mutex_lock(&hmm_dummy_list_lock);
 	list_del(&dev->node);
 	mutex_unlock(&hmm_dummy_list_lock);
 
-	/* As importer: let go of what others lent us. */
-	mutex_lock(&dev->ctx_lock);
-	list_for_each_entry(ctx, &dev->contexts, node)
-		hmm_dummy_svm_close(ctx);
-	mutex_unlock(&dev->ctx_lock);
+	/* As importer: end what runs, and let go of what others lent us. */
+	mutex_lock(&dev->files_lock);
+	list_for_each_entry(file, &dev->files, node)
+		hmm_dummy_file_close(file);
+	mutex_unlock(&dev->files_lock);
 
 	/* As exporter: get everything back. */
-	hmm_p2p_unregister(dev->exporter);
-	hmm_dummy_devmem_exit(dev);
+	if (dev->exporter) {
+		hmm_dummy_exporter_exit(dev);
+		hmm_dummy_devmem_exit(dev);
+	}
+	hmm_dummy_sched_exit(dev);
 	hmm_dummy_put(dev);
 }
 
 /* Devices without PCI belong to the module; at most as many as asked for. */
-static void remove_reserved(void)
+static void remove_own(void)
 {
 	struct hmm_dummy_dev *dev, *next;
 
@@ -288,20 +372,33 @@ static void remove_reserved(void)
 			hmm_dummy_remove(dev);
 }
 
+/* Those without PCI: in reserved pages, then coherent ones. */
+static int add_own(unsigned int i)
+{
+	struct hmm_dummy_desc desc = {
+		.vram_size = (u64)reserved_mb << 20,
+	};
+
+	if (i >= reserved) {
+		desc.coherent_base = coherent[i - reserved];
+		desc.vram_size = (u64)coherent_mb << 20;
+		if (!IS_ALIGNED(desc.coherent_base, VRAM_CHUNK) || !desc.coherent_base)
+			return -EINVAL;
+	}
+	return PTR_ERR_OR_ZERO(hmm_dummy_add(&desc));
+}
+
 static int __init hmm_dummy_init(void)
 {
-	unsigned int i;
+	unsigned int i, nr = reserved + nr_coherent;
 	int ret;
 
-	for (i = 0; i < reserved; i++) {
-		struct hmm_dummy_dev *dev =
-			hmm_dummy_add(NULL, (u64)reserved_mb << 20, 0);
-
-		if (!IS_ERR(dev))
+	for (i = 0; i < nr; i++) {
+		ret = add_own(i);
+		if (!ret)
 			continue;
-		ret = PTR_ERR(dev);
 		pr_err("hmm_dummy: device %u of %u without PCI: error %d\n",
-		       i + 1, reserved, ret);
+		       i + 1, nr, ret);
 		/*
 		 * Once there is a device, somebody may have it open, and loading
 		 * must not fail any more: there are fewer, then.
@@ -311,17 +408,24 @@ static int __init hmm_dummy_init(void)
 		break;
 	}
 	ret = hmm_dummy_pci_init();
-	if (ret && !reserved)
-		return ret;
-	have_pci = !ret;
-	return 0;
+	if (!ret) {
+		have_pci = true;
+		ret = hmm_dummy_edu_init();
+		if (!ret)
+			return 0;
+		have_pci = false;
+		hmm_dummy_pci_exit();
+	}
+	return nr ? 0 : ret;
 }
 
 static void __exit hmm_dummy_exit(void)
 {
-	if (have_pci)
+	if (have_pci) {
+		hmm_dummy_edu_exit();
 		hmm_dummy_pci_exit();
-	remove_reserved();
+	}
+	remove_own();
 	ida_destroy(&hmm_dummy_ida);
 }
 

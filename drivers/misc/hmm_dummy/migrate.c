@@ -5,6 +5,7 @@
  * Thin: the core's engine does the moving.  What is here is the entry from user
  * space, with the question whose memory it is.
  */
+#include <linux/build_bug.h>
 #include <linux/hmm.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
@@ -13,7 +14,7 @@
 
 #include "hmm_dummy.h"
 
-#define QUERY_MAX	SZ_1G
+#define VEC_MAX		SZ_1G	/* a byte for each page of so much at a time */
 
 /*
  * The address space that a range is in, with a reference for mmput(), or an
@@ -36,35 +37,65 @@ static struct mm_struct *get_mm(u64 addr, u64 length, int pidfd)
 	return hmm_p2p_mm_get_pidfd(pidfd);
 }
 
+/* hmm_dummy_outcome is hmm_p2p_outcome, by another name. */
+static_assert(HMM_DUMMY_MOVED == (int)HMM_P2P_MOVED);
+static_assert(HMM_DUMMY_LOST == (int)HMM_P2P_LOST);
+static_assert(HMM_DUMMY_BUSY == (int)HMM_P2P_BUSY);
+
+static int migrate(struct hmm_dummy_dev *dev, struct mm_struct *mm,
+		   const struct hmm_dummy_migrate *arg, struct hmm_p2p_result *result)
+{
+	unsigned int flags = 0;
+
+	if (arg->flags & HMM_DUMMY_MIGRATE_TO_RAM)
+		return hmm_p2p_migrate_to_ram(dev->exporter, mm, arg->addr,
+					      arg->addr + arg->length, result);
+	if (arg->flags & HMM_DUMMY_MIGRATE_ONLY_RAM)
+		flags |= HMM_P2P_ONLY_RAM;
+	if (arg->flags & HMM_DUMMY_MIGRATE_NO_EVICT)
+		flags |= HMM_P2P_NO_EVICT;
+	return hmm_p2p_migrate_to_device(dev->exporter, mm, arg->addr,
+					 arg->addr + arg->length, flags, result);
+}
+
 /* HMM_DUMMY_MIGRATE */
 int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *data)
 {
 	struct hmm_dummy_migrate *arg = data;
-	struct hmm_dummy_dev *dev = ctx->dev;
 	struct hmm_p2p_result result = {};
 	struct mm_struct *mm;
 	int ret;
 
-	if (arg->flags & ~HMM_DUMMY_MIGRATE_TO_RAM || arg->reserved)
+	if (arg->flags & ~(HMM_DUMMY_MIGRATE_TO_RAM | HMM_DUMMY_MIGRATE_ONLY_RAM |
+			   HMM_DUMMY_MIGRATE_NO_EVICT) || arg->reserved)
+		return -EOPNOTSUPP;
+	if (arg->flags & HMM_DUMMY_MIGRATE_TO_RAM &&
+	    arg->flags & ~HMM_DUMMY_MIGRATE_TO_RAM)
+		return -EOPNOTSUPP;
+	if (!ctx->dev->exporter)
 		return -EOPNOTSUPP;
 	arg->migrated = 0;
 	arg->skipped = 0;
 	arg->failed = 0;
+	if (arg->vec && arg->length > VEC_MAX)
+		return -EINVAL;
 	mm = get_mm(arg->addr, arg->length, arg->pidfd);
 	if (IS_ERR(mm))
 		return PTR_ERR(mm);
-
-	if (arg->flags & HMM_DUMMY_MIGRATE_TO_RAM)
-		ret = hmm_p2p_migrate_to_ram(dev->exporter, mm, arg->addr,
-					     arg->addr + arg->length, &result);
-	else
-		ret = hmm_p2p_migrate_to_device(dev->exporter, mm, arg->addr,
-						arg->addr + arg->length,
-						&result);
+	ret = -ENOMEM;
+	if (arg->vec)
+		result.vec = kvzalloc(PHYS_PFN(arg->length), GFP_KERNEL_ACCOUNT);
+	if (!arg->vec || result.vec)
+		ret = migrate(ctx->dev, mm, arg, &result);
 	mmput(mm);
 	arg->migrated = result.migrated;
 	arg->skipped = result.skipped;
 	arg->failed = result.failed;
+	if (result.vec && copy_to_user(u64_to_user_ptr(arg->vec), result.vec,
+				       result.migrated + result.skipped +
+				       result.failed) && !ret)
+		ret = -EFAULT;
+	kvfree(result.vec);
 	return ret;
 }
 
@@ -99,6 +130,39 @@ static int query_snapshot(struct mmu_interval_notifier *notifier,
 			msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT));
 }
 
+static u8 where_is(struct hmm_dummy_dev *self, struct page *page)
+{
+	if (!is_device_private_page(page) && !is_device_coherent_page(page))
+		return HMM_DUMMY_AT_RAM;
+	return page_pgmap(page) == &self->pgmap ? HMM_DUMMY_AT_DEVICE :
+						  HMM_DUMMY_AT_PEER;
+}
+
+/**
+ * hmm_dummy_snapshot - what the pages are, as the device with @owner sees them
+ * @mm: the address space; the caller holds a reference
+ * @addr: first address
+ * @nr: pages
+ * @owner: of a dummy's memory
+ * @pfns: set to the entries of hmm_range_fault(), which faults nothing
+ *
+ * Return: 0, or an errno of hmm_range_fault() or mmu_interval_notifier_insert().
+ */
+int hmm_dummy_snapshot(struct mm_struct *mm, unsigned long addr, unsigned long nr,
+		       void *owner, unsigned long *pfns)
+{
+	struct mmu_interval_notifier notifier;
+	int ret;
+
+	ret = mmu_interval_notifier_insert(&notifier, mm, addr, nr << PAGE_SHIFT,
+					   &query_ops);
+	if (ret)
+		return ret;
+	ret = query_snapshot(&notifier, addr, nr, owner, pfns);
+	mmu_interval_notifier_remove(&notifier);
+	return ret;
+}
+
 /* One PMD's worth of pages.  Every dummy is asked for the pages that it owns. */
 static int query_batch(struct hmm_dummy_dev *self,
 		       struct mmu_interval_notifier *notifier,
@@ -118,11 +182,7 @@ static int query_batch(struct hmm_dummy_dev *self,
 		for (i = 0; i < nr; i++) {
 			if (!(pfns[i] & HMM_PFN_VALID))
 				continue;
-			if (!is_device_private_page(hmm_pfn_to_page(pfns[i])))
-				where[i] = HMM_DUMMY_AT_RAM;
-			else
-				where[i] = dev == self ? HMM_DUMMY_AT_DEVICE :
-							 HMM_DUMMY_AT_PEER;
+			where[i] = where_is(self, hmm_pfn_to_page(pfns[i]));
 		}
 	}
 	mutex_unlock(&hmm_dummy_list_lock);
@@ -188,7 +248,7 @@ int hmm_dummy_query(struct hmm_dummy_ctx *ctx, void *data)
 
 	if (arg->flags || arg->reserved)
 		return -EOPNOTSUPP;
-	if (arg->length > QUERY_MAX)
+	if (arg->length > VEC_MAX)
 		return -EINVAL;
 	mm = get_mm(arg->addr, arg->length, arg->pidfd);
 	if (IS_ERR(mm))

@@ -27,6 +27,7 @@ static int hmm_dummy_pci_probe(struct pci_dev *pdev,
 			       const struct pci_device_id *id)
 {
 	u64 size = pci_resource_len(pdev, VRAM_BAR);
+	struct hmm_dummy_desc desc = {};
 	struct hmm_dummy_dev *dev;
 	int ret;
 
@@ -51,19 +52,36 @@ static int hmm_dummy_pci_probe(struct pci_dev *pdev,
 		return ret;
 	pci_set_master(pdev);
 
-	dev = hmm_dummy_add(pdev, max(size, (u64)vram_mb << 20), size);
+	desc.pdev = pdev;
+	desc.vram_size = max(size, (u64)vram_mb << 20);
+	desc.bar_size = size;
+	dev = hmm_dummy_add(&desc);
 	if (IS_ERR(dev))
 		return PTR_ERR(dev);
 	pci_set_drvdata(pdev, dev);
 	return 0;
 }
 
+/*
+ * Whether the memory is not there any more: the device was pulled out, or does not
+ * decode its BAR, so that what is read from it means nothing.
+ */
+bool hmm_dummy_is_lost(struct hmm_dummy_dev *dev)
+{
+	u16 command;
+
+	if (!dev->pdev)
+		return false;
+	/* Of a device that is gone, all bits are set. */
+	pci_read_config_word(dev->pdev, PCI_COMMAND, &command);
+	return PCI_POSSIBLE_ERROR(command) || !(command & PCI_COMMAND_MEMORY);
+}
+
 static void hmm_dummy_pci_remove(struct pci_dev *pdev)
 {
 	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
 
-	/* Pulled out: what was in it is lost, and must not be read from the bus. */
-	if (!pci_device_is_present(pdev)) {
+	if (hmm_dummy_is_lost(dev)) {
 		WRITE_ONCE(dev->dead, true);
 		hmm_p2p_dead(dev->exporter);
 	}

@@ -62,7 +62,7 @@ int hmm_dummy_slot_open(struct hmm_dummy_dev *dev, unsigned long chunk)
 		write_unlock(&dev->slot_lock);
 		return -ENOSPC;
 	}
-	memcpy(slot_kva(dev, slot), page_address(dev->chunks[chunk]), VRAM_CHUNK);
+	memcpy(slot_kva(dev, slot), page_address(dev->chunks[chunk].backing), VRAM_CHUNK);
 	/* The BAR is mapped write-combining. */
 	wmb();
 	dev->chunk_in[slot] = chunk;
@@ -77,7 +77,7 @@ void hmm_dummy_slot_close(struct hmm_dummy_dev *dev, unsigned long chunk)
 
 	write_lock(&dev->slot_lock);
 	slot = dev->slot_of[chunk];
-	memcpy(page_address(dev->chunks[chunk]), slot_kva(dev, slot), VRAM_CHUNK);
+	memcpy(page_address(dev->chunks[chunk].backing), slot_kva(dev, slot), VRAM_CHUNK);
 	memset(slot_kva(dev, slot), HMM_DUMMY_CANARY, VRAM_CHUNK);
 	/* As above: there before somebody else gets the slot. */
 	wmb();

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DOC: The device's view of a process
+ * DOC: The device page table of a process
  *
- * A context is one process as the device sees it: a page table that mirrors the
- * process's, filled by device page faults.  It consists of ranges of 2 MiB, each
- * with an mmu interval notifier, a lock and its entries, so that neither a fault
- * nor an invalidation concerns more of the process than it has to.
+ * It mirrors the process's page table, filled by device page faults (fault.c).  It
+ * consists of ranges of 2 MiB, each with an mmu interval notifier, a lock and its
+ * entries, so that neither a fault nor an invalidation concerns more of the process than
+ * it has to.  The entries of a range are 512 of 4 KiB, or one of 2 MiB if all of it is
+ * one huge page.
  *
  * This is the importer side, the same for own memory, RAM and other devices:
  *
@@ -23,38 +24,27 @@
  */
 #include <linux/dma-mapping.h>
 #include <linux/hmm.h>
+#include <linux/module.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/sched/mm.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "hmm_dummy.h"
 
-#define RANGE_SIZE	PMD_SIZE
-#define RANGE_PAGES	(RANGE_SIZE >> PAGE_SHIFT)
-
 #define MAPPED_FLAGS	(HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS)
-
-struct hmm_dummy_range {
-	struct mmu_interval_notifier notifier;
-	struct mutex lock;		/* all below */
-	struct hmm_dummy_ctx *ctx;
-	unsigned long start;
-	struct hmm_dma_map map;		/* pfn_list is the page table */
-	dma_addr_t *dma;		/* what hardware would be given */
-	struct hmm_p2p_peer peer;
-};
 
 /* The device that masters the bus; without one, the CPU stands in for it. */
 static struct device *range_dma_dev(struct hmm_dummy_range *range)
 {
-	struct pci_dev *pdev = range->ctx->dev->pdev;
+	struct hmm_dummy_dev *dev = range->ctx->dev;
 
-	return pdev ? &pdev->dev : NULL;
+	if (dev->edu)
+		return hmm_dummy_edu_device(dev->edu);
+	return dev->pdev ? &dev->pdev->dev : NULL;
 }
 
 /* An entry in our own memory has a made-up PFN, good for nothing but its offset. */
-static bool entry_is_own(unsigned long hmm_pfn)
+bool hmm_dummy_entry_is_own(unsigned long hmm_pfn)
 {
 	return hmm_pfn & HMM_PFN_VALID && !(hmm_pfn & HMM_PFN_PEER) &&
 	       is_device_private_page(hmm_pfn_to_page(hmm_pfn));
@@ -67,6 +57,9 @@ static void range_clear(struct hmm_dummy_range *range, unsigned long first,
 	unsigned long i;
 
 	lockdep_assert_held(&range->lock);
+	/* What is left of a huge entry are small ones. */
+	range->huge = false;
+	bitmap_clear(range->exclusive, first, last - first + 1);
 	if (dev)
 		hmm_dma_unmap_pfns(dev, &range->map, first, last - first + 1);
 	for (i = first; i <= last; i++) {
@@ -95,6 +88,10 @@ static bool range_invalidate(struct mmu_interval_notifier *mni,
 	 */
 	if (mmu_range->owner && mmu_range->owner == range->ctx->dev->exporter)
 		return true;
+	/* We take pages for ourselves, and set up what follows from it. */
+	if (mmu_range->event == MMU_NOTIFY_EXCLUSIVE &&
+	    mmu_range->owner == range->ctx)
+		return true;
 	if (mmu_notifier_range_blockable(mmu_range))
 		mutex_lock(&range->lock);
 	else if (!mutex_trylock(&range->lock))
@@ -121,9 +118,15 @@ static int range_map_alloc(struct hmm_dummy_range *range)
 	struct device *dev = range_dma_dev(range);
 	int ret;
 
-	if (dev)
-		return hmm_dma_map_alloc(dev, &range->map, RANGE_PAGES,
-					 PAGE_SIZE);
+	if (dev) {
+		ret = hmm_dma_map_alloc(dev, &range->map, RANGE_PAGES, PAGE_SIZE);
+		if (!ret && range->ctx->dev->edu) {
+			ret = hmm_dummy_edu_no_iova(dev, &range->map);
+			if (ret)
+				hmm_dma_map_free(dev, &range->map);
+		}
+		return ret;
+	}
 	range->map.pfn_list = kvcalloc(RANGE_PAGES, sizeof(unsigned long),
 				       GFP_KERNEL_ACCOUNT);
 	if (!range->map.pfn_list)
@@ -218,12 +221,19 @@ static bool is_mapped(struct mm_struct *mm, unsigned long addr)
 	return mapped;
 }
 
-/*
- * The range of @addr, made if need be.  Ranges live until the context closes, so
- * none is made for an address where there is nothing.
+/**
+ * hmm_dummy_range_get - the range of an address, made if need be
+ * @ctx: the context; the caller holds a reference on its mm (mmget())
+ * @addr: the address
+ *
+ * Ranges live until the context closes, so none is made for an address where there is
+ * nothing.
+ *
+ * Return: the range, or an ERR_PTR(): -EFAULT, -ENODEV, -ENOMEM, or -EOPNOTSUPP if the
+ * device cannot map memory for DMA.
  */
-static struct hmm_dummy_range *range_get(struct hmm_dummy_ctx *ctx,
-					 unsigned long addr)
+struct hmm_dummy_range *hmm_dummy_range_get(struct hmm_dummy_ctx *ctx,
+					    unsigned long addr)
 {
 	unsigned long index = addr >> PMD_SHIFT;
 	struct hmm_dummy_range *range = xa_load(&ctx->ranges, index);
@@ -252,19 +262,42 @@ static struct hmm_dummy_range *range_get(struct hmm_dummy_ctx *ctx,
 	return range;
 }
 
-/* Take over what a fault found.  Under the lock, after read_retry said no. */
-static int range_merge(struct hmm_dummy_range *range, unsigned long first,
-		       const unsigned long *found, unsigned long nr)
+/* Whether all that was found is one huge page, mapped as such. */
+static bool is_huge(const unsigned long *found, unsigned long nr)
+{
+	return nr == RANGE_PAGES && found[0] & HMM_PFN_VALID &&
+	       hmm_pfn_to_map_order(found[0]) >= PMD_SHIFT - PAGE_SHIFT &&
+	       (found[nr - 1] & ~HMM_PFN_FLAGS) ==
+	       (found[0] & ~HMM_PFN_FLAGS) + nr - 1;
+}
+
+/**
+ * hmm_dummy_range_merge - take over what a fault found
+ * @range: locked, and mmu_interval_read_retry() said no
+ * @first: index of the first page
+ * @found: what hmm_range_fault() said
+ * @nr: pages
+ *
+ * Return: 0, or -EFAULT if something cannot be mapped for DMA.
+ */
+int hmm_dummy_range_merge(struct hmm_dummy_range *range, unsigned long first,
+			  const unsigned long *found, unsigned long nr)
 {
 	struct device *dev = range_dma_dev(range);
 	struct pci_p2pdma_map_state state = {};
 	unsigned long i;
 
+	lockdep_assert_held(&range->lock);
+	range->huge = false;
 	for (i = first; i < first + nr; i++) {
 		unsigned long *entry = &range->map.pfn_list[i];
 
+		if (!(found[i - first] & HMM_PFN_VALID)) {
+			range_clear(range, i, i);
+			continue;
+		}
 		*entry = (*entry & MAPPED_FLAGS) | found[i - first];
-		if (entry_is_own(*entry))
+		if (hmm_dummy_entry_is_own(*entry))
 			continue;
 		if (!dev) {
 			if (*entry & HMM_PFN_PEER)
@@ -277,62 +310,8 @@ static int range_merge(struct hmm_dummy_range *range, unsigned long first,
 			return -EFAULT;
 		}
 	}
+	range->huge = is_huge(found, nr);
 	return 0;
-}
-
-/*
- * The device faults on @nr pages.  Returns 0 with range->lock held and the pages
- * mapped, or an errno of hmm_range_fault_unlocked_timeout() without it.
- */
-static int range_fault_and_lock(struct hmm_dummy_range *range,
-				unsigned long first, unsigned long nr,
-				bool write)
-{
-	struct hmm_dummy_dev *dev = range->ctx->dev;
-	struct hmm_range fault = {
-		.notifier = &range->notifier,
-		.start = range->start + (first << PAGE_SHIFT),
-		.end = range->start + ((first + nr) << PAGE_SHIFT),
-		.default_flags = HMM_PFN_REQ_FAULT |
-				 (write ? HMM_PFN_REQ_WRITE : 0),
-		.dev_private_owner = dev,
-		.peer = &range->peer,
-	};
-	int ret;
-
-	fault.hmm_pfns = kvcalloc(nr, sizeof(*fault.hmm_pfns), GFP_KERNEL);
-	if (!fault.hmm_pfns)
-		return -ENOMEM;
-	atomic64_inc(&dev->device_faults);
-
-	for (;;) {
-		ret = hmm_range_fault_unlocked_timeout(&fault,
-				msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT));
-		if (ret)
-			break;
-		mutex_lock(&range->lock);
-		/*
-		 * fault                        invalidation
-		 *   reads the page table
-		 *                              sets seq, clears entries
-		 *                              (under the lock)
-		 *                              page table changes
-		 *   lock, retry?  yes
-		 *
-		 * Without the question an entry would be stored that nobody
-		 * clears any more.
-		 */
-		if (!mmu_interval_read_retry(&range->notifier,
-					     fault.notifier_seq)) {
-			ret = range_merge(range, first, fault.hmm_pfns, nr);
-			if (ret)
-				mutex_unlock(&range->lock);
-			break;
-		}
-		mutex_unlock(&range->lock);
-	}
-	kvfree(fault.hmm_pfns);
-	return ret;
 }
 
 static bool entry_usable(unsigned long hmm_pfn, bool write)
@@ -342,119 +321,78 @@ static bool entry_usable(unsigned long hmm_pfn, bool write)
 	return (hmm_pfn & need) == need;
 }
 
-/*
- * Our own page, but read-only: it is shared after fork(), or was made read-only.
- * hmm reports own pages as they are, so bring it to RAM, where a write fault
- * sorts it out.
- */
-static int range_unshare(struct hmm_dummy_range *range, unsigned long addr)
-{
-	struct hmm_p2p_result result;
-	int ret;
-
-	addr &= PAGE_MASK;
-	ret = hmm_p2p_migrate_to_ram(range->ctx->dev->exporter, range->ctx->mm,
-				     addr, addr + PAGE_SIZE, &result);
-	/* Somebody else has it in hand: give them a moment. */
-	if (!ret && !result.migrated)
-		schedule_timeout_killable(1);
-	return ret;
-}
-
 /**
- * hmm_dummy_svm_get - let the device access a page of the process
+ * hmm_dummy_access_get - let the device access memory of the process
  * @ctx: the context; the caller holds a reference on its mm (mmget())
- * @addr: any address in the page
- * @length: bytes from @addr on that will be needed as well; faulted in with it
+ * @addr: any address
  * @write: the access is a write
  * @access: set on success
  *
- * On success the page cannot be invalidated until hmm_dummy_svm_put(), before which
- * the caller must not sleep.
+ * On success @access->bytes from @addr on cannot be invalidated until
+ * hmm_dummy_access_put(), before which the caller must not sleep for long, nor wait for
+ * anything that needs the process's memory.
  *
- * Return: 0 or an errno of HMM_DUMMY_COMMAND.
+ * Return: 0; %HMM_DUMMY_FAULT if there is no entry, and hmm_dummy_fault() is to make one;
+ * or an errno of hmm_dummy_range_get().
  */
-int hmm_dummy_svm_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
-		      unsigned long length, bool write,
-		      struct hmm_dummy_access *access)
+int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr, bool write,
+			 struct hmm_dummy_access *access)
 {
-	struct hmm_dummy_range *range = range_get(ctx, addr);
-	unsigned long deadline = jiffies +
-		msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
-	unsigned long idx, nr, entry;
-	int ret;
+	struct hmm_dummy_range *range = hmm_dummy_range_get(ctx, addr);
+	unsigned long idx, entry;
 
 	if (IS_ERR(range))
 		return PTR_ERR(range);
 	idx = (addr - range->start) >> PAGE_SHIFT;
-	nr = min(RANGE_PAGES - idx, PFN_UP(offset_in_page(addr) + length));
-
 	mutex_lock(&range->lock);
-	while (!entry_usable(range->map.pfn_list[idx], write)) {
-		bool own = entry_is_own(range->map.pfn_list[idx]);
-
-		mutex_unlock(&range->lock);
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		if (time_after(jiffies, deadline))
-			return -EBUSY;
-		if (own) {
-			ret = range_unshare(range, addr);
-			if (ret)
-				return ret;
-		}
-		ret = range_fault_and_lock(range, idx, nr, write);
-		if (ret)
-			return ret;
-	}
-
 	entry = range->map.pfn_list[idx];
+	if (!entry_usable(entry, write)) {
+		mutex_unlock(&range->lock);
+		return HMM_DUMMY_FAULT;
+	}
 	*access = (struct hmm_dummy_access) {
 		.range = range,
-		.idx = idx,
+		.entry = entry,
+		.bytes = (range->huge ? RANGE_SIZE : PAGE_SIZE) -
+			 (addr & ((range->huge ? RANGE_SIZE : PAGE_SIZE) - 1)),
 		.write = write,
-		.own = entry_is_own(entry),
+		.own = hmm_dummy_entry_is_own(entry),
 	};
-	if (access->own)
-		access->kva = hmm_dummy_vram_get(ctx->dev,
-			hmm_p2p_page_offset(hmm_pfn_to_page(entry)));
-	else
+	if (access->own) {
+		u64 offset = hmm_p2p_page_offset(hmm_pfn_to_page(entry));
+
+		hmm_dummy_vram_touch(ctx->dev, offset);
+		access->kva = hmm_dummy_vram_get(ctx->dev, offset);
+	} else if (ctx->dev->edu) {
+		/* One page is mapped after the other, as it happens. */
+		access->bytes = min(access->bytes, PAGE_SIZE - offset_in_page(addr));
+		access->dma = range->dma[idx] + offset_in_page(addr);
+		return 0;
+	} else {
 		access->kva = hmm_pfn_kmap_local(entry);
+	}
 	if (!access->kva) {
 		/* Real hardware would use the DMA address; we are the CPU. */
 		mutex_unlock(&range->lock);
 		return -EOPNOTSUPP;
 	}
+	access->kva += offset_in_page(addr);
 	return 0;
 }
 
-void hmm_dummy_svm_put(struct hmm_dummy_access *access)
+void hmm_dummy_access_put(struct hmm_dummy_access *access)
 {
 	struct hmm_dummy_range *range = access->range;
-	unsigned long entry = range->map.pfn_list[access->idx];
+	unsigned long entry = access->entry;
 
 	if (access->own)
 		hmm_dummy_vram_put(range->ctx->dev);
-	else
-		hmm_pfn_kunmap_local(entry, access->kva);
+	else if (access->kva)
+		hmm_pfn_kunmap_local(entry,
+				     (void *)((unsigned long)access->kva & PAGE_MASK));
 	if (access->write && !access->own && !(entry & HMM_PFN_PEER))
 		set_page_dirty(hmm_pfn_to_page(entry));
 	mutex_unlock(&range->lock);
-}
-
-struct hmm_dummy_ctx *hmm_dummy_svm_open(struct hmm_dummy_dev *dev)
-{
-	struct hmm_dummy_ctx *ctx = kzalloc_obj(*ctx);
-
-	if (!ctx)
-		return NULL;
-	ctx->dev = dev;
-	ctx->mm = current->mm;
-	mmgrab(ctx->mm);
-	mutex_init(&ctx->lock);
-	xa_init(&ctx->ranges);
-	INIT_LIST_HEAD(&ctx->node);
-	return ctx;
 }
 
 /* Let go of everything, now and for good.  No command of the context runs. */
@@ -470,11 +408,4 @@ void hmm_dummy_svm_close(struct hmm_dummy_ctx *ctx)
 		range_destroy(range);
 	}
 	mutex_unlock(&ctx->lock);
-}
-
-void hmm_dummy_svm_free(struct hmm_dummy_ctx *ctx)
-{
-	xa_destroy(&ctx->ranges);
-	mmdrop(ctx->mm);
-	kfree(ctx);
 }

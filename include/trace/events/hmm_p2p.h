@@ -248,7 +248,8 @@ TRACE_EVENT(hmm_p2p_migrate,
 	),
 	TP_printk("exporter=%s %s addr=%#lx migrated=%lu failed=%lu",
 		  __get_str(exporter),
-		  __entry->dir == HMM_P2P_TO_DEVICE ? "to-device" : "to-ram",
+		  __entry->dir == HMM_P2P_TO_DEVICE ? "to-device" :
+		  __entry->dir == HMM_P2P_TO_RAM ? "to-ram" : "from-peer",
 		  __entry->addr, __entry->migrated, __entry->failed)
 );
 

@@ -30,6 +30,8 @@
 #define HMM_DUMMY_CAP_PCI	0x1	/* memory in a BAR, reachable on the bus */
 #define HMM_DUMMY_CAP_KMAP	0x2	/* offers software a mapping */
 #define HMM_DUMMY_CAP_CANARY	0x4	/* free memory is watched */
+#define HMM_DUMMY_CAP_COHERENT	0x8	/* memory that the CPU maps as well */
+#define HMM_DUMMY_CAP_EDU	0x10	/* QEMU's edu: a bus master without memory */
 
 /**
  * struct hmm_dummy_info - HMM_DUMMY_INFO: what the device is, and counters
@@ -42,6 +44,11 @@
  * @device_faults: device page faults handled
  * @stale_writes: pages of device memory that somebody wrote while they were
  *	free; only with HMM_DUMMY_CAP_CANARY.  Looks at all free memory now.
+ * @scratch_bytes: memory of the device that read() and write() work on, beside
+ *	@vram_bytes
+ * @evicted: pages that went to RAM to make room for others
+ * @damped: device page faults that left pages in RAM because they had just come
+ *	from the device
  */
 struct hmm_dummy_info {
 	__u32 size;
@@ -52,12 +59,31 @@ struct hmm_dummy_info {
 	__u64 vram_free;
 	__u64 device_faults;
 	__u64 stale_writes;
+	__u64 scratch_bytes;
+	__u64 evicted;
+	__u64 damped;
 };
 
 #define HMM_DUMMY_INFO		_IO(HMM_DUMMY_TYPE, 0x00)
 
 /* hmm_dummy_migrate.flags */
 #define HMM_DUMMY_MIGRATE_TO_RAM	0x1	/* default: to the device */
+#define HMM_DUMMY_MIGRATE_ONLY_RAM	0x2	/* leave what is on other devices */
+#define HMM_DUMMY_MIGRATE_NO_EVICT	0x4	/* a device that is full is full */
+
+/* What became of a page: one byte each in hmm_dummy_migrate.vec */
+enum hmm_dummy_outcome {
+	HMM_DUMMY_MOVED,
+	HMM_DUMMY_THERE,	/* was there before */
+	HMM_DUMMY_ABSENT,	/* nothing to move: a hole on the way to RAM, in swap */
+	HMM_DUMMY_NOT_ANON,	/* of a file, or shared memory */
+	HMM_DUMMY_KSM,		/* merged by KSM */
+	HMM_DUMMY_OTHER,	/* stays on another device */
+	HMM_DUMMY_BUSY,		/* pinned, locked or being migrated */
+	HMM_DUMMY_NO_MEMORY,	/* no memory at the destination */
+	HMM_DUMMY_COPY_FAILED,
+	HMM_DUMMY_LOST,		/* somebody took a reference meanwhile */
+};
 
 /**
  * struct hmm_dummy_migrate - HMM_DUMMY_MIGRATE: move memory of a process
@@ -71,17 +97,26 @@ struct hmm_dummy_info {
  * @skipped: out: pages that stayed for a reason of their own (already there, holes
  *	on the way to RAM, file-backed, shared by KSM, pinned or locked)
  * @failed: out: pages that were ready to move and did not (no memory, device full)
+ * @vec: 0, or the address of one byte per page for what became of it,
+ *	enum hmm_dummy_outcome; written as far as the migration went
+ *
+ * To the device, pages of other devices come along, directly where this device reaches
+ * them, and by way of RAM where not.  If it is full, what was used least recently is
+ * evicted to RAM.
  *
  * The counts are written on every return but those listed at the top and the
  * first four here:
  *
- *  EINVAL	@addr or @length unaligned, @length 0, or the range wraps
+ *  EINVAL	@addr or @length unaligned, @length 0, or the range wraps; with @vec,
+ *		@length above 1 GiB
  *  EBADF	@pidfd is not a pidfd
  *  ESRCH	the process is gone or has no memory
  *  EPERM	ptrace access to the process would be denied
  *  EFAULT	part of the range is not mapped, not readable, or maps a device;
  *		nothing was moved, unless the process changed it meanwhile
- *  EOPNOTSUPP	part of the range is hugetlb, DAX or special; likewise
+ *  EFAULT	also: @vec cannot be written; the memory was moved
+ *  EOPNOTSUPP	part of the range is hugetlb, DAX or special; likewise.  Also: the
+ *		device has no memory (HMM_DUMMY_CAP_EDU)
  *  ENOMEM	out of memory, or the device is full; the counts tell how far it went
  *  EINTR	a fatal signal arrived
  */
@@ -95,6 +130,7 @@ struct hmm_dummy_migrate {
 	__u64 migrated;
 	__u64 skipped;
 	__u64 failed;
+	__u64 vec;
 };
 
 #define HMM_DUMMY_MIGRATE	_IO(HMM_DUMMY_TYPE, 0x01)
@@ -144,31 +180,64 @@ enum hmm_dummy_op {
 	HMM_DUMMY_OP_FILL,	/* addr[length] = low byte of value */
 	HMM_DUMMY_OP_COPY,	/* addr[length] = src[length] */
 	HMM_DUMMY_OP_CRC32C,	/* value = CRC-32C of addr[length] */
+	HMM_DUMMY_OP_COMPARE,	/* value = offset of the first byte in which addr and
+				 * src differ, or length
+				 */
+	HMM_DUMMY_OP_ADD,	/* each __u64 of addr[length] += value */
+	HMM_DUMMY_OP_ATOMIC_ADD, /* the same, so that no other device or CPU that adds
+				  * atomically loses anything
+				  */
+	HMM_DUMMY_OP_TO_DEVICE,	/* as HMM_DUMMY_MIGRATE; value = pages moved */
+	HMM_DUMMY_OP_TO_RAM,
 };
+
+/* hmm_dummy_command.pattern: in which order, and what of it, is worked on */
+enum hmm_dummy_pattern {
+	HMM_DUMMY_LINEAR,
+	HMM_DUMMY_STRIDED,	/* unit bytes every stride bytes, while they fit */
+	HMM_DUMMY_RANDOM,	/* all units, each once, in an order that follows from
+				 * seed; not for CRC32C and COMPARE
+				 */
+};
+
+#define HMM_DUMMY_QUEUES	8
 
 /**
  * struct hmm_dummy_command - HMM_DUMMY_COMMAND: let the device work on memory
  * @size: sizeof(struct hmm_dummy_command)
  * @flags: must be 0
  * @op: enum hmm_dummy_op
- * @reserved: must be 0
- * @addr: first address, any alignment
- * @src: first address of the source; HMM_DUMMY_OP_COPY, otherwise must be 0
- * @length: bytes, not 0
- * @value: in (FILL) or out (CRC32C), see the op; must be 0 for COPY
+ * @queue: 0 to HMM_DUMMY_QUEUES - 1
+ * @addr: first address, any alignment (ADD and ATOMIC_ADD: of 8, TO_*: of a page)
+ * @src: first address of the source; COPY and COMPARE, otherwise must be 0
+ * @length: bytes, not 0 (ADD and ATOMIC_ADD: a multiple of 8, TO_*: of the page size)
+ * @value: in (FILL, ADD, ATOMIC_ADD) or out (CRC32C, COMPARE, TO_*), see the op; must
+ *	be 0 for COPY
+ * @pattern: enum hmm_dummy_pattern; TO_* take LINEAR only
+ * @unit: STRIDED and RANDOM: bytes, 1 to 4096 (ADD and ATOMIC_ADD: a multiple of 8)
+ * @stride: STRIDED: bytes, @unit or more
+ * @seed: RANDOM
+ * @tag: any number, to cancel it by
  *
- * The device works on the memory of the process that opened the file, wherever
- * it is: RAM, its own memory, or, if it reaches it, that of another device.
- * What it has no entry for in its page table it faults in.
+ * The device works on the memory of the calling process, wherever it is: RAM, its own
+ * memory, or, if it reaches it, that of another device.  What it has no entry for in its
+ * page table it faults in.
  *
- *  EINVAL	@length is 0 or a range wraps
- *  EPERM	the caller is not the process that opened the file
+ * Commands of one process, file and queue are worked on one after another, in the order
+ * in which they were accepted, and complete in that order.  Between queues there is none.
+ *
+ *  EINVAL	@length is 0, a range wraps, or a size or alignment is not as above
+ *  EAGAIN	the process has as many commands waiting on this file as it may have;
+ *		nothing was done
  *  EFAULT	memory is not mapped, or maps a device
  *  EPERM	write to memory that is mapped read-only
  *  EBUSY	memory kept moving for longer than the fault handler waits
  *  ENOMEM	out of memory
- *  EOPNOTSUPP	also: the device cannot map memory for DMA
+ *  EOPNOTSUPP	also: the device cannot map memory for DMA, or not do this op
+ *  ECANCELED	somebody cancelled it
  *  EINTR	a fatal signal arrived
+ *  ESRCH	the process has ended
+ *  ENODEV	the device went while it was waiting or running
  *
  * On an error the range may have been worked on in part.
  */
@@ -176,13 +245,101 @@ struct hmm_dummy_command {
 	__u32 size;
 	__u32 flags;
 	__u32 op;
-	__u32 reserved;
+	__u32 queue;
 	__u64 addr;
 	__u64 src;
 	__u64 length;
 	__u64 value;
+	__u32 pattern;
+	__u32 unit;
+	__u64 stride;
+	__u64 seed;
+	__u64 tag;
 };
 
 #define HMM_DUMMY_COMMAND	_IO(HMM_DUMMY_TYPE, 0x03)
+
+/**
+ * struct hmm_dummy_cancel - HMM_DUMMY_CANCEL: end commands of the caller
+ * @size: sizeof(struct hmm_dummy_cancel)
+ * @flags: must be 0
+ * @tag: of the commands
+ * @cancelled: out: how many
+ *
+ * Those that wait complete at once, one that runs completes when it gets there, all with
+ * ECANCELED.
+ *
+ *  ENOENT	the process has no such command on this file
+ */
+struct hmm_dummy_cancel {
+	__u32 size;
+	__u32 flags;
+	__u64 tag;
+	__u64 cancelled;
+};
+
+#define HMM_DUMMY_CANCEL	_IO(HMM_DUMMY_TYPE, 0x04)
+
+/*
+ * IORING_OP_URING_CMD: sqe->cmd_op is one of
+ *
+ *  HMM_DUMMY_COMMAND		sqe->cmd is a struct hmm_dummy_uring; the command is read
+ *				when it is submitted, and its value written before it
+ *				completes
+ *  HMM_DUMMY_COMMAND_INLINE	sqe->cmd, in a ring with IORING_SETUP_SQE128, is a struct
+ *				hmm_dummy_inline; the value is in the CQE's first extra word
+ *				in a ring with IORING_SETUP_CQE32, and otherwise not told
+ *  HMM_DUMMY_CANCEL		sqe->cmd is a struct hmm_dummy_uring that leads to a struct
+ *				hmm_dummy_cancel
+ *
+ * cqe->res is 0 or a negative errno as above.  EINVAL also says that the ring lacks
+ * IORING_SETUP_SQE128.  IORING_OP_ASYNC_CANCEL does not reach a command: use
+ * HMM_DUMMY_CANCEL.  A ring that is closed cancels its commands.
+ */
+struct hmm_dummy_uring {
+	__u64 ptr;		/* to a struct that begins with its size */
+	__u64 reserved;		/* must be 0 */
+};
+
+#define HMM_DUMMY_COMMAND_INLINE	_IO(HMM_DUMMY_TYPE, 0x05)
+
+/**
+ * struct hmm_dummy_inline - a command in a large SQE; see struct hmm_dummy_command
+ * @op: enum hmm_dummy_op
+ * @queue: 0 to HMM_DUMMY_QUEUES - 1
+ * @addr: first address
+ * @src: first address of the source
+ * @length: bytes
+ * @value: in; see the op
+ * @pattern: enum hmm_dummy_pattern
+ * @unit: bytes
+ * @stride: bytes
+ * @seed: of the order
+ * @tag: any number
+ */
+struct hmm_dummy_inline {
+	__u32 op;
+	__u32 queue;
+	__u64 addr;
+	__u64 src;
+	__u64 length;
+	__u64 value;
+	__u32 pattern;
+	__u32 unit;
+	__u64 stride;
+	__u64 seed;
+	__u64 tag;
+};
+
+/*
+ * read() and write(), plain, by AIO or by io_uring, on the scratch memory of the device
+ * (hmm_dummy_info.scratch_bytes), which all who open the device share: the device copies
+ * between it and the caller's buffers, wherever those are.  Buffers that the kernel has
+ * pinned (io_uring's registered ones) are in RAM, and the CPU copies.
+ *
+ *  EAGAIN	as for HMM_DUMMY_COMMAND, where the caller must not wait
+ *  ENOSPC	write beyond the end (at the end of the memory a read gives 0)
+ *  EFAULT, EPERM, EBUSY, ENOMEM, EINTR, ENODEV	as for HMM_DUMMY_COMMAND
+ */
 
 #endif /* _UAPI_LINUX_HMM_DUMMY_H */

@@ -288,7 +288,7 @@ static void huge_cpu_fault(struct kunit *test)
 /* Part of it is moved, or unmapped: the rest stays, and stays right. */
 static void huge_partial(struct kunit *test)
 {
-	struct hmm_p2p_result result;
+	struct hmm_p2p_result result = {};
 	struct fake *f = test->priv;
 	struct mirror *m;
 	unsigned long i;

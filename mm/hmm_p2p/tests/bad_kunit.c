@@ -233,7 +233,7 @@ static void peer_without_a_map(struct kunit *test)
 /* A page that is not its own: refused, named, and nothing moved. */
 static void exporter_gives_alien_page(struct kunit *test)
 {
-	struct hmm_p2p_result result;
+	struct hmm_p2p_result result = {};
 	struct fake *f = test->priv;
 	unsigned long start = memory_create(test, 1);
 
@@ -243,7 +243,8 @@ static void exporter_gives_alien_page(struct kunit *test)
 	kunit_warning_suppress(test) {
 		KUNIT_EXPECT_EQ(test, -ENOMEM,
 				hmm_p2p_migrate_to_device(f->exp, current->mm,
-					start, start + PAGE_SIZE, &result));
+					start, start + PAGE_SIZE, 0,
+					&result));
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
 	}
 	KUNIT_EXPECT_EQ(test, 1, result.failed);
@@ -256,7 +257,7 @@ static void exporter_gives_alien_page(struct kunit *test)
 /* A copy that fails loses nothing, either way. */
 static void exporter_copy_fails(struct kunit *test)
 {
-	struct hmm_p2p_result result;
+	struct hmm_p2p_result result = {};
 	struct fake *f = test->priv;
 	unsigned long start = memory_create(test, 4);
 
@@ -264,7 +265,7 @@ static void exporter_copy_fails(struct kunit *test)
 	f->copy_error = -EIO;
 	KUNIT_EXPECT_EQ(test, -EIO,
 			hmm_p2p_migrate_to_device(f->exp, current->mm, start,
-						  start + 4 * PAGE_SIZE, &result));
+						  start + 4 * PAGE_SIZE, 0, &result));
 	KUNIT_EXPECT_EQ(test, 4, result.failed);
 	f->copy_error = 0;
 	memory_place(test, start, 4);

@@ -73,23 +73,46 @@ static void *fake_kva(struct fake *f, const struct page *page)
 	return page_address(f->blocks[offset / PMD_SIZE]) + offset % PMD_SIZE;
 }
 
-static int fake_copy(void *priv, const struct hmm_p2p_copy *copies,
-		     unsigned int nr, enum hmm_p2p_copy_dir dir)
+static int fake_copy_page(struct fake *f, const struct hmm_p2p_copy *c,
+			  unsigned int i, enum hmm_p2p_copy_dir dir)
+{
+	void *kva = fake_kva(f, c->dev_page + i), *peer;
+
+	switch (dir) {
+	case HMM_P2P_TO_DEVICE:
+		if (c->ram_page)
+			memcpy_from_page(kva, c->ram_page + i, 0, PAGE_SIZE);
+		else
+			memset(kva, 0, PAGE_SIZE);
+		break;
+	case HMM_P2P_TO_RAM:
+		memcpy_to_page(c->ram_page + i, 0, kva, PAGE_SIZE);
+		break;
+	case HMM_P2P_FROM_PEER:
+		peer = hmm_pfn_kmap_local(c->peer + i);
+		if (!peer)
+			return -EOPNOTSUPP;
+		memcpy(kva, peer, PAGE_SIZE);
+		hmm_pfn_kunmap_local(c->peer + i, peer);
+		break;
+	}
+	return 0;
+}
+
+static int fake_copy(void *priv, struct hmm_p2p_copy_job *job)
 {
 	struct fake *f = priv;
-	unsigned int i;
+	unsigned int i, j;
+	int ret;
 
 	if (f->copy_error)
 		return f->copy_error;
-	for (i = 0; i < nr; i++) {
-		void *kva = fake_kva(f, copies[i].dev_page);
-
-		if (!copies[i].ram_page)
-			memset(kva, 0, PAGE_SIZE);
-		else if (dir == HMM_P2P_TO_DEVICE)
-			memcpy_from_page(kva, copies[i].ram_page, 0, PAGE_SIZE);
-		else
-			memcpy_to_page(copies[i].ram_page, 0, kva, PAGE_SIZE);
+	for (i = 0; i < job->nr; i++) {
+		for (j = 0; j < job->copies[i].nr_pages; j++) {
+			ret = fake_copy_page(f, &job->copies[i], j, job->dir);
+			if (ret)
+				return ret;
+		}
 	}
 	return 0;
 }
@@ -235,10 +258,10 @@ bool memory_right(unsigned long start, unsigned long i)
 void memory_place(struct kunit *test, unsigned long start, unsigned long nr)
 {
 	struct fake *f = test->priv;
-	struct hmm_p2p_result result;
+	struct hmm_p2p_result result = {};
 
 	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_device(f->exp, current->mm,
-				start, start + nr * PAGE_SIZE, &result));
+				start, start + nr * PAGE_SIZE, 0, &result));
 	KUNIT_ASSERT_EQ(test, nr, result.migrated);
 }
 

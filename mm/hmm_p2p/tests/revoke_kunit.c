@@ -210,7 +210,7 @@ static void dead(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct mirror *m = mapped(test, "soft", 8);
-	struct hmm_p2p_result result;
+	struct hmm_p2p_result result = {};
 
 	hmm_p2p_dead(f->exp);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
@@ -223,7 +223,7 @@ static void dead(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_revoke(f->exp, 0, 1));
 	KUNIT_EXPECT_EQ(test, -ENODEV,
 			hmm_p2p_migrate_to_device(f->exp, m->mm, m->start,
-						  m->start + PAGE_SIZE, &result));
+						  m->start + PAGE_SIZE, 0, &result));
 	/* The mapping is still there, and keeps nobody. */
 	hmm_p2p_unregister(f->exp);
 	f->exp = NULL;

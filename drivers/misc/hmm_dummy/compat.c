@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: The face of lib/test_hmm
+ *
+ * With the module parameter dmirror each device also appears as /dev/hmm_dmirrorN with the
+ * ioctls of the kernel's own HMM test driver, so that its test program,
+ * tools/testing/selftests/mm/hmm-tests, runs on this driver, unmodified.  It expects
+ * devices 0 and 1 to have private memory, and 2 and 3 coherent memory.
+ *
+ * What a command means is test_hmm's business: see lib/test_hmm_uapi.h.  A mirror is of
+ * the process that opened the file.
+ *
+ * Not for real hardware.
+ */
+#include <linux/fs.h>
+#include <linux/hmm.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/rmap.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "../../../lib/test_hmm_uapi.h"
+#include "hmm_dummy.h"
+
+static bool dmirror;
+module_param(dmirror, bool, 0444);
+MODULE_PARM_DESC(dmirror,
+		 "Offer /dev/hmm_dmirrorN as lib/test_hmm does, for the kernel's HMM tests (N)");
+
+/* What one command works on. */
+struct mirror {
+	struct hmm_dummy_ctx *ctx;
+	struct hmm_dmirror_cmd *cmd;
+	unsigned long start;
+	unsigned long end;
+	u8 *data;			/* of all pages */
+};
+
+static int fault_all(struct mirror *m, unsigned long addr, bool write)
+{
+	unsigned long next;
+	int ret = 0;
+
+	m->cmd->faults++;
+	for (; addr < m->end && !ret; addr = next) {
+		next = pmd_addr_end(addr, m->end);
+		ret = hmm_dummy_fault(m->ctx, addr, next - addr, write);
+	}
+	return ret;
+}
+
+/* Copy between the data and memory, for as long as the page table has entries. */
+static int copy_mapped(struct mirror *m, bool write)
+{
+	struct hmm_dummy_access access;
+	u8 *data;
+	int ret;
+
+	for (;;) {
+		unsigned long addr = m->start + (m->cmd->cpages << PAGE_SHIFT);
+
+		if (addr == m->end)
+			return 0;
+		ret = hmm_dummy_access_get(m->ctx, addr, write, &access);
+		if (ret)
+			return ret;
+		data = m->data + (addr - m->start);
+		if (write)
+			memcpy(access.kva, data, PAGE_SIZE);
+		else
+			memcpy(data, access.kva, PAGE_SIZE);
+		hmm_dummy_access_put(&access);
+		m->cmd->cpages++;
+	}
+}
+
+static int copy_all(struct mirror *m, bool write)
+{
+	int ret;
+
+	for (;;) {
+		ret = copy_mapped(m, write);
+		if (ret != HMM_DUMMY_FAULT)
+			return ret;
+		ret = fault_all(m, m->start + (m->cmd->cpages << PAGE_SHIFT), write);
+		if (ret)
+			return ret;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	}
+}
+
+static int to_user(struct mirror *m)
+{
+	return copy_to_user(u64_to_user_ptr(m->cmd->ptr), m->data,
+			    m->end - m->start) ? -EFAULT : 0;
+}
+
+static int mirror_read(struct mirror *m)
+{
+	return copy_all(m, false) ?: to_user(m);
+}
+
+static int mirror_write(struct mirror *m)
+{
+	if (copy_from_user(m->data, u64_to_user_ptr(m->cmd->ptr), m->end - m->start))
+		return -EFAULT;
+	return copy_all(m, true);
+}
+
+/* What test_hmm says of a range that it cannot migrate. */
+static int migrate_error(int ret)
+{
+	return ret == -EFAULT || ret == -EOPNOTSUPP ? -EINVAL : ret;
+}
+
+/* Returns the data of what is on the device now, which has to be all of it. */
+static int mirror_to_device(struct mirror *m)
+{
+	struct hmm_dummy_ctx *ctx = m->ctx;
+	struct hmm_p2p_result result = {};
+	int ret;
+
+	ret = hmm_p2p_migrate_to_device(ctx->dev->exporter, ctx->mm, m->start, m->end,
+					HMM_P2P_ONLY_RAM, &result);
+	if (ret)
+		return migrate_error(ret);
+	ret = hmm_dummy_populate_own(ctx, m->start, m->end - m->start);
+	if (!ret)
+		ret = copy_mapped(m, false);
+	if (ret == HMM_DUMMY_FAULT)
+		return -ENOENT;
+	return ret ?: to_user(m);
+}
+
+static int mirror_to_ram(struct mirror *m)
+{
+	struct hmm_p2p_result result = {};
+	int ret;
+
+	/* An allocation that is to fail is one of the system's here, and was not asked for. */
+	WRITE_ONCE(m->ctx->dev->fail_huge, false);
+	ret = hmm_p2p_migrate_to_ram(m->ctx->dev->exporter, m->ctx->mm, m->start, m->end,
+				     &result);
+	m->cmd->cpages = result.migrated;
+	return migrate_error(ret);
+}
+
+static u8 prot_of_page(struct hmm_dummy_dev *dev, struct page *page)
+{
+	bool local;
+
+	if (is_zero_pfn(page_to_pfn(page)))
+		return HMM_DMIRROR_PROT_ZERO;
+	if (!is_device_private_page(page) && !is_device_coherent_page(page))
+		return HMM_DMIRROR_PROT_NONE;
+	local = page_pgmap(page) == &dev->pgmap;
+	if (is_device_private_page(page))
+		return local ? HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL :
+			       HMM_DMIRROR_PROT_DEV_PRIVATE_REMOTE;
+	return local ? HMM_DMIRROR_PROT_DEV_COHERENT_LOCAL :
+		       HMM_DMIRROR_PROT_DEV_COHERENT_REMOTE;
+}
+
+static u8 prot_of(struct hmm_dummy_dev *dev, unsigned long entry)
+{
+	u8 prot;
+
+	if (entry & HMM_PFN_ERROR)
+		return HMM_DMIRROR_PROT_ERROR;
+	if (!(entry & HMM_PFN_VALID))
+		return HMM_DMIRROR_PROT_NONE;
+	prot = prot_of_page(dev, hmm_pfn_to_page(entry));
+	prot |= entry & HMM_PFN_WRITE ? HMM_DMIRROR_PROT_WRITE : HMM_DMIRROR_PROT_READ;
+	if (hmm_pfn_to_map_order(entry) + PAGE_SHIFT == PMD_SHIFT)
+		prot |= HMM_DMIRROR_PROT_PMD;
+	else if (hmm_pfn_to_map_order(entry) + PAGE_SHIFT == PUD_SHIFT)
+		prot |= HMM_DMIRROR_PROT_PUD;
+	return prot;
+}
+
+static int mirror_snapshot(struct mirror *m)
+{
+	struct hmm_dummy_dev *dev = m->ctx->dev;
+	unsigned long addr, next, i, nr, pages = 0;
+	unsigned long *pfns = kvcalloc(RANGE_PAGES, sizeof(*pfns), GFP_KERNEL);
+	int ret = 0;
+
+	if (!pfns)
+		return -ENOMEM;
+	for (addr = m->start; addr < m->end && !ret; addr = next) {
+		next = pmd_addr_end(addr, m->end);
+		nr = (next - addr) >> PAGE_SHIFT;
+		ret = hmm_dummy_snapshot(m->ctx->mm, addr, nr, dev, pfns);
+		for (i = 0; i < nr && !ret; i++)
+			m->data[pages++] = prot_of(dev, pfns[i]);
+	}
+	kvfree(pfns);
+	if (!ret && copy_to_user(u64_to_user_ptr(m->cmd->ptr), m->data, pages))
+		ret = -EFAULT;
+	m->cmd->cpages = pages;
+	return ret;
+}
+
+static int exclusive_page(struct mirror *m, unsigned long addr)
+{
+	struct hmm_dummy_range *range = hmm_dummy_range_get(m->ctx, addr);
+	struct folio *folio;
+	struct page *page;
+
+	if (IS_ERR(range))
+		return PTR_ERR(range);
+	mmap_read_lock(m->ctx->mm);
+	page = make_device_exclusive(m->ctx->mm, addr, m->ctx, &folio);
+	if (!IS_ERR(page)) {
+		/* Whoever takes it back has to lock the folio first. */
+		mutex_lock(&range->lock);
+		__set_bit((addr - range->start) >> PAGE_SHIFT, range->exclusive);
+		mutex_unlock(&range->lock);
+		memcpy_from_page(m->data + (addr - m->start), page, 0, PAGE_SIZE);
+		folio_unlock(folio);
+		folio_put(folio);
+	}
+	mmap_read_unlock(m->ctx->mm);
+	return PTR_ERR_OR_ZERO(page);
+}
+
+static int mirror_exclusive(struct mirror *m)
+{
+	unsigned long addr;
+	int ret;
+
+	for (addr = m->start; addr < m->end; addr += PAGE_SIZE) {
+		ret = exclusive_page(m, addr);
+		if (ret)
+			return ret;
+		m->cmd->cpages++;
+	}
+	return to_user(m);
+}
+
+static int mirror_check_exclusive(struct mirror *m)
+{
+	unsigned long addr;
+	int ret = 0;
+
+	for (addr = m->start; addr < m->end && !ret; addr += PAGE_SIZE) {
+		struct hmm_dummy_range *range = xa_load(&m->ctx->ranges,
+							addr >> PMD_SHIFT);
+
+		if (!range)
+			continue;
+		mutex_lock(&range->lock);
+		if (test_bit((addr - range->start) >> PAGE_SHIFT, range->exclusive))
+			ret = -EPERM;
+		mutex_unlock(&range->lock);
+	}
+	return ret;
+}
+
+static int mirror_release(struct mirror *m)
+{
+	struct hmm_dummy_dev *dev = m->ctx->dev;
+	struct hmm_p2p_result result = {};
+
+	return hmm_p2p_evict(dev->exporter, 0, dev->mem_size, &result);
+}
+
+static int mirror_flags(struct mirror *m)
+{
+	WRITE_ONCE(m->ctx->dev->fail_huge,
+		   m->cmd->npages & HMM_DMIRROR_FLAG_FAIL_ALLOC);
+	return 0;
+}
+
+static int (*const mirror_commands[])(struct mirror *m) = {
+	[_IOC_NR(HMM_DMIRROR_READ)] = mirror_read,
+	[_IOC_NR(HMM_DMIRROR_WRITE)] = mirror_write,
+	[_IOC_NR(HMM_DMIRROR_MIGRATE_TO_DEV)] = mirror_to_device,
+	[_IOC_NR(HMM_DMIRROR_MIGRATE_TO_SYS)] = mirror_to_ram,
+	[_IOC_NR(HMM_DMIRROR_SNAPSHOT)] = mirror_snapshot,
+	[_IOC_NR(HMM_DMIRROR_EXCLUSIVE)] = mirror_exclusive,
+	[_IOC_NR(HMM_DMIRROR_CHECK_EXCLUSIVE)] = mirror_check_exclusive,
+	[_IOC_NR(HMM_DMIRROR_RELEASE)] = mirror_release,
+	[_IOC_NR(HMM_DMIRROR_FLAGS)] = mirror_flags,
+	/* We never hold mmap_lock while a page is fetched. */
+	[_IOC_NR(HMM_DMIRROR_READ_UNLOCKED)] = mirror_read,
+};
+
+static int mirror_run(struct hmm_dummy_file *file, unsigned int nr,
+		      struct hmm_dmirror_cmd *cmd)
+{
+	struct mirror m = { .cmd = cmd, .start = cmd->addr };
+	unsigned long bytes = cmd->npages << PAGE_SHIFT;
+	int ret;
+
+	m.ctx = list_first_entry(&file->contexts, struct hmm_dummy_ctx, node);
+	m.end = m.start + bytes;
+	if (!mmget_not_zero(m.ctx->mm))
+		return -EFAULT;
+	m.data = kvmalloc(bytes, GFP_KERNEL_ACCOUNT);
+	ret = m.data ? mirror_commands[nr](&m) : -ENOMEM;
+	kvfree(m.data);
+	mmput(m.ctx->mm);
+	return ret;
+}
+
+static long mirror_ioctl(struct file *filp, unsigned int command, unsigned long arg)
+{
+	struct hmm_dummy_file *file = filp->private_data;
+	void __user *user = (void __user *)arg;
+	struct hmm_dmirror_cmd cmd;
+	int ret;
+
+	if (_IOC_NR(command) >= ARRAY_SIZE(mirror_commands) ||
+	    command != _IOWR('H', _IOC_NR(command), struct hmm_dmirror_cmd))
+		return -EINVAL;
+	if (copy_from_user(&cmd, user, sizeof(cmd)))
+		return -EFAULT;
+	if (!PAGE_ALIGNED(cmd.addr) || cmd.npages > TASK_SIZE_MAX >> PAGE_SHIFT ||
+	    cmd.addr >= cmd.addr + (cmd.npages << PAGE_SHIFT))
+		return -EINVAL;
+	cmd.cpages = 0;
+	cmd.faults = 0;
+
+	ret = hmm_dummy_enter(file->dev, true);
+	if (ret)
+		return ret;
+	ret = mirror_run(file, _IOC_NR(command), &cmd);
+	hmm_dummy_leave(file->dev);
+	if (!ret && copy_to_user(user, &cmd, sizeof(cmd)))
+		ret = -EFAULT;
+	return ret;
+}
+
+/* Pages of RAM in a device's mapping: hmm is to look at those as well. */
+static int mirror_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	unsigned long addr;
+	int ret = 0;
+
+	for (addr = vma->vm_start; addr < vma->vm_end && !ret; addr += PAGE_SIZE) {
+		struct page *page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+
+		if (!page)
+			return -ENOMEM;
+		ret = vm_insert_page(vma, addr, page);
+		put_page(page);
+	}
+	return ret;
+}
+
+static int mirror_open(struct inode *inode, struct file *filp)
+{
+	struct hmm_dummy_dev *dev =
+		container_of(filp->private_data, struct hmm_dummy_dev, dmirror);
+	struct hmm_dummy_file *file = hmm_dummy_file_open(dev);
+	struct hmm_dummy_ctx *ctx;
+
+	if (!file)
+		return -ENOMEM;
+	ctx = hmm_dummy_ctx_get(file);
+	if (IS_ERR(ctx)) {
+		hmm_dummy_file_free(file);
+		return PTR_ERR(ctx);
+	}
+	filp->private_data = file;
+	return 0;
+}
+
+static int mirror_fop_release(struct inode *inode, struct file *filp)
+{
+	hmm_dummy_file_free(filp->private_data);
+	return 0;
+}
+
+static const struct file_operations mirror_fops = {
+	.owner = THIS_MODULE,
+	.open = mirror_open,
+	.release = mirror_fop_release,
+	.mmap = mirror_mmap,
+	.unlocked_ioctl = mirror_ioctl,
+};
+
+int hmm_dummy_compat_init(struct hmm_dummy_dev *dev)
+{
+	int ret;
+
+	if (!dmirror || !dev->exporter)
+		return 0;
+	dev->dmirror = (struct miscdevice) {
+		.minor = MISC_DYNAMIC_MINOR,
+		.name = kasprintf(GFP_KERNEL, "hmm_dmirror%d", dev->id),
+		.fops = &mirror_fops,
+	};
+	if (!dev->dmirror.name)
+		return -ENOMEM;
+	ret = misc_register(&dev->dmirror);
+	if (ret) {
+		kfree(dev->dmirror.name);
+		dev->dmirror.name = NULL;
+	}
+	return ret;
+}
+
+void hmm_dummy_compat_exit(struct hmm_dummy_dev *dev)
+{
+	if (!dev->dmirror.name)
+		return;
+	misc_deregister(&dev->dmirror);
+	kfree(dev->dmirror.name);
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: QEMU's edu as a bus master
+ *
+ * A device that we did not make, so that hardware checks each DMA address that the core
+ * hands out.  It has no memory that processes' pages could move to, only a buffer of a
+ * page, and a DMA engine between that and the bus.  It is a dummy like the others, with a
+ * page table and queues, but its commands (FILL, COPY, CRC32C) go over the bus, at the
+ * addresses of hmm_dma_map_pfn().  Bound on request, like a GPU (see pci.c), to the driver
+ * "hmm_dummy_edu".
+ *
+ * A transfer takes 100 ms.  It is waited for under the lock of the page table, as a GPU
+ * waits for its engines when its TLB is flushed.  Told to be loose, it does not, and a
+ * transfer that is under way when the page is taken away is a matter of the IOMMU: for
+ * tests of what hits then.
+ *
+ * Registers: QEMU, docs/specs/edu.rst.
+ */
+#include <linux/crc32.h>
+#include <linux/delay.h>
+#include <linux/dma-map-ops.h>
+#include <linux/dma-mapping.h>
+#include <linux/iommu-dma.h>
+#include <linux/io-64-nonatomic-lo-hi.h>
+#include <linux/jiffies.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+
+#include "hmm_dummy.h"
+
+static bool no_iova;
+module_param(no_iova, bool, 0444);
+MODULE_PARM_DESC(no_iova,
+		 "Map for edu without IOVA state, as where none can be had; for tests (N)");
+
+#define EDU_SRC		0x80
+#define EDU_DST		0x88
+#define EDU_COUNT	0x90
+#define EDU_CMD		0x98
+#define   EDU_START	0x1
+#define   EDU_TO_MEMORY	0x2
+#define EDU_BUFFER	0x40000		/* of the device, as its DMA engine sees it */
+/* A whole page makes QEMU 7.2 abort. */
+#define EDU_MAX		2048
+
+struct hmm_dummy_edu {
+	struct pci_dev *pdev;
+	void __iomem *regs;
+	struct mutex lock;		/* the buffer, and bounce */
+	void *bounce;
+	dma_addr_t bounce_dma;
+	bool loose;
+	/* READ_ONCE, for tests: which way, since when. */
+	bool storing;
+	unsigned long since;
+	struct hmm_dummy_dev *dev;
+};
+
+struct device *hmm_dummy_edu_device(struct hmm_dummy_edu *edu)
+{
+	return &edu->pdev->dev;
+}
+
+void hmm_dummy_edu_loose(struct hmm_dummy_edu *edu, bool loose)
+{
+	WRITE_ONCE(edu->loose, loose);
+}
+
+static bool is_busy(struct hmm_dummy_edu *edu)
+{
+	return readl(edu->regs + EDU_CMD) & EDU_START;
+}
+
+void hmm_dummy_edu_show(struct hmm_dummy_edu *edu, struct seq_file *m)
+{
+	seq_printf(m, "%s %u\n", !is_busy(edu) ? "idle" :
+		   READ_ONCE(edu->storing) ? "storing" : "loading",
+		   jiffies_to_msecs(jiffies - READ_ONCE(edu->since)));
+}
+
+static void start(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned long bytes,
+		  bool to_memory)
+{
+	lockdep_assert_held(&edu->lock);
+	WRITE_ONCE(edu->storing, to_memory);
+	WRITE_ONCE(edu->since, jiffies);
+	lo_hi_writeq(to_memory ? EDU_BUFFER : addr, edu->regs + EDU_SRC);
+	lo_hi_writeq(to_memory ? addr : EDU_BUFFER, edu->regs + EDU_DST);
+	lo_hi_writeq(bytes, edu->regs + EDU_COUNT);
+	lo_hi_writeq(EDU_START | (to_memory ? EDU_TO_MEMORY : 0), edu->regs + EDU_CMD);
+}
+
+static int finish(struct hmm_dummy_edu *edu)
+{
+	unsigned long deadline = jiffies + 5 * HZ;
+
+	while (is_busy(edu)) {
+		if (time_after(jiffies, deadline))
+			return -EIO;
+		usleep_range(1000, 2000);
+	}
+	return 0;
+}
+
+static int transfer(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned long bytes,
+		    bool to_memory)
+{
+	start(edu, addr, bytes, to_memory);
+	return finish(edu);
+}
+
+/* Between the buffer and memory of the process; *bytes is what there is in one piece. */
+static int transfer_process(struct hmm_dummy_job *job, unsigned long addr,
+			    unsigned long *bytes, bool to_memory)
+{
+	struct hmm_dummy_edu *edu = job->queue->ctx->dev->edu;
+	struct hmm_dummy_access access;
+	int ret;
+
+	ret = hmm_dummy_job_access(job, addr, *bytes, to_memory, &access);
+	if (ret)
+		return ret;
+	*bytes = min(*bytes, access.bytes);
+	start(edu, access.dma, *bytes, to_memory);
+	if (READ_ONCE(edu->loose)) {
+		hmm_dummy_access_put(&access);
+		return finish(edu);
+	}
+	ret = finish(edu);
+	hmm_dummy_access_put(&access);
+	return ret;
+}
+
+static int piece_locked(struct hmm_dummy_edu *edu, struct hmm_dummy_job *job,
+			u64 offset, unsigned long *bytes)
+{
+	struct hmm_dummy_command *arg = &job->arg;
+	unsigned long room = PAGE_SIZE - offset_in_page(arg->addr + offset);
+	int ret;
+
+	*bytes = min3(*bytes, room, (unsigned long)EDU_MAX);
+	switch (arg->op) {
+	case HMM_DUMMY_OP_FILL:
+		memset(edu->bounce, arg->value, *bytes);
+		ret = transfer(edu, edu->bounce_dma, *bytes, false);
+		break;
+	case HMM_DUMMY_OP_COPY:
+		ret = transfer_process(job, arg->src + offset, bytes, false);
+		break;
+	default:
+		ret = transfer_process(job, arg->addr + offset, bytes, false);
+		if (!ret)
+			ret = transfer(edu, edu->bounce_dma, *bytes, true);
+		if (!ret)
+			job->crc = crc32c(job->crc, edu->bounce, *bytes);
+		return ret;
+	}
+	return ret ?: transfer_process(job, arg->addr + offset, bytes, true);
+}
+
+/* A piece of a command, see command.c. */
+int hmm_dummy_edu_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
+{
+	struct hmm_dummy_edu *edu = job->queue->ctx->dev->edu;
+	int ret;
+
+	mutex_lock(&edu->lock);
+	ret = piece_locked(edu, job, offset, bytes);
+	mutex_unlock(&edu->lock);
+	return ret;
+}
+
+/*
+ * What hmm_dma_map_alloc() makes where there is no IOVA to be had: each page is mapped by
+ * itself, and unmapped into the IOMMU's flush queue.
+ */
+int hmm_dummy_edu_no_iova(struct device *dev, struct hmm_dma_map *map)
+{
+	if (!no_iova || !dma_use_iova(&map->state))
+		return 0;
+	map->dma_list = kvcalloc(RANGE_PAGES, sizeof(*map->dma_list), GFP_KERNEL);
+	if (!map->dma_list)
+		return -ENOMEM;
+	dma_iova_free(dev, &map->state);
+	map->state = (struct dma_iova_state) {};
+	return 0;
+}
+
+static int hmm_dummy_edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	struct hmm_dummy_desc desc = { .pdev = pdev };
+	struct hmm_dummy_edu *edu;
+	int ret;
+
+	edu = devm_kzalloc(&pdev->dev, sizeof(*edu), GFP_KERNEL);
+	if (!edu)
+		return -ENOMEM;
+	edu->pdev = pdev;
+	ret = devm_mutex_init(&pdev->dev, &edu->lock);
+	if (ret)
+		return ret;
+	ret = pcim_enable_device(pdev);
+	if (ret)
+		return ret;
+	edu->regs = pcim_iomap_region(pdev, 0, "hmm_dummy_edu");
+	if (IS_ERR(edu->regs))
+		return PTR_ERR(edu->regs);
+	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	if (ret)
+		return ret;
+	pci_set_master(pdev);
+	edu->bounce = dmam_alloc_coherent(&pdev->dev, EDU_MAX, &edu->bounce_dma,
+					  GFP_KERNEL);
+	if (!edu->bounce)
+		return -ENOMEM;
+
+	desc.edu = edu;
+	edu->dev = hmm_dummy_add(&desc);
+	if (IS_ERR(edu->dev))
+		return PTR_ERR(edu->dev);
+	pci_set_drvdata(pdev, edu);
+	return 0;
+}
+
+static void hmm_dummy_edu_remove(struct pci_dev *pdev)
+{
+	struct hmm_dummy_edu *edu = pci_get_drvdata(pdev);
+
+	hmm_dummy_remove(edu->dev);
+}
+
+static struct pci_driver hmm_dummy_edu_driver = {
+	.name = "hmm_dummy_edu",
+	.probe = hmm_dummy_edu_probe,
+	.remove = hmm_dummy_edu_remove,
+};
+
+int hmm_dummy_edu_init(void)
+{
+	return pci_register_driver(&hmm_dummy_edu_driver);
+}
+
+void hmm_dummy_edu_exit(void)
+{
+	pci_unregister_driver(&hmm_dummy_edu_driver);
+}

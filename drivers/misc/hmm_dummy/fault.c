@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Device page faults
+ *
+ * The device found no entry for an address: ask hmm_range_fault() what is there, and
+ * take it over into the page table.  The handler runs for a job that waits meanwhile
+ * (queue.c), not for the process, whose memory may change at any time.
+ *
+ * Policy, which is the driver's and not the core's: where should memory live?  By default
+ * it stays where it is.  With the module parameter migrate_on_fault, what the device
+ * faults on moves to it.  Then a page that the CPU uses as well would go back and forth;
+ * so, if the CPU took memory of a range back within timeslice_ms of its coming here, the
+ * device works on the range where it is until that time is over.  That the CPU did it is
+ * seen by the core's counter of CPU faults.
+ *
+ * Replace for real hardware: nothing in the order of steps; the policy by a better one.
+ */
+#include <linux/atomic.h>
+#include <linux/hmm.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/rmap.h>
+#include <linux/slab.h>
+
+#include "hmm_dummy.h"
+
+static bool migrate_on_fault;
+module_param(migrate_on_fault, bool, 0644);
+MODULE_PARM_DESC(migrate_on_fault,
+		 "Move memory to the device when it faults on it (N: it is used where it is)");
+
+static unsigned int timeslice_ms = 20;
+module_param(timeslice_ms, uint, 0644);
+MODULE_PARM_DESC(timeslice_ms,
+		 "Milliseconds for which memory is left where the CPU took it back to (20)");
+
+static bool in_memory_of(struct hmm_dummy_dev *dev, unsigned long hmm_pfn)
+{
+	struct page *page;
+
+	if (!(hmm_pfn & HMM_PFN_VALID) || hmm_pfn & HMM_PFN_PEER)
+		return false;
+	page = hmm_pfn_to_page(hmm_pfn);
+	return (is_device_private_page(page) || is_device_coherent_page(page)) &&
+	       page_pgmap(page) == &dev->pgmap;
+}
+
+/*
+ * Look at @nr pages, with @flags HMM_PFN_REQ_*, and take them over; with no flags, those
+ * in the device's own memory only.  On return without error they are mapped; they may be
+ * invalidated again at once.
+ */
+static int range_fault(struct hmm_dummy_range *range, unsigned long first,
+		       unsigned long nr, unsigned long flags)
+{
+	struct hmm_dummy_dev *dev = range->ctx->dev;
+	struct hmm_range fault = {
+		.notifier = &range->notifier,
+		.start = range->start + (first << PAGE_SHIFT),
+		.end = range->start + ((first + nr) << PAGE_SHIFT),
+		.default_flags = flags,
+		.dev_private_owner = dev,
+		.peer = &range->peer,
+	};
+	unsigned long i;
+	int ret;
+
+	fault.hmm_pfns = kvcalloc(nr, sizeof(*fault.hmm_pfns), GFP_KERNEL);
+	if (!fault.hmm_pfns)
+		return -ENOMEM;
+
+	for (;;) {
+		ret = hmm_range_fault_unlocked_timeout(&fault,
+				msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT));
+		if (ret)
+			break;
+		for (i = 0; i < nr && !flags; i++)
+			if (!in_memory_of(dev, fault.hmm_pfns[i]))
+				fault.hmm_pfns[i] = 0;
+		mutex_lock(&range->lock);
+		/*
+		 * fault                        invalidation
+		 *   reads the page table
+		 *                              sets seq, clears entries
+		 *                              (under the lock)
+		 *                              page table changes
+		 *   lock, retry?  yes
+		 *
+		 * Without the question an entry would be stored that nobody
+		 * clears any more.
+		 */
+		if (!mmu_interval_read_retry(&range->notifier,
+					     fault.notifier_seq)) {
+			ret = hmm_dummy_range_merge(range, first, fault.hmm_pfns,
+						    nr);
+			mutex_unlock(&range->lock);
+			break;
+		}
+		mutex_unlock(&range->lock);
+	}
+	kvfree(fault.hmm_pfns);
+	return ret;
+}
+
+/* Whether the device should have the range for itself now. */
+static bool wants_migration(struct hmm_dummy_range *range, struct hmm_p2p_stats *stats)
+{
+	struct hmm_dummy_dev *dev = range->ctx->dev;
+
+	if (!READ_ONCE(migrate_on_fault) || !dev->exporter)
+		return false;
+	hmm_p2p_get_stats(dev->exporter, stats);
+	if (range->moved_at && stats->cpu_faults != range->cpu_faults &&
+	    time_before(jiffies, range->moved_at + msecs_to_jiffies(timeslice_ms))) {
+		atomic64_inc(&dev->damped);
+		return false;
+	}
+	return true;
+}
+
+/* What cannot move is used where it is. */
+static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
+			  unsigned long end)
+{
+	struct hmm_p2p_result result = {};
+	struct hmm_p2p_stats stats;
+
+	if (!wants_migration(range, &stats))
+		return;
+	hmm_p2p_migrate_to_device(range->ctx->dev->exporter, range->ctx->mm, start, end,
+				  0, &result);
+	if (!result.migrated)
+		return;
+	/* Two faults at once may both write this: either is right. */
+	range->cpu_faults = stats.cpu_faults;
+	range->moved_at = jiffies | 1;
+}
+
+/*
+ * Our own page, but read-only: it is shared after fork(), or was made read-only.
+ * hmm reports own pages as they are, so bring it to RAM, where a write fault
+ * sorts it out.
+ */
+static int range_unshare(struct hmm_dummy_range *range, unsigned long addr)
+{
+	struct hmm_p2p_result result = {};
+	int ret;
+
+	addr &= PAGE_MASK;
+	ret = hmm_p2p_migrate_to_ram(range->ctx->dev->exporter, range->ctx->mm,
+				     addr, addr + PAGE_SIZE, &result);
+	/* Somebody else has it in hand: give them a moment. */
+	if (!ret && !result.migrated)
+		schedule_timeout_killable(1);
+	return ret;
+}
+
+/**
+ * hmm_dummy_fault - handle a device page fault
+ * @ctx: the context; the caller holds a reference on its mm (mmget())
+ * @addr: where the device found no entry, or none that it may write to
+ * @length: bytes from @addr on that will be needed as well; faulted in with it
+ * @write: it was a write
+ *
+ * Return: 0, after which the device is to try again, whatever it then finds; or an errno
+ * of HMM_DUMMY_COMMAND, of which -EBUSY is worth another attempt.
+ */
+int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
+		    unsigned long length, bool write)
+{
+	struct hmm_dummy_range *range = hmm_dummy_range_get(ctx, addr);
+	unsigned long first, nr, start;
+	bool own_read_only;
+	int ret;
+
+	if (IS_ERR(range))
+		return PTR_ERR(range);
+	atomic64_inc(&ctx->dev->device_faults);
+	first = (addr - range->start) >> PAGE_SHIFT;
+	nr = min(RANGE_PAGES - first, PFN_UP(offset_in_page(addr) + length));
+	start = range->start + (first << PAGE_SHIFT);
+
+	mutex_lock(&range->lock);
+	own_read_only = write && hmm_dummy_entry_is_own(range->map.pfn_list[first]) &&
+			!(range->map.pfn_list[first] & HMM_PFN_WRITE);
+	mutex_unlock(&range->lock);
+	if (own_read_only) {
+		ret = range_unshare(range, addr);
+		if (ret)
+			return ret;
+	} else {
+		migrate_range(range, start, start + (nr << PAGE_SHIFT));
+	}
+	return range_fault(range, first, nr,
+			   HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0));
+}
+
+/**
+ * hmm_dummy_populate_own - take over what is in the device's own memory
+ * @ctx: the context; the caller holds a reference on its mm (mmget())
+ * @addr: first address
+ * @length: bytes
+ *
+ * Faults nothing; entries for other memory in the range are dropped.
+ *
+ * Return: 0 or an errno as hmm_dummy_fault().
+ */
+int hmm_dummy_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
+			   unsigned long length)
+{
+	unsigned long end = addr + length, next, first;
+	struct hmm_dummy_range *range;
+	int ret = 0;
+
+	for (; addr < end && !ret; addr = next) {
+		next = pmd_addr_end(addr, end);
+		range = hmm_dummy_range_get(ctx, addr);
+		if (IS_ERR(range))
+			return PTR_ERR(range);
+		first = (addr - range->start) >> PAGE_SHIFT;
+		ret = range_fault(range, first, (next - addr) >> PAGE_SHIFT, 0);
+	}
+	return ret;
+}
+
+static void add_u64(void *p, unsigned long bytes, u64 value)
+{
+	for (; bytes; p += sizeof(u64), bytes -= sizeof(u64))
+		atomic64_add(value, p);
+}
+
+/* In system memory the device needs the page for itself: bus atomics are not RAM's. */
+static int exclusive_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
+			 unsigned long bytes, u64 value)
+{
+	struct folio *folio;
+	struct page *page;
+
+	if (mmap_read_lock_killable(ctx->mm))
+		return -EINTR;
+	page = make_device_exclusive(ctx->mm, addr & PAGE_MASK, ctx, &folio);
+	mmap_read_unlock(ctx->mm);
+	if (IS_ERR(page))
+		return PTR_ERR(page);
+	/*
+	 * The CPU's next access takes the page back, and waits for its lock first.
+	 * Hardware would be given an entry, and would lose it at MMU_NOTIFY_EXCLUSIVE.
+	 */
+	add_u64(page_address(page) + offset_in_page(addr), bytes, value);
+	folio_mark_dirty(folio);
+	folio_unlock(folio);
+	folio_put(folio);
+	return 0;
+}
+
+/**
+ * hmm_dummy_atomic_add - add atomically, whoever else does
+ * @ctx: the context; the caller holds a reference on its mm (mmget())
+ * @addr: aligned to 8
+ * @bytes: of one page, a multiple of 8
+ * @value: what to add to each u64
+ *
+ * Memory of devices is added to where it is: who else gets at it comes the same way, by
+ * the CPU here, by PCI atomics for hardware.
+ *
+ * Return: 0, %HMM_DUMMY_FAULT, or an errno of HMM_DUMMY_COMMAND.
+ */
+int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
+			 unsigned long bytes, u64 value)
+{
+	struct hmm_dummy_access access;
+	int ret;
+
+	ret = hmm_dummy_access_get(ctx, addr, true, &access);
+	if (ret)
+		return ret;
+	if (access.own || access.entry & HMM_PFN_PEER) {
+		add_u64(access.kva, bytes, value);
+		hmm_dummy_access_put(&access);
+		return 0;
+	}
+	hmm_dummy_access_put(&access);
+	ret = exclusive_add(ctx, addr, bytes, value);
+	/* What vanished since the access: the fault handler says why. */
+	return ret == -EFAULT || ret == -EBUSY ? HMM_DUMMY_FAULT : ret;
+}

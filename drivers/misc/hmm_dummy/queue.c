@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Queues, engines and faults
+ *
+ * Commands wait in queues, and two engines take turns at the queues that have work, a
+ * piece of a command at a time.  A command that faults leaves its engine, and its queue
+ * waits for the fault handler; others go on.  No thread waits for a command, unless it
+ * chose to: thousands can be under way.
+ *
+ *	         submit
+ *	IDLE ------------> READY ------------> RUNNING ---+--> IDLE or READY: it has
+ *	                     ^    an engine               |    ended, the next one's turn
+ *	                     +----------------------------+    its time is over
+ *	                     |                            |
+ *	                     +-------- FAULTED <----------+    it has faulted
+ *	                      handled, or to
+ *	                      be tried again
+ *
+ * In one queue commands run and complete in order.  A job is told that it is over before
+ * its queue goes on, and its queue goes on before anybody can free it: whoever takes a
+ * context apart waits for its queues to be idle.
+ *
+ * The mm of a job's process is only held while a piece is worked on: a process that ends
+ * is not kept from it by what it has left in the queue.
+ *
+ * Replace for real hardware: the engines by doorbells and rings, the fault work by what
+ * reads the fault buffer.
+ */
+#include <linux/module.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include "hmm_dummy.h"
+
+static unsigned int queue_depth = 1024;
+module_param(queue_depth, uint, 0644);
+MODULE_PARM_DESC(queue_depth,
+		 "Commands that one process may have under way on one file (1024)");
+
+/* How often a fault is tried again whose handler found memory on the move. */
+#define FAULT_RETRIES	8
+
+static bool is_active(struct hmm_dummy_queue *queue)
+{
+	return queue->state == HMM_DUMMY_RUNNING || queue->state == HMM_DUMMY_FAULTED;
+}
+
+static struct hmm_dummy_job *first_job(struct hmm_dummy_queue *queue)
+{
+	return list_first_entry_or_null(&queue->jobs, struct hmm_dummy_job, node);
+}
+
+static void kick(struct hmm_dummy_dev *dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(dev->engines); i++)
+		queue_work(dev->wq, &dev->engines[i]);
+}
+
+static void queue_ready(struct hmm_dummy_queue *queue)
+{
+	struct hmm_dummy_dev *dev = queue->ctx->dev;
+
+	lockdep_assert_held(&dev->sched_lock);
+	queue->state = HMM_DUMMY_READY;
+	list_add_tail(&queue->node, &dev->ready);
+	kick(dev);
+}
+
+/* Nothing of the queue may be touched after sched_lock is dropped. */
+static void queue_idle(struct hmm_dummy_queue *queue)
+{
+	struct hmm_dummy_dev *dev = queue->ctx->dev;
+
+	lockdep_assert_held(&dev->sched_lock);
+	queue->state = HMM_DUMMY_IDLE;
+	wake_up_all(&dev->progress);
+}
+
+static void job_end(struct hmm_dummy_job *job, int result)
+{
+	job->result = result;
+	job->done(job);
+}
+
+/* The first job of @queue, which is active, has ended. */
+static void queue_next(struct hmm_dummy_queue *queue, int result)
+{
+	struct hmm_dummy_ctx *ctx = queue->ctx;
+	struct hmm_dummy_dev *dev = ctx->dev;
+	struct hmm_dummy_job *job;
+
+	spin_lock(&dev->sched_lock);
+	job = first_job(queue);
+	list_del_init(&job->node);
+	ctx->nr_jobs--;
+	spin_unlock(&dev->sched_lock);
+	/* Before the next one can begin, so that they complete in order. */
+	job_end(job, result);
+	spin_lock(&dev->sched_lock);
+	if (list_empty(&queue->jobs))
+		queue_idle(queue);
+	else
+		queue_ready(queue);
+	wake_up_all(&dev->progress);
+	spin_unlock(&dev->sched_lock);
+}
+
+/* Do something for a job with the memory of its process. */
+static int with_mm(struct hmm_dummy_job *job, int (*fn)(struct hmm_dummy_job *job))
+{
+	struct hmm_dummy_ctx *ctx = job->queue->ctx;
+	struct mm_struct *mm = ctx->mm;
+	int ret;
+
+	if (READ_ONCE(job->cancelled))
+		return -ECANCELED;
+	if (READ_ONCE(ctx->dev->gone) || READ_ONCE(ctx->dev->dead))
+		return -ENODEV;
+	if (!mmget_not_zero(mm))
+		return -ESRCH;
+	ret = fn(job);
+	/* The last one to let go waits for AIO, which may wait for us. */
+	mmput_async(mm);
+	return ret;
+}
+
+static int step(struct hmm_dummy_job *job)
+{
+	return job->step(job);
+}
+
+static int handle_fault(struct hmm_dummy_job *job)
+{
+	return hmm_dummy_fault(job->queue->ctx, job->fault.addr, job->fault.length,
+			       job->fault.write);
+}
+
+static void hmm_dummy_fault_work(struct work_struct *work)
+{
+	struct hmm_dummy_queue *queue =
+		container_of(work, struct hmm_dummy_queue, fault);
+	struct hmm_dummy_dev *dev = queue->ctx->dev;
+	struct hmm_dummy_job *job = first_job(queue);
+	int ret = with_mm(job, handle_fault);
+
+	if (ret == -EBUSY && job->retries++ < FAULT_RETRIES)
+		ret = 0;
+	if (ret) {
+		queue_next(queue, ret);
+		return;
+	}
+	spin_lock(&dev->sched_lock);
+	queue_ready(queue);
+	spin_unlock(&dev->sched_lock);
+}
+
+static void engine_run(struct hmm_dummy_queue *queue)
+{
+	struct hmm_dummy_dev *dev = queue->ctx->dev;
+	struct hmm_dummy_job *job = first_job(queue);
+	int ret = with_mm(job, step);
+
+	switch (ret) {
+	case HMM_DUMMY_YIELD:
+		job->retries = 0;
+		spin_lock(&dev->sched_lock);
+		queue_ready(queue);
+		spin_unlock(&dev->sched_lock);
+		break;
+	case HMM_DUMMY_FAULT:
+		spin_lock(&dev->sched_lock);
+		queue->state = HMM_DUMMY_FAULTED;
+		queue_work(dev->wq, &queue->fault);
+		spin_unlock(&dev->sched_lock);
+		break;
+	default:
+		queue_next(queue, ret);
+	}
+}
+
+static void hmm_dummy_engine(struct hmm_dummy_dev *dev)
+{
+	struct hmm_dummy_queue *queue;
+
+	for (;;) {
+		spin_lock(&dev->sched_lock);
+		queue = NULL;
+		if (!dev->paused)
+			queue = list_first_entry_or_null(&dev->ready,
+							 struct hmm_dummy_queue, node);
+		if (queue) {
+			list_del_init(&queue->node);
+			queue->state = HMM_DUMMY_RUNNING;
+		}
+		spin_unlock(&dev->sched_lock);
+		if (!queue)
+			return;
+		engine_run(queue);
+		cond_resched();
+	}
+}
+
+static void hmm_dummy_engine0(struct work_struct *work)
+{
+	hmm_dummy_engine(container_of(work, struct hmm_dummy_dev, engines[0]));
+}
+
+static void hmm_dummy_engine1(struct work_struct *work)
+{
+	hmm_dummy_engine(container_of(work, struct hmm_dummy_dev, engines[1]));
+}
+
+static bool has_room(struct hmm_dummy_ctx *ctx)
+{
+	return ctx->nr_jobs < READ_ONCE(queue_depth);
+}
+
+/**
+ * hmm_dummy_job_submit - let an engine work on a job
+ * @ctx: whose memory it is about
+ * @queue: index
+ * @job: step and done are set; it is the engine's until job->done is called
+ *
+ * Context: Process context, under dev->life; does not sleep.
+ *
+ * Return: 0, or, with nothing changed, -EAGAIN if there are too many, or -ENODEV.
+ */
+int hmm_dummy_job_submit(struct hmm_dummy_ctx *ctx, unsigned int queue,
+			 struct hmm_dummy_job *job)
+{
+	struct hmm_dummy_queue *q = &ctx->queues[queue];
+	struct hmm_dummy_dev *dev = ctx->dev;
+	int ret = 0;
+
+	spin_lock(&dev->sched_lock);
+	if (dev->stopped) {
+		ret = -ENODEV;
+	} else if (!has_room(ctx)) {
+		ret = -EAGAIN;
+	} else {
+		job->queue = q;
+		ctx->nr_jobs++;
+		list_add_tail(&job->node, &q->jobs);
+		if (q->state == HMM_DUMMY_IDLE)
+			queue_ready(q);
+	}
+	spin_unlock(&dev->sched_lock);
+	return ret;
+}
+
+/* For who may wait until there is room: 0, or -EINTR. */
+int hmm_dummy_wait_room(struct hmm_dummy_ctx *ctx)
+{
+	struct hmm_dummy_dev *dev = ctx->dev;
+
+	return wait_event_killable(dev->progress, has_room(ctx) ||
+				   READ_ONCE(dev->stopped)) ? -EINTR : 0;
+}
+
+/* Take a job out that waits.  False if an engine has it, or it has ended. */
+static bool job_take(struct hmm_dummy_job *job)
+{
+	struct hmm_dummy_queue *queue = job->queue;
+
+	lockdep_assert_held(&queue->ctx->dev->sched_lock);
+	if (list_empty(&job->node) || (is_active(queue) && first_job(queue) == job))
+		return false;
+	list_del_init(&job->node);
+	queue->ctx->nr_jobs--;
+	if (list_empty(&queue->jobs) && queue->state == HMM_DUMMY_READY) {
+		list_del_init(&queue->node);
+		queue_idle(queue);
+	}
+	return true;
+}
+
+/**
+ * hmm_dummy_job_cancel - end a job before its time
+ * @job: submitted, and not freed
+ *
+ * If it waits it ends now, with -ECANCELED; if it runs, when it gets to it.
+ */
+void hmm_dummy_job_cancel(struct hmm_dummy_job *job)
+{
+	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
+	bool taken;
+
+	spin_lock(&dev->sched_lock);
+	WRITE_ONCE(job->cancelled, true);
+	taken = job_take(job);
+	spin_unlock(&dev->sched_lock);
+	if (taken)
+		job_end(job, -ECANCELED);
+}
+
+/* Take out all jobs of @ctx, or those with a tag.  Returns how many there were. */
+static unsigned int take_all(struct hmm_dummy_ctx *ctx, const u64 *tag,
+			     struct list_head *taken)
+{
+	struct hmm_dummy_job *job, *next;
+	unsigned int i, n = 0;
+
+	spin_lock(&ctx->dev->sched_lock);
+	for (i = 0; i < HMM_DUMMY_QUEUES; i++) {
+		list_for_each_entry_safe(job, next, &ctx->queues[i].jobs, node) {
+			if (tag && job->arg.tag != *tag)
+				continue;
+			n++;
+			WRITE_ONCE(job->cancelled, true);
+			if (job_take(job))
+				list_add_tail(&job->node, taken);
+		}
+	}
+	spin_unlock(&ctx->dev->sched_lock);
+	return n;
+}
+
+static void end_taken(struct list_head *taken, int result)
+{
+	struct hmm_dummy_job *job, *next;
+
+	list_for_each_entry_safe(job, next, taken, node) {
+		list_del_init(&job->node);
+		job_end(job, result);
+	}
+}
+
+/* HMM_DUMMY_CANCEL */
+int hmm_dummy_cancel(struct hmm_dummy_ctx *ctx, void *data)
+{
+	struct hmm_dummy_cancel *arg = data;
+	LIST_HEAD(taken);
+
+	if (arg->flags)
+		return -EOPNOTSUPP;
+	arg->cancelled = take_all(ctx, &arg->tag, &taken);
+	end_taken(&taken, -ECANCELED);
+	return arg->cancelled ? 0 : -ENOENT;
+}
+
+static bool is_idle(struct hmm_dummy_ctx *ctx)
+{
+	unsigned int i;
+	bool idle = true;
+
+	spin_lock(&ctx->dev->sched_lock);
+	for (i = 0; i < HMM_DUMMY_QUEUES; i++)
+		idle &= ctx->queues[i].state == HMM_DUMMY_IDLE;
+	spin_unlock(&ctx->dev->sched_lock);
+	return idle;
+}
+
+/* End all jobs of a context; no worker touches it any more. */
+void hmm_dummy_ctx_drain(struct hmm_dummy_ctx *ctx, int error)
+{
+	LIST_HEAD(taken);
+
+	take_all(ctx, NULL, &taken);
+	end_taken(&taken, error);
+	wait_event(ctx->dev->progress, is_idle(ctx));
+}
+
+/**
+ * hmm_dummy_job_wait - wait for a job of one's own
+ * @job: submitted; job->done completes job->completion
+ *
+ * Return: what it ended with; -EINTR if a fatal signal made us cancel it.
+ */
+int hmm_dummy_job_wait(struct hmm_dummy_job *job)
+{
+	if (!wait_for_completion_killable(&job->completion))
+		return job->result;
+	hmm_dummy_job_cancel(job);
+	wait_for_completion(&job->completion);
+	return job->result == -ECANCELED ? -EINTR : job->result;
+}
+
+static void job_complete(struct hmm_dummy_job *job)
+{
+	complete(&job->completion);
+}
+
+/* Submit a job and wait for it. */
+int hmm_dummy_job_run(struct hmm_dummy_ctx *ctx, unsigned int queue,
+		      struct hmm_dummy_job *job)
+{
+	int ret;
+
+	init_completion(&job->completion);
+	job->done = job_complete;
+	ret = hmm_dummy_job_submit(ctx, queue, job);
+	return ret ?: hmm_dummy_job_wait(job);
+}
+
+/* For tests: let commands pile up. */
+void hmm_dummy_sched_pause(struct hmm_dummy_dev *dev, bool pause)
+{
+	spin_lock(&dev->sched_lock);
+	dev->paused = pause;
+	spin_unlock(&dev->sched_lock);
+	kick(dev);
+}
+
+void hmm_dummy_queue_init(struct hmm_dummy_queue *queue, struct hmm_dummy_ctx *ctx)
+{
+	queue->ctx = ctx;
+	INIT_LIST_HEAD(&queue->node);
+	INIT_LIST_HEAD(&queue->jobs);
+	INIT_WORK(&queue->fault, hmm_dummy_fault_work);
+}
+
+int hmm_dummy_sched_init(struct hmm_dummy_dev *dev)
+{
+	spin_lock_init(&dev->sched_lock);
+	INIT_LIST_HEAD(&dev->ready);
+	init_waitqueue_head(&dev->progress);
+	INIT_WORK(&dev->engines[0], hmm_dummy_engine0);
+	INIT_WORK(&dev->engines[1], hmm_dummy_engine1);
+	dev->wq = alloc_workqueue("%s", WQ_UNBOUND, 0, dev->name);
+	return dev->wq ? 0 : -ENOMEM;
+}
+
+/* No new jobs.  What there is ends with -ENODEV, by hmm_dummy_file_close(). */
+void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
+{
+	spin_lock(&dev->sched_lock);
+	dev->stopped = true;
+	spin_unlock(&dev->sched_lock);
+	wake_up_all(&dev->progress);
+}
+
+void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev)
+{
+	destroy_workqueue(dev->wq);
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: read() and write()
+ *
+ * The scratch memory of the device as a file: the device copies between it and the
+ * caller's buffer by way of its page table, like any command, so a buffer that lives on a
+ * device stays there.  Several run beside each other, in queues that are chosen by
+ * position.
+ *
+ * A caller that can wait for the result elsewhere (AIO, io_uring) does not wait here, and
+ * no thread waits for it.  Buffers that are no memory of a process (registered ones,
+ * splice) have no address to fault on, and are copied to by the CPU at once.
+ */
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/uio.h>
+
+#include "hmm_dummy.h"
+
+static u64 scratch_size(struct hmm_dummy_dev *dev)
+{
+	return dev->vram_size - dev->mem_size;
+}
+
+/* Where job->pos + job->progress is in the device's memory, and how far it goes on. */
+static u64 scratch_offset(struct hmm_dummy_job *job, unsigned long *bytes)
+{
+	u64 offset = job->queue->ctx->dev->mem_size + job->pos + job->progress;
+
+	*bytes = min(*bytes, VRAM_CHUNK - offset % VRAM_CHUNK);
+	return offset;
+}
+
+static void scratch_copy(struct hmm_dummy_job *job, void *p, u64 offset,
+			 unsigned long bytes)
+{
+	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
+	void *vram = hmm_dummy_vram_get(dev, offset);
+
+	if (job->to_memory)
+		memcpy(p, vram, bytes);
+	else
+		memcpy(vram, p, bytes);
+	hmm_dummy_vram_put(dev);
+}
+
+/*
+ * Where the BAR has slots, memory of the process and our own may both be behind their
+ * lock, which is not taken twice: through a buffer.
+ */
+static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
+{
+	unsigned long addr = (unsigned long)iter_iov_addr(&job->iter);
+	struct hmm_dummy_access access;
+	u64 offset;
+	int ret;
+
+	*bytes = min(iter_iov_len(&job->iter), iov_iter_count(&job->iter));
+	job->fault.addr = addr;
+	job->fault.length = *bytes;
+	job->fault.write = job->to_memory;
+	offset = scratch_offset(job, bytes);
+	if (job->buffer) {
+		*bytes = min(*bytes, PAGE_SIZE - offset_in_page(addr));
+		if (job->to_memory)
+			scratch_copy(job, job->buffer, offset, *bytes);
+	}
+	ret = hmm_dummy_access_get(job->queue->ctx, addr, job->to_memory, &access);
+	if (ret)
+		return ret;
+	*bytes = min(*bytes, access.bytes);
+	if (!job->buffer)
+		scratch_copy(job, access.kva, offset, *bytes);
+	else if (job->to_memory)
+		memcpy(access.kva, job->buffer, *bytes);
+	else
+		memcpy(job->buffer, access.kva, *bytes);
+	hmm_dummy_access_put(&access);
+	if (job->buffer && !job->to_memory)
+		scratch_copy(job, job->buffer, offset, *bytes);
+	return 0;
+}
+
+static int rw_step(struct hmm_dummy_job *job)
+{
+	unsigned long bytes, done = 0;
+	int ret;
+
+	while (iov_iter_count(&job->iter)) {
+		if (READ_ONCE(job->cancelled))
+			return -ECANCELED;
+		if (READ_ONCE(job->queue->ctx->dev->gone))
+			return -ENODEV;
+		if (done >= SZ_2M)
+			return HMM_DUMMY_YIELD;
+		ret = rw_piece(job, &bytes);
+		if (ret)
+			return ret;
+		iov_iter_advance(&job->iter, bytes);
+		job->progress += bytes;
+		done += bytes;
+		cond_resched();
+	}
+	return 0;
+}
+
+static void job_free(struct hmm_dummy_job *job)
+{
+	kfree(job->iov);
+	kfree(job->buffer);
+	kfree(job);
+}
+
+/* What was done counts, if it is anything at all. */
+static ssize_t rw_result(struct hmm_dummy_job *job, int ret)
+{
+	return job->progress ?: ret;
+}
+
+static void rw_done(struct hmm_dummy_job *job)
+{
+	struct kiocb *iocb = job->iocb;
+	ssize_t ret = rw_result(job, job->result);
+
+	iocb->ki_pos += job->progress;
+	job_free(job);
+	iocb->ki_complete(iocb, ret);
+}
+
+static struct hmm_dummy_job *job_create(struct kiocb *iocb, struct iov_iter *iter,
+					struct hmm_dummy_dev *dev, bool to_memory)
+{
+	struct hmm_dummy_job *job = kzalloc_obj(*job, GFP_KERNEL_ACCOUNT);
+
+	if (!job)
+		return NULL;
+	job->step = rw_step;
+	job->pos = iocb->ki_pos;
+	job->to_memory = to_memory;
+	job->iter = *iter;
+	if (dev->nr_slots) {
+		job->buffer = kmalloc(PAGE_SIZE, GFP_KERNEL_ACCOUNT);
+		if (!job->buffer)
+			goto err;
+	}
+	if (!is_sync_kiocb(iocb)) {
+		job->iocb = iocb;
+		job->done = rw_done;
+		/* The caller's array is gone by then. */
+		job->iov = dup_iter(&job->iter, iter, GFP_KERNEL_ACCOUNT);
+		if (!job->iov && iter_is_iovec(iter))
+			goto err;
+	}
+	return job;
+err:
+	job_free(job);
+	return NULL;
+}
+
+static ssize_t rw_user(struct hmm_dummy_ctx *ctx, struct kiocb *iocb,
+		       struct iov_iter *iter, bool to_memory)
+{
+	unsigned int queue = (iocb->ki_pos >> PAGE_SHIFT) % HMM_DUMMY_QUEUES;
+	struct hmm_dummy_job *job;
+	ssize_t ret;
+
+	job = job_create(iocb, iter, ctx->dev, to_memory);
+	if (!job)
+		return -ENOMEM;
+	if (is_sync_kiocb(iocb)) {
+		ret = rw_result(job, hmm_dummy_job_run(ctx, queue, job));
+		iocb->ki_pos += job->progress;
+		iov_iter_advance(iter, job->progress);
+		job_free(job);
+		return ret;
+	}
+	ret = hmm_dummy_job_submit(ctx, queue, job);
+	if (!ret)
+		return -EIOCBQUEUED;
+	job_free(job);
+	return ret;
+}
+
+/* Memory that is nobody's address space. */
+static ssize_t rw_kernel(struct hmm_dummy_dev *dev, struct kiocb *iocb,
+			 struct iov_iter *iter, bool to_memory)
+{
+	u8 *buffer = kmalloc(PAGE_SIZE, GFP_KERNEL);
+	size_t done = 0, n;
+
+	if (!buffer)
+		return -ENOMEM;
+	while (iov_iter_count(iter)) {
+		u64 offset = dev->mem_size + iocb->ki_pos;
+		void *vram;
+
+		n = min(iov_iter_count(iter), PAGE_SIZE - offset % PAGE_SIZE);
+		if (!to_memory && copy_from_iter(buffer, n, iter) != n)
+			break;
+		vram = hmm_dummy_vram_get(dev, offset);
+		if (to_memory)
+			memcpy(buffer, vram, n);
+		else
+			memcpy(vram, buffer, n);
+		hmm_dummy_vram_put(dev);
+		if (to_memory && copy_to_iter(buffer, n, iter) != n)
+			break;
+		done += n;
+		iocb->ki_pos += n;
+	}
+	kfree(buffer);
+	return done ?: -EFAULT;
+}
+
+static ssize_t rw(struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
+{
+	struct hmm_dummy_file *file = iocb->ki_filp->private_data;
+	struct hmm_dummy_dev *dev = file->dev;
+	bool wait = !(iocb->ki_flags & IOCB_NOWAIT);
+	struct hmm_dummy_ctx *ctx;
+	ssize_t ret;
+
+	if (!iov_iter_count(iter))
+		return 0;
+	if (iocb->ki_pos >= scratch_size(dev))
+		return to_memory ? 0 : -ENOSPC;
+	iov_iter_truncate(iter, scratch_size(dev) - iocb->ki_pos);
+	for (;;) {
+		ret = hmm_dummy_enter(dev, wait);
+		if (ret)
+			return ret;
+		if (!user_backed_iter(iter)) {
+			ret = rw_kernel(dev, iocb, iter, to_memory);
+			hmm_dummy_leave(dev);
+			return ret;
+		}
+		/* It stays for as long as the file, and we have that. */
+		ctx = hmm_dummy_ctx_get(file);
+		hmm_dummy_leave(dev);
+		if (IS_ERR(ctx))
+			return PTR_ERR(ctx);
+		ret = rw_user(ctx, iocb, iter, to_memory);
+		if (ret != -EAGAIN || !wait)
+			return ret;
+		ret = hmm_dummy_wait_room(ctx);
+		if (ret)
+			return ret;
+	}
+}
+
+ssize_t hmm_dummy_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	return rw(iocb, to, true);
+}
+
+ssize_t hmm_dummy_write_iter(struct kiocb *iocb, struct iov_iter *from)
+{
+	return rw(iocb, from, false);
+}
+
+loff_t hmm_dummy_llseek(struct file *file, loff_t offset, int whence)
+{
+	struct hmm_dummy_file *f = file->private_data;
+
+	return fixed_size_llseek(file, offset, whence, scratch_size(f->dev));
+}

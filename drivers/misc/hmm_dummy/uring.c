@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Commands by io_uring
+ *
+ * A command is accepted when it is submitted and completes when an engine has worked on
+ * it: no thread waits for it.  There are two ways to come here, with the ring's lock or,
+ * from a worker, without, and three ways for a command to end: by an engine, by
+ * HMM_DUMMY_CANCEL, or because the ring goes.  All of them lead to uring_done(), once,
+ * and from there to the submitter's task, which alone may write to its memory and where
+ * the job is freed, under the ring's lock.  So who is told to cancel, under that lock,
+ * finds the job there.
+ *
+ * A queue that is full is said in the completion, and not by -EAGAIN from here: io_uring
+ * would only issue the command once more, from a worker.
+ */
+#include <linux/io_uring/cmd.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "hmm_dummy.h"
+
+struct uring_pdu {
+	struct hmm_dummy_job *job;
+};
+
+static struct uring_pdu *pdu_of(struct io_uring_cmd *ioucmd)
+{
+	return io_uring_cmd_to_pdu(ioucmd, struct uring_pdu);
+}
+
+static void job_free(struct hmm_dummy_job *job)
+{
+	hmm_dummy_command_exit(job);
+	kfree(job);
+}
+
+/* In the submitter's task, or in a worker that stands in for it when it is gone. */
+static void uring_complete(struct io_tw_req tw_req, io_tw_token_t tw)
+{
+	struct io_uring_cmd *ioucmd = io_uring_cmd_from_tw(tw_req);
+	struct hmm_dummy_job *job = pdu_of(ioucmd)->job;
+	int result = job->result;
+
+	if (job->user && !tw.cancel &&
+	    put_user(job->arg.value, &job->user->value) && !result)
+		result = -EFAULT;
+	if (job->cqe32)
+		io_uring_cmd_done32(ioucmd, result, job->arg.value,
+				    IO_URING_CMD_TASK_WORK_ISSUE_FLAGS);
+	else
+		io_uring_cmd_done(ioucmd, result, IO_URING_CMD_TASK_WORK_ISSUE_FLAGS);
+	job_free(job);
+}
+
+static void uring_done(struct hmm_dummy_job *job)
+{
+	io_uring_cmd_complete_in_task(job->ioucmd, uring_complete);
+}
+
+/* What the SQE points to. */
+static void __user *uring_ptr(struct io_uring_cmd *ioucmd)
+{
+	const struct hmm_dummy_uring *sqe =
+		io_uring_sqe_cmd(ioucmd->sqe, struct hmm_dummy_uring);
+
+	if (READ_ONCE(sqe->reserved))
+		return ERR_PTR(-EOPNOTSUPP);
+	return u64_to_user_ptr(READ_ONCE(sqe->ptr));
+}
+
+static int read_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags,
+			struct hmm_dummy_command *arg,
+			struct hmm_dummy_command __user **user)
+{
+	struct hmm_dummy_inline in;
+
+	*user = NULL;
+	if (ioucmd->cmd_op == HMM_DUMMY_COMMAND) {
+		*user = uring_ptr(ioucmd);
+		if (IS_ERR(*user))
+			return PTR_ERR(*user);
+		return hmm_dummy_copy_arg(arg, sizeof(*arg),
+					  offsetofend(struct hmm_dummy_command, tag),
+					  *user);
+	}
+	if (!(issue_flags & IO_URING_F_SQE128))
+		return -EINVAL;
+	/* User space may write to it meanwhile: what is checked is what is used. */
+	memcpy(&in, io_uring_sqe128_cmd(ioucmd->sqe, struct hmm_dummy_inline),
+	       sizeof(in));
+	barrier();
+	*arg = (struct hmm_dummy_command) {
+		.size = sizeof(*arg), .op = in.op, .queue = in.queue,
+		.addr = in.addr, .src = in.src, .length = in.length,
+		.value = in.value, .pattern = in.pattern, .unit = in.unit,
+		.stride = in.stride, .seed = in.seed, .tag = in.tag,
+	};
+	return 0;
+}
+
+static int uring_command(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
+			 unsigned int issue_flags)
+{
+	struct hmm_dummy_command __user *user;
+	struct hmm_dummy_command arg = {};
+	struct hmm_dummy_job *job;
+	int ret;
+
+	ret = read_command(ioucmd, issue_flags, &arg, &user);
+	if (ret)
+		return ret;
+	job = kzalloc_obj(*job, GFP_KERNEL_ACCOUNT);
+	if (!job)
+		return -ENOMEM;
+	ret = hmm_dummy_command_init(job, ctx, &arg);
+	if (ret) {
+		kfree(job);
+		return ret;
+	}
+	job->done = uring_done;
+	job->ioucmd = ioucmd;
+	job->user = user;
+	job->cqe32 = issue_flags & IO_URING_F_CQE32;
+	pdu_of(ioucmd)->job = job;
+
+	/* An engine may be done with it, and somebody else free it, right behind this. */
+	io_uring_cmd_mark_cancelable(ioucmd, issue_flags);
+	ret = hmm_dummy_job_submit(ctx, arg.queue, job);
+	if (ret) {
+		/* Forget that it can be cancelled, which only this does. */
+		io_uring_cmd_done(ioucmd, ret, issue_flags);
+		job_free(job);
+	}
+	return -EIOCBQUEUED;
+}
+
+static int uring_cancel(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd)
+{
+	struct hmm_dummy_cancel __user *user = uring_ptr(ioucmd);
+	struct hmm_dummy_cancel arg = {};
+	int ret;
+
+	if (IS_ERR(user))
+		return PTR_ERR(user);
+	ret = hmm_dummy_copy_arg(&arg, sizeof(arg),
+				 offsetofend(struct hmm_dummy_cancel, cancelled), user);
+	if (ret)
+		return ret;
+	ret = hmm_dummy_cancel(ctx, &arg);
+	if (put_user(arg.cancelled, &user->cancelled) && !ret)
+		ret = -EFAULT;
+	return ret;
+}
+
+/* file_operations.uring_cmd */
+int hmm_dummy_uring_cmd(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
+{
+	struct hmm_dummy_file *file = ioucmd->file->private_data;
+	struct hmm_dummy_ctx *ctx;
+	int ret;
+
+	if (issue_flags & IO_URING_F_CANCEL) {
+		hmm_dummy_job_cancel(pdu_of(ioucmd)->job);
+		return 0;
+	}
+	/* The device is on its way out: wait for that in a worker. */
+	ret = hmm_dummy_enter(file->dev, !(issue_flags & IO_URING_F_NONBLOCK));
+	if (ret)
+		return ret;
+	ctx = hmm_dummy_ctx_get(file);
+	ret = PTR_ERR_OR_ZERO(ctx);
+	if (!ret) {
+		switch (ioucmd->cmd_op) {
+		case HMM_DUMMY_COMMAND:
+		case HMM_DUMMY_COMMAND_INLINE:
+			ret = uring_command(ctx, ioucmd, issue_flags);
+			break;
+		case HMM_DUMMY_CANCEL:
+			ret = uring_cancel(ctx, ioucmd);
+			break;
+		default:
+			ret = -ENOTTY;
+		}
+	}
+	hmm_dummy_leave(file->dev);
+	return ret;
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: The allocator of device memory
+ *
+ * Memory is handed out in chunks of the size of a huge page, or in single pages of a
+ * chunk.  Single pages come from a chunk that is in use already, as long as there is
+ * one, so that whole ones are left for huge pages.
+ *
+ * A chunk remembers when something in it was used last: the one that was not used for
+ * longest is evicted first when there is no room.
+ *
+ * With the module parameter canary, memory that is free is filled with a pattern, and
+ * whoever writes there is found out.
+ *
+ * Replace for real hardware: all of it, with the driver's own memory manager.
+ */
+#include <linux/bitmap.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include "hmm_dummy.h"
+
+static bool canary;
+module_param(canary, bool, 0444);
+MODULE_PARM_DESC(canary,
+		 "Fill free device memory with a pattern, and report writes to it");
+
+bool hmm_dummy_canary(void)
+{
+	return canary;
+}
+
+static unsigned long nr_chunks(struct hmm_dummy_dev *dev)
+{
+	return dev->mem_size / VRAM_CHUNK;
+}
+
+static void canary_set(struct hmm_dummy_dev *dev, unsigned long index)
+{
+	memset(hmm_dummy_vram_get(dev, (u64)index << PAGE_SHIFT), HMM_DUMMY_CANARY,
+	       PAGE_SIZE);
+	hmm_dummy_vram_put(dev);
+}
+
+static bool canary_dead(struct hmm_dummy_dev *dev, unsigned long index)
+{
+	bool dead;
+
+	dead = memchr_inv(hmm_dummy_vram_get(dev, (u64)index << PAGE_SHIFT),
+			  HMM_DUMMY_CANARY, PAGE_SIZE);
+	hmm_dummy_vram_put(dev);
+	return dead;
+}
+
+/*
+ * Somebody wrote to memory that was free.  Repair it, so that one write is
+ * counted once.
+ */
+static void canary_check(struct hmm_dummy_dev *dev, unsigned long index,
+			 unsigned long nr)
+{
+	lockdep_assert_held(&dev->free_lock);
+	for (; nr && canary; nr--, index++) {
+		if (!canary_dead(dev, index))
+			continue;
+		dev->stale_writes++;
+		canary_set(dev, index);
+	}
+}
+
+/* Look at all that is free.  Returns the pages found written since loading. */
+unsigned long hmm_dummy_vram_check(struct hmm_dummy_dev *dev)
+{
+	unsigned long i, bit, found, in_slots = 0;
+
+	if (canary)
+		in_slots = hmm_dummy_slots_check(dev);
+	for (i = 0; i < nr_chunks(dev) && canary; i++) {
+		struct hmm_dummy_chunk *chunk = &dev->chunks[i];
+
+		for (bit = 0; bit < CHUNK_PAGES; bit++) {
+			spin_lock(&dev->free_lock);
+			if (!test_bit(bit, chunk->used))
+				canary_check(dev, i * CHUNK_PAGES + bit, 1);
+			spin_unlock(&dev->free_lock);
+		}
+		cond_resched();
+	}
+	spin_lock(&dev->free_lock);
+	dev->stale_writes += in_slots;
+	found = dev->stale_writes;
+	spin_unlock(&dev->free_lock);
+	return found;
+}
+
+/* Put the chunk in the list where it belongs. */
+static void chunk_file(struct hmm_dummy_dev *dev, struct hmm_dummy_chunk *chunk)
+{
+	if (!chunk->nr_used)
+		list_move(&chunk->node, &dev->free);
+	else if (chunk->nr_used < CHUNK_PAGES)
+		list_move(&chunk->node, &dev->partial);
+	else
+		list_del_init(&chunk->node);
+}
+
+static struct hmm_dummy_chunk *chunk_find(struct hmm_dummy_dev *dev,
+					  unsigned int order)
+{
+	struct hmm_dummy_chunk *chunk = NULL;
+
+	if (!order)
+		chunk = list_first_entry_or_null(&dev->partial,
+						 struct hmm_dummy_chunk, node);
+	return chunk ?: list_first_entry_or_null(&dev->free,
+						 struct hmm_dummy_chunk, node);
+}
+
+/* The index of the first of 2^@order free pages, or -1.  @order: 0, or of a chunk. */
+long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order)
+{
+	struct hmm_dummy_chunk *chunk;
+	unsigned long bit = 0, index = 0;
+
+	spin_lock(&dev->free_lock);
+	chunk = chunk_find(dev, order);
+	if (chunk) {
+		if (!order)
+			bit = find_first_zero_bit(chunk->used, CHUNK_PAGES);
+		bitmap_set(chunk->used, bit, BIT(order));
+		chunk->nr_used += BIT(order);
+		chunk_file(dev, chunk);
+		chunk->last_use = atomic64_inc_return(&dev->clock);
+		dev->nr_free -= BIT(order);
+		index = (chunk - dev->chunks) * CHUNK_PAGES + bit;
+		canary_check(dev, index, BIT(order));
+	}
+	spin_unlock(&dev->free_lock);
+	return chunk ? index : -1;
+}
+
+/* Called from anywhere, also under spinlocks.  All of one chunk. */
+void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
+			 unsigned long nr)
+{
+	struct hmm_dummy_chunk *chunk = &dev->chunks[index / CHUNK_PAGES];
+	unsigned long i, bit = index % CHUNK_PAGES;
+
+	for (i = 0; i < nr && canary; i++)
+		canary_set(dev, index + i);
+	spin_lock(&dev->free_lock);
+	for (i = bit; i < bit + nr; i++) {
+		/* What is broken is not handed out again. */
+		if (test_bit(i, chunk->bad))
+			continue;
+		__clear_bit(i, chunk->used);
+		chunk->nr_used--;
+		dev->nr_free++;
+	}
+	chunk_file(dev, chunk);
+	spin_unlock(&dev->free_lock);
+}
+
+/* A page is broken: if it is free it is taken out, if not, when it becomes so. */
+void hmm_dummy_vram_bad(struct hmm_dummy_dev *dev, unsigned long index)
+{
+	struct hmm_dummy_chunk *chunk = &dev->chunks[index / CHUNK_PAGES];
+	unsigned long bit = index % CHUNK_PAGES;
+
+	spin_lock(&dev->free_lock);
+	if (!__test_and_set_bit(bit, chunk->bad)) {
+		dev->nr_bad++;
+		if (!__test_and_set_bit(bit, chunk->used)) {
+			chunk->nr_used++;
+			dev->nr_free--;
+			chunk_file(dev, chunk);
+		}
+	}
+	spin_unlock(&dev->free_lock);
+}
+
+bool hmm_dummy_vram_is_bad(struct hmm_dummy_dev *dev, unsigned long index,
+			   unsigned long nr)
+{
+	struct hmm_dummy_chunk *chunk = &dev->chunks[index / CHUNK_PAGES];
+	unsigned long bit = index % CHUNK_PAGES;
+	bool bad;
+
+	spin_lock(&dev->free_lock);
+	bad = find_next_bit(chunk->bad, bit + nr, bit) < bit + nr;
+	spin_unlock(&dev->free_lock);
+	return bad;
+}
+
+/* The device uses what is at @offset. */
+void hmm_dummy_vram_touch(struct hmm_dummy_dev *dev, u64 offset)
+{
+	WRITE_ONCE(dev->chunks[offset / VRAM_CHUNK].last_use,
+		   atomic64_inc_return(&dev->clock));
+}
+
+/* Of the chunks that were last used before @before: the oldest in use, or -1. */
+long hmm_dummy_vram_oldest(struct hmm_dummy_dev *dev, u64 before)
+{
+	unsigned long i;
+	u64 oldest = before;
+	long found = -1;
+
+	for (i = 0; i < nr_chunks(dev); i++) {
+		u64 last_use = READ_ONCE(dev->chunks[i].last_use);
+
+		if (READ_ONCE(dev->chunks[i].nr_used) && last_use < oldest) {
+			oldest = last_use;
+			found = i;
+		}
+	}
+	return found;
+}
+
+int hmm_dummy_vram_init(struct hmm_dummy_dev *dev)
+{
+	unsigned long i;
+
+	spin_lock_init(&dev->free_lock);
+	INIT_LIST_HEAD(&dev->free);
+	INIT_LIST_HEAD(&dev->partial);
+	dev->nr_free = PHYS_PFN(dev->mem_size);
+	for (i = 0; i < nr_chunks(dev); i++)
+		list_add_tail(&dev->chunks[i].node, &dev->free);
+	for (i = 0; i < dev->nr_free && canary; i++)
+		canary_set(dev, i);
+	return 0;
+}
+
+void hmm_dummy_vram_exit(struct hmm_dummy_dev *dev)
+{
+	WARN_ON(dev->nr_free + dev->nr_bad != PHYS_PFN(dev->mem_size));
+}

@@ -1,0 +1,514 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Batches
+ *
+ * The part of a migration that knows migrate_vma_*() and migrate_device_*(): pages
+ * that are unmapped together, given a destination, copied by one call of the driver's
+ * copy op, and mapped again where they are by then.
+ *
+ *	begin	setup: the pages are locked and unmapped
+ *		each that may move gets a destination; the copy starts
+ *	end	waits for the copy
+ *		pages, finalize: those whose copy is there move; all others are
+ *		mapped where they were, intact
+ *
+ * Between the two the copy may run by itself, while the caller begins another batch:
+ * nothing in there waits for a page lock.  mmap_lock is held from begin to end, unless
+ * there is no VMA (eviction).
+ *
+ * A batch never crosses a PMD boundary: migrate_vma reports a PMD-aligned hole as one
+ * compound entry, and what follows it in a longer range would be skipped.
+ *
+ * Huge pages stay whole if the destination has a huge page.  If not, an unmapped one
+ * is split by migrate_vma_pages(), which sees small destinations; eviction, which has
+ * no VMA, cannot, and leaves it alone.
+ *
+ * A copy from another device goes through its windows.  The pages are in no page table
+ * by then, so rmap, and with it hmm_p2p_revoke(), does not find their users: each piece
+ * holds its window instead, and revoking waits.
+ */
+#include <linux/export.h>
+#include <linux/ksm.h>
+#include <linux/mm.h>
+#include <linux/overflow.h>
+#include <linux/pagemap.h>
+#include <linux/slab.h>
+
+#include <trace/events/hmm_p2p.h>
+
+#include "internal.h"
+
+/* One allocation: a CPU fault needs it for a page or a few. */
+struct hmm_p2p_batch *hmm_p2p_batch_alloc(unsigned long nr)
+{
+	struct hmm_p2p_batch *b;
+
+	b = kvzalloc(struct_size(b, copies, nr) + nr * (2 * sizeof(long) + 1),
+		     GFP_KERNEL);
+	if (b) {
+		b->args.src = (unsigned long *)&b->copies[nr];
+		b->args.dst = b->args.src + nr;
+		b->why = (u8 *)(b->args.dst + nr);
+	}
+	return b;
+}
+
+void hmm_p2p_batch_free(struct hmm_p2p_batch *b)
+{
+	kvfree(b);
+}
+
+static void note(struct hmm_p2p_batch *b, unsigned long i, unsigned long n,
+		 enum hmm_p2p_outcome outcome)
+{
+	memset(&b->why[i], outcome, n);
+}
+
+static unsigned long batch_addr(struct hmm_p2p_batch *b, unsigned long i)
+{
+	return b->args.start + (i << PAGE_SHIFT);
+}
+
+static void drop_folio(struct folio *folio)
+{
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
+static struct folio *alloc_ram(struct hmm_p2p_batch *b, unsigned long i,
+			       unsigned int order)
+{
+	gfp_t gfp = GFP_HIGHUSER_MOVABLE;
+	struct folio *folio;
+
+	/* A huge page is nice to have, and not worth much reclaim. */
+	if (order)
+		gfp = GFP_TRANSHUGE_LIGHT;
+	/* Eviction does not know who uses the page. */
+	if (b->args.vma)
+		folio = vma_alloc_folio(gfp, order, b->args.vma, batch_addr(b, i));
+	else
+		folio = folio_alloc(gfp, order);
+	if (folio) {
+		__folio_set_locked(folio);
+		/*
+		 * A peer may have written the page, which no page table
+		 * saw: after MADV_FREE a clean copy would be thrown away.
+		 */
+		folio_set_dirty(folio);
+	}
+	return folio;
+}
+
+static struct folio *alloc_device(struct hmm_p2p_batch *b, unsigned int order)
+{
+	const struct hmm_p2p_exporter_desc *desc = &b->exp->desc;
+	struct folio *folio = desc->ops->alloc_folio(desc->priv, order);
+
+	/* Of another device: the copy, and peers, would go astray. */
+	if (folio && WARN_ONCE(!folio_is_zone_device(folio) ||
+			       folio->pgmap != desc->pgmap ||
+			       folio_order(folio) != order,
+			       "hmm_p2p: %s: alloc_folio gave a page that is not its own\n",
+			       desc->name)) {
+		drop_folio(folio);
+		folio = NULL;
+	}
+	return folio;
+}
+
+/* An entry for the alias of @page, with its window held; 0 if it has none now. */
+static unsigned long hold_alias(struct hmm_p2p_exporter *from,
+				const struct page *page)
+{
+	unsigned long pfn = PHYS_PFN(hmm_p2p_page_offset(page));
+	struct hmm_p2p_window *window = &from->windows[pfn >> from->window_order];
+
+	if (!hmm_p2p_window_hold(window))
+		return 0;
+	pfn &= BIT(from->window_order) - 1;
+	return (hmm_p2p_window_alias(window) + pfn) | HMM_PFN_VALID | HMM_PFN_PEER;
+}
+
+static struct hmm_p2p_window *window_of(unsigned long peer)
+{
+	return hmm_p2p_window_of_alias(peer & ~HMM_PFN_FLAGS);
+}
+
+static void release_aliases(struct hmm_p2p_batch *b)
+{
+	unsigned int i;
+
+	for (i = 0; i < b->job.nr && b->job.dir == HMM_P2P_FROM_PEER; i++)
+		hmm_p2p_window_release(window_of(b->copies[i].peer));
+}
+
+/* Whether @c follows @last on both sides. */
+static bool copies_merge(const struct hmm_p2p_copy *last,
+			 const struct hmm_p2p_copy *c)
+{
+	unsigned int n = last->nr_pages;
+
+	if (last->dev_page + n != c->dev_page)
+		return false;
+	if (c->peer)
+		return last->peer + n == c->peer &&
+		       window_of(last->peer) == window_of(c->peer);
+	return c->ram_page ? last->ram_page && last->ram_page + n == c->ram_page :
+			     !last->ram_page;
+}
+
+/* Pages that have a destination, to be copied.  False if the source is out of reach. */
+static bool add_copy(struct hmm_p2p_batch *b, struct page *spage,
+		     struct page *dpage, unsigned int n)
+{
+	struct hmm_p2p_copy c = { .dev_page = dpage, .nr_pages = n };
+	struct hmm_p2p_copy *last = b->job.nr ? &b->copies[b->job.nr - 1] : NULL;
+
+	switch (b->job.dir) {
+	case HMM_P2P_TO_DEVICE:
+		c.ram_page = spage;
+		break;
+	case HMM_P2P_TO_RAM:
+		c.dev_page = spage;
+		c.ram_page = dpage;
+		break;
+	case HMM_P2P_FROM_PEER:
+		c.peer = hold_alias(b->from, spage);
+		if (!c.peer)
+			return false;
+		break;
+	}
+	b->job.nr_pages += n;
+	if (last && copies_merge(last, &c)) {
+		last->nr_pages += n;
+		/* The piece holds the window once. */
+		if (c.peer)
+			hmm_p2p_window_release(window_of(c.peer));
+		return true;
+	}
+	b->copies[b->job.nr++] = c;
+	return true;
+}
+
+/* Give the pages from @i on a destination of that order. */
+static bool fill_folio(struct hmm_p2p_batch *b, unsigned long i, struct page *spage,
+		       unsigned long mpfn, unsigned int order)
+{
+	struct folio *folio;
+
+	if (b->job.dir == HMM_P2P_TO_RAM)
+		folio = alloc_ram(b, i, order);
+	else
+		folio = alloc_device(b, order);
+	if (!folio)
+		return false;
+	if (!add_copy(b, spage, folio_page(folio, 0), BIT(order))) {
+		drop_folio(folio);
+		note(b, i, BIT(order), HMM_P2P_OTHER);
+		return true;
+	}
+	b->args.dst[i] = migrate_pfn(folio_pfn(folio)) | (mpfn & MIGRATE_PFN_WRITE);
+	if (order)
+		b->args.dst[i] |= MIGRATE_PFN_COMPOUND;
+	return true;
+}
+
+static bool fill_huge(struct hmm_p2p_batch *b, unsigned long i, struct page *spage,
+		      unsigned long mpfn)
+{
+	struct vm_area_struct *vma = b->args.vma;
+
+	if (b->job.dir != HMM_P2P_TO_RAM) {
+		if (hmm_p2p_is_coherent(b->exp))
+			return false;
+		/* Where there is nothing yet, the process has a say. */
+		if (!spage && !thp_vma_allowable_order(vma, vma->vm_flags,
+						       TVA_PAGEFAULT,
+						       HPAGE_PMD_ORDER))
+			return false;
+	}
+	return fill_folio(b, i, spage, mpfn, spage ? folio_order(page_folio(spage)) :
+						     HPAGE_PMD_ORDER);
+}
+
+static void fill_small(struct hmm_p2p_batch *b, unsigned long i, unsigned long n,
+		       struct page *spage, unsigned long mpfn)
+{
+	unsigned long j;
+
+	for (j = 0; j < n; j++) {
+		/* Once there is no more, do not ask for each page. */
+		if (b->error == -ENOMEM ||
+		    !fill_folio(b, i + j, spage ? spage + j : NULL, mpfn, 0))
+			break;
+	}
+	if (j == n)
+		return;
+	note(b, i + j, n - j, HMM_P2P_NO_MEMORY);
+	b->error = -ENOMEM;
+	if (b->job.dir != HMM_P2P_TO_RAM)
+		b->no_room += n - j;
+}
+
+/* Whether a page that is ready to move is one that we move. */
+static enum hmm_p2p_outcome check_source(struct hmm_p2p_batch *b, struct page *page)
+{
+	struct folio *folio = page ? page_folio(page) : NULL;
+
+	switch (b->job.dir) {
+	case HMM_P2P_TO_DEVICE:
+		/*
+		 * Devices take anonymous memory only.  Not KSM's: ksmd would read
+		 * device memory, and nobody else checks.
+		 */
+		if (folio && folio_test_ksm(folio))
+			return HMM_P2P_KSM;
+		return folio && !folio_test_anon(folio) ? HMM_P2P_NOT_ANON :
+							  HMM_P2P_MOVED;
+	case HMM_P2P_TO_RAM:
+		return folio ? HMM_P2P_MOVED : HMM_P2P_ABSENT;
+	case HMM_P2P_FROM_PEER:
+		/* Holes are collected as well, and were dealt with. */
+		return folio && hmm_p2p_exporter_of(page) == b->from ?
+		       HMM_P2P_MOVED : HMM_P2P_OTHER;
+	}
+	return HMM_P2P_BUSY;
+}
+
+/*
+ * Give every page that is ready to move a destination.  Entries that get none are
+ * restored by the finalize step.
+ */
+static void fill(struct hmm_p2p_batch *b)
+{
+	unsigned long i, n;
+
+	for (i = 0; i < b->nr; i += n) {
+		unsigned long mpfn = b->args.src[i];
+		struct page *spage = migrate_pfn_to_page(mpfn);
+		enum hmm_p2p_outcome outcome;
+
+		n = 1;
+		if (!(mpfn & MIGRATE_PFN_MIGRATE))
+			continue;
+		if (mpfn & MIGRATE_PFN_COMPOUND)
+			n = spage ? folio_nr_pages(page_folio(spage)) :
+				    HMM_P2P_BATCH_PAGES;
+		outcome = check_source(b, spage);
+		if (outcome != HMM_P2P_MOVED) {
+			if (spage)
+				note(b, i, n, outcome);
+			continue;
+		}
+		if (n > 1 && fill_huge(b, i, spage, mpfn))
+			continue;
+		/* Eviction cannot split what is unmapped. */
+		if (n > 1 && !b->args.vma) {
+			note(b, i, n, HMM_P2P_NO_MEMORY);
+			b->error = -ENOMEM;
+			continue;
+		}
+		fill_small(b, i, n, spage, mpfn);
+	}
+}
+
+static bool is_dead(struct hmm_p2p_exporter *exp)
+{
+	return exp && READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD;
+}
+
+static void start_copy(struct hmm_p2p_batch *b)
+{
+	const struct hmm_p2p_exporter_desc *desc = &b->exp->desc;
+
+	b->job.error = 0;
+	if (!b->job.nr)
+		return;
+	/* There is nothing to copy any more, and nobody to ask. */
+	b->job.error = -EIO;
+	if (!is_dead(b->exp))
+		b->job.error = desc->ops->copy(desc->priv, &b->job);
+	/* From here on it is hmm_p2p_copy_done() that says what became of it. */
+	b->in_flight = b->job.error == -EINPROGRESS;
+}
+
+/**
+ * hmm_p2p_copy_done - a copy that was under way has ended
+ * @job: of the copy op that returned -EINPROGRESS, and which must not be touched
+ *	afterwards
+ * @error: 0, or a negative errno as the op could have returned
+ *
+ * May come before the op has returned.
+ *
+ * Context: Any.
+ */
+void hmm_p2p_copy_done(struct hmm_p2p_copy_job *job, int error)
+{
+	job->result = error;
+	complete(&job->done);
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_copy_done, "HMM_P2P");
+
+static void batch_reset(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+			enum hmm_p2p_copy_dir dir, unsigned long nr)
+{
+	b->exp = exp;
+	b->nr = nr;
+	b->no_room = 0;
+	b->moved = 0;
+	b->error = 0;
+	b->in_flight = false;
+	b->job.dir = dir;
+	b->job.copies = b->copies;
+	b->job.nr = 0;
+	b->job.nr_pages = 0;
+	init_completion(&b->job.done);
+}
+
+/*
+ * hmm_p2p_batch_begin - unmap pages, give them a destination, start to copy
+ * @b: has room for them; b->why says what to take pages for that are not ready to move.
+ *	For %HMM_P2P_FROM_PEER, b->from and b->job.type and provider are set
+ * @exp: whose ops copy
+ * @dir: in which direction
+ * @vma: it may be migrated; mmap_lock is held until hmm_p2p_batch_end()
+ * @start: first address
+ * @end: behind the last; in the same PMD
+ * @fault_page: the page of a CPU fault, locked, or NULL
+ *
+ * Return: 0, to be followed by hmm_p2p_batch_end(), or what migrate_vma_setup() said.
+ */
+int hmm_p2p_batch_begin(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+			enum hmm_p2p_copy_dir dir, struct vm_area_struct *vma,
+			unsigned long start, unsigned long end,
+			struct page *fault_page)
+{
+	struct hmm_p2p_exporter *source = dir == HMM_P2P_FROM_PEER ? b->from : exp;
+	struct hmm_p2p_watch watch;
+	int ret;
+
+	batch_reset(b, exp, dir, (end - start) >> PAGE_SHIFT);
+	b->args.vma = vma;
+	b->args.start = start;
+	b->args.end = end;
+	b->args.pgmap_owner = source->owner;
+	b->args.fault_page = fault_page;
+	b->args.flags = MIGRATE_VMA_SELECT_COMPOUND;
+	if (dir == HMM_P2P_TO_DEVICE)
+		b->args.flags |= MIGRATE_VMA_SELECT_SYSTEM;
+	else
+		b->args.flags |= hmm_p2p_is_coherent(source) ?
+				 MIGRATE_VMA_SELECT_DEVICE_COHERENT :
+				 MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+
+	hmm_p2p_watch_begin(&watch, source, vma->vm_mm);
+	memset(b->args.dst, 0, b->nr * sizeof(*b->args.dst));
+	ret = migrate_vma_setup(&b->args);
+	hmm_p2p_watch_end(&watch);
+	if (ret)
+		return ret;
+	if (b->args.cpages) {
+		fill(b);
+		start_copy(b);
+	}
+	return 0;
+}
+
+/* The same for pages of a device that migrate_device_pfns() has put in b->args.src. */
+void hmm_p2p_batch_begin_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+			      unsigned long nr)
+{
+	batch_reset(b, exp, HMM_P2P_TO_RAM, nr);
+	memset(b->args.dst, 0, nr * sizeof(*b->args.dst));
+	b->args.cpages = nr;
+	fill(b);
+	start_copy(b);
+}
+
+/* The copy failed: everything stays where it is. */
+static void drop_destinations(struct hmm_p2p_batch *b)
+{
+	unsigned long i, n;
+
+	for (i = 0; i < b->nr; i += n) {
+		struct page *page = migrate_pfn_to_page(b->args.dst[i]);
+
+		n = page ? folio_nr_pages(page_folio(page)) : 1;
+		b->args.dst[i] = 0;
+		if (page) {
+			note(b, i, n, HMM_P2P_COPY_FAILED);
+			drop_folio(page_folio(page));
+		}
+	}
+}
+
+/* After the pages step: what moved, and what had a destination and did not. */
+static void account(struct hmm_p2p_batch *b)
+{
+	static const unsigned int counters[] = {
+		[HMM_P2P_TO_DEVICE] = HMM_P2P_C_TO_DEVICE,
+		[HMM_P2P_TO_RAM] = HMM_P2P_C_TO_RAM,
+		[HMM_P2P_FROM_PEER] = HMM_P2P_C_FROM_PEER,
+	};
+	unsigned long i, n, failed = 0;
+
+	for (i = 0; i < b->nr; i += n) {
+		struct page *page = migrate_pfn_to_page(b->args.dst[i]);
+		bool moved = b->args.src[i] & MIGRATE_PFN_MIGRATE;
+
+		n = b->args.dst[i] & MIGRATE_PFN_COMPOUND ?
+		    folio_nr_pages(page_folio(page)) : 1;
+		if (!page) {
+			failed += b->why[i] >= HMM_P2P_NO_MEMORY;
+			continue;
+		}
+		note(b, i, n, moved ? HMM_P2P_MOVED : HMM_P2P_LOST);
+		if (moved)
+			b->moved += n;
+		else
+			failed += n;
+	}
+	hmm_p2p_count(b->exp, counters[b->job.dir], b->moved);
+	trace_hmm_p2p_migrate(b->exp->desc.name, b->job.dir,
+			      b->args.vma ? b->args.start : 0, b->moved, failed);
+}
+
+/*
+ * hmm_p2p_batch_end - wait for the copy and let go of the pages
+ * @b: from hmm_p2p_batch_begin()
+ *
+ * b->why then says what became of each page, and b->moved how many moved.
+ *
+ * Return: 0, -ENOMEM if pages found no memory, or the error of the copy.
+ */
+int hmm_p2p_batch_end(struct hmm_p2p_batch *b)
+{
+	int error = b->job.error;
+
+	if (!b->args.cpages)
+		return 0;
+	if (b->in_flight) {
+		wait_for_completion(&b->job.done);
+		error = b->job.result;
+	}
+	/* It may have died under the copy, which read nothing sensible then. */
+	if (b->job.nr && !error && (is_dead(b->exp) ||
+	    (b->job.dir == HMM_P2P_FROM_PEER && is_dead(b->from))))
+		error = -EIO;
+	release_aliases(b);
+	if (b->job.nr && error) {
+		drop_destinations(b);
+		b->error = error;
+	}
+	if (b->args.vma) {
+		migrate_vma_pages(&b->args);
+		account(b);
+		migrate_vma_finalize(&b->args);
+	} else {
+		migrate_device_pages(b->args.src, b->args.dst, b->nr);
+		account(b);
+		migrate_device_finalize(b->args.src, b->args.dst, b->nr);
+	}
+	return b->error;
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: What is there to move
+ *
+ * A look at the page table before a batch.  It tells why a page that migrate_vma_setup()
+ * will not give us stays (which that does not say), whether the batch is worth
+ * beginning, and which other devices have pages of it: migrate_vma takes the pages of
+ * one owner at a time, so each needs a pass of its own.
+ *
+ * What it finds may have changed by the time the batch begins; then a page is BUSY.
+ */
+#include <linux/ksm.h>
+#include <linux/leafops.h>
+#include <linux/mm.h>
+#include <linux/pagewalk.h>
+#include <linux/swapops.h>
+
+#include "internal.h"
+
+/* Under the page table lock: the page is in use, and so its exporter is there. */
+static void scan_other(struct hmm_p2p_scan *s, const struct page *page)
+{
+	struct hmm_p2p_exporter *other = hmm_p2p_exporter_of(page);
+	unsigned int i;
+
+	if (!other)
+		return;
+	for (i = 0; i < s->nr_others; i++)
+		if (s->others[i] == other)
+			return;
+	/* A fifth has to wait for the next call. */
+	if (i < HMM_P2P_MAX_OTHERS && kref_get_unless_zero(&other->kref))
+		s->others[s->nr_others++] = other;
+}
+
+static enum hmm_p2p_outcome scan_device_page(struct hmm_p2p_scan *s,
+					     const struct page *page)
+{
+	bool ours = page_pgmap(page) == s->exp->desc.pgmap;
+
+	if (ours)
+		return s->dir == HMM_P2P_TO_RAM ? HMM_P2P_BUSY : HMM_P2P_THERE;
+	if (s->dir == HMM_P2P_TO_DEVICE)
+		scan_other(s, page);
+	return HMM_P2P_OTHER;
+}
+
+/* A page, or NULL for a zero page or a hole in anonymous memory. */
+static enum hmm_p2p_outcome scan_page(struct hmm_p2p_scan *s, const struct page *page)
+{
+	const struct folio *folio;
+
+	if (page && (is_device_private_page(page) || is_device_coherent_page(page)))
+		return scan_device_page(s, page);
+	if (s->dir == HMM_P2P_TO_RAM)
+		return HMM_P2P_THERE;
+	if (!page)
+		return HMM_P2P_BUSY;
+	folio = page_folio(page);
+	if (folio_test_ksm(folio))
+		return HMM_P2P_KSM;
+	return folio_test_anon(folio) ? HMM_P2P_BUSY : HMM_P2P_NOT_ANON;
+}
+
+static enum hmm_p2p_outcome scan_leaf(struct hmm_p2p_scan *s, softleaf_t entry)
+{
+	if (softleaf_is_device_private(entry))
+		return scan_page(s, softleaf_to_page(entry));
+	/* On its way somewhere, or used by one device exclusively. */
+	return softleaf_has_pfn(entry) ? HMM_P2P_LOST : HMM_P2P_ABSENT;
+}
+
+/* BUSY stands for what may move: if it does not, that is why. */
+static void scan_note(struct hmm_p2p_scan *s, unsigned long addr, unsigned long n,
+		      enum hmm_p2p_outcome outcome)
+{
+	u8 *why = &s->why[(addr - s->start) >> PAGE_SHIFT];
+
+	if (outcome == HMM_P2P_BUSY)
+		s->todo += n;
+	else if (outcome == HMM_P2P_LOST)
+		outcome = HMM_P2P_BUSY;
+	while (n--) {
+		/* Looked at for the second time: what arrived meanwhile was moved. */
+		if (*why != HMM_P2P_MOVED)
+			*why = outcome;
+		why++;
+	}
+}
+
+static enum hmm_p2p_outcome scan_none(struct hmm_p2p_scan *s,
+				      struct vm_area_struct *vma)
+{
+	return s->dir == HMM_P2P_TO_DEVICE && vma_is_anonymous(vma) ?
+	       HMM_P2P_BUSY : HMM_P2P_ABSENT;
+}
+
+static int scan_hole(unsigned long addr, unsigned long end, int depth,
+		     struct mm_walk *walk)
+{
+	struct hmm_p2p_scan *s = walk->private;
+
+	scan_note(s, addr, (end - addr) >> PAGE_SHIFT, scan_none(s, walk->vma));
+	return 0;
+}
+
+static enum hmm_p2p_outcome scan_huge(struct hmm_p2p_scan *s, pmd_t pmd)
+{
+	if (!pmd_present(pmd))
+		return scan_leaf(s, softleaf_from_pmd(pmd));
+	return scan_page(s, is_huge_zero_pmd(pmd) ? NULL : pmd_page(pmd));
+}
+
+static int scan_pmd(pmd_t *pmdp, unsigned long addr, unsigned long end,
+		    struct mm_walk *walk)
+{
+	struct vm_area_struct *vma = walk->vma;
+	struct hmm_p2p_scan *s = walk->private;
+	pte_t *ptep, *first;
+	spinlock_t *ptl;
+
+	ptl = pmd_trans_huge_lock(pmdp, vma);
+	if (ptl) {
+		scan_note(s, addr, (end - addr) >> PAGE_SHIFT,
+			  scan_huge(s, pmdp_get(pmdp)));
+		spin_unlock(ptl);
+		return 0;
+	}
+	first = pte_offset_map_lock(vma->vm_mm, pmdp, addr, &ptl);
+	if (!first) {
+		walk->action = ACTION_AGAIN;
+		return 0;
+	}
+	for (ptep = first; addr < end; addr += PAGE_SIZE, ptep++) {
+		pte_t pte = ptep_get(ptep);
+		enum hmm_p2p_outcome outcome;
+
+		if (pte_none(pte))
+			outcome = scan_none(s, vma);
+		else if (pte_present(pte))
+			outcome = scan_page(s, vm_normal_page(vma, addr, pte));
+		else
+			outcome = scan_leaf(s, softleaf_from_pte(pte));
+		scan_note(s, addr, 1, outcome);
+	}
+	pte_unmap_unlock(first, ptl);
+	return 0;
+}
+
+static const struct mm_walk_ops scan_ops = {
+	.pmd_entry = scan_pmd,
+	.pte_hole = scan_hole,
+	.walk_lock = PGWALK_RDLOCK,
+};
+
+/*
+ * hmm_p2p_scan - look at what a batch will be about
+ * @s: exp, dir and why are set; others is to be put by the caller
+ * @vma: which may be migrated, under mmap_lock
+ * @start: first address
+ * @end: behind the last; in the same PMD
+ *
+ * s->why gets an outcome for each page, which holds unless it moves.
+ */
+void hmm_p2p_scan(struct hmm_p2p_scan *s, struct vm_area_struct *vma,
+		  unsigned long start, unsigned long end)
+{
+	s->start = start;
+	s->todo = 0;
+	s->nr_others = 0;
+	walk_page_range_vma(vma, start, end, &scan_ops, s);
+}
