@@ -59,6 +59,64 @@ edu_is_there() {
 		'grep -l 0x11e8 /sys/bus/pci/devices/*/device && [ -e /dev/hmm_dummy0 ] && [ -d /sys/class/iommu/dmar0 ]'
 }
 
+# Runs in the guest.
+hotplug_session() {
+	local answer request all left gone dev i
+
+	ask() {
+		answer=none
+		echo "$1" >&5
+		read -r -t 60 answer <&5
+		echo "$1: $answer"
+	}
+	gpus() { grep -lx 0x1110 /sys/bus/pci/devices/*/device; }
+
+	exec 5<> "$HMM_P2P_MONITOR"
+	for request in hello "" "unplug gpu" "unplug gpu0 now" "unplug dp0" "unplug gpu2" "plug gpu1"; do
+		ask "$request"
+	done
+	# Far more than anybody keeps, and the end of the line.
+	head -c 100000 /dev/zero >&5
+	echo >&5
+	while read -r -t 2 answer <&5; do :; done
+	ask "unplug gpu3"
+
+	all=$(gpus)
+	[ -e /dev/hmm_dummy1 ] && echo "a driver is bound"
+	ask "unplug gpu1"
+	left=$(gpus)
+	gone=$(grep -vxF "$left" <<< "$all")
+	echo "$(wc -l <<< "$all") GPUs, left: $(wc -l <<< "$left"), gone: $(wc -l <<< "$gone")"
+	[ ! -e /dev/hmm_dummy1 ] && echo "its driver is gone as well"
+	ask "unplug gpu1"
+	ask "plug gpu1"
+	for ((i = 0; i < 100; i++)); do
+		[ "$(gpus)" = "$all" ] && break
+		sleep 0.1
+	done
+	[ "$(gpus)" = "$all" ] && echo "it is back where it was"
+	dev=${gone%/device}
+	echo hmm_dummy > "$dev/driver_override"
+	echo "${dev##*/}" > /sys/bus/pci/drivers_probe
+	[ -e "$dev/driver" ] && echo "and has a driver"
+	ask "unplug gpu1"
+	# At once: no program is started before this.
+	[ ! -e "$dev" ] && echo "gone again"
+}
+
+# One guest for all that is said about hot-plugging.
+hotplug() {
+	"$vm" --hotplug --gpus 2 -- bash -c "$(declare -f hotplug_session); hotplug_session" > "$TMP/hotplug"
+}
+
+# These lines are in what it said, in this order and next to each other.
+hotplug_said() {
+	local want
+	want=$(printf '%s\n' "$@")
+	cat "$TMP/hotplug"
+	[[ $'\n'$(cat "$TMP/hotplug")$'\n' == *$'\n'"$want"$'\n'* ]]
+}
+
 t "unknown option" refuses 2 "unknown option: --gpu" "$vm" --gpu 1 -- true
 t "option without value" refuses 2 "--gpus needs a value" "$vm" --gpus -- true
 t "not a number" refuses 2 "not a number from 0 to 8: x" "$vm" --gpus x -- true
@@ -73,6 +131,8 @@ t "both at once" refuses 2 "exclude each other" "$vm" --reachable --unreachable 
 t "a BAR without PCI" refuses 2 "--bar needs a PCI topology" "$vm" --topology none --bar 64M -- true
 t "a BAR larger than the memory" refuses 2 "--bar must be" "$vm" --vram 64M --bar 128M -- true
 t "half a CPU for each node" refuses 2 "--numa needs" "$vm" --numa --smp 3 -- true
+t "nothing to plug" refuses 2 "--hotplug needs" "$vm" --hotplug -- true
+t "hot-plugging without PCI" refuses 2 "--hotplug needs" "$vm" --hotplug --gpus 1 --topology none -- true
 t "share that is not there" refuses 2 "--share: not a folder" "$vm" --share /nowhere -- true
 t "no command and no terminal" refuses 2 "no command" "$vm" < /dev/null
 t "stray word" refuses 2 "commands go behind --" "$vm" true
@@ -83,4 +143,16 @@ t "faults in the kernel log fail the run" notices_faults
 t "a panic fails the run" notices_panic
 t "timeout" times_out
 t "edu, IOMMU and GPU together" edu_is_there
+t "a guest with hot-plugging" hotplug
+t "requests that do not exist" hotplug_said "hello: error unknown request" ": error unknown request" \
+	"unplug gpu: error unknown request" "unplug gpu0 now: error unknown request" \
+	"unplug dp0: error unknown request"
+t "GPUs that do not exist" hotplug_said "unplug gpu2: error there is no gpu2"
+t "a GPU that is there already" hotplug_said "plug gpu1: error gpu1 is not unplugged"
+t "a flood of nonsense" hotplug_said "unplug gpu3: error there is no gpu3"
+t "unplugged, a GPU is gone" hotplug_said "a driver is bound" "unplug gpu1: ok" "2 GPUs, left: 1, gone: 1" \
+	"its driver is gone as well"
+t "unplugged twice" hotplug_said "unplug gpu1: error Device 'gpu1' not found"
+t "plugged, it is back and works" hotplug_said "plug gpu1: ok" "it is back where it was" "and has a driver"
+t "unplugged again" hotplug_said "unplug gpu1: ok" "gone again"
 done_testing
