@@ -39,7 +39,7 @@ $(BIN)/%: tools/hmm-run/%.c $(LIB) $(LIB_H)
 # The kernel's own harness; its headers come from the kernel tree.
 $(BIN)/selftests/%: selftests/%.c $(wildcard selftests/*.h) $(LIB) $(LIB_H)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -I$(KERNEL)/tools/testing/selftests -I$(KERNEL)/lib -o $@ $< $(LIB) -libverbs -lpthread
+	$(CC) $(CFLAGS) -I$(KERNEL)/tools/testing/selftests -I$(KERNEL)/lib -o $@ $< $(LIB) -libverbs -luring -lpthread
 
 # The kernel's own tests of HMM, as they are, with headers of the same kernel.
 HMM_TESTS = $(addprefix $(KERNEL)/tools/testing/selftests/mm/,hmm-tests.c vm_util.c hugepage_settings.c)

@@ -14,7 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifndef HMM_P2P_NO_HARNESS	/* a helper, no test */
 #include "kselftest_harness.h"
+#endif
 
 #include "gpu.h"
 
@@ -26,6 +28,20 @@ static inline void *anon(size_t length)
 {
 	return mmap(NULL, length, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+/*
+ * Anonymous memory aligned to a huge page, and wanted (or not) as huge pages.  For
+ * munmap(): it is in the middle of a mapping that is 2 MiB longer, and stays there.
+ */
+static inline char *anon_huge(size_t length, int advice)
+{
+	char *p = anon(length + 2 * MiB);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	p = (char *)(((uintptr_t)p + 2 * MiB - 1) & -(2 * MiB));
+	return madvise(p, length, advice) ? NULL : p;
 }
 
 /*

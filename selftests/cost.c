@@ -2,8 +2,8 @@
 /*
  * What a device fault on 2 MiB costs, page table walk and mapping included: memory in
  * RAM against memory of another device.  Prints figures; they mean something on the
- * release kernel only.  The time is that of the first hmm_dummy_svm_get() of a
- * command, which faults in all that the command needs, as two kprobes see it.
+ * release kernel only.  The time is that of hmm_dummy_fault(), which faults in all that
+ * a command needs, as two kprobes see it.
  */
 #include "common.h"
 
@@ -64,8 +64,8 @@ TEST_LONG(fault_and_map, 240)
 	ASSERT_EQ(0, write_file(TRACE "trace_clock", "mono"));
 	ASSERT_EQ(0, write_file(TRACE "buffer_size_kb", "4096"));
 	ASSERT_EQ(0, write_file(TRACE "kprobe_events",
-				"p:svm_in hmm_dummy_svm_get\n"
-				"r:svm_out hmm_dummy_svm_get\n"));
+				"p:svm_in hmm_dummy_fault\n"
+				"r:svm_out hmm_dummy_fault\n"));
 	ASSERT_EQ(0, write_file(TRACE "events/kprobes/enable", "1"));
 	for (i = 0; i < ROUNDS; i++) {
 		for (k = 0; k < 2; k++) {

@@ -9,9 +9,36 @@ set -u
 bin=$HMM_P2P_TOP/build/bin/selftests
 ko=$HMM_P2P_KERNEL_DIR
 
+# Tests that count pages want those, and no others, that they touch.
+exact=(canary=1 fault_around_kb=0)
+
 # Load hmm_dummy again, with PARAMETERS.
 reload() {
 	rmmod hmm_dummy && insmod "$ko/hmm_dummy.ko" "$@"
+}
+
+# A suite of checks in the shell: plan N; then check NAME COMMAND...
+plan() {
+	checks=0
+	echo "TAP version 13"
+	echo "1..$1"
+}
+
+check() {
+	local name=$1
+	shift
+	checks=$((checks + 1))
+	if "$@"; then echo "ok $checks $suite.$name"; else echo "not ok $checks $suite.$name: $*"; fi
+}
+
+# For up to a minute.
+wait_for() {
+	local i
+	for ((i = 0; i < 600; i++)); do
+		"$@" && return
+		sleep 0.1
+	done
+	return 1
 }
 
 # Unloading while pages are on the device and a NIC has them mapped: everything
@@ -34,7 +61,7 @@ unload() {
 		echo "ok 3 unload.unbind" || echo "not ok 3 unload.unbind"
 	echo go >&"${HOLD[1]}"
 	wait "$holder" && echo "ok 4 unload.data_intact" || echo "not ok 4 unload.data_intact"
-	rmmod hmm_dummy && insmod "$ko/hmm_dummy.ko" canary=1
+	rmmod hmm_dummy && insmod "$ko/hmm_dummy.ko" "${exact[@]}"
 }
 
 # Swap, which the machine has none of, and the control groups of memory.
@@ -71,13 +98,117 @@ tracepoints() {
 	echo "1..${#events[@]}"
 	tracefs && echo > /sys/kernel/tracing/trace && echo 1 > /sys/kernel/tracing/events/hmm_p2p/enable
 	"$bin/revoke" -t without_migrating -t cpu_waits_for_reset -t poison > /dev/null
-	reload canary=1
+	reload "${exact[@]}"
 	echo 0 > /sys/kernel/tracing/events/hmm_p2p/enable
 	for event in "${events[@]}"; do
 		n=$((n + 1))
 		grep -q " hmm_p2p_$event: exporter=hmm_dummy" /sys/kernel/tracing/trace &&
 			echo "ok $n tracepoints.$event" || echo "not ok $n tracepoints.$event"
 	done
+}
+
+# What fio did: total I/Os of a JSON result, or nothing if a job failed.
+fio_ios() {
+	python3 -c 'import json, sys
+jobs = json.load(open(sys.argv[1]))["jobs"]
+print("" if any(j["error"] for j in jobs)
+      else sum(j["read"]["total_ios"] + j["write"]["total_ios"] for j in jobs))' "$1"
+}
+
+counter() { # NAME
+	sed -n "s/^$1 //p" /sys/kernel/debug/hmm_p2p/hmm_dummy0/counters
+}
+
+# fio, as it comes: the data is right, and buffers that live on the device stay there.
+fio_jobs() {
+	local jobs=$HMM_P2P_TOP/selftests/jobs ios moved faults
+	plan 4
+	check verify fio --output=/run/verify.json --output-format=json "$jobs/verify.fio"
+	ios=$(fio_ios /run/verify.json)
+	check verified_all test "${ios:-0}" -ge $((3 * 2 * 128))
+	# The first access of the device has them come, and then nobody else touches them.
+	echo Y > /sys/module/hmm_dummy/parameters/migrate_on_fault
+	moved=$(counter to_device) faults=$(counter cpu_faults)
+	check resident fio --output=/run/resident.json --output-format=json "$jobs/resident.fio"
+	moved=$(($(counter to_device) - moved)) faults=$(($(counter cpu_faults) - faults))
+	echo N > /sys/module/hmm_dummy/parameters/migrate_on_fault
+	ios=$(fio_ios /run/resident.json)
+	echo "# $ios I/Os of 16 pages: $moved pages came to the device, $faults were taken back"
+	check buffers_stay test "${ios:-0}" -ge 1000 -a "$moved" -gt 0 -a "$moved" -lt 1000 -a "$faults" -lt 1000
+}
+
+# Where GPU 1 is on the bus, or was.
+victim() { basename "$(readlink -f /sys/class/misc/hmm_dummy1/device)"; }
+
+bind_gpu() { # ADDRESS
+	echo hmm_dummy > "/sys/bus/pci/devices/$1/driver_override"
+	echo "$1" > /sys/bus/pci/drivers_probe
+	[ -e "/sys/bus/pci/devices/$1/driver" ]
+}
+
+monitor() { # REQUEST
+	local answer
+	echo "$1" >&5
+	read -r -t 60 answer <&5
+	echo "# $1: $answer"
+	[ "$answer" = ok ]
+}
+
+# Under load on all sides, GPU 1 goes by METHOD and comes back.
+go_and_come() { # METHOD DEVICE
+	local loader status lossy=()
+	[ "$1" = pulled_out ] && lossy=(lossy)
+	coproc LOAD { "$bin/load" "${lossy[@]}" 2> /run/load; }
+	loader=$LOAD_PID
+	read -r -t 120 line <&"${LOAD[0]}"
+	check "$1.under_load" test "$line" = ready
+	sleep 1
+	case $1 in
+	unbind) echo "$2" > /sys/bus/pci/drivers/hmm_dummy/unbind ;;
+	remove) echo 1 > "/sys/bus/pci/devices/$2/remove" ;;
+	monitor) monitor "unplug gpu1" ;;
+	pulled_out)
+		# It does not answer any more, and a moment later somebody notices.
+		printf '\x00' | dd of="/sys/bus/pci/devices/$2/config" bs=1 seek=4 conv=notrunc status=none
+		sleep 0.2
+		echo "$2" > /sys/bus/pci/drivers/hmm_dummy/unbind
+		;;
+	esac
+	status=$?
+	check "$1.gone" test $status = 0 -a ! -e /dev/hmm_dummy1 -a ! -e /sys/kernel/debug/hmm_p2p/hmm_dummy1
+	sleep 1
+	case $1 in
+	remove) echo 1 > /sys/bus/pci/rescan ;;
+	monitor) monitor "plug gpu1" ;;
+	esac
+	wait_for test -e "/sys/bus/pci/devices/$2/config"
+	check "$1.back" wait_for bind_gpu "$2"
+	sleep 1
+	echo go >&"${LOAD[1]}"
+	wait "$loader"
+	status=$?
+	cat /run/load
+	check "$1.data" test $status = 0
+	check "$1.works" "$bin/engine" -t device_to_device -t evicts_the_oldest > /run/engine
+}
+
+hotplug() {
+	local device method
+	exec 5<> "$HMM_P2P_MONITOR"
+	device=$(victim)
+	plan 20
+	for method in unbind remove monitor pulled_out; do
+		go_and_come "$method" "$device"
+	done
+	exec 5>&-
+}
+
+# The kernel's own HMM tests, on this driver: devices as they expect them.
+hmm_tests() {
+	rmmod hmm_dummy
+	insmod "$ko/hmm_dummy.ko" dmirror=1 reserved=2 reserved_mb=320 \
+		coherent=0x40000000,0x50000000 coherent_mb=256 &&
+		"$bin/hmm-tests" "$@"
 }
 
 # Where there are nodes its scans take mappings away at any time, and tests count
@@ -93,6 +224,37 @@ for suite; do
 		rmmod hmm_p2p_kunit
 		;;
 	cost | iotlb) tracefs && "$bin/$suite" ;;
+	engine | engine_iommu) HMM_P2P_EXPECT=reach HMM_P2P_AROUND=0 "$bin/engine" ;;
+	engine_none) HMM_P2P_EXPECT=fallback HMM_P2P_AROUND=0 "$bin/engine" ;;
+	engine_around)
+		reload canary=1 && HMM_P2P_EXPECT=reach HMM_P2P_AROUND=64 "$bin/engine" -t fault_around
+		reload "${exact[@]}"
+		;;
+	commands | uring | rw | oversub | policy) "$bin/$suite" ;;
+	commands_small_bar) "$bin/commands" ;;
+	rw_small_bar) "$bin/rw" ;;
+	fio) fio_jobs ;;
+	hotplug) hotplug ;;
+	edu_bus | edu_host_bridge | edu_iommu) "$bin/edu" ;;
+	edu_no_iova)
+		reload "${exact[@]}" no_iova=1 && HMM_P2P_EDU=no-iova "$bin/edu"
+		reload "${exact[@]}"
+		;;
+	hmm_tests) hmm_tests ;;
+	hmm_tests_off)
+		echo N > /sys/module/hmm_p2p/parameters/enable
+		hmm_tests -t double_map
+		echo Y > /sys/module/hmm_p2p/parameters/enable
+		;;
+	speed)
+		tracefs
+		insmod "$ko/test_hmm.ko"
+		echo 0 > /sys/module/hmm_dummy/parameters/fault_around_kb
+		device=$(victim)
+		echo "$device" > /sys/bus/pci/drivers/hmm_dummy/unbind
+		bind_gpu "$device"
+		"$bin/speed"
+		;;
 	tracepoints) tracepoints ;;
 	uapi | migrate | odp_stale | progress | numa) "$bin/$suite" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
@@ -100,11 +262,11 @@ for suite; do
 	vma_life) swap_and_cgroups && "$bin/vma_life" ;;
 	memory_failure)
 		insmod "$ko/hwpoison-inject.ko" && "$bin/memory_failure"
-		reload canary=1
+		reload "${exact[@]}"
 		;;
 	dead)
 		"$bin/dead"
-		reload canary=1
+		reload "${exact[@]}"
 		;;
 	windows) "$bin/windows" ;;
 	mix)
@@ -127,12 +289,12 @@ for suite; do
 	svm_unreachable) HMM_P2P_EXPECT=fallback "$bin/svm" ;;
 	unload) unload ;;
 	rdma_no_kmap)
-		reload canary=1 kmap=0 || continue
+		reload "${exact[@]}" kmap=0 || continue
 		HMM_P2P_EXPECT=fallback "$bin/rdma"
 		;;
 	svm_reserved)
 		# Devices without PCI: software that reaches software.
-		reload canary=1 reserved=2 reserved_mb=64 || continue
+		reload "${exact[@]}" reserved=2 reserved_mb=64 || continue
 		HMM_P2P_EXPECT=reach HMM_P2P_NO_PCI=1 "$bin/svm"
 		;;
 	*) echo "no such suite: $suite" ;;

@@ -4,6 +4,7 @@
  * have mapped, says "ready", waits for a line, and looks whether all is still
  * there.  Not a test of its own.
  */
+#define HMM_P2P_NO_HARNESS
 #include <string.h>
 
 #include "common.h"

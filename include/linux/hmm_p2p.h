@@ -234,6 +234,11 @@ struct hmm_p2p_copy_job {
  *	choose.  Returns 0 if it is worth trying again, or an errno that ends the
  *	migration (-ENOMEM where there is nothing to evict).  Called without locks.
  *	Optional: without it a device that is full is full.
+ *
+ * @lost: Whether the device has vanished, and nobody has called hmm_p2p_dead() yet.
+ *	Asked after each copy from or to its memory, also by another device: data that
+ *	was read from a bus where nobody answers must not pass for the process's.  Under
+ *	the locks of @copy; does not sleep.  Optional, for devices that can be pulled out.
  */
 struct hmm_p2p_exporter_ops {
 	int (*open_window)(void *priv, unsigned long index,
@@ -242,6 +247,7 @@ struct hmm_p2p_exporter_ops {
 	struct folio *(*alloc_folio)(void *priv, unsigned int order);
 	int (*copy)(void *priv, struct hmm_p2p_copy_job *job);
 	int (*make_room)(void *priv, unsigned long nr_pages);
+	bool (*lost)(void *priv);
 };
 
 /**

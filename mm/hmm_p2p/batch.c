@@ -315,7 +315,15 @@ static void fill(struct hmm_p2p_batch *b)
 
 static bool is_dead(struct hmm_p2p_exporter *exp)
 {
-	return exp && READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD;
+	return READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD;
+}
+
+/* Whether what was copied from or to its memory means anything. */
+static bool is_sound(struct hmm_p2p_exporter *exp)
+{
+	const struct hmm_p2p_exporter_desc *desc = &exp->desc;
+
+	return !is_dead(exp) && (!desc->ops->lost || !desc->ops->lost(desc->priv));
 }
 
 static void start_copy(struct hmm_p2p_batch *b)
@@ -492,9 +500,9 @@ int hmm_p2p_batch_end(struct hmm_p2p_batch *b)
 		wait_for_completion(&b->job.done);
 		error = b->job.result;
 	}
-	/* It may have died under the copy, which read nothing sensible then. */
-	if (b->job.nr && !error && (is_dead(b->exp) ||
-	    (b->job.dir == HMM_P2P_FROM_PEER && is_dead(b->from))))
+	/* A device may have gone under the copy, which read nothing sensible then. */
+	if (b->job.nr && !error && (!is_sound(b->exp) ||
+	    (b->job.dir == HMM_P2P_FROM_PEER && !is_sound(b->from))))
 		error = -EIO;
 	release_aliases(b);
 	if (b->job.nr && error) {

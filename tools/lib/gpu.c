@@ -54,7 +54,7 @@ int gpu_info(int gpu, struct hmm_dummy_info *info)
 	return ioctl(gpu, HMM_DUMMY_INFO, info);
 }
 
-static int gpu_command(int gpu, struct hmm_dummy_command *arg)
+int gpu_command(int gpu, struct hmm_dummy_command *arg)
 {
 	arg->size = sizeof(*arg);
 	return ioctl(gpu, HMM_DUMMY_COMMAND, arg);

@@ -23,6 +23,8 @@ int gpu_info(int gpu, struct hmm_dummy_info *info);
 int gpu_fill(int gpu, void *addr, size_t length, unsigned char byte);
 int gpu_copy(int gpu, void *dst, const void *src, size_t length);
 int gpu_crc32c(int gpu, const void *addr, size_t length, unsigned int *crc);
+/* Sets @arg->size; results are in @arg. */
+int gpu_command(int gpu, struct hmm_dummy_command *arg);
 
 /* A counter of an exporter in debugfs, or -1. */
 long long gpu_counter(unsigned int n, const char *name);

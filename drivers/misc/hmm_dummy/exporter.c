@@ -33,9 +33,9 @@ module_param(evict, bool, 0644);
 MODULE_PARM_DESC(evict, "Make room by eviction when the memory is full (default)");
 
 static unsigned int fault_around_kb = 64;
-module_param(fault_around_kb, uint, 0444);
+module_param(fault_around_kb, uint, 0644);
 MODULE_PARM_DESC(fault_around_kb,
-		 "KiB that a CPU fault brings to RAM, a power of two up to 2048; 0: a page (64)");
+		 "KiB that a CPU fault brings to RAM, a power of two up to 2048, 0: a page; for devices that are bound from now on (64)");
 
 /* Below, the copy is made at once. */
 #define ASYNC_MIN_PAGES	32
@@ -138,9 +138,6 @@ static int copy_run(struct hmm_dummy_dev *dev, struct hmm_p2p_copy_job *job)
 		ret = copy_piece(dev, &job->copies[i], job->dir);
 		cond_resched();
 	}
-	/* What was read from a device that is not there is not the data. */
-	if (!ret && hmm_dummy_is_lost(dev))
-		ret = -EIO;
 	return ret;
 }
 
@@ -211,11 +208,17 @@ static int hmm_dummy_make_room(void *priv, unsigned long nr_pages)
 	return 0;
 }
 
+static bool hmm_dummy_lost(void *priv)
+{
+	return hmm_dummy_is_lost(priv);
+}
+
 static const struct hmm_p2p_exporter_ops hmm_dummy_exporter_ops = {
 	.open_window = hmm_dummy_open_window,
 	.alloc_folio = hmm_dummy_alloc_folio,
 	.copy = hmm_dummy_copy,
 	.make_room = hmm_dummy_make_room,
+	.lost = hmm_dummy_lost,
 };
 
 static const struct hmm_p2p_exporter_ops hmm_dummy_slot_ops = {
@@ -224,6 +227,7 @@ static const struct hmm_p2p_exporter_ops hmm_dummy_slot_ops = {
 	.alloc_folio = hmm_dummy_alloc_folio,
 	.copy = hmm_dummy_copy,
 	.make_room = hmm_dummy_make_room,
+	.lost = hmm_dummy_lost,
 };
 
 static const struct hmm_p2p_exporter_ops hmm_dummy_coherent_ops = {

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Every command, on memory in RAM, on the device, on another device, and on a mix, against
+ * what a program computes.
+ */
+#include <pthread.h>
+
+#include "common.h"
+
+#define LEN	(3 * MiB)
+
+FIXTURE(commands) {
+	int gpu[2];
+	char *p, *q, *want;
+};
+
+FIXTURE_VARIANT(commands) {
+	int place;		/* bit 0: some on GPU 0; bit 1: some on GPU 1 */
+	bool huge;
+};
+FIXTURE_VARIANT_ADD(commands, ram) { .place = 0 };
+FIXTURE_VARIANT_ADD(commands, ram_huge) { .place = 0, .huge = true };
+FIXTURE_VARIANT_ADD(commands, own) { .place = 1 };
+FIXTURE_VARIANT_ADD(commands, own_huge) { .place = 1, .huge = true };
+FIXTURE_VARIANT_ADD(commands, peer) { .place = 2 };
+FIXTURE_VARIANT_ADD(commands, peer_huge) { .place = 2, .huge = true };
+FIXTURE_VARIANT_ADD(commands, mix) { .place = 3 };
+
+/* Bytes 0x00 to 0xff, and each piece of a mix somewhere else. */
+static void place(struct __test_metadata *_metadata, FIXTURE_DATA(commands) *self,
+		  int where, char *p, unsigned int seed)
+{
+	size_t piece = where == 3 ? 21 * PAGE : LEN;
+	size_t n = 0;
+
+	fill_pattern(p, LEN, seed);
+	for (size_t at = 0; at < LEN; at += piece, n++) {
+		size_t length = LEN - at < piece ? LEN - at : piece;
+
+		if (where == 3 && n % 3 == 2)
+			continue;
+		if (where & 1 && (where != 3 || n % 3 == 0)) {
+			ASSERT_EQ(0, gpu_to_device(self->gpu[0], p + at, length));
+		} else if (where & 2) {
+			ASSERT_EQ(0, gpu_to_device(self->gpu[1], p + at, length));
+		}
+	}
+}
+
+FIXTURE_SETUP(commands)
+{
+	int advice = variant->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
+
+	for (int i = 0; i < 2; i++) {
+		self->gpu[i] = gpu_open(i);
+		ASSERT_LE(0, self->gpu[i]);
+	}
+	self->p = anon_huge(LEN, advice);
+	self->q = anon_huge(LEN, advice);
+	self->want = malloc(LEN);
+	place(_metadata, self, variant->place, self->p, 1);
+	place(_metadata, self, variant->place, self->q, 2);
+	fill_pattern(self->want, LEN, 1);
+}
+
+FIXTURE_TEARDOWN(commands)
+{
+	munmap(self->p, LEN);
+	munmap(self->q, LEN);
+	free(self->want);
+	for (int i = 0; i < 2; i++) {
+		const char *leak = gpu_leak(i, self->gpu[i]);
+
+		EXPECT_EQ(NULL, leak) TH_LOG("GPU %d: %s", i, leak);
+		close(self->gpu[i]);
+	}
+}
+
+#define COMMAND(name, ...) \
+	struct hmm_dummy_command name = { .addr = (uintptr_t)self->p, ##__VA_ARGS__ }
+
+TEST_F(commands, fill)
+{
+	COMMAND(c, .op = HMM_DUMMY_OP_FILL, .length = LEN - 2000, .value = 0x5a);
+
+	c.addr += 1001;
+	ASSERT_EQ(0, gpu_command(self->gpu[0], &c));
+	memset(self->want + 1001, 0x5a, LEN - 2000);
+	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
+}
+
+TEST_F(commands, copy)
+{
+	COMMAND(c, .op = HMM_DUMMY_OP_COPY, .length = LEN - 9000,
+		.src = (uintptr_t)self->q + 4097);
+
+	c.addr += 13;
+	ASSERT_EQ(0, gpu_command(self->gpu[0], &c));
+	for (size_t i = 0; i < LEN - 9000; i++)
+		self->want[i + 13] = pattern(i + 4097, 2);
+	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
+}
+
+TEST_F(commands, compare)
+{
+	COMMAND(c, .op = HMM_DUMMY_OP_COMPARE, .length = LEN,
+		.src = (uintptr_t)self->q);
+	size_t first = 2 * MiB + 12345;
+
+	ASSERT_EQ(0, gpu_copy(self->gpu[0], self->q, self->p, LEN));
+	ASSERT_EQ(0, gpu_command(self->gpu[0], &c));
+	EXPECT_EQ(LEN, c.value);
+	self->q[first] ^= 1;
+	self->q[first + 5000] ^= 1;
+	ASSERT_EQ(0, gpu_command(self->gpu[0], &c));
+	EXPECT_EQ(first, c.value);
+	c.value = 0;
+	c.addr++;
+	c.length--;
+	ASSERT_EQ(0, gpu_command(self->gpu[0], &c));
+	EXPECT_GT(4, c.value);
+}
+
+TEST_F(commands, add)
+{
+	COMMAND(c, .op = HMM_DUMMY_OP_ADD, .length = LEN - 16, .value = 0x100000001ULL);
+	uint64_t *w = (uint64_t *)self->want;
+
+	c.addr += 8;
+	ASSERT_EQ(0, gpu_command(self->gpu[0], &c));
+	for (size_t i = 1; i < LEN / 8 - 1; i++)
+		w[i] += 0x100000001ULL;
+	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
+}
+
+/* Units at a stride, and nothing between them. */
+TEST_F(commands, strided)
+{
+	COMMAND(c, .op = HMM_DUMMY_OP_FILL, .length = LEN - 5, .value = 0xa5,
+		.pattern = HMM_DUMMY_STRIDED, .unit = 100, .stride = 4999);
+
+	c.addr += 3;
+	ASSERT_EQ(0, gpu_command(self->gpu[0], &c));
+	for (size_t at = 0; at + 100 <= LEN - 5; at += 4999)
+		memset(self->want + 3 + at, 0xa5, 100);
+	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
+}
+
+/* Each unit once, whatever the order: twice would show. */
+TEST_F(commands, random)
+{
+	COMMAND(c, .op = HMM_DUMMY_OP_ADD, .length = 40000 * 24, .value = 7,
+		.pattern = HMM_DUMMY_RANDOM, .unit = 24, .seed = 42);
+	uint64_t *w = (uint64_t *)self->want;
+
+	ASSERT_EQ(0, gpu_command(self->gpu[0], &c));
+	for (size_t i = 0; i < 40000 * 3; i++)
+		w[i] += 7;
+	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
+}
+
+struct adder {
+	int gpu;
+	char *p;
+	int rounds;
+	int error;
+};
+
+#define COUNTERS	16
+/* On as many pages. */
+#define COUNTER(p, i)	((uint64_t *)((p) + (i) * PAGE))
+
+static void *adds(void *arg)
+{
+	struct adder *a = arg;
+
+	for (int r = 0; r < a->rounds && !a->error; r++) {
+		struct hmm_dummy_command c = {
+			.op = HMM_DUMMY_OP_ATOMIC_ADD, .addr = (uintptr_t)a->p,
+			.length = COUNTERS * PAGE, .value = 1,
+			.pattern = HMM_DUMMY_STRIDED, .unit = 8, .stride = PAGE,
+		};
+
+		a->error = gpu_command(a->gpu, &c);
+	}
+	return NULL;
+}
+
+/* Two devices and the CPU add to the same numbers, and none is lost. */
+TEST_F_TIMEOUT(commands, atomic_add, 120)
+{
+	struct adder a[2] = {
+		{ self->gpu[0], self->p, 40, 0 }, { self->gpu[1], self->p, 40, 0 },
+	};
+	pthread_t t[2];
+
+	for (int i = 0; i < COUNTERS; i++)
+		*COUNTER(self->p, i) = 0;
+	place(_metadata, self, variant->place, self->p, 0);
+	for (int i = 0; i < COUNTERS; i++)
+		*COUNTER(self->p, i) = 0;
+	if (variant->place & 1) {
+		ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
+	}
+	for (int i = 0; i < 2; i++)
+		pthread_create(&t[i], NULL, adds, &a[i]);
+	for (int r = 0; r < 200; r++) {
+		__atomic_fetch_add(COUNTER(self->p, r % COUNTERS), 1, __ATOMIC_SEQ_CST);
+		usleep(1000);
+	}
+	for (int i = 0; i < 2; i++) {
+		pthread_join(t[i], NULL);
+		EXPECT_EQ(0, a[i].error);
+	}
+	for (int i = 0; i < COUNTERS; i++) {
+		EXPECT_EQ(80 + 200 / COUNTERS + (i < 200 % COUNTERS),
+			  *COUNTER(self->p, i));
+	}
+}
+
+/* Moving, as a command among others. */
+TEST_F(commands, migrate)
+{
+	COMMAND(to, .op = HMM_DUMMY_OP_TO_DEVICE, .length = LEN);
+	COMMAND(back, .op = HMM_DUMMY_OP_TO_RAM, .length = LEN);
+
+	ASSERT_EQ(0, gpu_command(self->gpu[0], &to));
+	EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->p, LEN));
+	ASSERT_EQ(0, gpu_command(self->gpu[0], &back));
+	EXPECT_EQ(LEN / PAGE, back.value);
+	EXPECT_EQ(0, pages_on_device(0, self->p, LEN));
+	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
+}
+
+TEST_HARNESS_MAIN

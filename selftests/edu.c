@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * QEMU's edu, a bus master that nobody here made, works on memory of a process: every
+ * address that it is given is checked by hardware.  Two GPUs and it, in any topology;
+ * HMM_P2P_EDU=no-iova: it was made to map without IOVA state, behind an IOMMU.
+ */
+#include <pthread.h>
+
+#include "common.h"
+
+#define LEN	(3 * PAGE)
+
+FIXTURE(edu) {
+	int gpu[2];
+	int edu;
+	unsigned int n;		/* of /dev/hmm_dummyN */
+	char *p, *q;
+};
+
+FIXTURE_SETUP(edu)
+{
+	struct hmm_dummy_info info = {};
+
+	for (int i = 0; i < 2; i++) {
+		self->gpu[i] = gpu_open(i);
+		ASSERT_LE(0, self->gpu[i]);
+	}
+	for (self->n = 2; !(info.caps & HMM_DUMMY_CAP_EDU); self->n++) {
+		self->edu = gpu_open(self->n);
+		ASSERT_LE(0, self->edu);
+		ASSERT_EQ(0, gpu_info(self->edu, &info));
+	}
+	self->n--;
+	EXPECT_EQ(0, info.vram_bytes);
+	self->p = anon(LEN);
+	self->q = anon(LEN);
+	fill_pattern(self->p, LEN, 1);
+	fill_pattern(self->q, LEN, 2);
+}
+
+FIXTURE_TEARDOWN(edu)
+{
+	munmap(self->p, LEN);
+	munmap(self->q, LEN);
+	for (int i = 0; i < 2; i++) {
+		const char *leak = gpu_leak(i, self->gpu[i]);
+
+		EXPECT_EQ(NULL, leak) TH_LOG("GPU %d: %s", i, leak);
+		close(self->gpu[i]);
+	}
+	close(self->edu);
+}
+
+static bool no_iova(void)
+{
+	const char *e = getenv("HMM_P2P_EDU");
+
+	return e && !strcmp(e, "no-iova");
+}
+
+TEST_F_TIMEOUT(edu, ram, 60)
+{
+	unsigned int crc, want;
+
+	ASSERT_EQ(0, gpu_copy(self->edu, self->p + 4000, self->q + 13, PAGE + 50));
+	for (size_t i = 0; i < PAGE + 50; i++) {
+		ASSERT_EQ(pattern(i + 13, 2), (unsigned char)self->p[4000 + i]);
+	}
+	EXPECT_EQ(-1, check_pattern(self->p, 4000, 1));
+	ASSERT_EQ(0, gpu_fill(self->edu, self->p + 1, 9, 0x55));
+	EXPECT_EQ(0x55, self->p[9]);
+	EXPECT_EQ(pattern(10, 1), (unsigned char)self->p[10]);
+	ASSERT_EQ(0, gpu_crc32c(self->gpu[0], self->p + 5, 3000, &want));
+	ASSERT_EQ(0, gpu_crc32c(self->edu, self->p + 5, 3000, &crc));
+	EXPECT_EQ(want, crc);
+}
+
+/* From one GPU to the other, across the bus, and both stay where they are. */
+TEST_F_TIMEOUT(edu, from_gpu_to_gpu, 60)
+{
+	long stay = no_iova() ? 0 : 1;
+
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
+	ASSERT_EQ(0, gpu_to_device(self->gpu[1], self->q, LEN));
+	ASSERT_EQ(0, gpu_copy(self->edu, self->q + 100, self->p + 5000, 3000));
+	/* What was not touched stays anyhow. */
+	EXPECT_EQ(1 + 2 * stay, pages_on_device(0, self->p, LEN));
+	EXPECT_EQ(2 + stay, pages_on_device(0, self->q, LEN));
+	EXPECT_EQ(3 * stay, gpu_counter(0, "mapped_now") + gpu_counter(1, "mapped_now"));
+	EXPECT_EQ(no_iova(), !!gpu_counter(0, "fallback_lazy-iommu"));
+	for (size_t i = 0; i < 3000; i++) {
+		ASSERT_EQ(pattern(5000 + i, 1), (unsigned char)self->q[100 + i]);
+	}
+	EXPECT_EQ(pattern(99, 2), (unsigned char)self->q[99]);
+	EXPECT_EQ(pattern(3100, 2), (unsigned char)self->q[3100]);
+}
+
+/* What it cannot do is refused, and nothing happens. */
+TEST_F(edu, refused)
+{
+	struct hmm_dummy_command c = {
+		.op = HMM_DUMMY_OP_ADD, .addr = (uintptr_t)self->p, .length = 8, .value = 1,
+	};
+
+	EXPECT_EQ(-1, gpu_to_device(self->edu, self->p, PAGE));
+	EXPECT_EQ(EOPNOTSUPP, errno);
+	EXPECT_EQ(-1, gpu_command(self->edu, &c));
+	EXPECT_EQ(EOPNOTSUPP, errno);
+	EXPECT_EQ(0, pread(self->edu, self->p, 8, 0));
+	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
+}
+
+struct filler {
+	int edu;
+	char *p;
+	int error;
+};
+
+static void *fills(void *arg)
+{
+	struct filler *f = arg;
+
+	f->error = gpu_fill(f->edu, f->p, 512, 0x77);
+	return NULL;
+}
+
+/* What edu is doing, and for how many milliseconds. */
+static bool is_storing(unsigned int n, unsigned int *ms)
+{
+	char path[64], what[16] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_dummy%u/edu", n);
+	f = fopen(path, "r");
+	if (!f || fscanf(f, "%15s %u", what, ms) != 2)
+		*ms = 0;
+	if (f)
+		fclose(f);
+	return !strcmp(what, "storing");
+}
+
+/*
+ * A transfer is under way when the page is taken away, and is not waited for: it must not
+ * reach the page that is free by then.  edu writes 100 ms after it was told to, so the
+ * page is taken away shortly before, and it counts if edu is still at it afterwards.
+ */
+TEST_F_TIMEOUT(edu, under_way, 300)
+{
+	int raced = 0, landed = 0, tries;
+	struct hmm_dummy_info info;
+	unsigned long long stale;
+
+	ASSERT_EQ(0, gpu_info(self->gpu[0], &info));
+	ASSERT_TRUE(info.caps & HMM_DUMMY_CAP_CANARY);
+	stale = info.stale_writes;
+	ASSERT_EQ(0, gpu_control(self->n, "loose 1"));
+	for (tries = 0; tries < 60 && raced < 5; tries++) {
+		struct filler f = { self->edu, self->p, 0 };
+		unsigned int ms = 0;
+		pthread_t t;
+
+		ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, PAGE));
+		pthread_create(&t, NULL, fills, &f);
+		while (!is_storing(self->n, &ms) || ms < 92)
+			;
+		/* It may be in RAM: then there is nothing to take away. */
+		(void)*(volatile char *)self->p;
+		raced += is_storing(self->n, &ms);
+		pthread_join(t, NULL);
+		EXPECT_EQ(0, f.error);
+		ASSERT_EQ(0, gpu_info(self->gpu[0], &info));
+		landed += info.stale_writes != stale;
+		stale = info.stale_writes;
+		/* DMA faults of the IOMMU are reported a few at a time. */
+		sleep(1);
+	}
+	ASSERT_EQ(0, gpu_control(self->n, "loose 0"));
+	TH_LOG("%d of %d transfers were under way when the page went, %d landed", raced,
+	       tries, landed);
+	EXPECT_LE(5, raced);
+	EXPECT_EQ(0, landed);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The migration engine: huge pages whole and in pieces, what is said of pages that stay,
+ * device to device, fault-around, and room made by eviction.  The runner says how many
+ * KiB a CPU fault brings along: HMM_P2P_AROUND.
+ */
+#include <signal.h>
+
+#include "common.h"
+
+#define HUGE		(2 * MiB)
+#define HUGE_PAGES	512
+
+FIXTURE(engine) {
+	int gpu[2];
+	struct hmm_dummy_info before;
+};
+
+FIXTURE_SETUP(engine)
+{
+	for (int i = 0; i < 2; i++) {
+		self->gpu[i] = gpu_open(i);
+		ASSERT_LE(0, self->gpu[i]);
+	}
+	ASSERT_EQ(0, gpu_info(self->gpu[0], &self->before));
+	ASSERT_EQ(self->before.vram_bytes, self->before.vram_free);
+}
+
+FIXTURE_TEARDOWN(engine)
+{
+	for (int i = 0; i < 2; i++) {
+		const char *leak = gpu_leak(i, self->gpu[i]);
+
+		EXPECT_EQ(NULL, leak) TH_LOG("GPU %d: %s", i, leak);
+		close(self->gpu[i]);
+	}
+}
+
+static size_t around_pages(void)
+{
+	const char *kb = getenv("HMM_P2P_AROUND");
+	size_t pages = kb ? atoi(kb) * 1024 / PAGE : 0;
+
+	return pages ? pages : 1;
+}
+
+/* Only a huge page comes back whole when one byte of it is touched. */
+static bool comes_back_whole(volatile char *p)
+{
+	long before = pages_on_device(0, (char *)p, HUGE);
+
+	(void)p[HUGE / 2];
+	return before == HUGE_PAGES && !pages_on_device(0, (char *)p, HUGE);
+}
+
+TEST_F(engine, huge_page_stays_whole)
+{
+	char *p = anon_huge(HUGE, MADV_HUGEPAGE);
+	struct hmm_dummy_migrate m;
+
+	fill_pattern(p, HUGE, 1);
+	ASSERT_EQ(0, gpu_migrate(self->gpu[0], GPU_SELF, p, HUGE, 0, &m));
+	EXPECT_EQ(HUGE_PAGES, m.migrated);
+	EXPECT_TRUE(comes_back_whole(p));
+	EXPECT_EQ(-1, check_pattern(p, HUGE, 1));
+	/* The way back by request, too: then it is a huge page of RAM again. */
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, HUGE));
+	ASSERT_EQ(0, gpu_to_ram(self->gpu[0], p, HUGE));
+	EXPECT_EQ(-1, check_pattern(p, HUGE, 1));
+	munmap(p, HUGE);
+}
+
+/* A huge page that nobody touched is made on the device, if the process wants those. */
+TEST_F(engine, huge_hole)
+{
+	char *yes = anon_huge(HUGE, MADV_HUGEPAGE), *no = anon_huge(HUGE, MADV_NOHUGEPAGE);
+
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], yes, HUGE));
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], no, HUGE));
+	EXPECT_TRUE(comes_back_whole(yes));
+	EXPECT_FALSE(comes_back_whole(no));
+	for (size_t i = 0; i < HUGE; i++) {
+		ASSERT_EQ(0, yes[i] | no[i]);
+	}
+	munmap(yes, HUGE);
+	munmap(no, HUGE);
+}
+
+/* Where the device has room, but not in one piece, it goes in small pages. */
+TEST_F(engine, no_huge_page_of_the_device)
+{
+	size_t all = self->before.vram_free, i;
+	char *filler = anon_huge(all, MADV_NOHUGEPAGE), *p = anon_huge(HUGE, MADV_HUGEPAGE);
+	struct hmm_dummy_migrate m;
+
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], filler, all));
+	/* All but every hundredth page. */
+	for (i = 0; i < all / PAGE; i++)
+		if (i % 100)
+			munmap(filler + i * PAGE, PAGE);
+	fill_pattern(p, HUGE, 2);
+	ASSERT_EQ(0, gpu_migrate(self->gpu[0], GPU_SELF, p, HUGE,
+				 HMM_DUMMY_MIGRATE_NO_EVICT, &m));
+	EXPECT_EQ(HUGE_PAGES, m.migrated);
+	EXPECT_FALSE(comes_back_whole(p));
+	EXPECT_EQ(-1, check_pattern(p, HUGE, 2));
+	munmap(p, HUGE);
+	munmap(filler, all);
+}
+
+static int outcomes(int gpu, char *p, size_t length, unsigned int flags,
+		    unsigned char *vec)
+{
+	struct hmm_dummy_migrate m = {
+		.size = sizeof(m), .pidfd = -1, .flags = flags,
+		.addr = (uintptr_t)p, .length = length, .vec = (uintptr_t)vec,
+	};
+
+	memset(vec, 0xee, length / PAGE);
+	return ioctl(gpu, HMM_DUMMY_MIGRATE, &m);
+}
+
+/* Each page that stays is told why. */
+TEST_F(engine, outcomes)
+{
+	unsigned char vec[9], back[9];
+	char *p = anon(8 * PAGE);
+	int pin[2];
+	FILE *f = tmpfile();
+
+	/* 0 RAM, 1 hole, 2 there already, 3 other device, 4 file, 5 pinned, 6, 7 RAM */
+	ASSERT_EQ(0, ftruncate(fileno(f), PAGE));
+	for (int i = 0; i < 8; i++)
+		if (i != 1)
+			p[i * PAGE] = i;
+	ASSERT_EQ(p + 4 * PAGE, mmap(p + 4 * PAGE, PAGE, PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_FIXED, fileno(f), 0));
+	p[4 * PAGE] = 4;
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p + 2 * PAGE, PAGE));
+	ASSERT_EQ(0, gpu_to_device(self->gpu[1], p + 3 * PAGE, PAGE));
+	/* A page in a pipe has a reference that nobody can take away. */
+	ASSERT_EQ(0, pipe(pin));
+	ASSERT_EQ(PAGE, vmsplice(pin[1], &(struct iovec){ p + 5 * PAGE, PAGE }, 1, 0));
+
+	ASSERT_EQ(0, outcomes(self->gpu[0], p, 8 * PAGE, HMM_DUMMY_MIGRATE_ONLY_RAM, vec));
+	EXPECT_EQ(HMM_DUMMY_MOVED, vec[0]);
+	EXPECT_EQ(HMM_DUMMY_MOVED, vec[1]);
+	EXPECT_EQ(HMM_DUMMY_THERE, vec[2]);
+	EXPECT_EQ(HMM_DUMMY_OTHER, vec[3]);
+	EXPECT_EQ(HMM_DUMMY_NOT_ANON, vec[4]);
+	EXPECT_EQ(HMM_DUMMY_BUSY, vec[5]);
+	EXPECT_EQ(HMM_DUMMY_MOVED, vec[6]);
+	EXPECT_EQ(HMM_DUMMY_MOVED, vec[7]);
+
+	madvise(p + 7 * PAGE, PAGE, MADV_DONTNEED);
+	ASSERT_EQ(0, outcomes(self->gpu[0], p, 8 * PAGE, HMM_DUMMY_MIGRATE_TO_RAM, back));
+	EXPECT_EQ(HMM_DUMMY_MOVED, back[0]);
+	EXPECT_EQ(HMM_DUMMY_MOVED, back[2]);
+	EXPECT_EQ(HMM_DUMMY_OTHER, back[3]);
+	EXPECT_EQ(HMM_DUMMY_THERE, back[4]);
+	EXPECT_EQ(HMM_DUMMY_THERE, back[5]);
+	EXPECT_EQ(HMM_DUMMY_ABSENT, back[7]);
+	for (int i = 2; i < 7; i++) {
+		EXPECT_EQ(i, p[i * PAGE]);
+	}
+	close(pin[0]);
+	close(pin[1]);
+	fclose(f);
+	munmap(p, 8 * PAGE);
+}
+
+/* From one device to another, straight over the alias or by way of RAM. */
+static void move_between(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(engine) *self, char *p, size_t length)
+{
+	long long from_peer = gpu_counter(1, "from_peer");
+	long long to_ram = gpu_counter(0, "to_ram");
+	struct hmm_dummy_migrate m;
+	long pages = length / PAGE;
+
+	fill_pattern(p, length, 3);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, length));
+	ASSERT_EQ(0, gpu_migrate(self->gpu[1], GPU_SELF, p, length, 0, &m));
+	EXPECT_EQ(pages, m.migrated);
+	EXPECT_EQ(pages, pages_on_device(0, p, length));
+	EXPECT_EQ(self->before.vram_bytes,
+		  (gpu_info(self->gpu[0], &self->before), self->before.vram_free));
+	from_peer = gpu_counter(1, "from_peer") - from_peer;
+	to_ram = gpu_counter(0, "to_ram") - to_ram;
+	EXPECT_EQ(expect_reach() ? pages : 0, from_peer);
+	EXPECT_EQ(expect_reach() ? 0 : pages, to_ram);
+}
+
+TEST_F(engine, device_to_device)
+{
+	char *p = anon(300 * PAGE);
+
+	move_between(_metadata, self, p, 300 * PAGE);
+	EXPECT_EQ(-1, check_pattern(p, 300 * PAGE, 3));
+	munmap(p, 300 * PAGE);
+}
+
+TEST_F(engine, device_to_device_huge)
+{
+	char *p = anon_huge(2 * HUGE, MADV_HUGEPAGE);
+
+	move_between(_metadata, self, p, 2 * HUGE);
+	EXPECT_TRUE(comes_back_whole(p + HUGE));
+	EXPECT_EQ(-1, check_pattern(p, 2 * HUGE, 3));
+	munmap(p, 2 * HUGE);
+}
+
+/* Sources of all kinds in one range. */
+TEST_F(engine, all_sources)
+{
+	char *p = anon_huge(HUGE, MADV_NOHUGEPAGE);
+	struct hmm_dummy_migrate m;
+
+	fill_pattern(p, 400 * PAGE, 4);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, 100 * PAGE));
+	ASSERT_EQ(0, gpu_to_device(self->gpu[1], p + 50 * PAGE, 150 * PAGE));
+	ASSERT_EQ(0, gpu_migrate(self->gpu[0], GPU_SELF, p, HUGE, 0, &m));
+	/* 50 there, 150 from the other, 200 from RAM, 112 from nowhere. */
+	EXPECT_EQ(HUGE_PAGES - 50, m.migrated);
+	EXPECT_EQ(50, m.skipped);
+	EXPECT_EQ(HUGE_PAGES, pages_on_device(0, p, HUGE));
+	EXPECT_EQ(-1, check_pattern(p, 400 * PAGE, 4));
+	for (size_t i = 400 * PAGE; i < HUGE; i++) {
+		ASSERT_EQ(0, p[i]);
+	}
+	munmap(p, HUGE);
+}
+
+/* With peer access off the bytes go through RAM, and arrive all the same. */
+TEST_F(engine, device_to_device_off)
+{
+	long long from_peer = gpu_counter(1, "from_peer");
+	char *p = anon(64 * PAGE);
+
+	fill_pattern(p, 64 * PAGE, 5);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, 64 * PAGE));
+	ASSERT_EQ(1, peer_access_set(false));
+	EXPECT_EQ(0, gpu_to_device(self->gpu[1], p, 64 * PAGE));
+	ASSERT_EQ(0, peer_access_set(true));
+	EXPECT_EQ(64, pages_on_device(0, p, 64 * PAGE));
+	EXPECT_EQ(from_peer, gpu_counter(1, "from_peer"));
+	EXPECT_EQ(-1, check_pattern(p, 64 * PAGE, 5));
+	munmap(p, 64 * PAGE);
+}
+
+/* A fault of the CPU brings the pages around along, of this VMA and this device. */
+TEST_F(engine, fault_around)
+{
+	size_t around = around_pages();
+	char *p = anon_huge(HUGE, MADV_NOHUGEPAGE);
+
+	fill_pattern(p, HUGE, 6);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, HUGE));
+	EXPECT_EQ(pattern(37 * PAGE, 6), (unsigned char)p[37 * PAGE]);
+	EXPECT_EQ(HUGE_PAGES - around, pages_on_device(0, p, HUGE));
+	EXPECT_EQ(0, pages_on_device(0, p + 37 / around * around * PAGE, around * PAGE));
+	/* At the edge of the VMA, and where another device has some. */
+	munmap(p, 4 * PAGE);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[1], p + 6 * PAGE, PAGE));
+	EXPECT_EQ(pattern(5 * PAGE, 6), (unsigned char)p[5 * PAGE]);
+	EXPECT_EQ(1, pages_on_device(0, p + 6 * PAGE, PAGE));
+	if (around == 16) {
+		EXPECT_EQ(1, pages_on_device(0, p + 4 * PAGE, 12 * PAGE));
+	}
+	munmap(p, HUGE);
+}
+
+/* What the device used least recently goes when there is no room. */
+TEST_F_TIMEOUT(engine, evicts_the_oldest, 120)
+{
+	size_t third = self->before.vram_free / 3 / HUGE * HUGE;
+	struct hmm_dummy_info after;
+	char *p[3];
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		p[i] = anon_huge(third, MADV_HUGEPAGE);
+		fill_pattern(p[i], third, i);
+		ASSERT_EQ(0, gpu_to_device(self->gpu[0], p[i], third));
+	}
+	/* 1 is the oldest now. */
+	ASSERT_EQ(0, gpu_fill(self->gpu[0], p[0], third, 0xaa));
+	ASSERT_EQ(0, gpu_fill(self->gpu[0], p[2], third, 0xcc));
+	for (i = 0; i < 2; i++) {
+		char *q = anon_huge(HUGE, MADV_HUGEPAGE);
+
+		memset(q, i, HUGE);
+		ASSERT_EQ(0, gpu_to_device(self->gpu[0], q, HUGE));
+		EXPECT_EQ(HUGE_PAGES, pages_on_device(0, q, HUGE));
+		EXPECT_EQ(i, q[HUGE - 1]);
+	}
+	ASSERT_EQ(0, gpu_info(self->gpu[0], &after));
+	EXPECT_LT(self->before.evicted, after.evicted);
+	EXPECT_EQ(third / PAGE, pages_on_device(0, p[0], third));
+	EXPECT_GT(third / PAGE, pages_on_device(0, p[1], third));
+	EXPECT_EQ(third / PAGE, pages_on_device(0, p[2], third));
+	EXPECT_EQ(-1, check_pattern(p[1], third, 1));
+	for (i = 0; i < 3; i++)
+		munmap(p[i], third);
+}
+
+/*
+ * RAM that has no huge page left: a huge page of the device is split for its eviction,
+ * and for the CPU's fault.
+ */
+TEST_F_TIMEOUT(engine, no_huge_page_of_ram, 120)
+{
+	size_t all = self->before.vram_free / HUGE * HUGE;
+	const char *inject = "/sys/kernel/debug/fail_page_alloc/";
+	static const char *const set[][2] = {
+		{ "min-order", "9" }, { "ignore-gfp-wait", "N" },
+		{ "ignore-gfp-highmem", "N" }, { "task-filter", "Y" },
+		{ "verbose", "0" }, { "times", "-1" }, { "probability", "100" },
+	};
+	char *p = anon_huge(all, MADV_HUGEPAGE), *q = anon_huge(HUGE, MADV_NOHUGEPAGE);
+	char path[128];
+
+	fill_pattern(p, all, 7);
+	fill_pattern(q, HUGE, 8);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, all));
+	for (size_t i = 0; i < sizeof(set) / sizeof(set[0]); i++) {
+		snprintf(path, sizeof(path), "%s%s", inject, set[i][0]);
+		ASSERT_EQ(0, write_file(path, set[i][1])) TH_LOG("%s", path);
+	}
+	ASSERT_EQ(0, write_file("/proc/self/make-it-fail", "1"));
+	/* Room for it is made by one huge page, in pieces. */
+	EXPECT_EQ(0, gpu_to_device(self->gpu[0], q, HUGE));
+	EXPECT_EQ(HUGE_PAGES, pages_on_device(0, q, HUGE));
+	EXPECT_EQ(all / PAGE - HUGE_PAGES, pages_on_device(0, p, all));
+	/* All of what is faulted on comes, as small pages. */
+	EXPECT_EQ(pattern(all - 1, 7), (unsigned char)p[all - 1]);
+	EXPECT_EQ(all / PAGE - 2 * HUGE_PAGES, pages_on_device(0, p, all));
+	ASSERT_EQ(0, write_file("/proc/self/make-it-fail", "0"));
+	snprintf(path, sizeof(path), "%sprobability", inject);
+	ASSERT_EQ(0, write_file(path, "0"));
+	EXPECT_EQ(-1, check_pattern(p, all, 7));
+	EXPECT_EQ(-1, check_pattern(q, HUGE, 8));
+	munmap(p, all);
+	munmap(q, HUGE);
+}
+
+/* Somebody who is killed in the middle of it leaves nothing behind. */
+TEST_F_TIMEOUT(engine, killed, 120)
+{
+	size_t length = self->before.vram_free / 2;
+
+	for (int round = 0; round < 8; round++) {
+		pid_t child = fork();
+
+		if (!child) {
+			char *p = anon(length);
+			int gpu = gpu_open(round % 2);
+
+			memset(p, 1, length);
+			for (;;) {
+				gpu_to_device(gpu, p, length);
+				gpu_fill(gpu, p, length, 2);
+				gpu_to_ram(gpu, p, length);
+			}
+		}
+		usleep(200000 + round * 37000);
+		kill(child, SIGKILL);
+		EXPECT_EQ(-SIGKILL, wait_child(child));
+	}
+	/* The teardown counts. */
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Everybody at work on memory of two GPUs that may go and come at any time: the CPU, both
+ * GPUs by command and by io_uring, and a NIC.  The memory has a pattern that nobody
+ * changes.  Says "ready", works until told to stop by a line on standard input, and ends
+ * with 0 if every byte is right.  With "lossy", a GPU may go with what it had: pages may
+ * be lost, but what is there is right.
+ */
+#define HMM_P2P_NO_HARNESS
+#include <liburing.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "odp.h"
+
+#define LEN	(12 * MiB)
+
+static char *mem;
+static atomic_bool stop;
+static atomic_ulong steps[4];
+static bool lossy;
+static const char *_Atomic error;
+
+static _Thread_local sigjmp_buf lost;
+static _Thread_local bool may_lose;
+
+static void on_sigbus(int sig)
+{
+	if (lossy && may_lose)
+		siglongjmp(lost, 1);
+	_exit(99);
+}
+
+static long compare(size_t at, size_t length)
+{
+	for (size_t i = at; i < at + length; i++)
+		if ((unsigned char)mem[i] != pattern(i, 1))
+			return i;
+	return -1;
+}
+
+/* -1: right; or the offset of the first byte that is wrong; -2: it is lost. */
+static long check(volatile size_t at, volatile size_t length)
+{
+	long wrong;
+
+	may_lose = true;
+	if (sigsetjmp(lost, 1)) {
+		may_lose = false;
+		return -2;
+	}
+	wrong = compare(at, length);
+	may_lose = false;
+	return wrong;
+}
+
+static void *cpu(void *arg)
+{
+	unsigned int seed = 1;
+
+	while (!stop) {
+		if (check(rand_r(&seed) % (LEN / PAGE) * PAGE, PAGE) >= 0)
+			error = "the CPU read something else";
+		steps[0]++;
+		usleep(300);
+	}
+	return NULL;
+}
+
+/* Move, and compute; what fails because the device went is tried with the next. */
+static void *gpus(void *arg)
+{
+	unsigned int n = (uintptr_t)arg, seed = n + 2;
+
+	while (!stop) {
+		int gpu = gpu_open(n);
+		char *p = mem + rand_r(&seed) % (LEN / MiB) * MiB;
+		unsigned int crc;
+
+		if (gpu < 0) {
+			usleep(10000);
+			continue;
+		}
+		for (int i = 0; i < 8 && !stop; i++) {
+			gpu_to_device(gpu, p, MiB);
+			if (!gpu_crc32c(gpu, p, MiB, &crc))
+				steps[1]++;
+		}
+		close(gpu);
+	}
+	return NULL;
+}
+
+static void *uring(void *arg)
+{
+	static struct hmm_dummy_command c[64];
+	struct io_uring ring;
+	unsigned int seed = 5;
+
+	if (io_uring_queue_init(64, &ring, 0)) {
+		error = "io_uring_queue_init";
+		return NULL;
+	}
+	while (!stop) {
+		int gpu = gpu_open(rand_r(&seed) % 2);
+
+		if (gpu < 0) {
+			usleep(10000);
+			continue;
+		}
+		for (int i = 0; i < 64; i++) {
+			struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+
+			c[i] = (struct hmm_dummy_command) {
+				.size = sizeof(c[i]), .op = HMM_DUMMY_OP_CRC32C,
+				.queue = i % 8, .length = 64 * 1024,
+				.addr = (uintptr_t)mem + rand_r(&seed) % (LEN / MiB) * MiB,
+			};
+			memset(sqe, 0, sizeof(*sqe));
+			sqe->opcode = IORING_OP_URING_CMD;
+			sqe->fd = gpu;
+			sqe->off = HMM_DUMMY_COMMAND;
+			memcpy((char *)sqe + 48, &(uint64_t){ (uintptr_t)&c[i] }, 8);
+		}
+		io_uring_submit(&ring);
+		for (int i = 0; i < 64; i++) {
+			struct io_uring_cqe *cqe;
+
+			if (io_uring_wait_cqe(&ring, &cqe))
+				break;
+			steps[2] += !cqe->res;
+			io_uring_cqe_seen(&ring, cqe);
+		}
+		close(gpu);
+	}
+	io_uring_queue_exit(&ring);
+	return NULL;
+}
+
+static void *nic(void *arg)
+{
+	struct odp o;
+	const char *failed = odp_open(&o, 16 * PAGE);
+	struct rdma_buf remote = { .addr = mem };
+	unsigned int seed = 9;
+
+	if (failed) {
+		error = failed;
+		return NULL;
+	}
+	remote.mr = ibv_reg_mr(o.pair.pd, mem, LEN, RDMA_ODP);
+	while (!stop && remote.mr) {
+		size_t at = rand_r(&seed) % (LEN / PAGE - 16) * PAGE + 77;
+
+		remote.addr = mem + at;
+		if (rdma_read(&o.pair, o.from, remote, 4 * PAGE)) {
+			/* The queue pair is dead now, as it has to be. */
+			if (!lossy)
+				error = "RDMA READ failed";
+			break;
+		}
+		/* Of a device that was pulled out anything may be read, until it is known. */
+		for (size_t i = 0; i < 4 * PAGE && !lossy; i++)
+			if ((unsigned char)o.stage[i] != pattern(at + i, 1))
+				error = "the NIC read something else";
+		steps[3]++;
+	}
+	if (remote.mr)
+		ibv_dereg_mr(remote.mr);
+	odp_free(&o);
+	close(o.gpu);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	void *(*const sides[])(void *) = { cpu, gpus, gpus, uring, nic };
+	struct sigaction bus = { .sa_handler = on_sigbus };
+	pthread_t t[5];
+	long lost_pages = 0;
+	char line[16];
+
+	lossy = argc > 1 && !strcmp(argv[1], "lossy");
+	sigaction(SIGBUS, &bus, NULL);
+	mem = anon_huge(LEN, MADV_HUGEPAGE);
+	fill_pattern(mem, LEN, 1);
+	for (uintptr_t i = 0; i < 5; i++)
+		pthread_create(&t[i], NULL, sides[i], (void *)(i == 1 ? 0 : i - 1));
+	while (!error && (!steps[0] || !steps[1] || !steps[2] || !steps[3]))
+		usleep(1000);
+	printf("ready\n");
+	fflush(stdout);
+	if (!fgets(line, sizeof(line), stdin))
+		error = "no word to stop";
+	stop = true;
+	for (int i = 0; i < 5; i++)
+		pthread_join(t[i], NULL);
+	for (size_t at = 0; at < LEN; at += PAGE) {
+		long wrong = check(at, PAGE);
+
+		lost_pages += wrong == -2;
+		if (wrong >= 0)
+			error = "memory has changed";
+	}
+	fprintf(stderr, "# load: %lu reads by the CPU, %lu and %lu commands, %lu by the NIC; %ld pages lost\n",
+		steps[0], steps[1], steps[2], steps[3], lost_pages);
+	if (error)
+		fprintf(stderr, "# load: %s\n", error);
+	return error ? 1 : 0;
+}

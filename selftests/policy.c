@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The driver's policy: memory that the device faults on moves to it, if it is told so, but
+ * not again and again while the CPU takes it back.
+ */
+#include "common.h"
+
+#define LEN	(MiB)
+#define PARAM	"/sys/module/hmm_dummy/parameters/"
+
+FIXTURE(policy) {
+	int gpu;
+	char *p;
+};
+
+FIXTURE_SETUP(policy)
+{
+	self->gpu = gpu_open(0);
+	ASSERT_LE(0, self->gpu);
+	self->p = anon(LEN);
+	fill_pattern(self->p, LEN, 1);
+	ASSERT_EQ(0, write_file(PARAM "migrate_on_fault", "Y"));
+}
+
+FIXTURE_TEARDOWN(policy)
+{
+	EXPECT_EQ(0, write_file(PARAM "migrate_on_fault", "N"));
+	EXPECT_EQ(0, write_file(PARAM "timeslice_ms", "20"));
+	munmap(self->p, LEN);
+	close(self->gpu);
+}
+
+TEST_F(policy, moves_on_fault)
+{
+	unsigned int crc;
+
+	ASSERT_EQ(0, gpu_crc32c(self->gpu, self->p, LEN, &crc));
+	EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->p, LEN));
+	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
+	ASSERT_EQ(0, write_file(PARAM "migrate_on_fault", "N"));
+	ASSERT_EQ(0, gpu_crc32c(self->gpu, self->p, LEN, &crc));
+	EXPECT_EQ(0, pages_on_device(0, self->p, LEN));
+}
+
+/* Both work on the same memory in turn. */
+static long moves(int gpu, char *p, const char *timeslice, unsigned long long *damped)
+{
+	struct hmm_dummy_info before, after;
+	long long to_device;
+
+	if (write_file(PARAM "timeslice_ms", timeslice) || gpu_info(gpu, &before))
+		return -1;
+	to_device = gpu_counter(0, "to_device");
+	for (int i = 0; i < 20; i++) {
+		if (gpu_fill(gpu, p, LEN, i))
+			return -1;
+		for (size_t k = 0; k < LEN; k += PAGE)
+			if (p[k] != i)
+				return -1;
+	}
+	gpu_info(gpu, &after);
+	*damped = after.damped - before.damped;
+	return gpu_counter(0, "to_device") - to_device;
+}
+
+TEST_F_TIMEOUT(policy, ping_pong_is_damped, 120)
+{
+	unsigned long long none, some;
+	long without = moves(self->gpu, self->p, "0", &none);
+	long with = moves(self->gpu, self->p, "60000", &some);
+
+	TH_LOG("20 turns: %ld pages moved without a time slice, %ld with", without, with);
+	EXPECT_LT(15 * (long)(LEN / PAGE), without);
+	EXPECT_EQ(0, none);
+	EXPECT_GE(2 * (long)(LEN / PAGE), with);
+	EXPECT_LT(15, some);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * read() and write() on a device: its scratch memory as a file, by device DMA, so that
+ * buffers stay where they are.
+ */
+#include <liburing.h>
+#include <sys/uio.h>
+
+#include "common.h"
+
+#define LEN	(MiB + 3 * PAGE)
+
+FIXTURE(rw) {
+	int gpu;
+	int direct;
+	char *p, *q;
+	struct hmm_dummy_info info;
+};
+
+FIXTURE_SETUP(rw)
+{
+	self->gpu = gpu_open(0);
+	ASSERT_LE(0, self->gpu);
+	self->direct = open("/dev/hmm_dummy0", O_RDWR | O_DIRECT);
+	ASSERT_LE(0, self->direct);
+	ASSERT_EQ(0, gpu_info(self->gpu, &self->info));
+	ASSERT_LE(LEN, self->info.scratch_bytes);
+	self->p = anon(LEN);
+	self->q = anon(LEN);
+}
+
+FIXTURE_TEARDOWN(rw)
+{
+	const char *leak;
+
+	munmap(self->p, LEN);
+	munmap(self->q, LEN);
+	leak = gpu_leak(0, self->gpu);
+	EXPECT_EQ(NULL, leak) TH_LOG("%s", leak);
+	close(self->gpu);
+	close(self->direct);
+}
+
+TEST_F(rw, there_and_back)
+{
+	fill_pattern(self->p, LEN, 1);
+	ASSERT_EQ(LEN - 7, pwrite(self->gpu, self->p + 3, LEN - 7, 1001));
+	ASSERT_EQ(LEN - 7, pread(self->direct, self->q + 5, LEN - 7, 1001));
+	EXPECT_EQ(0, memcmp(self->p + 3, self->q + 5, LEN - 7));
+	EXPECT_EQ(0, self->q[4]);
+	EXPECT_EQ(0, self->q[LEN - 2]);
+}
+
+/* The buffers are on the device, and stay there. */
+TEST_F(rw, buffers_stay)
+{
+	fill_pattern(self->p, LEN, 2);
+	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, LEN));
+	ASSERT_EQ(0, gpu_to_device(self->gpu, self->q, LEN));
+	ASSERT_EQ(LEN, pwrite(self->gpu, self->p, LEN, 0));
+	ASSERT_EQ(LEN, pread(self->gpu, self->q, LEN, 0));
+	EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->p, LEN));
+	EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->q, LEN));
+	EXPECT_EQ(-1, check_pattern(self->q, LEN, 2));
+}
+
+TEST_F(rw, position_and_end)
+{
+	size_t size = self->info.scratch_bytes;
+	struct iovec v[3] = {
+		{ self->p, 10 }, { self->p + PAGE + 1, PAGE }, { self->p + 3 * PAGE, 1 },
+	};
+
+	EXPECT_EQ(size, lseek(self->gpu, 0, SEEK_END));
+	EXPECT_EQ(0, read(self->gpu, self->p, 5));
+	EXPECT_EQ(-1, write(self->gpu, self->p, 5));
+	EXPECT_EQ(ENOSPC, errno);
+	EXPECT_EQ(size - 3, lseek(self->gpu, -3, SEEK_END));
+	EXPECT_EQ(3, write(self->gpu, "abcde", 5));
+	EXPECT_EQ(-1, lseek(self->gpu, 1, SEEK_END));
+	EXPECT_EQ(3, pread(self->gpu, self->q, 100, size - 3));
+	EXPECT_EQ(0, memcmp(self->q, "abc", 4));	/* and no d */
+	fill_pattern(self->p, 4 * PAGE, 3);
+	EXPECT_EQ(PAGE + 11, pwritev(self->gpu, v, 3, 77));
+	EXPECT_EQ(10, pread(self->gpu, self->q, 10, 77));
+	EXPECT_EQ(0, memcmp(self->q, self->p, 10));
+	EXPECT_EQ(PAGE + 1, pread(self->gpu, self->q, PAGE + 1, 87));
+	EXPECT_EQ(0, memcmp(self->q, self->p + PAGE + 1, PAGE));
+	EXPECT_EQ(self->p[3 * PAGE], self->q[PAGE]);
+	EXPECT_EQ(0, pread(self->gpu, self->p, 0, 0));
+}
+
+/* What cannot be reached is told, with what was done up to there. */
+TEST_F(rw, bad_buffers)
+{
+	volatile uintptr_t nowhere = 16;
+
+	mprotect(self->q + PAGE, PAGE, PROT_READ);
+	munmap(self->q + 3 * PAGE, PAGE);
+	EXPECT_EQ(-1, pread(self->gpu, (void *)nowhere, 100, 0));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, pread(self->gpu, self->q + PAGE, 100, 0));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, pwrite(self->gpu, self->q + 3 * PAGE, 100, 0));
+	EXPECT_EQ(EFAULT, errno);
+	/* A fault is about all that is needed: nothing of it arrives, or up to there. */
+	EXPECT_GE(PAGE, pread(self->gpu, self->q, 2 * PAGE, 0));
+	EXPECT_EQ(-1, pread(self->gpu, self->q, 8, -8));
+	EXPECT_EQ(EINVAL, errno);
+}
+
+/* By io_uring: many at once, no worker, and a registered buffer by the CPU. */
+TEST_F(rw, uring)
+{
+	struct io_uring ring;
+	struct io_uring_cqe *cqe;
+	struct iovec v = { self->q, LEN };
+
+	ASSERT_EQ(0, io_uring_queue_init(256, &ring, 0));
+	fill_pattern(self->p, LEN, 4);
+	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, LEN));
+	for (int i = 0; i < 256; i++) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+
+		io_uring_prep_write(sqe, i % 2 ? self->gpu : self->direct,
+				    self->p + i * PAGE, PAGE, i * PAGE);
+	}
+	ASSERT_EQ(256, io_uring_submit(&ring));
+	for (int i = 0; i < 256; i++) {
+		ASSERT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
+		EXPECT_EQ(PAGE, cqe->res);
+		io_uring_cqe_seen(&ring, cqe);
+	}
+	EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->p, LEN));
+
+	/* Pinned: brought to RAM, by design. */
+	ASSERT_EQ(0, gpu_to_device(self->gpu, self->q, LEN));
+	ASSERT_EQ(0, io_uring_register_buffers(&ring, &v, 1));
+	EXPECT_EQ(0, pages_on_device(0, self->q, LEN));
+	io_uring_prep_read_fixed(io_uring_get_sqe(&ring), self->gpu, self->q, MiB, 0, 0);
+	ASSERT_EQ(1, io_uring_submit(&ring));
+	ASSERT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
+	EXPECT_EQ(MiB, cqe->res);
+	io_uring_cqe_seen(&ring, cqe);
+	EXPECT_EQ(-1, check_pattern(self->q, MiB, 4));
+	io_uring_queue_exit(&ring);
+}
+
+/* An inherited file reads into the memory of who uses it. */
+TEST_F(rw, inherited)
+{
+	pid_t child;
+
+	fill_pattern(self->p, PAGE, 5);
+	ASSERT_EQ(PAGE, pwrite(self->gpu, self->p, PAGE, 0));
+	child = fork();
+	if (!child) {
+		if (pread(self->gpu, self->q, PAGE, 0) != PAGE)
+			_exit(1);
+		_exit(check_pattern(self->q, PAGE, 5) == -1 ? 0 : 2);
+	}
+	EXPECT_EQ(0, wait_child(child));
+	EXPECT_EQ(0, self->q[1]);
+}
+
+TEST_HARNESS_MAIN

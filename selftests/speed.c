@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * How fast memory moves, on the release kernel: against lib/test_hmm, with fault-around
+ * against page by page, and from device to device against the way through RAM.  Rounds
+ * alternate, so that what else the machine does cancels; medians of ratios are printed
+ * and compared.  GPU 0 brings 64 KiB along on a CPU fault, GPU 1 just the page.
+ *
+ * A migration is timed from the beginning of its first migrate_vma_setup() to the end of its
+ * last migrate_vma_finalize(), by kprobes, for both drivers alike: that leaves out that
+ * test_hmm reads everything back.
+ */
+#include "common.h"
+#include "test_hmm_uapi.h"
+
+#define LEN	(32 * MiB)
+#define ROUNDS	9
+#define TRACE	"/sys/kernel/tracing/"
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+struct sample {
+	double ratio[ROUNDS];
+	double us[2][ROUNDS];
+};
+
+/* Print what it was and return the median of the ratios. */
+static double report(const char *what, const char *a, const char *b, struct sample *s,
+		     double pages, double goal)
+{
+	double median;
+
+	for (int i = 0; i < ROUNDS; i++)
+		s->ratio[i] = s->us[1][i] / s->us[0][i];
+	qsort(s->ratio, ROUNDS, sizeof(double), compare);
+	for (int k = 0; k < 2; k++)
+		qsort(s->us[k], ROUNDS, sizeof(double), compare);
+	median = s->ratio[ROUNDS / 2];
+	printf("# %s: %s %.2f us a page, %s %.2f, ratio %.2f (%.2f to %.2f), goal %.2f: %s\n",
+	       what, a, s->us[0][ROUNDS / 2] / pages, b, s->us[1][ROUNDS / 2] / pages,
+	       median, s->ratio[1], s->ratio[ROUNDS - 2], goal,
+	       median >= goal ? "met" : "not met");
+	fflush(stdout);
+	return median;
+}
+
+static int probes_on(void)
+{
+	return write_file(TRACE "trace_clock", "mono") ||
+	       write_file(TRACE "buffer_size_kb", "4096") ||
+	       write_file(TRACE "kprobe_events",
+			  "p:sp_begin migrate_vma_setup\n"
+			  "r:sp_setup migrate_vma_setup\n"
+			  "p:sp_pages_in migrate_vma_pages\n"
+			  "r:sp_pages migrate_vma_pages\n"
+			  "p:sp_fin_in migrate_vma_finalize\n"
+			  "r:sp_end migrate_vma_finalize\n"
+			  "p:sp_copy_in hmm_dummy_copy\n"
+			  "r:sp_copy hmm_dummy_copy\n") ||
+	       write_file(TRACE "events/kprobes/enable", "1");
+}
+
+static void probes_off(void)
+{
+	write_file(TRACE "events/kprobes/enable", "0");
+	write_file(TRACE "kprobe_events", "\n");
+}
+
+static int trace_clear(void)
+{
+	return close(open(TRACE "trace", O_WRONLY | O_TRUNC));
+}
+
+/*
+ * From the first begin to the last end, in us; in *calls what the three calls of the
+ * kernel took of that, in *copy what the copy did.
+ */
+static double trace_read(double *calls, double *copy)
+{
+	double at, first = 0, last = 0, in = 0, copy_in = 0;
+	char line[256];
+	FILE *f = fopen(TRACE "trace", "r");
+
+	*calls = 0;
+	*copy = 0;
+	while (f && fgets(line, sizeof(line), f)) {
+		char *event = strstr(line, ": sp_");
+
+		if (!event)
+			continue;
+		*event = 0;
+		event += 5;
+		at = atof(strrchr(line, ' ')) * 1e6;
+		if (!strncmp(event, "begin", 5)) {
+			first = first ?: at;
+			in = at;
+		} else if (!strncmp(event, "copy_in", 7)) {
+			copy_in = at;
+		} else if (!strncmp(event, "copy", 4)) {
+			*copy += at - copy_in;
+		} else if (strstr(event, "_in:")) {
+			in = at;
+		} else {
+			*calls += at - in;
+			last = at;
+		}
+	}
+	if (f)
+		fclose(f);
+	return last - first;
+}
+
+static int dmirror(int fd, unsigned long request, char *p, char *data)
+{
+	struct hmm_dmirror_cmd cmd = {
+		.addr = (uintptr_t)p, .ptr = (uintptr_t)data, .npages = LEN / PAGE,
+	};
+
+	return ioctl(fd, request, &cmd);
+}
+
+FIXTURE(speed) {
+	int gpu[2];
+	int dmirror;
+	char *p, *data;
+};
+
+FIXTURE_SETUP(speed)
+{
+	for (int i = 0; i < 2; i++) {
+		self->gpu[i] = gpu_open(i);
+		ASSERT_LE(0, self->gpu[i]);
+	}
+	self->dmirror = open("/dev/hmm_dmirror0", O_RDWR);
+	ASSERT_LE(0, self->dmirror);
+	self->data = anon(LEN);
+	memset(self->data, 1, LEN);
+	ASSERT_EQ(0, probes_on());
+}
+
+FIXTURE_TEARDOWN(speed)
+{
+	probes_off();
+	munmap(self->data, LEN);
+	close(self->dmirror);
+	for (int i = 0; i < 2; i++)
+		close(self->gpu[i]);
+}
+
+static void to_device(struct __test_metadata *_metadata, FIXTURE_DATA(speed) *self,
+		      int advice, const char *what, double goal)
+{
+	char *p = anon_huge(LEN, advice);
+	struct sample s;
+	double calls, copy;
+
+	memset(p, 1, LEN);
+	/* The first time each has something to set up. */
+	for (int i = -1; i < ROUNDS; i++) {
+		ASSERT_EQ(0, trace_clear());
+		ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, LEN));
+		s.us[0][i < 0 ? 0 : i] = trace_read(&calls, &copy);
+		ASSERT_EQ(LEN / PAGE, pages_on_device(0, p, LEN));
+		ASSERT_EQ(0, gpu_to_ram(self->gpu[0], p, LEN));
+		ASSERT_EQ(0, trace_clear());
+		ASSERT_EQ(0, dmirror(self->dmirror, HMM_DMIRROR_MIGRATE_TO_DEV, p,
+				     self->data));
+		s.us[1][i < 0 ? 0 : i] = trace_read(&calls, &copy);
+		ASSERT_EQ(0, dmirror(self->dmirror, HMM_DMIRROR_MIGRATE_TO_SYS, p,
+				     self->data));
+	}
+	EXPECT_LE(1.0, report(what, "hmm_dummy", "test_hmm", &s, LEN / PAGE, goal));
+	munmap(p, LEN);
+}
+
+TEST_F_TIMEOUT(speed, to_device_small, 300)
+{
+	to_device(_metadata, self, MADV_NOHUGEPAGE, "to device, 4 KiB", 1.1);
+}
+
+TEST_F_TIMEOUT(speed, to_device_huge, 300)
+{
+	to_device(_metadata, self, MADV_HUGEPAGE, "to device, huge", 1.15);
+}
+
+/* What is the kernel's, and what is ours, when the copy is made in between. */
+static void shares(struct __test_metadata *_metadata, FIXTURE_DATA(speed) *self,
+		   int advice, const char *what)
+{
+	double total[ROUNDS], ours[ROUNDS], calls, copy, kernel = 0, copies = 0;
+	char *p = anon_huge(LEN, advice);
+	int i;
+
+	memset(p, 1, LEN);
+	ASSERT_EQ(0, write_file("/sys/module/hmm_dummy/parameters/async_copy", "N"));
+	for (i = 0; i < ROUNDS; i++) {
+		ASSERT_EQ(0, trace_clear());
+		ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, LEN));
+		total[i] = trace_read(&calls, &copy);
+		ours[i] = (total[i] - calls - copy) / total[i];
+		kernel += calls / total[i] / ROUNDS;
+		copies += copy / total[i] / ROUNDS;
+		ASSERT_EQ(0, gpu_to_ram(self->gpu[0], p, LEN));
+	}
+	ASSERT_EQ(0, write_file("/sys/module/hmm_dummy/parameters/async_copy", "Y"));
+	qsort(total, ROUNDS, sizeof(double), compare);
+	qsort(ours, ROUNDS, sizeof(double), compare);
+	printf("# %s: %.2f us a page, of which migrate_vma_* %.0f%%, the copy %.0f%%, engine and driver %.0f%%, goal 10%%: %s\n",
+	       what, total[ROUNDS / 2] / (LEN / PAGE), 100 * kernel, 100 * copies,
+	       100 * ours[ROUNDS / 2], ours[ROUNDS / 2] <= 0.1 ? "met" : "not met");
+	EXPECT_GE(0.25, ours[ROUNDS / 2]);
+	munmap(p, LEN);
+}
+
+TEST_F_TIMEOUT(speed, shares_small, 300)
+{
+	shares(_metadata, self, MADV_NOHUGEPAGE, "to device, 4 KiB, copy in between");
+}
+
+TEST_F_TIMEOUT(speed, shares_huge, 300)
+{
+	shares(_metadata, self, MADV_HUGEPAGE, "to device, huge, copy in between");
+}
+
+/* 2 MiB come back because the CPU reads a byte of each page. */
+static double touch_us(int gpu, char *p)
+{
+	double begin;
+
+	if (gpu_to_device(gpu, p, 2 * MiB) ||
+	    pages_on_device(0, p, 2 * MiB) != 2 * MiB / PAGE)
+		return 0;
+	begin = now_seconds();
+	for (size_t i = 0; i < 2 * MiB; i += PAGE)
+		(void)*(volatile char *)(p + i);
+	begin = now_seconds() - begin;
+	return pages_on_device(0, p, 2 * MiB) ? 0 : begin * 1e6;
+}
+
+TEST_F_TIMEOUT(speed, cpu_fault, 300)
+{
+	char *small = anon_huge(2 * MiB, MADV_NOHUGEPAGE);
+	char *huge = anon_huge(2 * MiB, MADV_HUGEPAGE);
+	struct sample around, whole;
+
+	probes_off();
+	memset(small, 1, 2 * MiB);
+	memset(huge, 1, 2 * MiB);
+	for (int i = 0; i < ROUNDS; i++) {
+		double by_page = touch_us(self->gpu[1], small);
+
+		around.us[0][i] = touch_us(self->gpu[0], small);
+		whole.us[0][i] = touch_us(self->gpu[1], huge);
+		around.us[1][i] = by_page;
+		whole.us[1][i] = by_page;
+		ASSERT_LT(0, by_page);
+		ASSERT_LT(0, around.us[0][i]);
+		ASSERT_LT(0, whole.us[0][i]);
+	}
+	EXPECT_LE(1.5, report("to RAM by CPU fault", "64 KiB around", "page by page",
+			      &around, 512, 2.3));
+	EXPECT_LE(4.0, report("to RAM by CPU fault", "huge", "page by page", &whole,
+			      512, 8));
+	munmap(small, 2 * MiB);
+	munmap(huge, 2 * MiB);
+}
+
+static void between(struct __test_metadata *_metadata, FIXTURE_DATA(speed) *self,
+		    int advice, const char *what)
+{
+	char *p = anon_huge(LEN, advice);
+	struct sample s;
+	double begin;
+
+	probes_off();
+	memset(p, 1, LEN);
+	for (int i = 0; i < ROUNDS; i++) {
+		ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, LEN));
+		begin = now_seconds();
+		ASSERT_EQ(0, gpu_to_device(self->gpu[1], p, LEN));
+		s.us[0][i] = (now_seconds() - begin) * 1e6;
+		begin = now_seconds();
+		ASSERT_EQ(0, gpu_to_ram(self->gpu[1], p, LEN));
+		ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, LEN));
+		s.us[1][i] = (now_seconds() - begin) * 1e6;
+	}
+	EXPECT_LE(1.2, report(what, "over the alias", "through RAM", &s, LEN / PAGE, 1.8));
+	munmap(p, LEN);
+}
+
+TEST_F_TIMEOUT(speed, between_small, 300)
+{
+	between(_metadata, self, MADV_NOHUGEPAGE, "device to device, 4 KiB");
+}
+
+TEST_F_TIMEOUT(speed, between_huge, 300)
+{
+	between(_metadata, self, MADV_HUGEPAGE, "device to device, huge");
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Commands by io_uring: many at once, in order, cancelled, refused, and left behind. */
+#include <dirent.h>
+#include <liburing.h>
+#include <poll.h>
+#include <signal.h>
+
+#include "common.h"
+
+#define LEN	(MiB)
+#define DEPTH	1024
+
+FIXTURE(uring) {
+	int gpu;
+	char *p;
+	struct io_uring ring;
+};
+
+FIXTURE_VARIANT(uring) {
+	unsigned int flags;
+};
+FIXTURE_VARIANT_ADD(uring, plain) { .flags = 0 };
+FIXTURE_VARIANT_ADD(uring, sqpoll) { .flags = IORING_SETUP_SQPOLL };
+FIXTURE_VARIANT_ADD(uring, big) { .flags = IORING_SETUP_SQE128 | IORING_SETUP_CQE32 };
+
+FIXTURE_SETUP(uring)
+{
+	self->gpu = gpu_open(0);
+	ASSERT_LE(0, self->gpu);
+	self->p = anon(LEN);
+	fill_pattern(self->p, LEN, 1);
+	ASSERT_EQ(0, io_uring_queue_init(2 * DEPTH, &self->ring, variant->flags));
+	ASSERT_EQ(0, gpu_control(0, "resume"));
+}
+
+FIXTURE_TEARDOWN(uring)
+{
+	const char *leak;
+
+	EXPECT_EQ(0, gpu_control(0, "resume"));
+	io_uring_queue_exit(&self->ring);
+	munmap(self->p, LEN);
+	leak = gpu_leak(0, self->gpu);
+	EXPECT_EQ(NULL, leak) TH_LOG("%s", leak);
+	close(self->gpu);
+}
+
+static struct io_uring_sqe *get_sqe(struct io_uring *ring, int gpu, unsigned int op)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+
+	if (!sqe)
+		return NULL;
+	memset(sqe, 0, ring->flags & IORING_SETUP_SQE128 ? 128 : 64);
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->fd = gpu;
+	/* sqe->cmd_op, which liburing 2.3 has no name for. */
+	sqe->off = op;
+	return sqe;
+}
+
+static void *sqe_cmd(struct io_uring_sqe *sqe)
+{
+	return (char *)sqe + 48;
+}
+
+/* @c, by address or, in a ring with large entries, by value. */
+static void prepare(struct io_uring *ring, int gpu, struct hmm_dummy_command *c,
+		    unsigned long user_data)
+{
+	struct io_uring_sqe *sqe;
+
+	c->size = sizeof(*c);
+	if (ring->flags & IORING_SETUP_SQE128) {
+		struct hmm_dummy_inline *in;
+
+		sqe = get_sqe(ring, gpu, HMM_DUMMY_COMMAND_INLINE);
+		in = sqe_cmd(sqe);
+		*in = (struct hmm_dummy_inline) {
+			.op = c->op, .queue = c->queue, .addr = c->addr, .src = c->src,
+			.length = c->length, .value = c->value, .pattern = c->pattern,
+			.unit = c->unit, .stride = c->stride, .seed = c->seed,
+			.tag = c->tag,
+		};
+	} else {
+		struct hmm_dummy_uring *u;
+
+		sqe = get_sqe(ring, gpu, HMM_DUMMY_COMMAND);
+		u = sqe_cmd(sqe);
+		u->ptr = (uintptr_t)c;
+	}
+	sqe->user_data = user_data;
+}
+
+struct completion {
+	unsigned long user_data;
+	int result;
+	unsigned long long value;	/* CQE32 */
+};
+
+static int next(struct io_uring *ring, struct completion *c)
+{
+	struct __kernel_timespec limit = { .tv_sec = 60 };
+	struct io_uring_cqe *cqe;
+	int ret = io_uring_wait_cqe_timeout(ring, &cqe, &limit);
+
+	if (ret)
+		return ret;
+	c->user_data = cqe->user_data;
+	c->result = cqe->res;
+	c->value = ring->flags & IORING_SETUP_CQE32 ? cqe->big_cqe[0] : 0;
+	io_uring_cqe_seen(ring, cqe);
+	return 0;
+}
+
+static unsigned int threads(void)
+{
+	DIR *d = opendir("/proc/self/task");
+	unsigned int n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n - 2;
+}
+
+/* A thousand at once, without as many threads, and in each queue in order. */
+TEST_F_TIMEOUT(uring, thousand, 120)
+{
+	static struct hmm_dummy_command c[DEPTH];
+	unsigned long last[HMM_DUMMY_QUEUES] = {};
+	unsigned int before = threads(), during;
+	struct completion done;
+	unsigned int i;
+
+	ASSERT_EQ(0, gpu_control(0, "pause"));
+	for (i = 0; i < DEPTH; i++) {
+		c[i] = (struct hmm_dummy_command) {
+			.op = HMM_DUMMY_OP_ADD, .queue = i % 5, .value = i,
+			.addr = (uintptr_t)self->p + i / 64 * PAGE, .length = 8,
+		};
+		prepare(&self->ring, self->gpu, &c[i], i + 1);
+	}
+	for (i = 0; i < DEPTH / 64; i++)
+		*(uint64_t *)(self->p + i * PAGE) = 0;
+	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, LEN / 2));
+	ASSERT_EQ(DEPTH, io_uring_submit(&self->ring));
+	usleep(200000);
+	during = threads();
+	EXPECT_GE(before + 2, during) TH_LOG("%u threads, then %u", before, during);
+	EXPECT_EQ(0, io_uring_cq_ready(&self->ring));
+	ASSERT_EQ(0, gpu_control(0, "resume"));
+	for (i = 0; i < DEPTH; i++) {
+		unsigned long queue;
+
+		ASSERT_EQ(0, next(&self->ring, &done));
+		EXPECT_EQ(0, done.result);
+		queue = (done.user_data - 1) % 5;
+		EXPECT_LT(last[queue], done.user_data);
+		last[queue] = done.user_data;
+	}
+	for (i = 0; i < DEPTH / 64; i++) {
+		uint64_t first = i * 64;
+
+		EXPECT_EQ(64 * first + 63 * 64 / 2, *(uint64_t *)(self->p + i * PAGE));
+	}
+}
+
+/* The value of a command comes back: to memory, or in a large completion. */
+TEST_F(uring, value)
+{
+	struct hmm_dummy_command c = {
+		.op = HMM_DUMMY_OP_CRC32C, .addr = (uintptr_t)self->p, .length = LEN,
+	};
+	struct completion done;
+	unsigned int crc;
+
+	ASSERT_EQ(0, gpu_crc32c(self->gpu, self->p, LEN, &crc));
+	prepare(&self->ring, self->gpu, &c, 7);
+	ASSERT_EQ(1, io_uring_submit(&self->ring));
+	ASSERT_EQ(0, next(&self->ring, &done));
+	EXPECT_EQ(0, done.result);
+	EXPECT_EQ(crc, variant->flags & IORING_SETUP_CQE32 ? done.value : c.value);
+}
+
+/* One more than there may be is told so, twice, and the others are not disturbed. */
+TEST_F_TIMEOUT(uring, full, 120)
+{
+	static struct hmm_dummy_command c[DEPTH + 8];
+	unsigned int i, ok = 0, full = 0;
+	struct completion done;
+
+	ASSERT_EQ(0, gpu_control(0, "pause"));
+	for (i = 0; i < DEPTH + 8; i++) {
+		c[i] = (struct hmm_dummy_command) {
+			.op = HMM_DUMMY_OP_FILL, .value = 9,
+			.addr = (uintptr_t)self->p + i * 64, .length = 64,
+		};
+		prepare(&self->ring, self->gpu, &c[i], i);
+	}
+	ASSERT_EQ(DEPTH + 8, io_uring_submit(&self->ring));
+	for (i = 0; i < 8; i++) {
+		ASSERT_EQ(0, next(&self->ring, &done));
+		EXPECT_EQ(-EAGAIN, done.result);
+		EXPECT_LE(DEPTH, done.user_data);
+	}
+	/* The same for who may not wait elsewhere. */
+	EXPECT_EQ(-1, gpu_fill(self->gpu, self->p, 64, 1));
+	EXPECT_EQ(EAGAIN, errno);
+	ASSERT_EQ(0, gpu_control(0, "resume"));
+	for (i = 0; i < DEPTH; i++) {
+		ASSERT_EQ(0, next(&self->ring, &done));
+		ok += done.result == 0;
+		full += done.result == -EAGAIN;
+	}
+	EXPECT_EQ(DEPTH, ok);
+	EXPECT_EQ(0, full);
+	for (i = 0; i < DEPTH * 64; i++) {
+		ASSERT_EQ(9, self->p[i]);
+	}
+	EXPECT_EQ(pattern(DEPTH * 64, 1), (unsigned char)self->p[DEPTH * 64]);
+}
+
+/* Cancelled by tag: those that have it, and no others. */
+TEST_F(uring, cancel)
+{
+	struct hmm_dummy_command c[6];
+	struct hmm_dummy_cancel cancel = { .size = sizeof(cancel), .tag = 5 };
+	struct io_uring_sqe *sqe;
+	struct completion done;
+	int i, cancelled = 0;
+
+	ASSERT_EQ(0, gpu_control(0, "pause"));
+	for (i = 0; i < 6; i++) {
+		c[i] = (struct hmm_dummy_command) {
+			.op = HMM_DUMMY_OP_FILL, .value = 9, .tag = 5 + i % 2,
+			.addr = (uintptr_t)self->p + i * PAGE, .length = PAGE,
+		};
+		prepare(&self->ring, self->gpu, &c[i], i);
+	}
+	ASSERT_EQ(6, io_uring_submit(&self->ring));
+	while (variant->flags & IORING_SETUP_SQPOLL && io_uring_sq_ready(&self->ring))
+		usleep(1000);
+	usleep(50000);
+	sqe = get_sqe(&self->ring, self->gpu, HMM_DUMMY_CANCEL);
+	((struct hmm_dummy_uring *)sqe_cmd(sqe))->ptr = (uintptr_t)&cancel;
+	sqe->user_data = 100;
+	ASSERT_EQ(1, io_uring_submit(&self->ring));
+	for (i = 0; i < 4; i++) {
+		ASSERT_EQ(0, next(&self->ring, &done));
+		if (done.user_data == 100) {
+			EXPECT_EQ(0, done.result);
+			continue;
+		}
+		EXPECT_EQ(-ECANCELED, done.result);
+		EXPECT_EQ(0, done.user_data % 2);
+		cancelled++;
+	}
+	EXPECT_EQ(3, cancelled);
+	EXPECT_EQ(3, cancel.cancelled);
+	ASSERT_EQ(0, gpu_control(0, "resume"));
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, next(&self->ring, &done));
+		EXPECT_EQ(0, done.result);
+		EXPECT_EQ(1, done.user_data % 2);
+	}
+	EXPECT_EQ(pattern(0, 1), (unsigned char)self->p[0]);
+	EXPECT_EQ(9, self->p[PAGE]);
+}
+
+/* A ring that goes takes its commands along, waiting or running. */
+TEST_F_TIMEOUT(uring, ring_exit, 120)
+{
+	struct hmm_dummy_command c[64];
+	struct io_uring ring;
+
+	for (int paused = 0; paused < 2; paused++) {
+		ASSERT_EQ(0, gpu_control(0, paused ? "pause" : "resume"));
+		ASSERT_EQ(0, io_uring_queue_init(64, &ring, variant->flags));
+		for (int i = 0; i < 64; i++) {
+			c[i] = (struct hmm_dummy_command) {
+				.op = HMM_DUMMY_OP_FILL, .value = 3, .queue = i % 8,
+				.addr = (uintptr_t)self->p, .length = LEN,
+			};
+			prepare(&ring, self->gpu, &c[i], i);
+		}
+		ASSERT_EQ(64, io_uring_submit(&ring));
+		io_uring_queue_exit(&ring);
+	}
+	ASSERT_EQ(0, gpu_control(0, "resume"));
+	/* What was left behind would be in front of this one. */
+	ASSERT_EQ(0, gpu_fill(self->gpu, self->p, 1, 1));
+}
+
+/* So does a process that is killed. */
+TEST_F_TIMEOUT(uring, killed, 120)
+{
+	for (int round = 0; round < 4; round++) {
+		pid_t child;
+
+		ASSERT_EQ(0, gpu_control(0, round % 2 ? "pause" : "resume"));
+		child = fork();
+		if (!child) {
+			static struct hmm_dummy_command c[256];
+			struct io_uring ring;
+			int gpu = gpu_open(0);
+
+			if (io_uring_queue_init(256, &ring, variant->flags))
+				_exit(1);
+			gpu_to_device(gpu, self->p, LEN / 2);
+			for (int i = 0; i < 256; i++) {
+				c[i] = (struct hmm_dummy_command) {
+					.op = HMM_DUMMY_OP_FILL, .value = 3,
+					.queue = i % 8, .addr = (uintptr_t)self->p,
+					.length = LEN,
+				};
+				prepare(&ring, gpu, &c[i], i);
+			}
+			io_uring_submit(&ring);
+			for (;;)
+				pause();
+		}
+		usleep(300000);
+		kill(child, SIGKILL);
+		EXPECT_EQ(-SIGKILL, wait_child(child));
+	}
+	ASSERT_EQ(0, gpu_control(0, "resume"));
+	ASSERT_EQ(0, gpu_fill(self->gpu, self->p, 1, 1));
+}
+
+/* What is wrong with a command is said in its completion. */
+TEST_F(uring, refused)
+{
+	struct hmm_dummy_command good = {
+		.size = sizeof(good), .op = HMM_DUMMY_OP_FILL,
+		.addr = (uintptr_t)self->p, .length = 8,
+	};
+	struct {
+		unsigned int op;
+		unsigned long long ptr, reserved;
+		int result;
+	} t[] = {
+		{ HMM_DUMMY_COMMAND, 0, 0, -EFAULT },
+		{ HMM_DUMMY_COMMAND, 8, 0, -EFAULT },
+		{ HMM_DUMMY_COMMAND, (uintptr_t)&good, 1, -EOPNOTSUPP },
+		{ HMM_DUMMY_COMMAND, (uintptr_t)self->p, 0, -EINVAL },	/* size 0 */
+		{ HMM_DUMMY_CANCEL, 8, 0, -EFAULT },
+		{ HMM_DUMMY_INFO, (uintptr_t)&good, 0, -ENOTTY },
+		{ 0, (uintptr_t)&good, 0, -ENOTTY },
+		{ 0xffffffff, (uintptr_t)&good, 0, -ENOTTY },
+	};
+	struct completion done;
+
+	memset(self->p, 0, 64);
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		struct io_uring_sqe *sqe = get_sqe(&self->ring, self->gpu, t[i].op);
+		struct hmm_dummy_uring *u = sqe_cmd(sqe);
+
+		u->ptr = t[i].ptr;
+		u->reserved = t[i].reserved;
+		ASSERT_EQ(1, io_uring_submit(&self->ring));
+		ASSERT_EQ(0, next(&self->ring, &done));
+		EXPECT_EQ(t[i].result, done.result) TH_LOG("case %zu", i);
+	}
+	if (variant->flags & IORING_SETUP_SQE128) {
+		good.op = 99;
+		prepare(&self->ring, self->gpu, &good, 0);
+		ASSERT_EQ(1, io_uring_submit(&self->ring));
+		ASSERT_EQ(0, next(&self->ring, &done));
+		EXPECT_EQ(-EOPNOTSUPP, done.result);
+	} else {
+		/* There is no room for it. */
+		get_sqe(&self->ring, self->gpu, HMM_DUMMY_COMMAND_INLINE);
+		ASSERT_EQ(1, io_uring_submit(&self->ring));
+		ASSERT_EQ(0, next(&self->ring, &done));
+		EXPECT_EQ(-EINVAL, done.result);
+	}
+}
+
+TEST_HARNESS_MAIN
