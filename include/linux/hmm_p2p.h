@@ -213,7 +213,8 @@ struct hmm_p2p_copy_job {
  *	hmm_p2p_exporter_desc.aperture.
  *
  * @alloc_folio: A free folio of order @order of the device memory, initialised
- *	and locked by zone_device_folio_init(), or NULL if there is none.  @order is
+ *	and locked by zone_device_page_init(), or NULL if there is none.  (Before that, a
+ *	page may still say that it is the tail of a huge page.)  @order is
  *	0 or that of a huge page; if there is no huge one, small ones are asked for.
  *	Coherent memory is asked for small ones only.  Called under mmap_lock, may
  *	sleep, must not fault or take mmap_lock.  Folios come back through

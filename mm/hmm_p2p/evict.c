@@ -24,9 +24,9 @@
 /* So that it can move as small pages, where there is no huge one for it. */
 static void evict_split(unsigned long pfn)
 {
-	struct folio *folio = page_folio(pfn_to_page(pfn));
+	struct folio *folio = hmm_p2p_folio(pfn);
 
-	if (!folio_try_get(folio))
+	if (!folio || !folio_try_get(folio))
 		return;
 	if (folio_trylock(folio)) {
 		if (folio_test_large(folio) && folio_mapped(folio))
@@ -49,11 +49,11 @@ static unsigned long evict_collect(struct hmm_p2p_batch *b,
 	unsigned long end = pfn + nr, n = 0, i;
 
 	while (pfn < end) {
-		struct folio *folio = page_folio(pfn_to_page(pfn++));
+		struct folio *folio = hmm_p2p_folio(pfn++);
 		struct anon_vma *anon_vma;
 		unsigned long pages;
 
-		if (!folio_try_get(folio))
+		if (!folio || !folio_try_get(folio))
 			continue;
 		if (!folio_trylock(folio)) {
 			folio_put(folio);
@@ -129,8 +129,11 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
 {
 	unsigned long i, used = 0;
 
-	for (i = 0; i < nr; i++)
-		used += !!page_count(pfn_to_page(pfn + i));
+	for (i = 0; i < nr; i++) {
+		struct folio *folio = hmm_p2p_folio(pfn + i);
+
+		used += folio && folio_ref_count(folio);
+	}
 	return used;
 }
 

@@ -40,6 +40,7 @@
 #include <linux/list.h>
 #include <linux/memremap.h>
 #include <linux/migrate.h>
+#include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/rwsem.h>
@@ -342,6 +343,18 @@ int hmm_p2p_batch_begin(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 void hmm_p2p_batch_begin_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 			      unsigned long nr);
 int hmm_p2p_batch_end(struct hmm_p2p_batch *b);
+
+/*
+ * The folio that a page of a device is in, NULL if it is free: one that was the tail of a
+ * huge folio goes on saying so until it is used again, whatever its head is by then.  To
+ * be asked again with a reference on the folio and its lock.
+ */
+static inline struct folio *hmm_p2p_folio(unsigned long pfn)
+{
+	struct folio *folio = page_folio(pfn_to_page(pfn));
+
+	return pfn - folio_pfn(folio) < folio_nr_pages(folio) ? folio : NULL;
+}
 
 static inline bool hmm_p2p_is_coherent(struct hmm_p2p_exporter *exp)
 {

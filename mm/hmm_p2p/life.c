@@ -109,8 +109,10 @@ void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp)
  */
 static struct folio *folio_grab(unsigned long pfn, bool *busy)
 {
-	struct folio *folio = page_folio(pfn_to_page(pfn));
+	struct folio *folio = hmm_p2p_folio(pfn);
 
+	if (!folio)
+		return NULL;
 	if (!folio_try_get(folio)) {
 		/* Free, or frozen by who splits it, under its lock. */
 		*busy |= folio_test_locked(folio);
@@ -118,7 +120,7 @@ static struct folio *folio_grab(unsigned long pfn, bool *busy)
 	}
 	if (folio_trylock(folio)) {
 		/* It may have been split before we had the lock. */
-		if (page_folio(pfn_to_page(pfn)) == folio)
+		if (hmm_p2p_folio(pfn) == folio)
 			return folio;
 		folio_unlock(folio);
 	}

@@ -99,14 +99,19 @@ static unsigned long revoke_pages(unsigned long pfn, unsigned long end,
 				  struct revoke_arg *arg)
 {
 	while (pfn < end) {
-		struct folio *folio = page_folio(pfn_to_page(pfn));
-		unsigned long next = folio_pfn(folio) + folio_nr_pages(folio);
+		struct folio *folio = hmm_p2p_folio(pfn);
+		unsigned long next = pfn + 1;
+
+		if (!folio)
+			goto next;
+		next = folio_pfn(folio) + folio_nr_pages(folio);
 
 		/* Read without a reference: never out of step with what it says. */
 		if (next <= pfn || next > end)
 			next = pfn + 1;
 		if (!revoke_folio(folio, arg))
 			break;
+next:
 		pfn = next;
 		cond_resched();
 	}

@@ -73,14 +73,17 @@ void hmm_dummy_vram_put(struct hmm_dummy_dev *dev)
 struct folio *hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int order)
 {
 	struct folio *folio;
+	struct page *page;
 	long index;
 
 	for (;;) {
 		index = hmm_dummy_vram_alloc(dev, order);
 		if (index < 0)
 			return NULL;
-		folio = page_folio(pfn_to_page(PHYS_PFN(dev->pgmap.range.start) + index));
-		zone_device_folio_init(folio, &dev->pgmap, order);
+		/* Not page_folio(), before: it may have been the tail of a huge page. */
+		page = pfn_to_page(PHYS_PFN(dev->pgmap.range.start) + index);
+		zone_device_page_init(page, &dev->pgmap, order);
+		folio = page_folio(page);
 
 		/* Found broken while it was neither free nor in use? */
 		if (!hmm_dummy_vram_is_bad(dev, index, BIT(order)))

@@ -148,6 +148,11 @@ static void hmm_dummy_fault_work(struct work_struct *work)
 
 	if (ret == -EBUSY && job->retries++ < FAULT_RETRIES)
 		ret = 0;
+	/* What is wrong may lie behind: up to there the job can go on. */
+	if ((ret == -EFAULT || ret == -EPERM) && job->fault.length > 1) {
+		job->fault.length = 1;
+		ret = with_mm(job, handle_fault);
+	}
 	if (ret) {
 		queue_next(queue, ret);
 		return;
