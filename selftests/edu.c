@@ -2,7 +2,8 @@
 /*
  * QEMU's edu, a bus master that nobody here made, works on memory of a process: every
  * address that it is given is checked by hardware.  Two GPUs and it, in any topology;
- * HMM_P2P_EDU=no-iova: it was made to map without IOVA state, behind an IOMMU.
+ * HMM_P2P_EDU=no-iova: it was made to map without IOVA state, behind an IOMMU; =bus: there
+ * is no IOMMU.
  */
 #include <pthread.h>
 
@@ -15,6 +16,7 @@ FIXTURE(edu) {
 	int edu;
 	unsigned int n;		/* of /dev/hmm_dummyN */
 	char *p, *q;
+	bool landed;		/* on memory that was free, as was to be seen */
 };
 
 FIXTURE_SETUP(edu)
@@ -45,17 +47,23 @@ FIXTURE_TEARDOWN(edu)
 	for (int i = 0; i < 2; i++) {
 		const char *leak = gpu_leak(i, self->gpu[i]);
 
-		EXPECT_EQ(NULL, leak) TH_LOG("GPU %d: %s", i, leak);
+		if (!self->landed)
+			EXPECT_EQ(NULL, leak) TH_LOG("GPU %d: %s", i, leak);
 		close(self->gpu[i]);
 	}
 	close(self->edu);
 }
 
-static bool no_iova(void)
+static bool is_run(const char *how)
 {
 	const char *e = getenv("HMM_P2P_EDU");
 
-	return e && !strcmp(e, "no-iova");
+	return e && !strcmp(e, how);
+}
+
+static bool no_iova(void)
+{
+	return is_run("no-iova");
 }
 
 TEST_F_TIMEOUT(edu, ram, 60)
@@ -84,9 +92,9 @@ TEST_F_TIMEOUT(edu, from_gpu_to_gpu, 60)
 	ASSERT_EQ(0, gpu_to_device(self->gpu[1], self->q, LEN));
 	ASSERT_EQ(0, gpu_copy(self->edu, self->q + 100, self->p + 5000, 3000));
 	/* What was not touched stays anyhow. */
-	EXPECT_EQ(1 + 2 * stay, pages_on_device(0, self->p, LEN));
+	EXPECT_EQ(2 + stay, pages_on_device(0, self->p, LEN));
 	EXPECT_EQ(2 + stay, pages_on_device(0, self->q, LEN));
-	EXPECT_EQ(3 * stay, gpu_counter(0, "mapped_now") + gpu_counter(1, "mapped_now"));
+	EXPECT_EQ(2 * stay, gpu_counter(0, "mapped_now") + gpu_counter(1, "mapped_now"));
 	EXPECT_EQ(no_iova(), !!gpu_counter(0, "fallback_lazy-iommu"));
 	for (size_t i = 0; i < 3000; i++) {
 		ASSERT_EQ(pattern(5000 + i, 1), (unsigned char)self->q[100 + i]);
@@ -143,6 +151,8 @@ static bool is_storing(unsigned int n, unsigned int *ms)
  * A transfer is under way when the page is taken away, and is not waited for: it must not
  * reach the page that is free by then.  edu writes 100 ms after it was told to, so the
  * page is taken away shortly before, and it counts if edu is still at it afterwards.
+ *
+ * Where there is no IOMMU, nothing stops it: that shows that this test sees what hits.
  */
 TEST_F_TIMEOUT(edu, under_way, 300)
 {
@@ -178,7 +188,8 @@ TEST_F_TIMEOUT(edu, under_way, 300)
 	TH_LOG("%d of %d transfers were under way when the page went, %d landed", raced,
 	       tries, landed);
 	EXPECT_LE(5, raced);
-	EXPECT_EQ(0, landed);
+	self->landed = is_run("bus");
+	EXPECT_EQ(self->landed ? raced : 0, landed);
 }
 
 TEST_HARNESS_MAIN

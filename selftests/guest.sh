@@ -31,6 +31,11 @@ check() {
 	if "$@"; then echo "ok $checks $suite.$name"; else echo "not ok $checks $suite.$name: $*"; fi
 }
 
+# As the machine was made: a BAR that is smaller than the memory.
+slots() {
+	grep -o 'vram_mb=[0-9]*' <<< "$HMM_P2P_PARAMS"
+}
+
 # For up to a minute.
 wait_for() {
 	local i
@@ -123,13 +128,13 @@ counter() { # NAME
 fio_jobs() {
 	local jobs=$HMM_P2P_TOP/selftests/jobs ios moved faults
 	plan 4
-	check verify fio --output=/run/verify.json --output-format=json "$jobs/verify.fio"
+	check verify fio --aux-path=/run --output=/run/verify.json --output-format=json "$jobs/verify.fio"
 	ios=$(fio_ios /run/verify.json)
 	check verified_all test "${ios:-0}" -ge $((3 * 2 * 128))
 	# The first access of the device has them come, and then nobody else touches them.
 	echo Y > /sys/module/hmm_dummy/parameters/migrate_on_fault
 	moved=$(counter to_device) faults=$(counter cpu_faults)
-	check resident fio --output=/run/resident.json --output-format=json "$jobs/resident.fio"
+	check resident fio --aux-path=/run --output=/run/resident.json --output-format=json "$jobs/resident.fio"
 	moved=$(($(counter to_device) - moved)) faults=$(($(counter cpu_faults) - faults))
 	echo N > /sys/module/hmm_dummy/parameters/migrate_on_fault
 	ios=$(fio_ios /run/resident.json)
@@ -235,7 +240,13 @@ for suite; do
 	rw_small_bar) "$bin/rw" ;;
 	fio) fio_jobs ;;
 	hotplug) hotplug ;;
-	edu_bus | edu_host_bridge | edu_iommu) "$bin/edu" ;;
+	edu_bus | edu_host_bridge)
+		HMM_P2P_EDU=bus "$bin/edu"
+		# The last test of it has written where it should not, to show that it can.
+		# shellcheck disable=SC2046
+		reload "${exact[@]}" $(slots)
+		;;
+	edu_iommu) "$bin/edu" ;;
 	edu_no_iova)
 		reload "${exact[@]}" no_iova=1 && HMM_P2P_EDU=no-iova "$bin/edu"
 		reload "${exact[@]}"

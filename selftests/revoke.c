@@ -134,7 +134,13 @@ static void under_traffic(struct __test_metadata *_metadata,
 
 TEST_F_TIMEOUT(revoke, revoke_under_traffic, 240)
 {
-	under_traffic(_metadata, self, "revoke 0 67108864");
+	struct hmm_dummy_info info;
+	char command[64];
+
+	ASSERT_EQ(0, gpu_info(self->o.gpu, &info));
+	snprintf(command, sizeof(command), "revoke 0 %llu",
+		 (unsigned long long)info.vram_bytes);
+	under_traffic(_metadata, self, command);
 }
 
 TEST_F_TIMEOUT(revoke, reset_under_traffic, 240)

@@ -21,7 +21,7 @@
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/iommu-dma.h>
-#include <linux/io-64-nonatomic-lo-hi.h>
+#include <linux/io.h>
 #include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -86,10 +86,11 @@ static void start(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned long byte
 	lockdep_assert_held(&edu->lock);
 	WRITE_ONCE(edu->storing, to_memory);
 	WRITE_ONCE(edu->since, jiffies);
-	lo_hi_writeq(to_memory ? EDU_BUFFER : addr, edu->regs + EDU_SRC);
-	lo_hi_writeq(to_memory ? addr : EDU_BUFFER, edu->regs + EDU_DST);
-	lo_hi_writeq(bytes, edu->regs + EDU_COUNT);
-	lo_hi_writeq(EDU_START | (to_memory ? EDU_TO_MEMORY : 0), edu->regs + EDU_CMD);
+	/* In one piece each: it has no registers for the upper halves. */
+	writeq(to_memory ? EDU_BUFFER : addr, edu->regs + EDU_SRC);
+	writeq(to_memory ? addr : EDU_BUFFER, edu->regs + EDU_DST);
+	writeq(bytes, edu->regs + EDU_COUNT);
+	writeq(EDU_START | (to_memory ? EDU_TO_MEMORY : 0), edu->regs + EDU_CMD);
 }
 
 static int finish(struct hmm_dummy_edu *edu)
