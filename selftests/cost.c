@@ -74,7 +74,7 @@ TEST_LONG(fault_and_map, 240)
 		}
 	}
 	EXPECT_EQ(0, write_file(TRACE "events/kprobes/enable", "0"));
-	EXPECT_EQ(0, write_file(TRACE "kprobe_events", "\n"));
+	EXPECT_EQ(0, close(open(TRACE "kprobe_events", O_WRONLY | O_TRUNC)));
 	/* They were faulted where they are. */
 	EXPECT_EQ(0, pages_on_device(0, p[0], LEN));
 	EXPECT_EQ(LEN / PAGE, pages_on_device(0, p[1], LEN));

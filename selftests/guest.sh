@@ -36,6 +36,8 @@ slots() {
 	grep -o 'vram_mb=[0-9]*' <<< "$HMM_P2P_PARAMS"
 }
 
+quietly() { "$@" > /run/quietly 2>&1; }
+
 # For up to a minute.
 wait_for() {
 	local i
@@ -194,7 +196,7 @@ go_and_come() { # METHOD DEVICE
 	status=$?
 	cat /run/load
 	check "$1.data" test $status = 0
-	check "$1.works" "$bin/engine" -t device_to_device -t evicts_the_oldest > /run/engine
+	check "$1.works" quietly "$bin/engine" -t device_to_device -t evicts_the_oldest
 }
 
 hotplug() {

@@ -171,6 +171,8 @@ struct hmm_p2p_copy {
  * @nr: number of them
  * @nr_pages: number of pages in all of them
  * @dir: in which direction
+ * @alone: nothing else is done until this copy has ended, so there is no point in
+ *	-EINPROGRESS if that takes longer
  * @type: for %HMM_P2P_FROM_PEER and hmm_p2p_exporter_desc.dev: how the device is to
  *	reach the memory, %PCI_P2PDMA_MAP_BUS_ADDR (pci_p2pdma_bus_addr_map()) or
  *	%PCI_P2PDMA_MAP_THRU_HOST_BRIDGE (dma_map_phys() with %DMA_ATTR_MMIO)
@@ -182,6 +184,7 @@ struct hmm_p2p_copy_job {
 	unsigned int nr;
 	unsigned int nr_pages;
 	enum hmm_p2p_copy_dir dir;
+	bool alone;
 	enum pci_p2pdma_map_type type;
 	struct p2pdma_provider *provider;
 	struct list_head node;

@@ -6,14 +6,13 @@
  * that are unmapped together, given a destination, copied by one call of the driver's
  * copy op, and mapped again where they are by then.
  *
- *	begin	setup: the pages are locked and unmapped
- *		each that may move gets a destination; the copy starts
- *	end	waits for the copy
- *		pages, finalize: those whose copy is there move; all others are
- *		mapped where they were, intact
+ *	collect	the pages are locked and unmapped
+ *	start	each that may move gets a destination; the copy starts
+ *	end	waits for the copy; those whose copy is there move; all others are mapped
+ *		where they were, intact
  *
- * Between the two the copy may run by itself, while the caller begins another batch:
- * nothing in there waits for a page lock.  mmap_lock is held from begin to end, unless
+ * Before the end the copy may run by itself, while the caller begins another batch:
+ * nothing in there waits for a page lock.  mmap_lock is held from collect to end, unless
  * there is no VMA (eviction).
  *
  * A batch never crosses a PMD boundary: migrate_vma reports a PMD-aligned hole as one
@@ -117,19 +116,6 @@ static struct folio *alloc_device(struct hmm_p2p_batch *b, unsigned int order)
 	return folio;
 }
 
-/* An entry for the alias of @page, with its window held; 0 if it has none now. */
-static unsigned long hold_alias(struct hmm_p2p_exporter *from,
-				const struct page *page)
-{
-	unsigned long pfn = PHYS_PFN(hmm_p2p_page_offset(page));
-	struct hmm_p2p_window *window = &from->windows[pfn >> from->window_order];
-
-	if (!hmm_p2p_window_hold(window))
-		return 0;
-	pfn &= BIT(from->window_order) - 1;
-	return (hmm_p2p_window_alias(window) + pfn) | HMM_PFN_VALID | HMM_PFN_PEER;
-}
-
 static struct hmm_p2p_window *window_of(unsigned long peer)
 {
 	return hmm_p2p_window_of_alias(peer & ~HMM_PFN_FLAGS);
@@ -143,19 +129,43 @@ static void release_aliases(struct hmm_p2p_batch *b)
 		hmm_p2p_window_release(window_of(b->copies[i].peer));
 }
 
-/* Whether @c follows @last on both sides. */
-static bool copies_merge(const struct hmm_p2p_copy *last,
-			 const struct hmm_p2p_copy *c)
+/* Whether @c follows @last on both sides, in the same window of another device. */
+static bool copies_merge(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
 {
+	const struct hmm_p2p_copy *last = &b->copies[b->job.nr - 1];
 	unsigned int n = last->nr_pages;
 
-	if (last->dev_page + n != c->dev_page)
+	if (!b->job.nr || last->dev_page + n != c->dev_page)
 		return false;
-	if (c->peer)
-		return last->peer + n == c->peer &&
-		       window_of(last->peer) == window_of(c->peer);
+	if (b->job.dir == HMM_P2P_FROM_PEER)
+		return c->peer && last->peer + n == c->peer;
 	return c->ram_page ? last->ram_page && last->ram_page + n == c->ram_page :
 			     !last->ram_page;
+}
+
+/*
+ * The alias of @page, an entry as hmm_range_fault() makes it.  Each piece of the copy
+ * holds its window: what follows the last one in the same window needs nothing more.
+ */
+static bool add_alias(struct hmm_p2p_batch *b, struct hmm_p2p_copy *c,
+		      const struct page *page)
+{
+	unsigned long pfn = PHYS_PFN(hmm_p2p_page_offset(page));
+	struct hmm_p2p_window *window = &b->from->windows[pfn >> b->from->window_order];
+	bool again = b->job.nr && window == b->window;
+
+	pfn &= BIT(b->from->window_order) - 1;
+	if (again) {
+		c->peer = (hmm_p2p_window_alias(window) + pfn) | HMM_PFN_VALID |
+			  HMM_PFN_PEER;
+		if (copies_merge(b, c))
+			return true;
+	}
+	if (!hmm_p2p_window_hold(window))
+		return false;
+	b->window = window;
+	c->peer = (hmm_p2p_window_alias(window) + pfn) | HMM_PFN_VALID | HMM_PFN_PEER;
+	return true;
 }
 
 /* Pages that have a destination, to be copied.  False if the source is out of reach. */
@@ -163,7 +173,7 @@ static bool add_copy(struct hmm_p2p_batch *b, struct page *spage,
 		     struct page *dpage, unsigned int n)
 {
 	struct hmm_p2p_copy c = { .dev_page = dpage, .nr_pages = n };
-	struct hmm_p2p_copy *last = b->job.nr ? &b->copies[b->job.nr - 1] : NULL;
+	struct hmm_p2p_window *window = b->window;
 
 	switch (b->job.dir) {
 	case HMM_P2P_TO_DEVICE:
@@ -174,20 +184,15 @@ static bool add_copy(struct hmm_p2p_batch *b, struct page *spage,
 		c.ram_page = dpage;
 		break;
 	case HMM_P2P_FROM_PEER:
-		c.peer = hold_alias(b->from, spage);
-		if (!c.peer)
+		if (!add_alias(b, &c, spage))
 			return false;
 		break;
 	}
 	b->job.nr_pages += n;
-	if (last && copies_merge(last, &c)) {
-		last->nr_pages += n;
-		/* The piece holds the window once. */
-		if (c.peer)
-			hmm_p2p_window_release(window_of(c.peer));
-		return true;
-	}
-	b->copies[b->job.nr++] = c;
+	if (window == b->window && copies_merge(b, &c))
+		b->copies[b->job.nr - 1].nr_pages += n;
+	else
+		b->copies[b->job.nr++] = c;
 	return true;
 }
 
@@ -358,78 +363,110 @@ void hmm_p2p_copy_done(struct hmm_p2p_copy_job *job, int error)
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_copy_done, "HMM_P2P");
 
-static void batch_reset(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
-			enum hmm_p2p_copy_dir dir, unsigned long nr)
+/*
+ * hmm_p2p_batch_init - what a batch will be about
+ * @b: has room for it; b->why says what to take pages for that are not ready to move.  For
+ *	%HMM_P2P_FROM_PEER, b->from and b->job.type and provider are set
+ * @exp: whose ops copy
+ * @dir: in which direction
+ * @vma: it may be migrated; mmap_lock is held until hmm_p2p_batch_end()
+ * @start: first address
+ * @end: behind the last; in the same PMD
+ *
+ * It may be ended at once: then nothing happens.
+ */
+void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+			enum hmm_p2p_copy_dir dir, struct vm_area_struct *vma,
+			unsigned long start, unsigned long end)
 {
 	b->exp = exp;
-	b->nr = nr;
+	b->nr = (end - start) >> PAGE_SHIFT;
+	b->args.vma = vma;
+	b->args.start = start;
+	b->args.end = end;
+	b->args.cpages = 0;
+	b->taken = 0;
 	b->no_room = 0;
 	b->moved = 0;
 	b->error = 0;
 	b->in_flight = false;
+	b->window = NULL;
 	b->job.dir = dir;
+	b->job.alone = true;
 	b->job.copies = b->copies;
 	b->job.nr = 0;
 	b->job.nr_pages = 0;
 	init_completion(&b->job.done);
 }
 
+static void count_taken(struct hmm_p2p_batch *b)
+{
+	unsigned long i, n;
+
+	for (i = 0; i < b->nr; i += n) {
+		unsigned long mpfn = b->args.src[i];
+		struct page *page = migrate_pfn_to_page(mpfn);
+
+		n = 1;
+		if (mpfn & MIGRATE_PFN_COMPOUND)
+			n = page ? folio_nr_pages(page_folio(page)) :
+				   HMM_P2P_BATCH_PAGES;
+		if (mpfn & MIGRATE_PFN_MIGRATE)
+			b->taken += n;
+	}
+}
+
 /*
- * hmm_p2p_batch_begin - unmap pages, give them a destination, start to copy
- * @b: has room for them; b->why says what to take pages for that are not ready to move.
- *	For %HMM_P2P_FROM_PEER, b->from and b->job.type and provider are set
- * @exp: whose ops copy
- * @dir: in which direction
- * @vma: it may be migrated; mmap_lock is held until hmm_p2p_batch_end()
- * @start: first address
- * @end: behind the last; in the same PMD
+ * hmm_p2p_batch_collect - unmap the pages of a batch
+ * @b: after hmm_p2p_batch_init()
  * @fault_page: the page of a CPU fault, locked, or NULL
  *
- * Return: 0, to be followed by hmm_p2p_batch_end(), or what migrate_vma_setup() said.
+ * b->taken says for how many of them hmm_p2p_batch_start() will look for a destination.
+ *
+ * Return: 0, or what migrate_vma_setup() said.
  */
-int hmm_p2p_batch_begin(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
-			enum hmm_p2p_copy_dir dir, struct vm_area_struct *vma,
-			unsigned long start, unsigned long end,
-			struct page *fault_page)
+int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page)
 {
-	struct hmm_p2p_exporter *source = dir == HMM_P2P_FROM_PEER ? b->from : exp;
+	struct hmm_p2p_exporter *source = b->job.dir == HMM_P2P_FROM_PEER ? b->from :
+									   b->exp;
 	struct hmm_p2p_watch watch;
 	int ret;
 
-	batch_reset(b, exp, dir, (end - start) >> PAGE_SHIFT);
-	b->args.vma = vma;
-	b->args.start = start;
-	b->args.end = end;
 	b->args.pgmap_owner = source->owner;
 	b->args.fault_page = fault_page;
 	b->args.flags = MIGRATE_VMA_SELECT_COMPOUND;
-	if (dir == HMM_P2P_TO_DEVICE)
+	if (b->job.dir == HMM_P2P_TO_DEVICE)
 		b->args.flags |= MIGRATE_VMA_SELECT_SYSTEM;
 	else
 		b->args.flags |= hmm_p2p_is_coherent(source) ?
 				 MIGRATE_VMA_SELECT_DEVICE_COHERENT :
 				 MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
-
-	hmm_p2p_watch_begin(&watch, source, vma->vm_mm);
 	memset(b->args.dst, 0, b->nr * sizeof(*b->args.dst));
+
+	hmm_p2p_watch_begin(&watch, source, b->args.vma->vm_mm);
 	ret = migrate_vma_setup(&b->args);
 	hmm_p2p_watch_end(&watch);
 	if (ret)
-		return ret;
-	if (b->args.cpages) {
-		fill(b);
-		start_copy(b);
-	}
-	return 0;
+		b->args.cpages = 0;
+	else if (b->args.cpages)
+		count_taken(b);
+	return ret;
 }
 
 /* The same for pages of a device that migrate_device_pfns() has put in b->args.src. */
-void hmm_p2p_batch_begin_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
-			      unsigned long nr)
+void hmm_p2p_batch_collect_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+				unsigned long nr)
 {
-	batch_reset(b, exp, HMM_P2P_TO_RAM, nr);
+	hmm_p2p_batch_init(b, exp, HMM_P2P_TO_RAM, NULL, 0, nr << PAGE_SHIFT);
 	memset(b->args.dst, 0, nr * sizeof(*b->args.dst));
 	b->args.cpages = nr;
+}
+
+/* Give the pages that were collected a destination, and start to copy. */
+void hmm_p2p_batch_start(struct hmm_p2p_batch *b)
+{
+	if (!b->args.cpages)
+		return;
 	fill(b);
 	start_copy(b);
 }
@@ -484,7 +521,7 @@ static void account(struct hmm_p2p_batch *b)
 
 /*
  * hmm_p2p_batch_end - wait for the copy and let go of the pages
- * @b: from hmm_p2p_batch_begin()
+ * @b: after hmm_p2p_batch_init()
  *
  * b->why then says what became of each page, and b->moved how many moved.
  *

@@ -114,7 +114,8 @@ static void evict_batch(struct eviction *e, unsigned long pfn, unsigned long nr,
 	hmm_p2p_watch_begin(&watch, e->exp, NULL);
 	migrate_device_pfns(b->args.src, n);
 	hmm_p2p_watch_end(&watch);
-	hmm_p2p_batch_begin_pfns(b, e->exp, n);
+	hmm_p2p_batch_collect_pfns(b, e->exp, n);
+	hmm_p2p_batch_start(b);
 	hmm_p2p_batch_end(b);
 	for (i = 0; i < n; i++)
 		if (e->anon_vmas[i])

@@ -326,9 +326,11 @@ struct hmm_p2p_batch {
 	struct hmm_p2p_copy_job job;
 	struct migrate_vma args;	/* .vma is NULL on eviction */
 	unsigned long nr;
+	unsigned long taken;		/* pages, and holes, that are ready to move */
 	unsigned long no_room;		/* pages that the device had no memory for */
 	unsigned long moved;		/* at the end */
 	bool in_flight;			/* the copy runs by itself */
+	struct hmm_p2p_window *window;	/* FROM_PEER: of the last piece */
 	int error;
 	u8 *why;			/* enum hmm_p2p_outcome, one a page */
 	struct hmm_p2p_copy copies[];
@@ -336,12 +338,13 @@ struct hmm_p2p_batch {
 
 struct hmm_p2p_batch *hmm_p2p_batch_alloc(unsigned long nr);
 void hmm_p2p_batch_free(struct hmm_p2p_batch *b);
-int hmm_p2p_batch_begin(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 			enum hmm_p2p_copy_dir dir, struct vm_area_struct *vma,
-			unsigned long start, unsigned long end,
-			struct page *fault_page);
-void hmm_p2p_batch_begin_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
-			      unsigned long nr);
+			unsigned long start, unsigned long end);
+int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page);
+void hmm_p2p_batch_collect_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+				unsigned long nr);
+void hmm_p2p_batch_start(struct hmm_p2p_batch *b);
 int hmm_p2p_batch_end(struct hmm_p2p_batch *b);
 
 /*

@@ -23,6 +23,10 @@
  *	   reaches it and the windows are open; none is opened for it
  *	3. for those that are still there: to RAM, and then as 1
  *
+ * Most often one will do, which then is the batch of the chunk.  What the page table has
+ * is looked at (scan.c) if the chunk before was not all RAM, or if this one turns out not
+ * to be.
+ *
  * If the device has no memory left, everything is let go of, the driver makes room, and
  * the chunk is done again: eviction never runs under a lock of a migration, so the two
  * cannot wait for each other.
@@ -46,9 +50,11 @@ struct migration {
 	unsigned long end;
 	struct hmm_p2p_result *result;
 	struct hmm_p2p_batch *idle;
-	struct hmm_p2p_batch *spare;	/* idle too, unless there is a busy one */
+	struct hmm_p2p_batch *next;	/* idle too, unless there is a busy one */
 	struct hmm_p2p_batch *busy;	/* its copy runs */
+	struct hmm_p2p_batch *extra;	/* for passes beside those */
 	struct hmm_p2p_scan scan;
+	bool look_first;
 	unsigned long no_room;		/* pages of the chunk */
 };
 
@@ -80,34 +86,20 @@ static void chunk_account(struct migration *m, struct hmm_p2p_batch *b)
 		memcpy(&m->result->vec[first], b->why, b->nr);
 }
 
-/* End the batch whose copy runs, if there is one. */
-static int settle(struct migration *m)
-{
-	struct hmm_p2p_batch *b = m->busy;
-	int ret;
-
-	if (!b)
-		return 0;
-	ret = hmm_p2p_batch_end(b);
-	chunk_account(m, b);
-	m->busy = NULL;
-	m->spare = b;
-	return ret;
-}
-
-/* A pass beside the chunk's own batch @b, by the spare one: to the end. */
+/* A pass beside the chunk's own batch @b: to the end. */
 static int chunk_pass(struct migration *m, struct hmm_p2p_batch *b,
 		      struct hmm_p2p_exporter *exp, enum hmm_p2p_copy_dir dir)
 {
-	struct hmm_p2p_batch *pass = m->spare;
+	struct hmm_p2p_batch *pass = m->extra;
 	unsigned long i;
 	int ret;
 
+	hmm_p2p_batch_init(pass, exp, dir, b->args.vma, b->args.start,
+			   b->args.start + (b->nr << PAGE_SHIFT));
 	memset(pass->why, HMM_P2P_THERE, b->nr);
-	ret = hmm_p2p_batch_begin(pass, exp, dir, b->args.vma, b->args.start,
-				  b->args.end, NULL);
-	if (!ret)
-		ret = hmm_p2p_batch_end(pass);
+	ret = hmm_p2p_batch_collect(pass, NULL);
+	hmm_p2p_batch_start(pass);
+	ret = ret ?: hmm_p2p_batch_end(pass);
 	/* What became of pages that are on their way, and not at its end, is open. */
 	for (i = 0; i < b->nr && exp == m->exp; i++)
 		if (pass->why[i] != HMM_P2P_THERE)
@@ -116,10 +108,13 @@ static int chunk_pass(struct migration *m, struct hmm_p2p_batch *b,
 	return ret;
 }
 
-/* Whether the CPU or m->exp's device, whichever copies, reaches the memory of @other. */
-static bool reaches(struct migration *m, struct hmm_p2p_exporter *other)
+/*
+ * Whether the CPU or m->exp's device, whichever copies, reaches the memory of @other: then
+ * @b is told how.
+ */
+static bool reaches(struct migration *m, struct hmm_p2p_batch *b,
+		    struct hmm_p2p_exporter *other)
 {
-	struct hmm_p2p_copy_job *job = &m->spare->job;
 	struct device *dev = m->exp->desc.dev;
 	bool reached;
 
@@ -128,31 +123,113 @@ static bool reaches(struct migration *m, struct hmm_p2p_exporter *other)
 	/* As in hmm_p2p_resolve(): nobody's provider goes away under the question. */
 	if (!down_read_trylock(&other->migrate_sem))
 		return false;
-	job->provider = other->desc.provider;
+	b->from = other;
+	b->job.provider = other->desc.provider;
 	reached = READ_ONCE(other->state) == HMM_P2P_STATE_LIVE &&
-		  (!dev || hmm_p2p_ask(other, dev, &job->type) == HMM_P2P_REACHABLE);
+		  (!dev ||
+		   hmm_p2p_ask(other, dev, &b->job.type) == HMM_P2P_REACHABLE);
 	up_read(&other->migrate_sem);
 	return reached;
+}
+
+static int chunk_through_ram(struct migration *m, struct hmm_p2p_batch *b,
+			     struct hmm_p2p_exporter *other)
+{
+	chunk_pass(m, b, other, HMM_P2P_TO_RAM);
+	return m->extra->moved ? chunk_pass(m, b, m->exp, HMM_P2P_TO_DEVICE) : 0;
+}
+
+static bool has_outcome(struct hmm_p2p_batch *b, enum hmm_p2p_outcome outcome)
+{
+	return memchr(b->why, outcome, b->nr);
 }
 
 /* Pages of the chunk that are in the memory of @other. */
 static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 			    struct hmm_p2p_exporter *other)
 {
-	unsigned long moved = 0;
-
-	m->spare->from = other;
-	if (reaches(m, other)) {
+	if (reaches(m, m->extra, other)) {
 		/* What fails here may work by way of RAM. */
 		chunk_pass(m, b, m->exp, HMM_P2P_FROM_PEER);
-		moved = m->spare->moved;
 		if (m->no_room)
 			return -ENOMEM;
+		if (!m->extra->error && !has_outcome(m->extra, HMM_P2P_OTHER))
+			return 0;
 	}
-	if (moved == b->nr)
+	return chunk_through_ram(m, b, other);
+}
+
+/* End a chunk's batch, and what it left for a way of its own. */
+static int chunk_end(struct migration *m, struct hmm_p2p_batch *b)
+{
+	int ret = hmm_p2p_batch_end(b);
+
+	if (b->job.dir != HMM_P2P_FROM_PEER)
+		return ret;
+	if (!b->no_room && (ret || has_outcome(b, HMM_P2P_OTHER)))
+		ret = chunk_through_ram(m, b, b->from);
+	hmm_p2p_exporter_put(b->from);
+	return ret;
+}
+
+/* End the chunk whose copy runs, if there is one. */
+static int settle(struct migration *m)
+{
+	struct hmm_p2p_batch *b = m->busy;
+	int ret;
+
+	if (!b)
 		return 0;
-	chunk_pass(m, b, other, HMM_P2P_TO_RAM);
-	return m->spare->moved ? chunk_pass(m, b, m->exp, HMM_P2P_TO_DEVICE) : 0;
+	ret = chunk_end(m, b);
+	chunk_account(m, b);
+	m->busy = NULL;
+	m->next = b;
+	return ret;
+}
+
+static void look(struct migration *m, struct hmm_p2p_batch *b,
+		 struct vm_area_struct *vma, unsigned long start, unsigned long end)
+{
+	m->scan.exp = m->exp;
+	m->scan.dir = m->dir;
+	m->scan.why = b->why;
+	hmm_p2p_scan(&m->scan, vma, start, end);
+	m->look_first = m->scan.nr_others || !m->scan.todo;
+}
+
+/*
+ * The chunk's own batch, up to where its copy runs.  In *first, how many of the other
+ * devices that have pages there are taken care of with it.
+ */
+static int chunk_begin(struct migration *m, struct hmm_p2p_batch *b,
+		       struct vm_area_struct *vma, unsigned long start,
+		       unsigned long end, unsigned int *first)
+{
+	bool looked = m->look_first;
+	int ret;
+
+	*first = 0;
+	m->scan.todo = 0;
+	m->scan.nr_others = 0;
+	hmm_p2p_batch_init(b, m->exp, m->dir, vma, start, end);
+	b->job.alone = false;
+	if (looked) {
+		look(m, b, vma, start, end);
+		if (!m->scan.todo && m->scan.nr_others &&
+		    !(m->flags & HMM_P2P_ONLY_RAM) && reaches(m, b, m->scan.others[0])) {
+			b->job.dir = HMM_P2P_FROM_PEER;
+			/* Until chunk_end(). */
+			kref_get(&b->from->kref);
+			*first = 1;
+		} else if (!m->scan.todo) {
+			return 0;
+		}
+	}
+	ret = hmm_p2p_batch_collect(b, NULL);
+	if (!looked && b->taken < b->nr)
+		look(m, b, vma, start, end);
+	hmm_p2p_batch_start(b);
+	return ret;
 }
 
 /*
@@ -166,34 +243,24 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 	unsigned int i;
 	int ret, err;
 
-	m->scan.exp = m->exp;
-	m->scan.dir = m->dir;
-	m->scan.why = b->why;
+	ret = chunk_begin(m, b, vma, start, end, &i);
 	m->no_room = 0;
-	hmm_p2p_scan(&m->scan, vma, start, end);
-	ret = hmm_p2p_batch_begin(b, m->exp, m->dir, vma, start, end, NULL);
 	err = settle(m);
-	if (ret) {
-		memset(b->why, HMM_P2P_BUSY, b->nr);
-		chunk_account(m, b);
-		goto out;
-	}
 	m->no_room = b->no_room;
-	for (i = 0; i < m->scan.nr_others && !(m->flags & HMM_P2P_ONLY_RAM) &&
-	     !ret && !m->no_room; i++)
+	for (; i < m->scan.nr_others && !(m->flags & HMM_P2P_ONLY_RAM) && !ret &&
+	       !m->no_room; i++)
 		ret = chunk_from_other(m, b, m->scan.others[i]);
 
 	if (m->no_room && may_make_room) {
-		hmm_p2p_batch_end(b);
-		goto out;
+		chunk_end(m, b);
+	} else {
+		m->no_room = 0;
+		m->busy = b;
+		m->idle = m->next;
+		m->next = NULL;
+		if (!b->in_flight)
+			ret = settle(m) ?: ret;
 	}
-	m->no_room = 0;
-	m->busy = b;
-	m->idle = m->spare;
-	m->spare = NULL;
-	if (!b->in_flight)
-		ret = settle(m) ?: ret;
-out:
 	for (i = 0; i < m->scan.nr_others; i++)
 		hmm_p2p_exporter_put(m->scan.others[i]);
 	return ret ?: err;
@@ -328,6 +395,7 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 	struct migration m = {
 		.exp = exp, .mm = mm, .dir = dir, .flags = flags,
 		.start = start, .end = end, .result = result,
+		.look_first = true,
 	};
 	int ret;
 
@@ -338,10 +406,12 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 	if (ret)
 		return ret;
 	m.idle = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
-	m.spare = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
-	ret = m.idle && m.spare ? run(&m) : -ENOMEM;
+	m.next = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
+	m.extra = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
+	ret = m.idle && m.next && m.extra ? run(&m) : -ENOMEM;
 	hmm_p2p_batch_free(m.idle);
-	hmm_p2p_batch_free(m.spare);
+	hmm_p2p_batch_free(m.next);
+	hmm_p2p_batch_free(m.extra);
 	hmm_p2p_result_sum(result);
 	return ret;
 }
@@ -428,11 +498,11 @@ static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 {
 	int ret;
 
-	memset(b->why, HMM_P2P_BUSY, (end - start) >> PAGE_SHIFT);
-	ret = hmm_p2p_batch_begin(b, exp, HMM_P2P_TO_RAM, vmf->vma, start, end,
-				  vmf->page);
-	if (!ret)
-		ret = hmm_p2p_batch_end(b);
+	hmm_p2p_batch_init(b, exp, HMM_P2P_TO_RAM, vmf->vma, start, end);
+	memset(b->why, HMM_P2P_BUSY, b->nr);
+	ret = hmm_p2p_batch_collect(b, vmf->page);
+	hmm_p2p_batch_start(b);
+	ret = ret ?: hmm_p2p_batch_end(b);
 	*moved = b->why[(addr - start) >> PAGE_SHIFT] == HMM_P2P_MOVED;
 	if (b->moved)
 		hmm_p2p_count(exp, HMM_P2P_C_CPU_FAULTS, b->moved);

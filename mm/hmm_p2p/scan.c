@@ -2,12 +2,13 @@
 /*
  * DOC: What is there to move
  *
- * A look at the page table before a batch.  It tells why a page that migrate_vma_setup()
- * will not give us stays (which that does not say), whether the batch is worth
+ * A look at the page table beside a batch.  It tells why a page that migrate_vma_setup()
+ * does not give us stays (which that does not say), whether the batch is worth
  * beginning, and which other devices have pages of it: migrate_vma takes the pages of
  * one owner at a time, so each needs a pass of its own.
  *
- * What it finds may have changed by the time the batch begins; then a page is BUSY.
+ * What it finds before the pages are collected may have changed by then, and what has been
+ * collected looks like any page on its way: either counts as BUSY until it is known better.
  */
 #include <linux/ksm.h>
 #include <linux/leafops.h>

@@ -165,7 +165,7 @@ static int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
 {
 	struct hmm_dummy_dev *dev = priv;
 
-	if (job->nr_pages < ASYNC_MIN_PAGES || !async_copy)
+	if (job->alone || job->nr_pages < ASYNC_MIN_PAGES || !async_copy)
 		return copy_run(dev, job);
 	spin_lock(&dev->copy_lock);
 	list_add_tail(&job->node, &dev->copies);

@@ -56,6 +56,7 @@ struct hmm_dummy_chunk {
 	DECLARE_BITMAP(used, CHUNK_PAGES);	/* in use, or bad */
 	DECLARE_BITMAP(bad, CHUNK_PAGES);
 	unsigned int nr_used;
+	unsigned long first_free;	/* no free page is in front of it */
 	u64 last_use;			/* READ_ONCE */
 };
 

@@ -127,11 +127,18 @@ long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order)
 	spin_lock(&dev->free_lock);
 	chunk = chunk_find(dev, order);
 	if (chunk) {
-		if (!order)
-			bit = find_first_zero_bit(chunk->used, CHUNK_PAGES);
-		bitmap_set(chunk->used, bit, BIT(order));
+		if (order) {
+			bitmap_fill(chunk->used, CHUNK_PAGES);
+		} else {
+			bit = find_next_zero_bit(chunk->used, CHUNK_PAGES,
+						 chunk->first_free);
+			__set_bit(bit, chunk->used);
+		}
+		chunk->first_free = bit + BIT(order);
 		chunk->nr_used += BIT(order);
-		chunk_file(dev, chunk);
+		/* It stays in the list where it is, most often. */
+		if (chunk->nr_used == BIT(order) || chunk->nr_used == CHUNK_PAGES)
+			chunk_file(dev, chunk);
 		chunk->last_use = atomic64_inc_return(&dev->clock);
 		dev->nr_free -= BIT(order);
 		index = (chunk - dev->chunks) * CHUNK_PAGES + bit;
@@ -156,6 +163,7 @@ void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 		if (test_bit(i, chunk->bad))
 			continue;
 		__clear_bit(i, chunk->used);
+		chunk->first_free = min(chunk->first_free, i);
 		chunk->nr_used--;
 		dev->nr_free++;
 	}
@@ -171,7 +179,7 @@ void hmm_dummy_vram_bad(struct hmm_dummy_dev *dev, unsigned long index)
 
 	spin_lock(&dev->free_lock);
 	if (!__test_and_set_bit(bit, chunk->bad)) {
-		dev->nr_bad++;
+		WRITE_ONCE(dev->nr_bad, dev->nr_bad + 1);
 		if (!__test_and_set_bit(bit, chunk->used)) {
 			chunk->nr_used++;
 			dev->nr_free--;
@@ -188,6 +196,8 @@ bool hmm_dummy_vram_is_bad(struct hmm_dummy_dev *dev, unsigned long index,
 	unsigned long bit = index % CHUNK_PAGES;
 	bool bad;
 
+	if (!READ_ONCE(dev->nr_bad))
+		return false;
 	spin_lock(&dev->free_lock);
 	bad = find_next_bit(chunk->bad, bit + nr, bit) < bit + nr;
 	spin_unlock(&dev->free_lock);
