@@ -132,10 +132,14 @@ static void release_aliases(struct hmm_p2p_batch *b)
 /* Whether @c follows @last on both sides, in the same window of another device. */
 static bool copies_merge(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
 {
-	const struct hmm_p2p_copy *last = &b->copies[b->job.nr - 1];
-	unsigned int n = last->nr_pages;
+	const struct hmm_p2p_copy *last;
+	unsigned int n;
 
-	if (!b->job.nr || last->dev_page + n != c->dev_page)
+	if (!b->job.nr)
+		return false;
+	last = &b->copies[b->job.nr - 1];
+	n = last->nr_pages;
+	if (last->dev_page + n != c->dev_page)
 		return false;
 	if (b->job.dir == HMM_P2P_FROM_PEER)
 		return c->peer && last->peer + n == c->peer;

@@ -45,7 +45,6 @@ static void fake_close_window(void *priv, unsigned long index)
 static struct folio *fake_alloc_folio(void *priv, unsigned int order)
 {
 	struct fake *f = priv;
-	struct folio *folio;
 	unsigned long i;
 
 	if (f->give) {
@@ -55,15 +54,15 @@ static struct folio *fake_alloc_folio(void *priv, unsigned int order)
 	}
 	spin_lock(&f->lock);
 	i = find_first_zero_bit(f->used, NR_PAGES);
-	if (order || i == NR_PAGES) {
+	if (order || i == NR_PAGES ||
+	    (f->small_pages && bitmap_weight(f->used, NR_PAGES) >= f->small_pages)) {
 		spin_unlock(&f->lock);
 		return NULL;
 	}
 	__set_bit(i, f->used);
 	spin_unlock(&f->lock);
-	folio = page_folio(fake_page(f, i));
-	zone_device_folio_init(folio, &f->pgmap, 0);
-	return folio;
+	zone_device_page_init(fake_page(f, i), &f->pgmap, 0);
+	return page_folio(fake_page(f, i));
 }
 
 static void *fake_kva(struct fake *f, const struct page *page)
@@ -99,9 +98,8 @@ static int fake_copy_page(struct fake *f, const struct hmm_p2p_copy *c,
 	return 0;
 }
 
-static int fake_copy(void *priv, struct hmm_p2p_copy_job *job)
+static int fake_copy_now(struct fake *f, struct hmm_p2p_copy_job *job)
 {
-	struct fake *f = priv;
 	unsigned int i, j;
 	int ret;
 
@@ -117,10 +115,62 @@ static int fake_copy(void *priv, struct hmm_p2p_copy_job *job)
 	return 0;
 }
 
+static void fake_copy_work(struct work_struct *work)
+{
+	struct fake *f = container_of(work, struct fake, copy_work);
+	struct hmm_p2p_copy_job *job = f->copy_job;
+
+	/* The next one begins while this one runs, or it is too late. */
+	wait_for_completion_timeout(&f->copy_go, HZ);
+	f->copy_job = NULL;
+	hmm_p2p_copy_done(job, fake_copy_now(f, job));
+}
+
+static int fake_copy(void *priv, struct hmm_p2p_copy_job *job)
+{
+	struct fake *f = priv;
+
+	f->nr_copies++;
+	complete(&f->copy_begun);
+	if (READ_ONCE(f->copy_job)) {
+		f->overlapped = true;
+		complete(&f->copy_go);
+	}
+	if (f->async && !job->alone && f->nr_copies == 1) {
+		f->copy_job = job;
+		schedule_work(&f->copy_work);
+		return -EINPROGRESS;
+	}
+	if (f->hold_copies)
+		wait_for_completion(&f->copy_go);
+	return fake_copy_now(f, job);
+}
+
+/* What is asked for goes to RAM, from the first page on, for as long as we may. */
+static int fake_make_room(void *priv, unsigned long nr_pages)
+{
+	struct hmm_p2p_result result = {};
+	struct fake *f = priv;
+
+	f->nr_room++;
+	if (f->room || f->nr_room > 1)
+		return f->room ?: -ENOMEM;
+	return hmm_p2p_evict(f->exp, 0, nr_pages * PAGE_SIZE, &result);
+}
+
+static bool fake_lost(void *priv)
+{
+	struct fake *f = priv;
+
+	return f->lost;
+}
+
 static const struct hmm_p2p_exporter_ops fake_ops = {
 	.open_window = fake_open_window,
 	.alloc_folio = fake_alloc_folio,
 	.copy = fake_copy,
+	.make_room = fake_make_room,
+	.lost = fake_lost,
 };
 
 static const struct hmm_p2p_exporter_ops fake_demand_ops = {
@@ -163,6 +213,9 @@ int fake_init(struct kunit *test)
 	spin_lock_init(&f->lock);
 	init_completion(&f->opening);
 	init_completion(&f->go_on);
+	init_completion(&f->copy_begun);
+	init_completion(&f->copy_go);
+	INIT_WORK(&f->copy_work, fake_copy_work);
 	for (i = 0; i < NR_WINDOWS; i++) {
 		f->blocks[i] = alloc_pages(GFP_KERNEL, HPAGE_PMD_ORDER);
 		KUNIT_ASSERT_NOT_NULL(test, f->blocks[i]);
@@ -178,8 +231,9 @@ int fake_init(struct kunit *test)
 	f->pgmap.owner = f;
 	KUNIT_ASSERT_FALSE(test,
 			   IS_ERR(memremap_pages(&f->pgmap, NUMA_NO_NODE)));
+	snprintf(f->name, sizeof(f->name), "kunit%llx", (u64)f->res->start);
 	f->desc = (struct hmm_p2p_exporter_desc) {
-		.name = "kunit",
+		.name = f->name,
 		.ops = &fake_ops,
 		.priv = f,
 		.pgmap = &f->pgmap,

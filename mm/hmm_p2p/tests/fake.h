@@ -28,6 +28,7 @@ struct fake {
 	struct dev_pagemap pgmap;
 	struct resource *res;
 	struct page *blocks[NR_WINDOWS];
+	char name[32];
 	struct hmm_p2p_exporter_desc desc;
 	struct hmm_p2p_exporter *exp;
 	spinlock_t lock;
@@ -45,9 +46,21 @@ struct fake {
 	struct completion go_on;
 	struct page *give;		/* what alloc_folio() returns */
 	int copy_error;
+	bool async;			/* copies end in a thread of their own ... */
+	bool hold_copies;		/* ... or here, when copy_go is completed */
+	struct completion copy_begun;
+	struct completion copy_go;
+	struct work_struct copy_work;
+	struct hmm_p2p_copy_job *copy_job;
+	bool lost;
+	int room;			/* what make_room() returns; 0: once, then none */
+	unsigned int small_pages;	/* more are refused; 0: no limit */
 
 	/* What happened. */
 	unsigned int nr_open;
+	unsigned int nr_copies;
+	bool overlapped;		/* two copies were under way at once */
+	unsigned int nr_room;
 	unsigned long opened;
 	unsigned long closed;
 };

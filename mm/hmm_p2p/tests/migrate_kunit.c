@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The migration engine where a real driver cannot be made to go: copies that overlap or
+ * fail late, a device that has vanished, one that is full, and a window that is wanted
+ * back in the middle of a copy between two devices.
+ */
+#include "fake.h"
+
+static int to_device(struct fake *f, unsigned long start, unsigned long nr,
+		     unsigned int flags, struct hmm_p2p_result *result)
+{
+	return hmm_p2p_migrate_to_device(f->exp, current->mm, start,
+					 start + nr * PAGE_SIZE, flags, result);
+}
+
+/* While one batch is copied, the next is collected, and its copy begins. */
+static void migrate_pipelines(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_result result = {};
+	unsigned long start, nr = 2 * WINDOW_PAGES;
+
+	f->async = true;
+	fake_register(test);
+	start = memory_create(test, nr);
+	/* The first copy ends when the second has begun, or after a second. */
+	KUNIT_EXPECT_EQ(test, 0, to_device(f, start, nr, 0, &result));
+	KUNIT_EXPECT_EQ(test, 2, f->nr_copies);
+	KUNIT_EXPECT_EQ(test, nr, result.migrated);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 0));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, nr - 1));
+	KUNIT_EXPECT_TRUE(test, f->overlapped);
+}
+
+/* An error that comes later counts like one that comes at once. */
+static void migrate_fails_late(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_result result = {};
+	unsigned long start;
+
+	f->async = true;
+	f->copy_error = -EIO;
+	fake_register(test);
+	start = memory_create(test, 8);
+	complete(&f->copy_go);
+	KUNIT_EXPECT_EQ(test, -EIO, to_device(f, start, 8, 0, &result));
+	KUNIT_EXPECT_EQ(test, 8, result.count[HMM_P2P_COPY_FAILED]);
+	KUNIT_EXPECT_EQ(test, 8, result.failed);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 7));
+	KUNIT_EXPECT_EQ(test, 8, f->freed);
+	f->copy_error = 0;
+}
+
+/* What is read from a device that has vanished is not the data. */
+static void migrate_lost_device(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_result result = {};
+	unsigned long start;
+
+	fake_register(test);
+	start = memory_create(test, 4);
+	memory_place(test, start, 4);
+	f->lost = true;
+	KUNIT_EXPECT_EQ(test, -EIO, hmm_p2p_migrate_to_ram(f->exp, current->mm, start,
+				start + 4 * PAGE_SIZE, &result));
+	KUNIT_EXPECT_EQ(test, 4, result.count[HMM_P2P_COPY_FAILED]);
+	KUNIT_EXPECT_FALSE(test, memory_right(start, 0));
+	f->lost = false;
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
+}
+
+/* A device that is full is asked to make room, and the chunk is done again. */
+static void migrate_makes_room(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_result result = {};
+	unsigned long start;
+
+	f->small_pages = 8;
+	fake_register(test);
+	start = memory_create(test, 12);
+	memory_place(test, start, 8);
+	/* Four more, for which four go. */
+	KUNIT_EXPECT_EQ(test, 0, to_device(f, start + 8 * PAGE_SIZE, 4, 0, &result));
+	KUNIT_EXPECT_EQ(test, 1, f->nr_room);
+	KUNIT_EXPECT_EQ(test, 4, result.migrated);
+	KUNIT_EXPECT_EQ(test, 0, result.failed);
+	KUNIT_EXPECT_EQ(test, 4, f->freed);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 0));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 11));
+}
+
+/* One that has nothing to evict, or must not, takes what fits. */
+static void migrate_full(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_result result = {};
+	unsigned long start;
+
+	f->small_pages = 8;
+	f->room = -ENOMEM;
+	fake_register(test);
+	start = memory_create(test, 12);
+	KUNIT_EXPECT_EQ(test, -ENOMEM, to_device(f, start, 12, 0, &result));
+	KUNIT_EXPECT_EQ(test, 1, f->nr_room);
+	KUNIT_EXPECT_EQ(test, 8, result.migrated);
+	KUNIT_EXPECT_EQ(test, 4, result.count[HMM_P2P_NO_MEMORY]);
+	KUNIT_EXPECT_EQ(test, -ENOMEM, to_device(f, start + 8 * PAGE_SIZE, 4,
+						 HMM_P2P_NO_EVICT, &result));
+	KUNIT_EXPECT_EQ(test, 1, f->nr_room);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 11));
+}
+
+static void migrate_bad_flags(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_result result = {};
+	unsigned long start;
+
+	fake_register(test);
+	start = memory_create(test, 1);
+	KUNIT_EXPECT_EQ(test, -EINVAL, to_device(f, start, 1, 0x4, &result));
+	KUNIT_EXPECT_EQ(test, -EINVAL, to_device(f, start + 1, 1, 0, &result));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_evict(f->exp, 0, 0, &result));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_evict(f->exp, PAGE_SIZE, NR_PAGES * PAGE_SIZE,
+						     &result));
+	KUNIT_EXPECT_EQ(test, 0, f->nr_copies);
+}
+
+static struct {
+	struct mm_struct *mm;
+	unsigned long start;
+	struct hmm_p2p_result result;
+	int ret;
+} between;
+
+static void migrate_between(struct hmm_p2p_exporter *exp)
+{
+	between.ret = hmm_p2p_migrate_to_device(exp, between.mm, between.start,
+						between.start + 4 * PAGE_SIZE, 0,
+						&between.result);
+}
+
+static void revoke_first_window(struct hmm_p2p_exporter *exp)
+{
+	hmm_p2p_revoke(exp, 0, PMD_SIZE);
+}
+
+/* A second exporter; test->priv is the first again afterwards. */
+static struct fake *second(struct kunit *test)
+{
+	struct fake *first = test->priv, *f;
+
+	KUNIT_ASSERT_EQ(test, 0, fake_init(test));
+	fake_register(test);
+	f = test->priv;
+	test->priv = first;
+	return f;
+}
+
+static void second_exit(struct kunit *test, struct fake *f)
+{
+	struct fake *first = test->priv;
+
+	test->priv = f;
+	fake_exit(test);
+	test->priv = first;
+}
+
+/*
+ * A copy between two devices uses a window of the source while its pages are in no page
+ * table: revoking the window waits for it, and does not find anybody who holds on.
+ */
+static void migrate_holds_window(struct kunit *test)
+{
+	struct fake *a = test->priv, *b;
+	struct job copy, revoke;
+	unsigned long start;
+
+	fake_register(test);
+	b = second(test);
+	start = memory_create(test, 4);
+	memory_place(test, start, 4);
+	between.mm = current->mm;
+	between.start = start;
+	b->hold_copies = true;
+	job_call(test, &copy, migrate_between, b->exp);
+	wait_for_completion(&b->copy_begun);
+	job_call(test, &revoke, revoke_first_window, a->exp);
+	KUNIT_EXPECT_FALSE(test, job_done(&revoke, 200));
+	complete(&b->copy_go);
+	KUNIT_EXPECT_TRUE(test, job_done(&copy, 10000));
+	KUNIT_EXPECT_TRUE(test, job_done(&revoke, 10000));
+	b->hold_copies = false;
+	KUNIT_EXPECT_EQ(test, 0, between.ret);
+	KUNIT_EXPECT_EQ(test, 4, between.result.migrated);
+	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_sum(b->exp->counters, HMM_P2P_C_FROM_PEER));
+	KUNIT_EXPECT_EQ(test, 4, a->freed);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_sum(a->exp->counters, HMM_P2P_C_QUARANTINES));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
+	second_exit(test, b);
+}
+
+/* A window that is closed is not opened for a copy: the pages go through RAM. */
+static void migrate_opens_no_window(struct kunit *test)
+{
+	struct fake *a = test->priv, *b;
+	struct hmm_p2p_result result = {};
+	unsigned long start;
+
+	fake_on_demand(test, NR_WINDOWS);
+	fake_register(test);
+	b = second(test);
+	start = memory_create(test, 4);
+	memory_place(test, start, 4);
+	KUNIT_EXPECT_EQ(test, 0, to_device(b, start, 4, 0, &result));
+	KUNIT_EXPECT_EQ(test, 4, result.migrated);
+	KUNIT_EXPECT_EQ(test, 0, a->opened);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_sum(b->exp->counters, HMM_P2P_C_FROM_PEER));
+	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_sum(a->exp->counters, HMM_P2P_C_TO_RAM));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
+	second_exit(test, b);
+}
+
+/* Small pages where a huge one was: what is left of that confuses nobody. */
+static void migrate_after_huge(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_result result = {};
+	unsigned long huge, small;
+
+	fake_register(test);
+	huge = memory_create_huge(test, 0);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->exp, current->mm, huge,
+				huge + PMD_SIZE, &result));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, result.migrated);
+	small = memory_create(test, 3);
+	memory_place(test, small, 3);
+	/* Their neighbours still say that they belong to the first of them. */
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, PMD_SIZE));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_evict(f->exp, 0, PMD_SIZE, &result));
+	KUNIT_EXPECT_EQ(test, 3, result.migrated);
+	KUNIT_EXPECT_TRUE(test, memory_right(small, 2));
+}
+
+static struct kunit_case hmm_p2p_migrate_cases[] = {
+	KUNIT_CASE_SLOW(migrate_pipelines),
+	KUNIT_CASE(migrate_fails_late),
+	KUNIT_CASE(migrate_lost_device),
+	KUNIT_CASE(migrate_makes_room),
+	KUNIT_CASE(migrate_full),
+	KUNIT_CASE(migrate_bad_flags),
+	KUNIT_CASE_SLOW(migrate_holds_window),
+	KUNIT_CASE(migrate_opens_no_window),
+	KUNIT_CASE(migrate_after_huge),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_migrate_suite = {
+	.name = "hmm_p2p_migrate",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_migrate_cases,
+};
+
+kunit_test_suite(hmm_p2p_migrate_suite);
