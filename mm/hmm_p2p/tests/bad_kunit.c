@@ -243,8 +243,8 @@ static void exporter_gives_alien_page(struct kunit *test)
 	kunit_warning_suppress(test) {
 		KUNIT_EXPECT_EQ(test, -ENOMEM,
 				hmm_p2p_migrate_to_device(f->exp, current->mm,
-					start, start + PAGE_SIZE, 0,
-					&result));
+					start, start + PAGE_SIZE,
+					HMM_P2P_NO_EVICT, &result));
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
 	}
 	KUNIT_EXPECT_EQ(test, 1, result.failed);

@@ -100,7 +100,7 @@ static void register_twice(struct kunit *test)
 	EXPECT_REFUSED(-EEXIST, f);
 	/* Other memory and owner, the same name. */
 	other->owner = other;
-	f->desc.name = "kunit";
+	f->desc.name = f->name;
 	EXPECT_REFUSED(-EEXIST, f);
 	f->desc.pgmap = &f->pgmap;
 	hmm_p2p_unregister(f->exp);
