@@ -237,7 +237,7 @@ for suite; do
 		reload canary=1 && HMM_P2P_EXPECT=reach HMM_P2P_AROUND=64 "$bin/engine" -t fault_around
 		reload "${exact[@]}"
 		;;
-	commands | uring | rw | oversub | policy) "$bin/$suite" ;;
+	commands | uring | uffd | rw | oversub | policy) "$bin/$suite" ;;
 	commands_small_bar) "$bin/commands" ;;
 	rw_small_bar) "$bin/rw" ;;
 	fio) fio_jobs ;;

@@ -22,6 +22,7 @@
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/slab.h>
+#include <linux/userfaultfd_k.h>
 
 #include "hmm_dummy.h"
 
@@ -222,6 +223,31 @@ int hmm_dummy_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
 		ret = range_fault(range, first, (next - addr) >> PAGE_SHIFT, 0);
 	}
 	return ret;
+}
+
+/**
+ * hmm_dummy_fault_may_block - whether a fault waits for user space
+ * @ctx: the context; the caller holds a reference on its mm (mmget())
+ * @addr: first address
+ * @length: bytes
+ *
+ * Memory that userfaultfd watches is fetched by user space, in its own time.  A worker must
+ * not wait for that: no signal would get it out when the process is killed.
+ */
+bool hmm_dummy_fault_may_block(struct hmm_dummy_ctx *ctx, unsigned long addr,
+			       unsigned long length)
+{
+	unsigned long end = addr + length;
+	struct vm_area_struct *vma;
+	bool may = false;
+
+	VMA_ITERATOR(vmi, ctx->mm, addr & PAGE_MASK);
+
+	mmap_read_lock(ctx->mm);
+	for_each_vma_range(vmi, vma, end)
+		may |= userfaultfd_armed(vma);
+	mmap_read_unlock(ctx->mm);
+	return may;
 }
 
 static void add_u64(void *p, unsigned long bytes, u64 value)

@@ -278,6 +278,8 @@ void hmm_dummy_access_put(struct hmm_dummy_access *access);
 /* fault.c: device page faults */
 int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 		    unsigned long length, bool write);
+bool hmm_dummy_fault_may_block(struct hmm_dummy_ctx *ctx, unsigned long addr,
+			       unsigned long length);
 int hmm_dummy_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			   unsigned long length);
 int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
@@ -298,6 +300,8 @@ struct hmm_dummy_job {
 	void (*done)(struct hmm_dummy_job *job);
 	int result;
 	bool cancelled;			/* READ_ONCE */
+	bool waited_for;		/* by hmm_dummy_job_wait() */
+	bool handed_over;		/* dev->sched_lock: the fault is its business */
 	unsigned int retries;
 	struct {
 		unsigned long addr;

@@ -20,6 +20,9 @@
  * its queue goes on, and its queue goes on before anybody can free it: whoever takes a
  * context apart waits for its queues to be idle.
  *
+ * A fault that has to wait for user space (userfaultfd) is not the worker's: who waits for
+ * the job gets it, and can be killed meanwhile.  Where nobody does, it fails.
+ *
  * The mm of a job's process is only held while a piece is worked on: a process that ends
  * is not kept from it by what it has left in the queue.
  *
@@ -132,19 +135,27 @@ static int step(struct hmm_dummy_job *job)
 	return job->step(job);
 }
 
+static int handle_fault_in_worker(struct hmm_dummy_job *job)
+{
+	struct hmm_dummy_ctx *ctx = job->queue->ctx;
+
+	if (hmm_dummy_fault_may_block(ctx, job->fault.addr, job->fault.length))
+		return HMM_DUMMY_FAULT;
+	return hmm_dummy_fault(ctx, job->fault.addr, job->fault.length,
+			       job->fault.write);
+}
+
 static int handle_fault(struct hmm_dummy_job *job)
 {
 	return hmm_dummy_fault(job->queue->ctx, job->fault.addr, job->fault.length,
 			       job->fault.write);
 }
 
-static void hmm_dummy_fault_work(struct work_struct *work)
+/* The fault of the queue's first job has been handled, or it cannot be. */
+static void fault_handled(struct hmm_dummy_queue *queue, int ret)
 {
-	struct hmm_dummy_queue *queue =
-		container_of(work, struct hmm_dummy_queue, fault);
 	struct hmm_dummy_dev *dev = queue->ctx->dev;
 	struct hmm_dummy_job *job = first_job(queue);
-	int ret = with_mm(job, handle_fault);
 
 	if (ret == -EBUSY && job->retries++ < FAULT_RETRIES)
 		ret = 0;
@@ -160,6 +171,26 @@ static void hmm_dummy_fault_work(struct work_struct *work)
 	spin_lock(&dev->sched_lock);
 	queue_ready(queue);
 	spin_unlock(&dev->sched_lock);
+}
+
+static void hmm_dummy_fault_work(struct work_struct *work)
+{
+	struct hmm_dummy_queue *queue =
+		container_of(work, struct hmm_dummy_queue, fault);
+	struct hmm_dummy_dev *dev = queue->ctx->dev;
+	struct hmm_dummy_job *job = first_job(queue);
+	int ret = with_mm(job, handle_fault_in_worker);
+
+	if (ret == HMM_DUMMY_FAULT && job->waited_for) {
+		spin_lock(&dev->sched_lock);
+		job->handed_over = true;
+		spin_unlock(&dev->sched_lock);
+		complete(&job->completion);
+		return;
+	}
+	if (ret == HMM_DUMMY_FAULT)
+		ret = -EOPNOTSUPP;
+	fault_handled(queue, ret);
 }
 
 static void engine_run(struct hmm_dummy_queue *queue)
@@ -368,19 +399,41 @@ void hmm_dummy_ctx_drain(struct hmm_dummy_ctx *ctx, int error)
 	wait_event(ctx->dev->progress, is_idle(ctx));
 }
 
+static bool take_over(struct hmm_dummy_job *job)
+{
+	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
+	bool ours;
+
+	spin_lock(&dev->sched_lock);
+	ours = job->handed_over;
+	job->handed_over = false;
+	spin_unlock(&dev->sched_lock);
+	return ours;
+}
+
 /**
  * hmm_dummy_job_wait - wait for a job of one's own
- * @job: submitted; job->done completes job->completion
+ * @job: submitted by this process; job->done completes job->completion
  *
  * Return: what it ended with; -EINTR if a fatal signal made us cancel it.
  */
 int hmm_dummy_job_wait(struct hmm_dummy_job *job)
 {
-	if (!wait_for_completion_killable(&job->completion))
-		return job->result;
-	hmm_dummy_job_cancel(job);
-	wait_for_completion(&job->completion);
-	return job->result == -ECANCELED ? -EINTR : job->result;
+	bool killed = false;
+
+	for (;;) {
+		if (!killed && wait_for_completion_killable(&job->completion)) {
+			killed = true;
+			hmm_dummy_job_cancel(job);
+		}
+		/* It is over soon: by us, if its fault was on the way to us. */
+		if (killed)
+			wait_for_completion(&job->completion);
+		if (!take_over(job))
+			break;
+		fault_handled(job->queue, killed ? -EINTR : handle_fault(job));
+	}
+	return killed && job->result == -ECANCELED ? -EINTR : job->result;
 }
 
 static void job_complete(struct hmm_dummy_job *job)
@@ -395,6 +448,7 @@ int hmm_dummy_job_run(struct hmm_dummy_ctx *ctx, unsigned int queue,
 	int ret;
 
 	init_completion(&job->completion);
+	job->waited_for = true;
 	job->done = job_complete;
 	ret = hmm_dummy_job_submit(ctx, queue, job);
 	return ret ?: hmm_dummy_job_wait(job);

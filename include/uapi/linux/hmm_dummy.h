@@ -233,7 +233,9 @@ enum hmm_dummy_pattern {
  *  EPERM	write to memory that is mapped read-only
  *  EBUSY	memory kept moving for longer than the fault handler waits
  *  ENOMEM	out of memory
- *  EOPNOTSUPP	also: the device cannot map memory for DMA, or not do this op
+ *  EOPNOTSUPP	also: the device cannot map memory for DMA, or not do this op; or, of
+ *		commands that nobody waits for in a system call, userfaultfd watches the
+ *		memory
  *  ECANCELED	somebody cancelled it
  *  EINTR	a fatal signal arrived
  *  ESRCH	the process has ended
