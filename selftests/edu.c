@@ -189,7 +189,12 @@ TEST_F_TIMEOUT(edu, under_way, 300)
 	       tries, landed);
 	EXPECT_LE(5, raced);
 	self->landed = is_run("bus");
-	EXPECT_EQ(self->landed ? raced : 0, landed);
+	if (self->landed) {
+		/* Also those that came in between. */
+		EXPECT_LE(raced, landed);
+	} else {
+		EXPECT_EQ(0, landed);
+	}
 }
 
 TEST_HARNESS_MAIN

@@ -238,7 +238,7 @@ for suite; do
 		reload "${exact[@]}"
 		;;
 	commands | uring | uffd | rw | oversub | policy) "$bin/$suite" ;;
-	commands_small_bar) "$bin/commands" ;;
+	commands_small_bar) "$bin/commands" -v mix ;;
 	rw_small_bar) "$bin/rw" ;;
 	fio) fio_jobs ;;
 	hotplug) hotplug ;;
