@@ -108,6 +108,63 @@ TEST_F_TIMEOUT(engine, no_huge_page_of_the_device, 120)
 	munmap(filler, all);
 }
 
+/* Memory that nobody has touched, more of it than fits. */
+TEST_F_TIMEOUT(engine, hole_larger_than_the_device, 120)
+{
+	size_t length = self->before.vram_free + 2 * HUGE;
+	char *one = anon(PAGE), *p = anon_huge(length, MADV_HUGEPAGE);
+	struct hmm_dummy_migrate m;
+
+	one[0] = 1;
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], one, PAGE));
+	EXPECT_EQ(-1, gpu_migrate(self->gpu[0], GPU_SELF, p, length,
+				  HMM_DUMMY_MIGRATE_NO_EVICT, &m));
+	EXPECT_EQ(ENOMEM, errno);
+	EXPECT_EQ(self->before.vram_free / PAGE - 1, m.migrated);
+	EXPECT_EQ(m.migrated, pages_on_device(0, p, length));
+	EXPECT_EQ(0, p[0] | p[length - 1]);
+	munmap(p, length);
+	munmap(one, PAGE);
+}
+
+/* Shared after fork(), and split on its way: each process has what it had. */
+TEST_F_TIMEOUT(engine, shared_huge_page_in_pieces, 120)
+{
+	size_t all = self->before.vram_free, i;
+	char *filler = anon_huge(all, MADV_NOHUGEPAGE), *p = anon_huge(HUGE, MADV_HUGEPAGE);
+	struct hmm_dummy_migrate m;
+	int go[2];
+	pid_t child;
+	char c;
+
+	ASSERT_EQ(0, pipe(go));
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], filler, all));
+	for (i = 0; i < all / PAGE; i++)
+		if (i % 100)
+			munmap(filler + i * PAGE, PAGE);
+	fill_pattern(p, HUGE, 9);
+	child = fork();
+	if (!child) {
+		close(go[1]);
+		if (read(go[0], &c, 1) != 0)
+			_exit(1);
+		if (check_pattern(p, HUGE, 9) != -1)
+			_exit(2);
+		fill_pattern(p, HUGE, 10);
+		_exit(check_pattern(p, HUGE, 10) == -1 ? 0 : 3);
+	}
+	ASSERT_EQ(0, gpu_migrate(self->gpu[0], GPU_SELF, p, HUGE,
+				 HMM_DUMMY_MIGRATE_NO_EVICT, &m));
+	EXPECT_EQ(HUGE_PAGES, m.migrated);
+	EXPECT_EQ(HUGE_PAGES, pages_on_device(child, p, HUGE));
+	close(go[0]);
+	close(go[1]);
+	EXPECT_EQ(0, wait_child(child));
+	EXPECT_EQ(-1, check_pattern(p, HUGE, 9));
+	munmap(p, HUGE);
+	munmap(filler, all);
+}
+
 static int outcomes(int gpu, char *p, size_t length, unsigned int flags,
 		    unsigned char *vec)
 {

@@ -88,6 +88,9 @@ TEST_F(rw, position_and_end)
 	EXPECT_EQ(0, memcmp(self->q, self->p + PAGE + 1, PAGE));
 	EXPECT_EQ(self->p[3 * PAGE], self->q[PAGE]);
 	EXPECT_EQ(0, pread(self->gpu, self->p, 0, 0));
+	v[0].iov_base = NULL;
+	v[0].iov_len = 0;
+	EXPECT_EQ(PAGE + 1, preadv(self->gpu, v, 3, 77));
 }
 
 /* What cannot be reached is told, with what was done up to there. */

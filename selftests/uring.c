@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <liburing.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 
 #include "common.h"
@@ -316,7 +317,13 @@ TEST_F_TIMEOUT(uring, killed, 120)
 				};
 				prepare(&ring, gpu, &c[i], i);
 			}
+			/* Half of them from workers, which are killed as well. */
+			for (unsigned int i = 0; i < 256; i += 2)
+				ring.sq.sqes[ring.flags & IORING_SETUP_SQE128 ?
+					     2 * i : i].flags |= IOSQE_ASYNC;
 			io_uring_submit(&ring);
+			if (round > 1)
+				raise(SIGKILL);
 			for (;;)
 				pause();
 		}
@@ -325,6 +332,58 @@ TEST_F_TIMEOUT(uring, killed, 120)
 		EXPECT_EQ(-SIGKILL, wait_child(child));
 	}
 	ASSERT_EQ(0, gpu_control(0, "resume"));
+	ASSERT_EQ(0, gpu_fill(self->gpu, self->p, 1, 1));
+}
+
+static void *cancels(void *arg)
+{
+	int gpu = (intptr_t)arg;
+
+	for (;;) {
+		struct hmm_dummy_cancel cancel = { .size = sizeof(cancel), .tag = 3 };
+
+		ioctl(gpu, HMM_DUMMY_CANCEL, &cancel);
+	}
+	return NULL;
+}
+
+static void *commands(void *arg)
+{
+	struct hmm_dummy_command c = *(struct hmm_dummy_command *)arg;
+	int gpu = c.size;
+
+	for (;;) {
+		c.size = sizeof(c);
+		ioctl(gpu, HMM_DUMMY_COMMAND, &c);
+	}
+	return NULL;
+}
+
+/* Cancelled by tag while who waits is killed: each command ends once. */
+TEST_F_TIMEOUT(uring, cancel_and_kill, 120)
+{
+	for (int round = 0; round < 10; round++) {
+		pid_t child = fork();
+
+		if (!child) {
+			int gpu = gpu_open(0);
+			struct hmm_dummy_command c = {
+				/* For the threads, which set it right. */
+				.size = gpu,
+				.op = HMM_DUMMY_OP_FILL, .tag = 3, .length = PAGE,
+				.addr = (uintptr_t)self->p,
+			};
+			pthread_t t;
+
+			for (int i = 0; i < 3; i++)
+				pthread_create(&t, NULL, commands, &c);
+			pthread_create(&t, NULL, cancels, (void *)(intptr_t)gpu);
+			cancels((void *)(intptr_t)gpu);
+		}
+		usleep(150000);
+		kill(child, SIGKILL);
+		EXPECT_EQ(-SIGKILL, wait_child(child));
+	}
 	ASSERT_EQ(0, gpu_fill(self->gpu, self->p, 1, 1));
 }
 

@@ -19,8 +19,8 @@
  * compound entry, and what follows it in a longer range would be skipped.
  *
  * Huge pages stay whole if the destination has a huge page.  If not, an unmapped one
- * is split by migrate_vma_pages(), which sees small destinations; eviction, which has
- * no VMA, cannot, and leaves it alone.
+ * is split by migrate_vma_pages(), which sees small destinations; where that must not
+ * be, it is restored and split as a mapped one, for another batch.
  *
  * A copy from another device goes through its windows.  The pages are in no page table
  * by then, so rmap, and with it hmm_p2p_revoke(), does not find their users: each piece
@@ -286,6 +286,24 @@ static enum hmm_p2p_outcome check_source(struct hmm_p2p_batch *b, struct page *p
 }
 
 /*
+ * Whether a huge page that is unmapped may get small destinations, for which
+ * migrate_vma_pages() splits it.  That knows of this VMA only: a process that shares the
+ * page after fork() has a huge migration entry for it, and would be given 2 MiB from the
+ * address of one small page on.  What was writable is not shared.  Eviction has no VMA.
+ */
+static bool may_split(struct hmm_p2p_batch *b, unsigned long mpfn)
+{
+	return b->args.vma && mpfn & MIGRATE_PFN_WRITE;
+}
+
+/* A hole of a huge page's size, to be filled as far as small pages go. */
+static void split_hole(struct hmm_p2p_batch *b, unsigned long i, unsigned long n)
+{
+	while (n--)
+		b->args.src[i++] = MIGRATE_PFN_MIGRATE;
+}
+
+/*
  * Give every page that is ready to move a destination.  Entries that get none are
  * restored by the finalize step.
  */
@@ -312,12 +330,18 @@ static void fill(struct hmm_p2p_batch *b)
 		}
 		if (n > 1 && fill_huge(b, i, spage, mpfn))
 			continue;
-		/* Eviction cannot split what is unmapped. */
-		if (n > 1 && !b->args.vma) {
+		if (n > 1 && spage && !may_split(b, mpfn)) {
 			note(b, i, n, HMM_P2P_NO_MEMORY);
 			b->error = -ENOMEM;
+			/* It is restored, and split then, as a mapped one. */
+			if (b->args.vma && !b->args.fault_page && !b->split) {
+				b->split = page_folio(spage);
+				folio_get(b->split);
+			}
 			continue;
 		}
+		if (n > 1 && !spage)
+			split_hole(b, i, n);
 		fill_small(b, i, n, spage, mpfn);
 	}
 }
@@ -395,6 +419,7 @@ void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 	b->error = 0;
 	b->in_flight = false;
 	b->window = NULL;
+	b->split = NULL;
 	b->job.dir = dir;
 	b->job.alone = true;
 	b->job.copies = b->copies;
@@ -523,11 +548,22 @@ static void account(struct hmm_p2p_batch *b)
 			      b->args.vma ? b->args.start : 0, b->moved, failed);
 }
 
+static void split_mapped(struct folio *folio)
+{
+	if (folio_trylock(folio)) {
+		if (folio_test_large(folio) && folio_mapped(folio))
+			split_folio(folio);
+		folio_unlock(folio);
+	}
+	folio_put(folio);
+}
+
 /*
  * hmm_p2p_batch_end - wait for the copy and let go of the pages
  * @b: after hmm_p2p_batch_init()
  *
- * b->why then says what became of each page, and b->moved how many moved.
+ * b->why then says what became of each page, b->moved how many moved.  A huge page that had
+ * to be split first, b->split, has been, if that was possible.
  *
  * Return: 0, -ENOMEM if pages found no memory, or the error of the copy.
  */
@@ -559,5 +595,10 @@ int hmm_p2p_batch_end(struct hmm_p2p_batch *b)
 		account(b);
 		migrate_device_finalize(b->args.src, b->args.dst, b->nr);
 	}
+	if (b->split)
+		split_mapped(b->split);
+	/* Once is enough. */
+	b->args.cpages = 0;
+	b->in_flight = false;
 	return b->error;
 }

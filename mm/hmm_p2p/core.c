@@ -210,6 +210,7 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 	exp->desc = *desc;
 	exp->on_demand = desc->ops->close_window;
 	exp->owner = desc->pgmap->owner;
+	exp->coherent = desc->pgmap->type == MEMORY_DEVICE_COHERENT;
 	exp->first_pfn = PHYS_PFN(desc->pgmap->range.start);
 	exp->nr_pages = PHYS_PFN(range_len(&desc->pgmap->range));
 	exp->window_order = shift - PAGE_SHIFT;

@@ -76,6 +76,40 @@ static unsigned long evict_collect(struct hmm_p2p_batch *b,
 	return n;
 }
 
+/*
+ * The page may have been freed, and be somebody else's, before it was locked and unmapped:
+ * then it is that one's anon_vma that we need.  If that is gone, nobody maps the page.
+ */
+static void evict_check_anon_vmas(struct hmm_p2p_batch *b, struct anon_vma **anon_vmas,
+				  unsigned long nr)
+{
+	unsigned long i;
+
+	for (i = 0; i < nr; i++) {
+		struct page *page = migrate_pfn_to_page(b->args.src[i]);
+		struct anon_vma *anon_vma;
+
+		if (!page || !(b->args.src[i] & MIGRATE_PFN_MIGRATE))
+			continue;
+		anon_vma = folio_anon_vma(page_folio(page));
+		if (anon_vma == anon_vmas[i])
+			continue;
+		if (anon_vmas[i])
+			put_anon_vma(anon_vmas[i]);
+		/* Such objects are freed by RCU, and used again as what they are. */
+		rcu_read_lock();
+		if (anon_vma && !atomic_inc_not_zero(&anon_vma->refcount))
+			anon_vma = NULL;
+		rcu_read_unlock();
+		anon_vmas[i] = anon_vma;
+		if (!anon_vma) {
+			folio_unlock(page_folio(page));
+			folio_put(page_folio(page));
+			b->args.src[i] = 0;
+		}
+	}
+}
+
 struct eviction {
 	struct hmm_p2p_exporter *exp;
 	struct hmm_p2p_batch *b;
@@ -114,6 +148,7 @@ static void evict_batch(struct eviction *e, unsigned long pfn, unsigned long nr,
 	hmm_p2p_watch_begin(&watch, e->exp, NULL);
 	migrate_device_pfns(b->args.src, n);
 	hmm_p2p_watch_end(&watch);
+	evict_check_anon_vmas(b, e->anon_vmas, n);
 	hmm_p2p_batch_collect_pfns(b, e->exp, n);
 	hmm_p2p_batch_start(b);
 	hmm_p2p_batch_end(b);

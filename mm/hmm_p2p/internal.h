@@ -136,6 +136,7 @@ struct hmm_p2p_exporter {
 	struct hmm_p2p_window *windows;
 	phys_addr_t alias_last;			/* highest alias byte there can be */
 	bool on_demand;				/* windows open and close */
+	bool coherent;				/* memory that the CPU maps: no windows */
 
 	spinlock_t window_lock;			/* states of windows */
 	struct list_head open;			/* window_lock; oldest first */
@@ -331,6 +332,7 @@ struct hmm_p2p_batch {
 	unsigned long moved;		/* at the end */
 	bool in_flight;			/* the copy runs by itself */
 	struct hmm_p2p_window *window;	/* FROM_PEER: of the last piece */
+	struct folio *split;		/* has to be split first; a reference until end */
 	int error;
 	u8 *why;			/* enum hmm_p2p_outcome, one a page */
 	struct hmm_p2p_copy copies[];
@@ -361,7 +363,7 @@ static inline struct folio *hmm_p2p_folio(unsigned long pfn)
 
 static inline bool hmm_p2p_is_coherent(struct hmm_p2p_exporter *exp)
 {
-	return exp->desc.pgmap->type == MEMORY_DEVICE_COHERENT;
+	return exp->coherent;
 }
 
 /* scan.c */

@@ -56,6 +56,9 @@ struct migration {
 	struct hmm_p2p_scan scan;
 	bool look_first;
 	unsigned long no_room;		/* pages of the chunk */
+	bool again;			/* the chunk, which has been split */
+	bool split_tried;
+	int late_error;
 };
 
 void hmm_p2p_result_init(struct hmm_p2p_result *result)
@@ -109,27 +112,39 @@ static int chunk_pass(struct migration *m, struct hmm_p2p_batch *b,
 }
 
 /*
+ * Keep another exporter registered, beyond what a reference does, while pages of it are
+ * worked on.  Not if it is on its way out, or in reset: then its pages stay where they are.
+ * Never waits, as migrate_sem of our own exporter is held, too.
+ */
+static bool other_get(struct hmm_p2p_exporter *other)
+{
+	if (!down_read_trylock(&other->migrate_sem))
+		return false;
+	if (READ_ONCE(other->state) == HMM_P2P_STATE_LIVE)
+		return true;
+	up_read(&other->migrate_sem);
+	return false;
+}
+
+static void other_put(struct hmm_p2p_exporter *other)
+{
+	up_read(&other->migrate_sem);
+}
+
+/*
  * Whether the CPU or m->exp's device, whichever copies, reaches the memory of @other: then
- * @b is told how.
+ * @b is told how.  Between other_get() and other_put().
  */
 static bool reaches(struct migration *m, struct hmm_p2p_batch *b,
 		    struct hmm_p2p_exporter *other)
 {
 	struct device *dev = m->exp->desc.dev;
-	bool reached;
 
 	if (hmm_p2p_is_coherent(other) || !hmm_p2p_enabled())
 		return false;
-	/* As in hmm_p2p_resolve(): nobody's provider goes away under the question. */
-	if (!down_read_trylock(&other->migrate_sem))
-		return false;
 	b->from = other;
 	b->job.provider = other->desc.provider;
-	reached = READ_ONCE(other->state) == HMM_P2P_STATE_LIVE &&
-		  (!dev ||
-		   hmm_p2p_ask(other, dev, &b->job.type) == HMM_P2P_REACHABLE);
-	up_read(&other->migrate_sem);
-	return reached;
+	return !dev || hmm_p2p_ask(other, dev, &b->job.type) == HMM_P2P_REACHABLE;
 }
 
 static int chunk_through_ram(struct migration *m, struct hmm_p2p_batch *b,
@@ -148,15 +163,22 @@ static bool has_outcome(struct hmm_p2p_batch *b, enum hmm_p2p_outcome outcome)
 static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 			    struct hmm_p2p_exporter *other)
 {
+	bool done = false;
+	int ret = 0;
+
+	if (!other_get(other))
+		return 0;
 	if (reaches(m, m->extra, other)) {
 		/* What fails here may work by way of RAM. */
 		chunk_pass(m, b, m->exp, HMM_P2P_FROM_PEER);
+		done = !m->extra->error && !has_outcome(m->extra, HMM_P2P_OTHER);
 		if (m->no_room)
-			return -ENOMEM;
-		if (!m->extra->error && !has_outcome(m->extra, HMM_P2P_OTHER))
-			return 0;
+			ret = -ENOMEM;
 	}
-	return chunk_through_ram(m, b, other);
+	if (!done && !ret)
+		ret = chunk_through_ram(m, b, other);
+	other_put(other);
+	return ret;
 }
 
 /* End a chunk's batch, and what it left for a way of its own. */
@@ -168,7 +190,13 @@ static int chunk_end(struct migration *m, struct hmm_p2p_batch *b)
 		return ret;
 	if (!b->no_room && (ret || has_outcome(b, HMM_P2P_OTHER)))
 		ret = chunk_through_ram(m, b, b->from);
+	other_put(b->from);
 	hmm_p2p_exporter_put(b->from);
+	/* Too late to make room: the next chunk is under way.  Said at the end. */
+	if (ret == -ENOMEM) {
+		m->late_error = ret;
+		ret = 0;
+	}
 	return ret;
 }
 
@@ -197,6 +225,21 @@ static void look(struct migration *m, struct hmm_p2p_batch *b,
 	m->look_first = m->scan.nr_others || !m->scan.todo;
 }
 
+/* Whether the chunk's own batch takes the pages of @other: until chunk_end(). */
+static bool chunk_takes_from(struct migration *m, struct hmm_p2p_batch *b,
+			     struct hmm_p2p_exporter *other)
+{
+	if (!m->scan.nr_others || m->flags & HMM_P2P_ONLY_RAM || !other_get(other))
+		return false;
+	if (!reaches(m, b, other)) {
+		other_put(other);
+		return false;
+	}
+	kref_get(&other->kref);
+	b->job.dir = HMM_P2P_FROM_PEER;
+	return true;
+}
+
 /*
  * The chunk's own batch, up to where its copy runs.  In *first, how many of the other
  * devices that have pages there are taken care of with it.
@@ -215,15 +258,9 @@ static int chunk_begin(struct migration *m, struct hmm_p2p_batch *b,
 	b->job.alone = false;
 	if (looked) {
 		look(m, b, vma, start, end);
-		if (!m->scan.todo && m->scan.nr_others &&
-		    !(m->flags & HMM_P2P_ONLY_RAM) && reaches(m, b, m->scan.others[0])) {
-			b->job.dir = HMM_P2P_FROM_PEER;
-			/* Until chunk_end(). */
-			kref_get(&b->from->kref);
-			*first = 1;
-		} else if (!m->scan.todo) {
+		if (!m->scan.todo && !chunk_takes_from(m, b, m->scan.others[0]))
 			return 0;
-		}
+		*first = b->job.dir == HMM_P2P_FROM_PEER;
 	}
 	ret = hmm_p2p_batch_collect(b, NULL);
 	if (!looked && b->taken < b->nr)
@@ -234,7 +271,8 @@ static int chunk_begin(struct migration *m, struct hmm_p2p_batch *b,
 
 /*
  * One chunk.  mmap_lock is held for reading.  With m->no_room set on return, the chunk
- * is not accounted for: there was no memory on the device for so many of its pages.
+ * is not accounted for: there was no memory on the device for so many of its pages.  With
+ * m->again neither: a huge page has been split for it.
  */
 static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 		     unsigned long start, unsigned long end, bool may_make_room)
@@ -247,11 +285,21 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 	m->no_room = 0;
 	err = settle(m);
 	m->no_room = b->no_room;
+	/* Holes that it is about to fill look like any, and are not for another pass. */
+	if (i < m->scan.nr_others && b->job.dir == HMM_P2P_TO_DEVICE)
+		ret = ret ?: hmm_p2p_batch_end(b);
 	for (; i < m->scan.nr_others && !(m->flags & HMM_P2P_ONLY_RAM) && !ret &&
 	       !m->no_room; i++)
 		ret = chunk_from_other(m, b, m->scan.others[i]);
 
-	if (m->no_room && may_make_room) {
+	m->again = b->split && !m->split_tried;
+	if (m->again) {
+		/* That splits it, or does not: then once more is enough. */
+		m->split_tried = true;
+		m->no_room = 0;
+		chunk_end(m, b);
+		ret = 0;
+	} else if (m->no_room && may_make_room) {
 		chunk_end(m, b);
 	} else {
 		m->no_room = 0;
@@ -345,6 +393,9 @@ static int run_locked(struct migration *m, unsigned long *addr, bool may_make_ro
 		ret = chunk_run(m, vma, *addr, next, may_make_room);
 		if (m->no_room)
 			break;
+		if (m->again)
+			continue;
+		m->split_tried = false;
 		*addr = next;
 		memset(m->idle->why, HMM_P2P_BUSY, HMM_P2P_BATCH_PAGES);
 	} while (*addr < m->end && !ret && !mmap_lock_is_contended(m->mm) &&
@@ -408,7 +459,7 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 	m.idle = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
 	m.next = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
 	m.extra = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
-	ret = m.idle && m.next && m.extra ? run(&m) : -ENOMEM;
+	ret = m.idle && m.next && m.extra ? run(&m) ?: m.late_error : -ENOMEM;
 	hmm_p2p_batch_free(m.idle);
 	hmm_p2p_batch_free(m.next);
 	hmm_p2p_batch_free(m.extra);

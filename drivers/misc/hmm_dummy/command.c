@@ -21,6 +21,7 @@
 #define BUFFER_SIZE	SZ_16K
 /* How much of one command is worked on before it is another queue's turn. */
 #define QUANTUM		SZ_2M
+#define MIGRATE_QUANTUM	SZ_32M
 #define MAX_UNIT	4096
 
 /* Bytes that will have been worked on at the end. */
@@ -198,17 +199,24 @@ static int command_migrate(struct hmm_dummy_job *job)
 	struct hmm_dummy_command *arg = &job->arg;
 	struct hmm_dummy_ctx *ctx = job->queue->ctx;
 	struct hmm_p2p_exporter *exp = ctx->dev->exporter;
+	u64 bytes = min(arg->length - job->progress, MIGRATE_QUANTUM);
+	u64 start = arg->addr + job->progress;
 	struct hmm_p2p_result result = {};
 	int ret;
 
+	if (!job->progress)
+		arg->value = 0;
 	if (arg->op == HMM_DUMMY_OP_TO_DEVICE)
-		ret = hmm_p2p_migrate_to_device(exp, ctx->mm, arg->addr,
-						arg->addr + arg->length, 0, &result);
+		ret = hmm_p2p_migrate_to_device(exp, ctx->mm, start, start + bytes, 0,
+						&result);
 	else
-		ret = hmm_p2p_migrate_to_ram(exp, ctx->mm, arg->addr,
-					     arg->addr + arg->length, &result);
-	arg->value = result.migrated;
-	return ret;
+		ret = hmm_p2p_migrate_to_ram(exp, ctx->mm, start, start + bytes,
+					     &result);
+	arg->value += result.migrated;
+	job->progress += bytes;
+	if (ret || job->progress == arg->length)
+		return ret;
+	return HMM_DUMMY_YIELD;
 }
 
 static int command_step(struct hmm_dummy_job *job)
@@ -315,7 +323,9 @@ int hmm_dummy_command_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 	if (ctx->dev->edu ? arg->op > HMM_DUMMY_OP_CRC32C :
 			    migrates && !ctx->dev->exporter)
 		return -EOPNOTSUPP;
+	hmm_dummy_job_init(job, ctx, arg->queue);
 	job->arg = *arg;
+	job->tagged = true;
 	job->crc = ~0;
 	job->step = migrates ? command_migrate : command_step;
 	if (has_source(arg) && !ctx->dev->edu) {
@@ -342,7 +352,7 @@ int hmm_dummy_command(struct hmm_dummy_ctx *ctx, void *data)
 		return -ENOMEM;
 	ret = hmm_dummy_command_init(job, ctx, arg);
 	if (!ret) {
-		ret = hmm_dummy_job_run(ctx, arg->queue, job);
+		ret = hmm_dummy_job_run(job);
 		arg->value = job->arg.value;
 		hmm_dummy_command_exit(job);
 	}

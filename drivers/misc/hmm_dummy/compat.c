@@ -301,7 +301,7 @@ static int mirror_run(struct hmm_dummy_file *file, unsigned int nr,
 	m.end = m.start + bytes;
 	if (!mmget_not_zero(m.ctx->mm))
 		return -EFAULT;
-	m.data = kvmalloc(bytes, GFP_KERNEL_ACCOUNT);
+	m.data = kvmalloc(bytes, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	ret = m.data ? mirror_commands[nr](&m) : -ENOMEM;
 	kvfree(m.data);
 	mmput(m.ctx->mm);
@@ -385,25 +385,23 @@ static const struct file_operations mirror_fops = {
 	.unlocked_ioctl = mirror_ioctl,
 };
 
-int hmm_dummy_compat_init(struct hmm_dummy_dev *dev)
+void hmm_dummy_compat_init(struct hmm_dummy_dev *dev)
 {
 	int ret;
 
 	if (!dmirror || !dev->exporter)
-		return 0;
+		return;
 	dev->dmirror = (struct miscdevice) {
 		.minor = MISC_DYNAMIC_MINOR,
 		.name = kasprintf(GFP_KERNEL, "hmm_dmirror%d", dev->id),
 		.fops = &mirror_fops,
 	};
-	if (!dev->dmirror.name)
-		return -ENOMEM;
-	ret = misc_register(&dev->dmirror);
-	if (ret) {
-		kfree(dev->dmirror.name);
-		dev->dmirror.name = NULL;
-	}
-	return ret;
+	ret = dev->dmirror.name ? misc_register(&dev->dmirror) : -ENOMEM;
+	if (!ret)
+		return;
+	pr_warn("%s: no hmm_dmirror%d: error %d\n", dev->name, dev->id, ret);
+	kfree(dev->dmirror.name);
+	dev->dmirror.name = NULL;
 }
 
 void hmm_dummy_compat_exit(struct hmm_dummy_dev *dev)

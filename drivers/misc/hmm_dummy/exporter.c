@@ -170,7 +170,7 @@ static int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
 	spin_lock(&dev->copy_lock);
 	list_add_tail(&job->node, &dev->copies);
 	spin_unlock(&dev->copy_lock);
-	queue_work(dev->wq, &dev->copy_work);
+	queue_work(dev->copy_wq, &dev->copy_work);
 	return -EINPROGRESS;
 }
 

@@ -231,8 +231,9 @@ int hmm_dummy_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
  * @addr: first address
  * @length: bytes
  *
- * Memory that userfaultfd watches is fetched by user space, in its own time.  A worker must
- * not wait for that: no signal would get it out when the process is killed.
+ * Memory that userfaultfd watches, or that a file has, may be fetched by user space, in its
+ * own time.  A worker must not wait for that: no signal would get it out when the process is
+ * killed.
  */
 bool hmm_dummy_fault_may_block(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			       unsigned long length)
@@ -245,7 +246,8 @@ bool hmm_dummy_fault_may_block(struct hmm_dummy_ctx *ctx, unsigned long addr,
 
 	mmap_read_lock(ctx->mm);
 	for_each_vma_range(vmi, vma, end)
-		may |= userfaultfd_armed(vma);
+		may |= userfaultfd_armed(vma) ||
+		       !(vma_is_anonymous(vma) || vma_is_shmem(vma));
 	mmap_read_unlock(ctx->mm);
 	return may;
 }

@@ -109,6 +109,7 @@ struct hmm_dummy_dev {
 
 	/* queue.c */
 	struct workqueue_struct *wq;
+	struct workqueue_struct *copy_wq;	/* nobody's fault is in front of a copy */
 	spinlock_t sched_lock;
 	struct list_head ready;		/* sched_lock: queues with work */
 	bool paused;			/* sched_lock */
@@ -299,7 +300,9 @@ struct hmm_dummy_job {
 	/* It has ended with job->result; from a worker. */
 	void (*done)(struct hmm_dummy_job *job);
 	int result;
+	bool queued;			/* dev->sched_lock: in the queue, and nobody's */
 	bool cancelled;			/* READ_ONCE */
+	bool tagged;			/* HMM_DUMMY_CANCEL may end it */
 	bool waited_for;		/* by hmm_dummy_job_wait() */
 	bool handed_over;		/* dev->sched_lock: the fault is its business */
 	unsigned int retries;
@@ -334,10 +337,10 @@ void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev);
 void hmm_dummy_queue_init(struct hmm_dummy_queue *queue, struct hmm_dummy_ctx *ctx);
 void hmm_dummy_sched_pause(struct hmm_dummy_dev *dev, bool pause);
-int hmm_dummy_job_submit(struct hmm_dummy_ctx *ctx, unsigned int queue,
-			 struct hmm_dummy_job *job);
-int hmm_dummy_job_run(struct hmm_dummy_ctx *ctx, unsigned int queue,
-		      struct hmm_dummy_job *job);
+void hmm_dummy_job_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
+			unsigned int queue);
+int hmm_dummy_job_submit(struct hmm_dummy_job *job);
+int hmm_dummy_job_run(struct hmm_dummy_job *job);
 int hmm_dummy_job_wait(struct hmm_dummy_job *job);
 int hmm_dummy_wait_room(struct hmm_dummy_ctx *ctx);
 void hmm_dummy_job_cancel(struct hmm_dummy_job *job);
@@ -377,7 +380,7 @@ int hmm_dummy_snapshot(struct mm_struct *mm, unsigned long addr, unsigned long n
 		       void *owner, unsigned long *pfns);
 
 /* compat.c */
-int hmm_dummy_compat_init(struct hmm_dummy_dev *dev);
+void hmm_dummy_compat_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_compat_exit(struct hmm_dummy_dev *dev);
 
 #endif /* _HMM_DUMMY_H */

@@ -20,8 +20,10 @@
  * its queue goes on, and its queue goes on before anybody can free it: whoever takes a
  * context apart waits for its queues to be idle.
  *
- * A fault that has to wait for user space (userfaultfd) is not the worker's: who waits for
- * the job gets it, and can be killed meanwhile.  Where nobody does, it fails.
+ * A fault may have to wait for user space (userfaultfd, a file system in user space), and then
+ * a worker could not be got out when the process is killed.  So who waits for a job handles its
+ * faults, and can be killed; a worker does that for the others, and only for memory that the
+ * kernel has by itself.
  *
  * The mm of a job's process is only held while a piece is worked on: a process that ends
  * is not kept from it by what it has left in the queue.
@@ -98,6 +100,7 @@ static void queue_next(struct hmm_dummy_queue *queue, int result)
 	spin_lock(&dev->sched_lock);
 	job = first_job(queue);
 	list_del_init(&job->node);
+	job->queued = false;
 	ctx->nr_jobs--;
 	spin_unlock(&dev->sched_lock);
 	/* Before the next one can begin, so that they complete in order. */
@@ -177,20 +180,21 @@ static void hmm_dummy_fault_work(struct work_struct *work)
 {
 	struct hmm_dummy_queue *queue =
 		container_of(work, struct hmm_dummy_queue, fault);
-	struct hmm_dummy_dev *dev = queue->ctx->dev;
-	struct hmm_dummy_job *job = first_job(queue);
-	int ret = with_mm(job, handle_fault_in_worker);
+	int ret = with_mm(first_job(queue), handle_fault_in_worker);
 
-	if (ret == HMM_DUMMY_FAULT && job->waited_for) {
-		spin_lock(&dev->sched_lock);
-		job->handed_over = true;
-		spin_unlock(&dev->sched_lock);
-		complete(&job->completion);
+	fault_handled(queue, ret == HMM_DUMMY_FAULT ? -EOPNOTSUPP : ret);
+}
+
+/* The first job of the queue, which runs, has faulted.  sched_lock is held. */
+static void queue_fault(struct hmm_dummy_queue *queue, struct hmm_dummy_job *job)
+{
+	queue->state = HMM_DUMMY_FAULTED;
+	if (!job->waited_for) {
+		queue_work(queue->ctx->dev->wq, &queue->fault);
 		return;
 	}
-	if (ret == HMM_DUMMY_FAULT)
-		ret = -EOPNOTSUPP;
-	fault_handled(queue, ret);
+	job->handed_over = true;
+	complete(&job->completion);
 }
 
 static void engine_run(struct hmm_dummy_queue *queue)
@@ -208,8 +212,7 @@ static void engine_run(struct hmm_dummy_queue *queue)
 		break;
 	case HMM_DUMMY_FAULT:
 		spin_lock(&dev->sched_lock);
-		queue->state = HMM_DUMMY_FAULTED;
-		queue_work(dev->wq, &queue->fault);
+		queue_fault(queue, job);
 		spin_unlock(&dev->sched_lock);
 		break;
 	default:
@@ -255,33 +258,51 @@ static bool has_room(struct hmm_dummy_ctx *ctx)
 }
 
 /**
- * hmm_dummy_job_submit - let an engine work on a job
+ * hmm_dummy_job_init - where a job belongs
+ * @job: zeroed
  * @ctx: whose memory it is about
  * @queue: index
- * @job: step and done are set; it is the engine's until job->done is called
  *
- * Context: Process context, under dev->life; does not sleep.
- *
- * Return: 0, or, with nothing changed, -EAGAIN if there are too many, or -ENODEV.
+ * From here on it may be cancelled, submitted or not.
  */
-int hmm_dummy_job_submit(struct hmm_dummy_ctx *ctx, unsigned int queue,
-			 struct hmm_dummy_job *job)
+void hmm_dummy_job_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
+			unsigned int queue)
 {
-	struct hmm_dummy_queue *q = &ctx->queues[queue];
+	INIT_LIST_HEAD(&job->node);
+	job->queue = &ctx->queues[queue];
+	init_completion(&job->completion);
+}
+
+/**
+ * hmm_dummy_job_submit - let an engine work on a job
+ * @job: after hmm_dummy_job_init(); step and done are set; it is the engine's until
+ *	job->done is called
+ *
+ * Context: Process context; does not sleep.
+ *
+ * Return: 0, or, with nothing changed, -EAGAIN if there are too many, -ENODEV, or
+ * -ECANCELED if it was cancelled before.
+ */
+int hmm_dummy_job_submit(struct hmm_dummy_job *job)
+{
+	struct hmm_dummy_queue *queue = job->queue;
+	struct hmm_dummy_ctx *ctx = queue->ctx;
 	struct hmm_dummy_dev *dev = ctx->dev;
 	int ret = 0;
 
 	spin_lock(&dev->sched_lock);
 	if (dev->stopped) {
 		ret = -ENODEV;
+	} else if (job->cancelled) {
+		ret = -ECANCELED;
 	} else if (!has_room(ctx)) {
 		ret = -EAGAIN;
 	} else {
-		job->queue = q;
 		ctx->nr_jobs++;
-		list_add_tail(&job->node, &q->jobs);
-		if (q->state == HMM_DUMMY_IDLE)
-			queue_ready(q);
+		job->queued = true;
+		list_add_tail(&job->node, &queue->jobs);
+		if (queue->state == HMM_DUMMY_IDLE)
+			queue_ready(queue);
 	}
 	spin_unlock(&dev->sched_lock);
 	return ret;
@@ -302,9 +323,10 @@ static bool job_take(struct hmm_dummy_job *job)
 	struct hmm_dummy_queue *queue = job->queue;
 
 	lockdep_assert_held(&queue->ctx->dev->sched_lock);
-	if (list_empty(&job->node) || (is_active(queue) && first_job(queue) == job))
+	if (!job->queued || (is_active(queue) && first_job(queue) == job))
 		return false;
 	list_del_init(&job->node);
+	job->queued = false;
 	queue->ctx->nr_jobs--;
 	if (list_empty(&queue->jobs) && queue->state == HMM_DUMMY_READY) {
 		list_del_init(&queue->node);
@@ -315,9 +337,10 @@ static bool job_take(struct hmm_dummy_job *job)
 
 /**
  * hmm_dummy_job_cancel - end a job before its time
- * @job: submitted, and not freed
+ * @job: after hmm_dummy_job_init(), and not freed
  *
- * If it waits it ends now, with -ECANCELED; if it runs, when it gets to it.
+ * If it waits it ends now, with -ECANCELED; if it runs, when it gets to it; if it has not
+ * been submitted, it will not be.
  */
 void hmm_dummy_job_cancel(struct hmm_dummy_job *job)
 {
@@ -342,7 +365,7 @@ static unsigned int take_all(struct hmm_dummy_ctx *ctx, const u64 *tag,
 	spin_lock(&ctx->dev->sched_lock);
 	for (i = 0; i < HMM_DUMMY_QUEUES; i++) {
 		list_for_each_entry_safe(job, next, &ctx->queues[i].jobs, node) {
-			if (tag && job->arg.tag != *tag)
+			if (tag && (!job->tagged || job->arg.tag != *tag))
 				continue;
 			n++;
 			WRITE_ONCE(job->cancelled, true);
@@ -442,15 +465,13 @@ static void job_complete(struct hmm_dummy_job *job)
 }
 
 /* Submit a job and wait for it. */
-int hmm_dummy_job_run(struct hmm_dummy_ctx *ctx, unsigned int queue,
-		      struct hmm_dummy_job *job)
+int hmm_dummy_job_run(struct hmm_dummy_job *job)
 {
 	int ret;
 
-	init_completion(&job->completion);
 	job->waited_for = true;
 	job->done = job_complete;
-	ret = hmm_dummy_job_submit(ctx, queue, job);
+	ret = hmm_dummy_job_submit(job);
 	return ret ?: hmm_dummy_job_wait(job);
 }
 
@@ -479,7 +500,16 @@ int hmm_dummy_sched_init(struct hmm_dummy_dev *dev)
 	INIT_WORK(&dev->engines[0], hmm_dummy_engine0);
 	INIT_WORK(&dev->engines[1], hmm_dummy_engine1);
 	dev->wq = alloc_workqueue("%s", WQ_UNBOUND, 0, dev->name);
-	return dev->wq ? 0 : -ENOMEM;
+	if (!dev->wq)
+		return -ENOMEM;
+	/* Faults, and reclaim, may wait for pages that are being copied. */
+	dev->copy_wq = alloc_workqueue("%s-copy", WQ_UNBOUND | WQ_MEM_RECLAIM, 1,
+				       dev->name);
+	if (!dev->copy_wq) {
+		destroy_workqueue(dev->wq);
+		return -ENOMEM;
+	}
+	return 0;
 }
 
 /* No new jobs.  What there is ends with -ENODEV, by hmm_dummy_file_close(). */
@@ -493,5 +523,6 @@ void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
 
 void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev)
 {
+	destroy_workqueue(dev->copy_wq);
 	destroy_workqueue(dev->wq);
 }

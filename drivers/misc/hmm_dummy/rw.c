@@ -57,6 +57,9 @@ static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	int ret;
 
 	*bytes = min(iter_iov_len(&job->iter), iov_iter_count(&job->iter));
+	/* A piece of nothing is passed over. */
+	if (!*bytes)
+		return 0;
 	job->fault.addr = addr;
 	job->fault.length = *bytes;
 	job->fault.write = job->to_memory;
@@ -129,17 +132,18 @@ static void rw_done(struct hmm_dummy_job *job)
 }
 
 static struct hmm_dummy_job *job_create(struct kiocb *iocb, struct iov_iter *iter,
-					struct hmm_dummy_dev *dev, bool to_memory)
+					struct hmm_dummy_ctx *ctx, bool to_memory)
 {
 	struct hmm_dummy_job *job = kzalloc_obj(*job, GFP_KERNEL_ACCOUNT);
 
 	if (!job)
 		return NULL;
+	hmm_dummy_job_init(job, ctx, (iocb->ki_pos >> PAGE_SHIFT) % HMM_DUMMY_QUEUES);
 	job->step = rw_step;
 	job->pos = iocb->ki_pos;
 	job->to_memory = to_memory;
 	job->iter = *iter;
-	if (dev->nr_slots) {
+	if (ctx->dev->nr_slots) {
 		job->buffer = kmalloc(PAGE_SIZE, GFP_KERNEL_ACCOUNT);
 		if (!job->buffer)
 			goto err;
@@ -161,21 +165,20 @@ err:
 static ssize_t rw_user(struct hmm_dummy_ctx *ctx, struct kiocb *iocb,
 		       struct iov_iter *iter, bool to_memory)
 {
-	unsigned int queue = (iocb->ki_pos >> PAGE_SHIFT) % HMM_DUMMY_QUEUES;
 	struct hmm_dummy_job *job;
 	ssize_t ret;
 
-	job = job_create(iocb, iter, ctx->dev, to_memory);
+	job = job_create(iocb, iter, ctx, to_memory);
 	if (!job)
 		return -ENOMEM;
 	if (is_sync_kiocb(iocb)) {
-		ret = rw_result(job, hmm_dummy_job_run(ctx, queue, job));
+		ret = rw_result(job, hmm_dummy_job_run(job));
 		iocb->ki_pos += job->progress;
 		iov_iter_advance(iter, job->progress);
 		job_free(job);
 		return ret;
 	}
-	ret = hmm_dummy_job_submit(ctx, queue, job);
+	ret = hmm_dummy_job_submit(job);
 	if (!ret)
 		return -EIOCBQUEUED;
 	job_free(job);

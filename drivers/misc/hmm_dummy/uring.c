@@ -126,7 +126,7 @@ static int uring_command(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
 
 	/* An engine may be done with it, and somebody else free it, right behind this. */
 	io_uring_cmd_mark_cancelable(ioucmd, issue_flags);
-	ret = hmm_dummy_job_submit(ctx, arg.queue, job);
+	ret = hmm_dummy_job_submit(job);
 	if (ret) {
 		/* Forget that it can be cancelled, which only this does. */
 		io_uring_cmd_done(ioucmd, ret, issue_flags);

@@ -73,7 +73,7 @@ static void canary_check(struct hmm_dummy_dev *dev, unsigned long index,
 /* Look at all that is free.  Returns the pages found written since loading. */
 unsigned long hmm_dummy_vram_check(struct hmm_dummy_dev *dev)
 {
-	unsigned long i, bit, found, in_slots = 0;
+	unsigned long i, bit, found, in_slots = 0, irq;
 
 	if (canary)
 		in_slots = hmm_dummy_slots_check(dev);
@@ -81,17 +81,17 @@ unsigned long hmm_dummy_vram_check(struct hmm_dummy_dev *dev)
 		struct hmm_dummy_chunk *chunk = &dev->chunks[i];
 
 		for (bit = 0; bit < CHUNK_PAGES; bit++) {
-			spin_lock(&dev->free_lock);
+			spin_lock_irqsave(&dev->free_lock, irq);
 			if (!test_bit(bit, chunk->used))
 				canary_check(dev, i * CHUNK_PAGES + bit, 1);
-			spin_unlock(&dev->free_lock);
+			spin_unlock_irqrestore(&dev->free_lock, irq);
 		}
 		cond_resched();
 	}
-	spin_lock(&dev->free_lock);
+	spin_lock_irqsave(&dev->free_lock, irq);
 	dev->stale_writes += in_slots;
 	found = dev->stale_writes;
-	spin_unlock(&dev->free_lock);
+	spin_unlock_irqrestore(&dev->free_lock, irq);
 	return found;
 }
 
@@ -122,9 +122,9 @@ static struct hmm_dummy_chunk *chunk_find(struct hmm_dummy_dev *dev,
 long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order)
 {
 	struct hmm_dummy_chunk *chunk;
-	unsigned long bit = 0, index = 0;
+	unsigned long bit = 0, index = 0, irq;
 
-	spin_lock(&dev->free_lock);
+	spin_lock_irqsave(&dev->free_lock, irq);
 	chunk = chunk_find(dev, order);
 	if (chunk) {
 		if (order) {
@@ -144,20 +144,20 @@ long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order)
 		index = (chunk - dev->chunks) * CHUNK_PAGES + bit;
 		canary_check(dev, index, BIT(order));
 	}
-	spin_unlock(&dev->free_lock);
+	spin_unlock_irqrestore(&dev->free_lock, irq);
 	return chunk ? index : -1;
 }
 
-/* Called from anywhere, also under spinlocks.  All of one chunk. */
+/* Called from anywhere, also from interrupts (coherent memory that was pinned for I/O). */
 void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 			 unsigned long nr)
 {
 	struct hmm_dummy_chunk *chunk = &dev->chunks[index / CHUNK_PAGES];
-	unsigned long i, bit = index % CHUNK_PAGES;
+	unsigned long i, bit = index % CHUNK_PAGES, irq;
 
 	for (i = 0; i < nr && canary; i++)
 		canary_set(dev, index + i);
-	spin_lock(&dev->free_lock);
+	spin_lock_irqsave(&dev->free_lock, irq);
 	for (i = bit; i < bit + nr; i++) {
 		/* What is broken is not handed out again. */
 		if (test_bit(i, chunk->bad))
@@ -168,16 +168,16 @@ void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 		dev->nr_free++;
 	}
 	chunk_file(dev, chunk);
-	spin_unlock(&dev->free_lock);
+	spin_unlock_irqrestore(&dev->free_lock, irq);
 }
 
 /* A page is broken: if it is free it is taken out, if not, when it becomes so. */
 void hmm_dummy_vram_bad(struct hmm_dummy_dev *dev, unsigned long index)
 {
 	struct hmm_dummy_chunk *chunk = &dev->chunks[index / CHUNK_PAGES];
-	unsigned long bit = index % CHUNK_PAGES;
+	unsigned long bit = index % CHUNK_PAGES, irq;
 
-	spin_lock(&dev->free_lock);
+	spin_lock_irqsave(&dev->free_lock, irq);
 	if (!__test_and_set_bit(bit, chunk->bad)) {
 		WRITE_ONCE(dev->nr_bad, dev->nr_bad + 1);
 		if (!__test_and_set_bit(bit, chunk->used)) {
@@ -186,21 +186,21 @@ void hmm_dummy_vram_bad(struct hmm_dummy_dev *dev, unsigned long index)
 			chunk_file(dev, chunk);
 		}
 	}
-	spin_unlock(&dev->free_lock);
+	spin_unlock_irqrestore(&dev->free_lock, irq);
 }
 
 bool hmm_dummy_vram_is_bad(struct hmm_dummy_dev *dev, unsigned long index,
 			   unsigned long nr)
 {
 	struct hmm_dummy_chunk *chunk = &dev->chunks[index / CHUNK_PAGES];
-	unsigned long bit = index % CHUNK_PAGES;
+	unsigned long bit = index % CHUNK_PAGES, irq;
 	bool bad;
 
 	if (!READ_ONCE(dev->nr_bad))
 		return false;
-	spin_lock(&dev->free_lock);
+	spin_lock_irqsave(&dev->free_lock, irq);
 	bad = find_next_bit(chunk->bad, bit + nr, bit) < bit + nr;
-	spin_unlock(&dev->free_lock);
+	spin_unlock_irqrestore(&dev->free_lock, irq);
 	return bad;
 }
 
