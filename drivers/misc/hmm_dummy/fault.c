@@ -16,7 +16,9 @@
  * Replace for real hardware: nothing in the order of steps; the policy by a better one.
  */
 #include <linux/atomic.h>
+#include <linux/fs.h>
 #include <linux/hmm.h>
+#include <linux/magic.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
@@ -225,6 +227,12 @@ int hmm_dummy_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	return ret;
 }
 
+/* Anonymous, or shared memory; not what a file system has to fetch. */
+static bool is_kernels_own(struct vm_area_struct *vma)
+{
+	return !vma->vm_file || file_inode(vma->vm_file)->i_sb->s_magic == TMPFS_MAGIC;
+}
+
 /**
  * hmm_dummy_fault_may_block - whether a fault waits for user space
  * @ctx: the context; the caller holds a reference on its mm (mmget())
@@ -246,8 +254,7 @@ bool hmm_dummy_fault_may_block(struct hmm_dummy_ctx *ctx, unsigned long addr,
 
 	mmap_read_lock(ctx->mm);
 	for_each_vma_range(vmi, vma, end)
-		may |= userfaultfd_armed(vma) ||
-		       !(vma_is_anonymous(vma) || vma_is_shmem(vma));
+		may |= userfaultfd_armed(vma) || !is_kernels_own(vma);
 	mmap_read_unlock(ctx->mm);
 	return may;
 }
