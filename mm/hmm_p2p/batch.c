@@ -22,9 +22,16 @@
  * is split by migrate_vma_pages(), which sees small destinations; where that must not
  * be, it is restored and split as a mapped one, for another batch.
  *
- * A copy from another device goes through its windows.  The pages are in no page table
- * by then, so rmap, and with it hmm_p2p_revoke(), does not find their users: each piece
- * holds its window instead, and revoking waits.
+ * A copy from another device goes through its windows.  The pages are in no page table by
+ * then, so rmap, and with it hmm_p2p_revoke(), does not find their users; but they are
+ * locked, and revoking a window waits for pages that are locked:
+ *
+ *	copy between devices             revoke
+ *	  locks the page                   window is REVOKING
+ *	  smp_mb()                         smp_mb()
+ *	  window is OPEN?                  locks each page, or tries again
+ *
+ * One of the two sees the other.
  */
 #include <linux/export.h>
 #include <linux/ksm.h>
@@ -116,20 +123,10 @@ static struct folio *alloc_device(struct hmm_p2p_batch *b, unsigned int order)
 	return folio;
 }
 
-static struct hmm_p2p_window *window_of(unsigned long peer)
-{
-	return hmm_p2p_window_of_alias(peer & ~HMM_PFN_FLAGS);
-}
-
-static void release_aliases(struct hmm_p2p_batch *b)
-{
-	unsigned int i;
-
-	for (i = 0; i < b->job.nr && b->job.dir == HMM_P2P_FROM_PEER; i++)
-		hmm_p2p_window_release(window_of(b->copies[i].peer));
-}
-
-/* Whether @c follows @last on both sides, in the same window of another device. */
+/*
+ * Whether @c follows @last on both sides.  Windows may be neighbours on the bus and not in
+ * the kernel's mapping: a piece stays in one.
+ */
 static bool copies_merge(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
 {
 	const struct hmm_p2p_copy *last;
@@ -142,34 +139,22 @@ static bool copies_merge(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
 	if (last->dev_page + n != c->dev_page)
 		return false;
 	if (b->job.dir == HMM_P2P_FROM_PEER)
-		return c->peer && last->peer + n == c->peer;
+		return last->peer + n == c->peer &&
+		       c->peer & (BIT(b->from->window_order) - 1);
 	return c->ram_page ? last->ram_page && last->ram_page + n == c->ram_page :
 			     !last->ram_page;
 }
 
-/*
- * The alias of @page, an entry as hmm_range_fault() makes it.  Each piece of the copy
- * holds its window: what follows the last one in the same window needs nothing more.
- */
-static bool add_alias(struct hmm_p2p_batch *b, struct hmm_p2p_copy *c,
-		      const struct page *page)
+/* The alias of @page, an entry as hmm_range_fault() makes it; 0 if it has none now. */
+static unsigned long alias_of(struct hmm_p2p_exporter *from, const struct page *page)
 {
 	unsigned long pfn = PHYS_PFN(hmm_p2p_page_offset(page));
-	struct hmm_p2p_window *window = &b->from->windows[pfn >> b->from->window_order];
-	bool again = b->job.nr && window == b->window;
+	struct hmm_p2p_window *window = &from->windows[pfn >> from->window_order];
 
-	pfn &= BIT(b->from->window_order) - 1;
-	if (again) {
-		c->peer = (hmm_p2p_window_alias(window) + pfn) | HMM_PFN_VALID |
-			  HMM_PFN_PEER;
-		if (copies_merge(b, c))
-			return true;
-	}
-	if (!hmm_p2p_window_hold(window))
-		return false;
-	b->window = window;
-	c->peer = (hmm_p2p_window_alias(window) + pfn) | HMM_PFN_VALID | HMM_PFN_PEER;
-	return true;
+	if (!hmm_p2p_window_usable(window))
+		return 0;
+	pfn &= BIT(from->window_order) - 1;
+	return (hmm_p2p_window_alias(window) + pfn) | HMM_PFN_VALID | HMM_PFN_PEER;
 }
 
 /* Pages that have a destination, to be copied.  False if the source is out of reach. */
@@ -177,7 +162,6 @@ static bool add_copy(struct hmm_p2p_batch *b, struct page *spage,
 		     struct page *dpage, unsigned int n)
 {
 	struct hmm_p2p_copy c = { .dev_page = dpage, .nr_pages = n };
-	struct hmm_p2p_window *window = b->window;
 
 	switch (b->job.dir) {
 	case HMM_P2P_TO_DEVICE:
@@ -188,12 +172,13 @@ static bool add_copy(struct hmm_p2p_batch *b, struct page *spage,
 		c.ram_page = dpage;
 		break;
 	case HMM_P2P_FROM_PEER:
-		if (!add_alias(b, &c, spage))
+		c.peer = alias_of(b->from, spage);
+		if (!c.peer)
 			return false;
 		break;
 	}
 	b->job.nr_pages += n;
-	if (window == b->window && copies_merge(b, &c))
+	if (copies_merge(b, &c))
 		b->copies[b->job.nr - 1].nr_pages += n;
 	else
 		b->copies[b->job.nr++] = c;
@@ -418,7 +403,6 @@ void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 	b->moved = 0;
 	b->error = 0;
 	b->in_flight = false;
-	b->window = NULL;
 	b->split = NULL;
 	b->job.dir = dir;
 	b->job.alone = true;
@@ -496,6 +480,8 @@ void hmm_p2p_batch_start(struct hmm_p2p_batch *b)
 {
 	if (!b->args.cpages)
 		return;
+	/* The pages are locked; pairs with hmm_p2p_revoke_window(). */
+	smp_mb();
 	fill(b);
 	start_copy(b);
 }
@@ -581,7 +567,6 @@ int hmm_p2p_batch_end(struct hmm_p2p_batch *b)
 	if (b->job.nr && !error && (!is_sound(b->exp) ||
 	    (b->job.dir == HMM_P2P_FROM_PEER && !is_sound(b->from))))
 		error = -EIO;
-	release_aliases(b);
 	if (b->job.nr && error) {
 		drop_destinations(b);
 		b->error = error;

@@ -87,8 +87,7 @@ struct hmm_p2p_window {
 	u32 alias;			/* of its first page, in ALIAS_ORDER; 0: none */
 	atomic_t refs;			/* map entries that hold an alias in it */
 	u32 used;			/* jiffies: last alias, or when opening failed */
-	u16 state;			/* exp->window_lock to change */
-	u16 copies;			/* exp->window_lock; running, out of it */
+	u32 state;			/* exp->window_lock to change */
 };
 
 #define HMM_P2P_ALIAS_ORDER	(PMD_SHIFT - PAGE_SHIFT)
@@ -229,8 +228,6 @@ int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since);
 bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window);
 void hmm_p2p_window_end_revoke(struct hmm_p2p_window *window, bool stuck);
 void hmm_p2p_window_idle(struct hmm_p2p_window *window);
-bool hmm_p2p_window_hold(struct hmm_p2p_window *window);
-void hmm_p2p_window_release(struct hmm_p2p_window *window);
 
 /* Whether an alias may be handed out. */
 static inline bool hmm_p2p_window_usable(struct hmm_p2p_window *window)
@@ -331,7 +328,6 @@ struct hmm_p2p_batch {
 	unsigned long no_room;		/* pages that the device had no memory for */
 	unsigned long moved;		/* at the end */
 	bool in_flight;			/* the copy runs by itself */
-	struct hmm_p2p_window *window;	/* FROM_PEER: of the last piece */
 	struct folio *split;		/* has to be split first; a reference until end */
 	int error;
 	u8 *why;			/* enum hmm_p2p_outcome, one a page */

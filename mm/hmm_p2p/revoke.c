@@ -29,6 +29,10 @@
  * So when all callbacks have returned, the window has no references.  If it does,
  * somebody broke the contract: see hmm_p2p_quarantine().
  *
+ * Copies between devices go through a window while their pages are in no page table: they
+ * have the folio locked from before they look at the state until the copy is over, and so
+ * are waited for like anybody who has it locked.
+ *
  * A folio is locked while its addresses are looked up, or rmap would not be stable,
  * but never waited for: sleeping with a reference on it would make somebody's
  * migration fail.  Memory that is locked is tried again.
@@ -140,7 +144,10 @@ bool hmm_p2p_revoke_window(struct hmm_p2p_window *window, unsigned long timeout)
 	u64 began = ktime_get_ns();
 	bool stuck;
 
-	/* REVOKING is seen by whoever looks after our first event. */
+	/*
+	 * REVOKING is seen by whoever looks after our first event, or has a page locked
+	 * that we find free: pairs with hmm_p2p_batch_start().
+	 */
 	smp_mb();
 	for (;;) {
 		pfn = revoke_pages(pfn, end, &arg);
@@ -150,11 +157,6 @@ bool hmm_p2p_revoke_window(struct hmm_p2p_window *window, unsigned long timeout)
 			return false;
 		schedule_timeout_uninterruptible(1);
 	}
-	/*
-	 * Copies out of the window that began before: they have the pages locked, and
-	 * end by themselves.
-	 */
-	wait_event(exp->changed, !READ_ONCE(window->copies));
 	stuck = atomic_read(&window->refs);
 	hmm_p2p_note_max(&exp->slowest_revoke, ktime_get_ns() - began);
 	hmm_p2p_count(exp, HMM_P2P_C_REVOKED, 1);

@@ -68,7 +68,7 @@ bool hmm_p2p_window_may_open(struct hmm_p2p_window *window)
 /* Whether somebody is at it. */
 static bool window_busy(struct hmm_p2p_window *window)
 {
-	u16 state = READ_ONCE(window->state);
+	u32 state = READ_ONCE(window->state);
 
 	return state == HMM_P2P_OPENING || state == HMM_P2P_REVOKING;
 }
@@ -358,32 +358,6 @@ void hmm_p2p_window_idle(struct hmm_p2p_window *window)
 
 	if (READ_ONCE(window->state) == HMM_P2P_STUCK)
 		hmm_p2p_windows_settle(exp);
-}
-
-/*
- * Keep a window open that is: for a copy between devices, whose pages are in no page
- * table.  Never waits and never opens one.  hmm_p2p_window_release() ends it.
- */
-bool hmm_p2p_window_hold(struct hmm_p2p_window *window)
-{
-	struct hmm_p2p_exporter *exp = window->exp;
-	bool held;
-
-	spin_lock(&exp->window_lock);
-	held = window->state == HMM_P2P_OPEN && window->copies < U16_MAX;
-	window->copies += held;
-	spin_unlock(&exp->window_lock);
-	return held;
-}
-
-void hmm_p2p_window_release(struct hmm_p2p_window *window)
-{
-	struct hmm_p2p_exporter *exp = window->exp;
-
-	spin_lock(&exp->window_lock);
-	if (!--window->copies)
-		wake_up_all(&exp->changed);
-	spin_unlock(&exp->window_lock);
 }
 
 /* A window that was stuck and is idle: back into use. */

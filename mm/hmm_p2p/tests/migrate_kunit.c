@@ -171,9 +171,9 @@ static void second_exit(struct kunit *test, struct fake *f)
 
 /*
  * A copy between two devices uses a window of the source while its pages are in no page
- * table: revoking the window waits for it, and does not find anybody who holds on.
+ * table: revoking the window waits for it by the lock of its pages.
  */
-static void migrate_holds_window(struct kunit *test)
+static void migrate_keeps_window(struct kunit *test)
 {
 	struct fake *a = test->priv, *b;
 	struct job copy, revoke;
@@ -254,7 +254,7 @@ static struct kunit_case hmm_p2p_migrate_cases[] = {
 	KUNIT_CASE(migrate_makes_room),
 	KUNIT_CASE(migrate_full),
 	KUNIT_CASE(migrate_bad_flags),
-	KUNIT_CASE_SLOW(migrate_holds_window),
+	KUNIT_CASE_SLOW(migrate_keeps_window),
 	KUNIT_CASE(migrate_opens_no_window),
 	KUNIT_CASE(migrate_after_huge),
 	{}
