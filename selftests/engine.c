@@ -86,18 +86,27 @@ TEST_F(engine, huge_hole)
 	munmap(no, HUGE);
 }
 
+/* All of the device's memory but every hundredth page is free, and no huge page of it. */
+static char *fragment(int gpu, size_t all)
+{
+	char *filler = anon_huge(all, MADV_NOHUGEPAGE);
+
+	if (gpu_to_device(gpu, filler, all))
+		return NULL;
+	for (size_t i = 0; i < all / PAGE; i++)
+		if (i % 100)
+			munmap(filler + i * PAGE, PAGE);
+	return filler;
+}
+
 /* Where the device has room, but not in one piece, it goes in small pages. */
 TEST_F_TIMEOUT(engine, no_huge_page_of_the_device, 120)
 {
-	size_t all = self->before.vram_free, i;
-	char *filler = anon_huge(all, MADV_NOHUGEPAGE), *p = anon_huge(HUGE, MADV_HUGEPAGE);
+	size_t all = self->before.vram_free;
+	char *filler = fragment(self->gpu[0], all), *p = anon_huge(HUGE, MADV_HUGEPAGE);
 	struct hmm_dummy_migrate m;
 
-	ASSERT_EQ(0, gpu_to_device(self->gpu[0], filler, all));
-	/* All but every hundredth page. */
-	for (i = 0; i < all / PAGE; i++)
-		if (i % 100)
-			munmap(filler + i * PAGE, PAGE);
+	ASSERT_NE(NULL, filler);
 	fill_pattern(p, HUGE, 2);
 	ASSERT_EQ(0, gpu_migrate(self->gpu[0], GPU_SELF, p, HUGE,
 				 HMM_DUMMY_MIGRATE_NO_EVICT, &m));
@@ -130,18 +139,15 @@ TEST_F_TIMEOUT(engine, hole_larger_than_the_device, 120)
 /* Shared after fork(), and split on its way: each process has what it had. */
 TEST_F_TIMEOUT(engine, shared_huge_page_in_pieces, 120)
 {
-	size_t all = self->before.vram_free, i;
-	char *filler = anon_huge(all, MADV_NOHUGEPAGE), *p = anon_huge(HUGE, MADV_HUGEPAGE);
+	size_t all = self->before.vram_free;
+	char *filler = fragment(self->gpu[0], all), *p = anon_huge(HUGE, MADV_HUGEPAGE);
 	struct hmm_dummy_migrate m;
 	int go[2];
 	pid_t child;
 	char c;
 
+	ASSERT_NE(NULL, filler);
 	ASSERT_EQ(0, pipe(go));
-	ASSERT_EQ(0, gpu_to_device(self->gpu[0], filler, all));
-	for (i = 0; i < all / PAGE; i++)
-		if (i % 100)
-			munmap(filler + i * PAGE, PAGE);
 	fill_pattern(p, HUGE, 9);
 	child = fork();
 	if (!child) {

@@ -7,13 +7,13 @@
  * be lost, but what is there is right.
  */
 #define HMM_P2P_NO_HARNESS
-#include <liburing.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 
 #include "odp.h"
+#include "uring.h"
 
 #define LEN	(12 * MiB)
 
@@ -111,18 +111,12 @@ static void *uring(void *arg)
 			continue;
 		}
 		for (int i = 0; i < 64; i++) {
-			struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
-
 			c[i] = (struct hmm_dummy_command) {
-				.size = sizeof(c[i]), .op = HMM_DUMMY_OP_CRC32C,
+				.op = HMM_DUMMY_OP_CRC32C,
 				.queue = i % 8, .length = 64 * 1024,
 				.addr = (uintptr_t)mem + rand_r(&seed) % (LEN / MiB) * MiB,
 			};
-			memset(sqe, 0, sizeof(*sqe));
-			sqe->opcode = IORING_OP_URING_CMD;
-			sqe->fd = gpu;
-			sqe->off = HMM_DUMMY_COMMAND;
-			memcpy((char *)sqe + 48, &(uint64_t){ (uintptr_t)&c[i] }, 8);
+			uring_command(&ring, gpu, &c[i]);
 		}
 		io_uring_submit(&ring);
 		for (int i = 0; i < 64; i++) {

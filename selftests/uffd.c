@@ -3,13 +3,12 @@
  * Memory that user space fetches by itself (userfaultfd): the device waits for it as a CPU
  * would, for who waits for the device, and keeps nobody who is killed.
  */
-#include <liburing.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 
-#include "common.h"
+#include "uring.h"
 
 #define LEN	(4 * PAGE)
 
@@ -111,18 +110,11 @@ TEST(not_in_the_background)
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, io_uring_queue_init(4, &ring, 0));
 	for (int i = 0; i < 2; i++) {
-		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
-
 		c[i] = (struct hmm_dummy_command) {
-			.size = sizeof(c[i]), .op = HMM_DUMMY_OP_FILL, .value = 5,
+			.op = HMM_DUMMY_OP_FILL, .value = 5,
 			.addr = (uintptr_t)(i ? q : p), .length = LEN,
 		};
-		memset(sqe, 0, sizeof(*sqe));
-		sqe->opcode = IORING_OP_URING_CMD;
-		sqe->fd = gpu;
-		sqe->off = HMM_DUMMY_COMMAND;
-		memcpy((char *)sqe + 48, &(uint64_t){ (uintptr_t)&c[i] }, 8);
-		sqe->user_data = i;
+		uring_command(&ring, gpu, &c[i])->user_data = i;
 	}
 	ASSERT_EQ(2, io_uring_submit(&ring));
 	for (int i = 0; i < 2; i++) {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Commands by io_uring: many at once, in order, cancelled, refused, and left behind. */
 #include <dirent.h>
-#include <liburing.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 
-#include "common.h"
+#include "uring.h"
 
 #define LEN	(MiB)
 #define DEPTH	1024
@@ -46,25 +45,6 @@ FIXTURE_TEARDOWN(uring)
 	close(self->gpu);
 }
 
-static struct io_uring_sqe *get_sqe(struct io_uring *ring, int gpu, unsigned int op)
-{
-	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
-
-	if (!sqe)
-		return NULL;
-	memset(sqe, 0, ring->flags & IORING_SETUP_SQE128 ? 128 : 64);
-	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->fd = gpu;
-	/* sqe->cmd_op, which liburing 2.3 has no name for. */
-	sqe->off = op;
-	return sqe;
-}
-
-static void *sqe_cmd(struct io_uring_sqe *sqe)
-{
-	return (char *)sqe + 48;
-}
-
 /* @c, by address or, in a ring with large entries, by value. */
 static void prepare(struct io_uring *ring, int gpu, struct hmm_dummy_command *c,
 		    unsigned long user_data)
@@ -75,8 +55,8 @@ static void prepare(struct io_uring *ring, int gpu, struct hmm_dummy_command *c,
 	if (ring->flags & IORING_SETUP_SQE128) {
 		struct hmm_dummy_inline *in;
 
-		sqe = get_sqe(ring, gpu, HMM_DUMMY_COMMAND_INLINE);
-		in = sqe_cmd(sqe);
+		sqe = uring_sqe(ring, gpu, HMM_DUMMY_COMMAND_INLINE);
+		in = uring_payload(sqe);
 		*in = (struct hmm_dummy_inline) {
 			.op = c->op, .queue = c->queue, .addr = c->addr, .src = c->src,
 			.length = c->length, .value = c->value, .pattern = c->pattern,
@@ -84,11 +64,7 @@ static void prepare(struct io_uring *ring, int gpu, struct hmm_dummy_command *c,
 			.tag = c->tag,
 		};
 	} else {
-		struct hmm_dummy_uring *u;
-
-		sqe = get_sqe(ring, gpu, HMM_DUMMY_COMMAND);
-		u = sqe_cmd(sqe);
-		u->ptr = (uintptr_t)c;
+		sqe = uring_command(ring, gpu, c);
 	}
 	sqe->user_data = user_data;
 }
@@ -243,8 +219,8 @@ TEST_F(uring, cancel)
 	while (variant->flags & IORING_SETUP_SQPOLL && io_uring_sq_ready(&self->ring))
 		usleep(1000);
 	usleep(50000);
-	sqe = get_sqe(&self->ring, self->gpu, HMM_DUMMY_CANCEL);
-	((struct hmm_dummy_uring *)sqe_cmd(sqe))->ptr = (uintptr_t)&cancel;
+	sqe = uring_sqe(&self->ring, self->gpu, HMM_DUMMY_CANCEL);
+	((struct hmm_dummy_uring *)uring_payload(sqe))->ptr = (uintptr_t)&cancel;
 	sqe->user_data = 100;
 	ASSERT_EQ(1, io_uring_submit(&self->ring));
 	for (i = 0; i < 4; i++) {
@@ -412,8 +388,8 @@ TEST_F(uring, refused)
 
 	memset(self->p, 0, 64);
 	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
-		struct io_uring_sqe *sqe = get_sqe(&self->ring, self->gpu, t[i].op);
-		struct hmm_dummy_uring *u = sqe_cmd(sqe);
+		struct io_uring_sqe *sqe = uring_sqe(&self->ring, self->gpu, t[i].op);
+		struct hmm_dummy_uring *u = uring_payload(sqe);
 
 		u->ptr = t[i].ptr;
 		u->reserved = t[i].reserved;
@@ -429,7 +405,7 @@ TEST_F(uring, refused)
 		EXPECT_EQ(-EOPNOTSUPP, done.result);
 	} else {
 		/* There is no room for it. */
-		get_sqe(&self->ring, self->gpu, HMM_DUMMY_COMMAND_INLINE);
+		uring_sqe(&self->ring, self->gpu, HMM_DUMMY_COMMAND_INLINE);
 		ASSERT_EQ(1, io_uring_submit(&self->ring));
 		ASSERT_EQ(0, next(&self->ring, &done));
 		EXPECT_EQ(-EINVAL, done.result);
