@@ -247,6 +247,30 @@ static void migrate_after_huge(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(small, 2));
 }
 
+/*
+ * A huge page is unmapped by its process while it has a migration entry, here because of a
+ * reset: who holds it is not deprived of it.
+ */
+static void migrate_huge_unmapped_meanwhile(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct folio *folio;
+	unsigned long huge;
+
+	fake_register(test);
+	huge = memory_create_huge(test, 0);
+	folio = page_folio(fake_page(f, 0));
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	KUNIT_EXPECT_EQ(test, 1, folio_ref_count(folio));
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(huge, PMD_SIZE));
+	KUNIT_EXPECT_EQ(test, 1, folio_ref_count(folio));
+	KUNIT_EXPECT_EQ(test, 0, f->freed);
+	/* Or there would be one reference too few now. */
+	if (!f->freed)
+		KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, f->freed);
+}
+
 static struct kunit_case hmm_p2p_migrate_cases[] = {
 	KUNIT_CASE_SLOW(migrate_pipelines),
 	KUNIT_CASE(migrate_fails_late),
@@ -257,6 +281,7 @@ static struct kunit_case hmm_p2p_migrate_cases[] = {
 	KUNIT_CASE_SLOW(migrate_keeps_window),
 	KUNIT_CASE(migrate_opens_no_window),
 	KUNIT_CASE(migrate_after_huge),
+	KUNIT_CASE(migrate_huge_unmapped_meanwhile),
 	{}
 };
 
