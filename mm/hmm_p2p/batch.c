@@ -288,6 +288,16 @@ static void split_hole(struct hmm_p2p_batch *b, unsigned long i, unsigned long n
 		b->args.src[i++] = MIGRATE_PFN_MIGRATE;
 }
 
+/* How many pages an entry of the source stands for: a folio's, a hole's, or one. */
+static unsigned long entry_pages(unsigned long mpfn)
+{
+	struct page *page = migrate_pfn_to_page(mpfn);
+
+	if (!(mpfn & MIGRATE_PFN_COMPOUND))
+		return 1;
+	return page ? folio_nr_pages(page_folio(page)) : HMM_P2P_BATCH_PAGES;
+}
+
 /*
  * Give every page that is ready to move a destination.  Entries that get none are
  * restored by the finalize step.
@@ -304,9 +314,7 @@ static void fill(struct hmm_p2p_batch *b)
 		n = 1;
 		if (!(mpfn & MIGRATE_PFN_MIGRATE))
 			continue;
-		if (mpfn & MIGRATE_PFN_COMPOUND)
-			n = spage ? folio_nr_pages(page_folio(spage)) :
-				    HMM_P2P_BATCH_PAGES;
+		n = entry_pages(mpfn);
 		outcome = check_source(b, spage);
 		if (outcome != HMM_P2P_MOVED) {
 			if (spage)
@@ -417,14 +425,8 @@ static void count_taken(struct hmm_p2p_batch *b)
 	unsigned long i, n;
 
 	for (i = 0; i < b->nr; i += n) {
-		unsigned long mpfn = b->args.src[i];
-		struct page *page = migrate_pfn_to_page(mpfn);
-
-		n = 1;
-		if (mpfn & MIGRATE_PFN_COMPOUND)
-			n = page ? folio_nr_pages(page_folio(page)) :
-				   HMM_P2P_BATCH_PAGES;
-		if (mpfn & MIGRATE_PFN_MIGRATE)
+		n = entry_pages(b->args.src[i]);
+		if (b->args.src[i] & MIGRATE_PFN_MIGRATE)
 			b->taken += n;
 	}
 }
@@ -534,7 +536,8 @@ static void account(struct hmm_p2p_batch *b)
 			      b->args.vma ? b->args.start : 0, b->moved, failed);
 }
 
-static void split_mapped(struct folio *folio)
+/* Split a huge page that is mapped, if it can be done now, and drop the reference. */
+void hmm_p2p_split_mapped(struct folio *folio)
 {
 	if (folio_trylock(folio)) {
 		if (folio_test_large(folio) && folio_mapped(folio))
@@ -581,7 +584,7 @@ int hmm_p2p_batch_end(struct hmm_p2p_batch *b)
 		migrate_device_finalize(b->args.src, b->args.dst, b->nr);
 	}
 	if (b->split)
-		split_mapped(b->split);
+		hmm_p2p_split_mapped(b->split);
 	/* Once is enough. */
 	b->args.cpages = 0;
 	b->in_flight = false;

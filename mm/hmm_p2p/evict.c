@@ -26,14 +26,8 @@ static void evict_split(unsigned long pfn)
 {
 	struct folio *folio = hmm_p2p_folio(pfn);
 
-	if (!folio || !folio_try_get(folio))
-		return;
-	if (folio_trylock(folio)) {
-		if (folio_test_large(folio) && folio_mapped(folio))
-			split_folio(folio);
-		folio_unlock(folio);
-	}
-	folio_put(folio);
+	if (folio && folio_try_get(folio))
+		hmm_p2p_split_mapped(folio);
 }
 
 /*

@@ -344,6 +344,7 @@ void hmm_p2p_batch_collect_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter
 				unsigned long nr);
 void hmm_p2p_batch_start(struct hmm_p2p_batch *b);
 int hmm_p2p_batch_end(struct hmm_p2p_batch *b);
+void hmm_p2p_split_mapped(struct folio *folio);
 
 /*
  * The folio that a page of a device is in, NULL if it is free: one that was the tail of a

@@ -138,20 +138,18 @@ static int step(struct hmm_dummy_job *job)
 	return job->step(job);
 }
 
-static int handle_fault_in_worker(struct hmm_dummy_job *job)
-{
-	struct hmm_dummy_ctx *ctx = job->queue->ctx;
-
-	if (hmm_dummy_fault_may_block(ctx, job->fault.addr, job->fault.length))
-		return HMM_DUMMY_FAULT;
-	return hmm_dummy_fault(ctx, job->fault.addr, job->fault.length,
-			       job->fault.write);
-}
-
 static int handle_fault(struct hmm_dummy_job *job)
 {
 	return hmm_dummy_fault(job->queue->ctx, job->fault.addr, job->fault.length,
 			       job->fault.write);
+}
+
+static int handle_fault_in_worker(struct hmm_dummy_job *job)
+{
+	if (hmm_dummy_fault_may_block(job->queue->ctx, job->fault.addr,
+				      job->fault.length))
+		return HMM_DUMMY_FAULT;
+	return handle_fault(job);
 }
 
 /* The fault of the queue's first job has been handled, or it cannot be. */

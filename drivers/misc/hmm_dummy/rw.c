@@ -32,13 +32,12 @@ static u64 scratch_offset(struct hmm_dummy_job *job, unsigned long *bytes)
 	return offset;
 }
 
-static void scratch_copy(struct hmm_dummy_job *job, void *p, u64 offset,
-			 unsigned long bytes)
+static void scratch_copy(struct hmm_dummy_dev *dev, void *p, u64 offset,
+			 unsigned long bytes, bool to_memory)
 {
-	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
 	void *vram = hmm_dummy_vram_get(dev, offset);
 
-	if (job->to_memory)
+	if (to_memory)
 		memcpy(p, vram, bytes);
 	else
 		memcpy(vram, p, bytes);
@@ -52,6 +51,7 @@ static void scratch_copy(struct hmm_dummy_job *job, void *p, u64 offset,
 static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 {
 	unsigned long addr = (unsigned long)iter_iov_addr(&job->iter);
+	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
 	struct hmm_dummy_access access;
 	u64 offset;
 	int ret;
@@ -67,21 +67,21 @@ static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	if (job->buffer) {
 		*bytes = min(*bytes, PAGE_SIZE - offset_in_page(addr));
 		if (job->to_memory)
-			scratch_copy(job, job->buffer, offset, *bytes);
+			scratch_copy(dev, job->buffer, offset, *bytes, job->to_memory);
 	}
 	ret = hmm_dummy_access_get(job->queue->ctx, addr, job->to_memory, &access);
 	if (ret)
 		return ret;
 	*bytes = min(*bytes, access.bytes);
 	if (!job->buffer)
-		scratch_copy(job, access.kva, offset, *bytes);
+		scratch_copy(dev, access.kva, offset, *bytes, job->to_memory);
 	else if (job->to_memory)
 		memcpy(access.kva, job->buffer, *bytes);
 	else
 		memcpy(job->buffer, access.kva, *bytes);
 	hmm_dummy_access_put(&access);
 	if (job->buffer && !job->to_memory)
-		scratch_copy(job, job->buffer, offset, *bytes);
+		scratch_copy(dev, job->buffer, offset, *bytes, job->to_memory);
 	return 0;
 }
 
@@ -196,17 +196,11 @@ static ssize_t rw_kernel(struct hmm_dummy_dev *dev, struct kiocb *iocb,
 		return -ENOMEM;
 	while (iov_iter_count(iter)) {
 		u64 offset = dev->mem_size + iocb->ki_pos;
-		void *vram;
 
 		n = min(iov_iter_count(iter), PAGE_SIZE - offset % PAGE_SIZE);
 		if (!to_memory && copy_from_iter(buffer, n, iter) != n)
 			break;
-		vram = hmm_dummy_vram_get(dev, offset);
-		if (to_memory)
-			memcpy(buffer, vram, n);
-		else
-			memcpy(vram, buffer, n);
-		hmm_dummy_vram_put(dev);
+		scratch_copy(dev, buffer, offset, n, to_memory);
 		if (to_memory && copy_to_iter(buffer, n, iter) != n)
 			break;
 		done += n;
