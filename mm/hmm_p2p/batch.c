@@ -339,17 +339,12 @@ static void fill(struct hmm_p2p_batch *b)
 	}
 }
 
-static bool is_dead(struct hmm_p2p_exporter *exp)
-{
-	return READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD;
-}
-
 /* Whether what was copied from or to its memory means anything. */
 static bool is_sound(struct hmm_p2p_exporter *exp)
 {
 	const struct hmm_p2p_exporter_desc *desc = &exp->desc;
 
-	return !is_dead(exp) && (!desc->ops->lost || !desc->ops->lost(desc->priv));
+	return !hmm_p2p_is_dead(exp) && (!desc->ops->lost || !desc->ops->lost(desc->priv));
 }
 
 static void start_copy(struct hmm_p2p_batch *b)
@@ -361,7 +356,7 @@ static void start_copy(struct hmm_p2p_batch *b)
 		return;
 	/* There is nothing to copy any more, and nobody to ask. */
 	b->job.error = -EIO;
-	if (!is_dead(b->exp))
+	if (!hmm_p2p_is_dead(b->exp))
 		b->job.error = desc->ops->copy(desc->priv, &b->job);
 	/* From here on it is hmm_p2p_copy_done() that says what became of it. */
 	b->in_flight = b->job.error == -EINPROGRESS;

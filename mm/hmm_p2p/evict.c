@@ -242,7 +242,7 @@ void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 	unsigned long report = jiffies + 10 * HZ;
 	struct eviction e;
 
-	if (READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD)
+	if (hmm_p2p_is_dead(exp))
 		return;
 	while (eviction_init(&e, exp))
 		schedule_timeout_uninterruptible(HZ / 10);
@@ -257,7 +257,7 @@ void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 			cond_resched();
 		}
 		/* Then its pages are nobody's any more, or were never mapped. */
-		if (!used || READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD)
+		if (!used || hmm_p2p_is_dead(exp))
 			break;
 		if (time_after(jiffies, report)) {
 			pr_warn("hmm_p2p: %s: still %lu pages to move to RAM\n",

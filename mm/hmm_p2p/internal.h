@@ -363,6 +363,12 @@ static inline bool hmm_p2p_is_coherent(struct hmm_p2p_exporter *exp)
 	return exp->coherent;
 }
 
+/* For who does not hold exp->life: it may die right behind this. */
+static inline bool hmm_p2p_is_dead(struct hmm_p2p_exporter *exp)
+{
+	return READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD;
+}
+
 /* scan.c */
 #define HMM_P2P_MAX_OTHERS	4
 

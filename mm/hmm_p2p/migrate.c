@@ -592,7 +592,7 @@ vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 	bool moved;
 	int ret;
 
-	if (READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD)
+	if (hmm_p2p_is_dead(exp))
 		return VM_FAULT_SIGBUS;
 	start = max(start, vmf->vma->vm_start);
 	b = hmm_p2p_batch_alloc((end - start) >> PAGE_SHIFT);

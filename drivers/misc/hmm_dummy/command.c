@@ -19,9 +19,7 @@
 #include "hmm_dummy.h"
 
 #define BUFFER_SIZE	SZ_16K
-/* How much of one command is worked on before it is another queue's turn. */
-#define QUANTUM		SZ_2M
-#define MIGRATE_QUANTUM	SZ_32M
+#define MIGRATE_QUANTUM	SZ_32M	/* likewise, where pages move */
 #define MAX_UNIT	4096
 
 /* Bytes that will have been worked on at the end. */
@@ -58,7 +56,7 @@ static u64 command_offset(struct hmm_dummy_job *job, unsigned long *bytes)
 	u64 i, in_unit;
 
 	if (arg->pattern == HMM_DUMMY_LINEAR) {
-		*bytes = min(arg->length - job->progress, QUANTUM);
+		*bytes = min(arg->length - job->progress, HMM_DUMMY_QUANTUM);
 		return job->progress;
 	}
 	i = job->progress / arg->unit;
@@ -153,7 +151,7 @@ static void work_on(struct hmm_dummy_job *job, void *p, u64 offset,
 			break;
 		arg->value = offset + same;
 		/* There is no need to look any further. */
-		job->progress = command_total(arg) - bytes;
+		job->progress = job->total - bytes;
 		break;
 	case HMM_DUMMY_OP_ADD:
 		add(p, bytes, arg->value);
@@ -199,7 +197,7 @@ static int command_migrate(struct hmm_dummy_job *job)
 	struct hmm_dummy_command *arg = &job->arg;
 	struct hmm_dummy_ctx *ctx = job->queue->ctx;
 	struct hmm_p2p_exporter *exp = ctx->dev->exporter;
-	u64 bytes = min(arg->length - job->progress, MIGRATE_QUANTUM);
+	u64 bytes = min(job->total - job->progress, MIGRATE_QUANTUM);
 	u64 start = arg->addr + job->progress;
 	struct hmm_p2p_result result = {};
 	int ret;
@@ -214,35 +212,18 @@ static int command_migrate(struct hmm_dummy_job *job)
 					     &result);
 	arg->value += result.migrated;
 	job->progress += bytes;
-	if (ret || job->progress == arg->length)
+	if (ret || job->progress == job->total)
 		return ret;
 	return HMM_DUMMY_YIELD;
 }
 
 static int command_step(struct hmm_dummy_job *job)
 {
-	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
-	u64 total = command_total(&job->arg);
-	unsigned long bytes, done = 0;
-	int ret;
+	int ret = hmm_dummy_job_pieces(job, command_piece);
 
-	while (job->progress < total) {
-		if (READ_ONCE(job->cancelled))
-			return -ECANCELED;
-		if (READ_ONCE(dev->gone))
-			return -ENODEV;
-		if (done >= QUANTUM)
-			return HMM_DUMMY_YIELD;
-		ret = command_piece(job, &bytes);
-		if (ret)
-			return ret;
-		job->progress += bytes;
-		done += bytes;
-		cond_resched();
-	}
-	if (job->arg.op == HMM_DUMMY_OP_CRC32C)
+	if (!ret && job->arg.op == HMM_DUMMY_OP_CRC32C)
 		job->arg.value = ~job->crc;
-	return 0;
+	return ret;
 }
 
 static int check_pattern(const struct hmm_dummy_command *arg)
@@ -262,20 +243,21 @@ static int check_pattern(const struct hmm_dummy_command *arg)
 	return arg->length % arg->unit ? -EINVAL : 0;
 }
 
+static bool migrates(const struct hmm_dummy_command *arg)
+{
+	return arg->op == HMM_DUMMY_OP_TO_DEVICE || arg->op == HMM_DUMMY_OP_TO_RAM;
+}
+
 static int check_op(const struct hmm_dummy_command *arg)
 {
-	switch (arg->op) {
-	case HMM_DUMMY_OP_ADD:
-	case HMM_DUMMY_OP_ATOMIC_ADD:
+	if (arg->op == HMM_DUMMY_OP_ADD || arg->op == HMM_DUMMY_OP_ATOMIC_ADD)
 		return (arg->addr | arg->length | arg->unit | arg->stride) & 7 ?
 		       -EINVAL : 0;
-	case HMM_DUMMY_OP_TO_DEVICE:
-	case HMM_DUMMY_OP_TO_RAM:
-		if (arg->pattern != HMM_DUMMY_LINEAR)
-			return -EOPNOTSUPP;
-		return PAGE_ALIGNED(arg->addr | arg->length) ? 0 : -EINVAL;
-	}
-	return 0;
+	if (!migrates(arg))
+		return 0;
+	if (arg->pattern != HMM_DUMMY_LINEAR)
+		return -EOPNOTSUPP;
+	return PAGE_ALIGNED(arg->addr | arg->length) ? 0 : -EINVAL;
 }
 
 static bool has_source(const struct hmm_dummy_command *arg)
@@ -314,20 +296,19 @@ static int command_check(const struct hmm_dummy_command *arg)
 int hmm_dummy_command_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 			   const struct hmm_dummy_command *arg)
 {
-	bool migrates = arg->op == HMM_DUMMY_OP_TO_DEVICE ||
-			arg->op == HMM_DUMMY_OP_TO_RAM;
 	int ret = command_check(arg);
 
 	if (ret)
 		return ret;
 	if (ctx->dev->edu ? arg->op > HMM_DUMMY_OP_CRC32C :
-			    migrates && !ctx->dev->exporter)
+			    migrates(arg) && !ctx->dev->exporter)
 		return -EOPNOTSUPP;
 	hmm_dummy_job_init(job, ctx, arg->queue);
 	job->arg = *arg;
+	job->total = command_total(arg);
 	job->tagged = true;
 	job->crc = ~0;
-	job->step = migrates ? command_migrate : command_step;
+	job->step = migrates(arg) ? command_migrate : command_step;
 	if (has_source(arg) && !ctx->dev->edu) {
 		job->buffer = kmalloc(BUFFER_SIZE, GFP_KERNEL_ACCOUNT);
 		if (!job->buffer)

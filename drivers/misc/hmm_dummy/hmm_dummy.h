@@ -60,6 +60,12 @@ struct hmm_dummy_chunk {
 	u64 last_use;			/* READ_ONCE */
 };
 
+/* What works on jobs; queue.c. */
+struct hmm_dummy_engine {
+	struct work_struct work;
+	struct hmm_dummy_dev *dev;
+};
+
 struct hmm_dummy_dev {
 	struct kref kref;		/* the bound device, and each open file */
 	struct list_head node;		/* hmm_dummy_list_lock */
@@ -115,7 +121,7 @@ struct hmm_dummy_dev {
 	bool paused;			/* sched_lock */
 	bool stopped;			/* sched_lock: no new jobs */
 	wait_queue_head_t progress;	/* a job has ended */
-	struct work_struct engines[2];
+	struct hmm_dummy_engine engines[2];
 
 	/* control.c */
 	struct dentry *debugfs;
@@ -292,6 +298,9 @@ int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
 #define HMM_DUMMY_FAULT		1
 #define HMM_DUMMY_YIELD		2
 
+/* How much of one job is worked on before it is another queue's turn. */
+#define HMM_DUMMY_QUANTUM	SZ_2M
+
 struct hmm_dummy_job {
 	struct list_head node;		/* in its queue; dev->sched_lock */
 	struct hmm_dummy_queue *queue;
@@ -312,9 +321,12 @@ struct hmm_dummy_job {
 		bool write;
 	} fault;
 
+	/* Bytes; by the step. */
+	u64 progress;
+	u64 total;
+
 	/* command.c */
 	struct hmm_dummy_command arg;
-	u64 progress;			/* bytes */
 	u32 crc;
 	void *buffer;
 
@@ -332,6 +344,9 @@ struct hmm_dummy_job {
 	bool cqe32;				/* and so does the CQE */
 };
 
+/* Does some of a job, from job->progress on, and says in *bytes how much: 0, or as a step. */
+typedef int (*hmm_dummy_piece)(struct hmm_dummy_job *job, unsigned long *bytes);
+
 int hmm_dummy_sched_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev);
@@ -342,6 +357,7 @@ void hmm_dummy_job_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 int hmm_dummy_job_submit(struct hmm_dummy_job *job);
 int hmm_dummy_job_run(struct hmm_dummy_job *job);
 int hmm_dummy_job_wait(struct hmm_dummy_job *job);
+int hmm_dummy_job_pieces(struct hmm_dummy_job *job, hmm_dummy_piece piece);
 int hmm_dummy_wait_room(struct hmm_dummy_ctx *ctx);
 void hmm_dummy_job_cancel(struct hmm_dummy_job *job);
 int hmm_dummy_cancel(struct hmm_dummy_ctx *ctx, void *arg);

@@ -61,7 +61,7 @@ static void kick(struct hmm_dummy_dev *dev)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(dev->engines); i++)
-		queue_work(dev->wq, &dev->engines[i]);
+		queue_work(dev->wq, &dev->engines[i].work);
 }
 
 static void queue_ready(struct hmm_dummy_queue *queue)
@@ -218,8 +218,10 @@ static void engine_run(struct hmm_dummy_queue *queue)
 	}
 }
 
-static void hmm_dummy_engine(struct hmm_dummy_dev *dev)
+static void hmm_dummy_engine_work(struct work_struct *work)
 {
+	struct hmm_dummy_dev *dev =
+		container_of(work, struct hmm_dummy_engine, work)->dev;
 	struct hmm_dummy_queue *queue;
 
 	for (;;) {
@@ -238,16 +240,6 @@ static void hmm_dummy_engine(struct hmm_dummy_dev *dev)
 		engine_run(queue);
 		cond_resched();
 	}
-}
-
-static void hmm_dummy_engine0(struct work_struct *work)
-{
-	hmm_dummy_engine(container_of(work, struct hmm_dummy_dev, engines[0]));
-}
-
-static void hmm_dummy_engine1(struct work_struct *work)
-{
-	hmm_dummy_engine(container_of(work, struct hmm_dummy_dev, engines[1]));
 }
 
 static bool has_room(struct hmm_dummy_ctx *ctx)
@@ -304,6 +296,39 @@ int hmm_dummy_job_submit(struct hmm_dummy_job *job)
 	}
 	spin_unlock(&dev->sched_lock);
 	return ret;
+}
+
+/**
+ * hmm_dummy_job_pieces - a step that works on one piece after another
+ * @job: job->total is set
+ * @piece: does one, and never more than what is left
+ *
+ * Context: Process context, from an engine.  May sleep.
+ *
+ * Return: 0 at the end, %HMM_DUMMY_YIELD when it is another queue's turn, -ECANCELED,
+ * -ENODEV if the device goes, or what @piece returned.
+ */
+int hmm_dummy_job_pieces(struct hmm_dummy_job *job, hmm_dummy_piece piece)
+{
+	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
+	unsigned long bytes, done = 0;
+	int ret;
+
+	while (job->progress < job->total) {
+		if (READ_ONCE(job->cancelled))
+			return -ECANCELED;
+		if (READ_ONCE(dev->gone))
+			return -ENODEV;
+		if (done >= HMM_DUMMY_QUANTUM)
+			return HMM_DUMMY_YIELD;
+		ret = piece(job, &bytes);
+		if (ret)
+			return ret;
+		job->progress += bytes;
+		done += bytes;
+		cond_resched();
+	}
+	return 0;
 }
 
 /* For who may wait until there is room: 0, or -EINTR. */
@@ -492,11 +517,15 @@ void hmm_dummy_queue_init(struct hmm_dummy_queue *queue, struct hmm_dummy_ctx *c
 
 int hmm_dummy_sched_init(struct hmm_dummy_dev *dev)
 {
+	unsigned int i;
+
 	spin_lock_init(&dev->sched_lock);
 	INIT_LIST_HEAD(&dev->ready);
 	init_waitqueue_head(&dev->progress);
-	INIT_WORK(&dev->engines[0], hmm_dummy_engine0);
-	INIT_WORK(&dev->engines[1], hmm_dummy_engine1);
+	for (i = 0; i < ARRAY_SIZE(dev->engines); i++) {
+		dev->engines[i].dev = dev;
+		INIT_WORK(&dev->engines[i].work, hmm_dummy_engine_work);
+	}
 	dev->wq = alloc_workqueue("%s", WQ_UNBOUND, 0, dev->name);
 	if (!dev->wq)
 		return -ENOMEM;

@@ -59,7 +59,7 @@ static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	*bytes = min(iter_iov_len(&job->iter), iov_iter_count(&job->iter));
 	/* A piece of nothing is passed over. */
 	if (!*bytes)
-		return 0;
+		goto out;
 	job->fault.addr = addr;
 	job->fault.length = *bytes;
 	job->fault.write = job->to_memory;
@@ -82,30 +82,14 @@ static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	hmm_dummy_access_put(&access);
 	if (job->buffer && !job->to_memory)
 		scratch_copy(dev, job->buffer, offset, *bytes, job->to_memory);
+out:
+	iov_iter_advance(&job->iter, *bytes);
 	return 0;
 }
 
 static int rw_step(struct hmm_dummy_job *job)
 {
-	unsigned long bytes, done = 0;
-	int ret;
-
-	while (iov_iter_count(&job->iter)) {
-		if (READ_ONCE(job->cancelled))
-			return -ECANCELED;
-		if (READ_ONCE(job->queue->ctx->dev->gone))
-			return -ENODEV;
-		if (done >= SZ_2M)
-			return HMM_DUMMY_YIELD;
-		ret = rw_piece(job, &bytes);
-		if (ret)
-			return ret;
-		iov_iter_advance(&job->iter, bytes);
-		job->progress += bytes;
-		done += bytes;
-		cond_resched();
-	}
-	return 0;
+	return hmm_dummy_job_pieces(job, rw_piece);
 }
 
 static void job_free(struct hmm_dummy_job *job)
@@ -143,6 +127,7 @@ static struct hmm_dummy_job *job_create(struct kiocb *iocb, struct iov_iter *ite
 	job->pos = iocb->ki_pos;
 	job->to_memory = to_memory;
 	job->iter = *iter;
+	job->total = iov_iter_count(iter);
 	if (ctx->dev->nr_slots) {
 		job->buffer = kmalloc(PAGE_SIZE, GFP_KERNEL_ACCOUNT);
 		if (!job->buffer)
