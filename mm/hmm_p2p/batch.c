@@ -67,7 +67,11 @@ void hmm_p2p_batch_free(struct hmm_p2p_batch *b)
 static void note(struct hmm_p2p_batch *b, unsigned long i, unsigned long n,
 		 enum hmm_p2p_outcome outcome)
 {
-	memset(&b->why[i], outcome, n);
+	/* One, most often, for each page that moves: not worth a call. */
+	if (n == 1)
+		b->why[i] = outcome;
+	else
+		memset(&b->why[i], outcome, n);
 }
 
 static unsigned long batch_addr(struct hmm_p2p_batch *b, unsigned long i)
