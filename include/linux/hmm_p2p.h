@@ -215,13 +215,14 @@ struct hmm_p2p_copy_job {
  *	Optional; say it if the BAR does not cover the memory, and fill in
  *	hmm_p2p_exporter_desc.aperture.
  *
- * @alloc_folio: A free folio of order @order of the device memory, initialised
- *	and locked by zone_device_page_init(), or NULL if there is none.  (Before that, a
- *	page may still say that it is the tail of a huge page.)  @order is
- *	0 or that of a huge page; if there is no huge one, small ones are asked for.
- *	Coherent memory is asked for small ones only.  Called under mmap_lock, may
- *	sleep, must not fault or take mmap_lock.  Folios come back through
- *	dev_pagemap_ops.folio_free.  Required.
+ * @alloc_folios: Up to @nr free folios of order @order of the device memory, into
+ *	@folios, each initialised and locked by zone_device_page_init().  (Before that, a
+ *	page may still say that it is the tail of a huge page.)  Returns how many; fewer
+ *	than @nr mean that there are no more now.  Neighbours in ascending order make
+ *	larger copies.  @order is 0 or that of a huge page; if there is no huge one,
+ *	small ones are asked for.  Coherent memory is asked for small ones only.
+ *	Called under mmap_lock, may sleep, must not fault or take mmap_lock.  Folios
+ *	come back through dev_pagemap_ops.folio_free, a few of them unused.  Required.
  *
  * @copy: Copy what @job says.  Returns 0 when all of it has arrived; -EINPROGRESS if
  *	it is under way, and hmm_p2p_copy_done() will be called; or another negative
@@ -248,7 +249,8 @@ struct hmm_p2p_exporter_ops {
 	int (*open_window)(void *priv, unsigned long index,
 			   struct hmm_p2p_window_map *map);
 	void (*close_window)(void *priv, unsigned long index);
-	struct folio *(*alloc_folio)(void *priv, unsigned int order);
+	unsigned int (*alloc_folios)(void *priv, unsigned int order,
+				     struct folio **folios, unsigned int nr);
 	int (*copy)(void *priv, struct hmm_p2p_copy_job *job);
 	int (*make_room)(void *priv, unsigned long nr_pages);
 	bool (*lost)(void *priv);

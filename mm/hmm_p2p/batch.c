@@ -110,16 +110,40 @@ static struct folio *alloc_ram(struct hmm_p2p_batch *b, unsigned long i,
 	return folio;
 }
 
+/* The next of the small folios that were asked for together: each has a price. */
+static struct folio *next_spare(struct hmm_p2p_batch *b)
+{
+	const struct hmm_p2p_exporter_desc *desc = &b->exp->desc;
+	unsigned int nr = clamp(b->want, 1UL, ARRAY_SIZE(b->spare));
+
+	if (b->spare_first == b->spare_end) {
+		b->spare_first = 0;
+		b->spare_end = desc->ops->alloc_folios(desc->priv, 0, b->spare, nr);
+	}
+	return b->spare_first < b->spare_end ? b->spare[b->spare_first++] : NULL;
+}
+
+/* Some that were to move did not. */
+static void drop_spare(struct hmm_p2p_batch *b)
+{
+	while (b->spare_first < b->spare_end)
+		drop_folio(b->spare[b->spare_first++]);
+}
+
 static struct folio *alloc_device(struct hmm_p2p_batch *b, unsigned int order)
 {
 	const struct hmm_p2p_exporter_desc *desc = &b->exp->desc;
-	struct folio *folio = desc->ops->alloc_folio(desc->priv, order);
+	struct folio *folio = NULL;
 
+	if (!order)
+		folio = next_spare(b);
+	else if (!desc->ops->alloc_folios(desc->priv, order, &folio, 1))
+		folio = NULL;
 	/* Of another device: the copy, and peers, would go astray. */
 	if (folio && WARN_ONCE(!folio_is_zone_device(folio) ||
 			       folio->pgmap != desc->pgmap ||
 			       folio_order(folio) != order,
-			       "hmm_p2p: %s: alloc_folio gave a page that is not its own\n",
+			       "hmm_p2p: %s: alloc_folios gave a page that is not its own\n",
 			       desc->name)) {
 		drop_folio(folio);
 		folio = NULL;
@@ -209,6 +233,7 @@ static bool fill_folio(struct hmm_p2p_batch *b, unsigned long i, struct page *sp
 	b->args.dst[i] = migrate_pfn(folio_pfn(folio)) | (mpfn & MIGRATE_PFN_WRITE);
 	if (order)
 		b->args.dst[i] |= MIGRATE_PFN_COMPOUND;
+	b->want -= BIT(order);
 	return true;
 }
 
@@ -310,6 +335,7 @@ static void fill(struct hmm_p2p_batch *b)
 {
 	unsigned long i, n;
 
+	b->want = b->taken;
 	for (i = 0; i < b->nr; i += n) {
 		unsigned long mpfn = b->args.src[i];
 		struct page *spage = migrate_pfn_to_page(mpfn);
@@ -323,6 +349,7 @@ static void fill(struct hmm_p2p_batch *b)
 		if (outcome != HMM_P2P_MOVED) {
 			if (spage)
 				note(b, i, n, outcome);
+			b->want -= n;
 			continue;
 		}
 		if (n > 1 && fill_huge(b, i, spage, mpfn))
@@ -341,6 +368,7 @@ static void fill(struct hmm_p2p_batch *b)
 			split_hole(b, i, n);
 		fill_small(b, i, n, spage, mpfn);
 	}
+	drop_spare(b);
 }
 
 /* Whether what was copied from or to its memory means anything. */
@@ -411,6 +439,8 @@ void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 	b->error = 0;
 	b->in_flight = false;
 	b->split = NULL;
+	b->spare_first = 0;
+	b->spare_end = 0;
 	b->job.dir = dir;
 	b->job.alone = true;
 	b->job.copies = b->copies;

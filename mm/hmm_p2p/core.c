@@ -121,7 +121,7 @@ static int hmm_p2p_check_desc(const struct hmm_p2p_exporter_desc *desc,
 	const struct dev_pagemap *pgmap = desc->pgmap;
 	u64 mask = BIT_ULL(shift) - 1;
 
-	if (!desc->name || !ops || !ops->alloc_folio || !ops->copy || !pgmap)
+	if (!desc->name || !ops || !ops->alloc_folios || !ops->copy || !pgmap)
 		return -EINVAL;
 	if (pgmap->nr_range != 1 || !pgmap->owner)
 		return -EINVAL;

@@ -316,6 +316,8 @@ void hmm_p2p_watch_end(struct hmm_p2p_watch *watch);
 /* batch.c */
 /* Not HPAGE_PMD_NR, which is no constant without huge pages. */
 #define HMM_P2P_BATCH_PAGES	(PMD_SIZE >> PAGE_SHIFT)
+/* Small folios of a device that are asked for together. */
+#define HMM_P2P_SPARE		32
 
 /* Pages that migrate together: at most a PMD's worth, of one VMA or of none. */
 struct hmm_p2p_batch {
@@ -329,6 +331,10 @@ struct hmm_p2p_batch {
 	unsigned long moved;		/* at the end */
 	bool in_flight;			/* the copy runs by itself */
 	struct folio *split;		/* has to be split first; a reference until end */
+	unsigned long want;		/* pages that may still need a destination */
+	struct folio *spare[HMM_P2P_SPARE];	/* of the device, for those */
+	unsigned int spare_first;
+	unsigned int spare_end;
 	int error;
 	u8 *why;			/* enum hmm_p2p_outcome, one a page */
 	struct hmm_p2p_copy copies[];

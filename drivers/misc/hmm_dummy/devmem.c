@@ -70,30 +70,44 @@ void hmm_dummy_vram_put(struct hmm_dummy_dev *dev)
 		read_unlock(&dev->slot_lock);
 }
 
-/* A free folio, locked and with one reference, or NULL. */
-struct folio *hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int order)
+/* A folio of memory that was free, locked and with one reference, or NULL: it is broken. */
+static struct folio *folio_init(struct hmm_dummy_dev *dev, unsigned long index,
+				unsigned int order)
 {
+	/* Not page_folio(), before: it may have been the tail of a huge page. */
+	struct page *page = pfn_to_page(PHYS_PFN(dev->pgmap.range.start) + index);
 	struct folio *folio;
-	struct page *page;
+
+	zone_device_page_init(page, &dev->pgmap, order);
+	folio = page_folio(page);
+
+	/* Found broken while it was neither free nor in use? */
+	if (!hmm_dummy_vram_is_bad(dev, index, BIT(order)))
+		return folio;
+	folio_unlock(folio);
+	folio_put(folio);
+	return NULL;
+}
+
+/* As hmm_p2p_exporter_ops.alloc_folios. */
+unsigned int hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int order,
+				    struct folio **folios, unsigned int nr)
+{
+	unsigned int got = 0, n;
 	long index;
 
-	for (;;) {
-		index = hmm_dummy_vram_alloc(dev, order);
+	while (got < nr) {
+		n = nr - got;
+		index = hmm_dummy_vram_alloc(dev, order, &n);
 		if (index < 0)
-			return NULL;
-		/* Not page_folio(), before: it may have been the tail of a huge page. */
-		page = pfn_to_page(PHYS_PFN(dev->pgmap.range.start) + index);
-		zone_device_page_init(page, &dev->pgmap, order);
-		folio = page_folio(page);
-
-		/* Found broken while it was neither free nor in use? */
-		if (!hmm_dummy_vram_is_bad(dev, index, BIT(order)))
-			return folio;
-		folio_unlock(folio);
-		folio_put(folio);
-		if (order)
-			return NULL;
+			break;
+		for (; n--; index += BIT(order)) {
+			folios[got] = folio_init(dev, index, order);
+			if (folios[got])
+				got++;
+		}
 	}
+	return got;
 }
 
 /* The last reference is gone: called from anywhere, also under spinlocks. */

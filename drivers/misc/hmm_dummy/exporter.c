@@ -78,16 +78,17 @@ static void hmm_dummy_close_slot(void *priv, unsigned long index)
 	hmm_dummy_slot_close(priv, index);
 }
 
-static struct folio *hmm_dummy_alloc_folio(void *priv, unsigned int order)
+static unsigned int hmm_dummy_alloc_folios(void *priv, unsigned int order,
+					   struct folio **folios, unsigned int nr)
 {
 	struct hmm_dummy_dev *dev = priv;
 
 	/* For tests: see compat.c. */
 	if (order && READ_ONCE(dev->fail_huge)) {
 		WRITE_ONCE(dev->fail_huge, false);
-		return NULL;
+		return 0;
 	}
-	return hmm_dummy_devmem_alloc(dev, order);
+	return hmm_dummy_devmem_alloc(dev, order, folios, nr);
 }
 
 /* The pages of a piece follow one another on both sides. */
@@ -215,7 +216,7 @@ static bool hmm_dummy_lost(void *priv)
 
 static const struct hmm_p2p_exporter_ops hmm_dummy_exporter_ops = {
 	.open_window = hmm_dummy_open_window,
-	.alloc_folio = hmm_dummy_alloc_folio,
+	.alloc_folios = hmm_dummy_alloc_folios,
 	.copy = hmm_dummy_copy,
 	.make_room = hmm_dummy_make_room,
 	.lost = hmm_dummy_lost,
@@ -224,14 +225,14 @@ static const struct hmm_p2p_exporter_ops hmm_dummy_exporter_ops = {
 static const struct hmm_p2p_exporter_ops hmm_dummy_slot_ops = {
 	.open_window = hmm_dummy_open_slot,
 	.close_window = hmm_dummy_close_slot,
-	.alloc_folio = hmm_dummy_alloc_folio,
+	.alloc_folios = hmm_dummy_alloc_folios,
 	.copy = hmm_dummy_copy,
 	.make_room = hmm_dummy_make_room,
 	.lost = hmm_dummy_lost,
 };
 
 static const struct hmm_p2p_exporter_ops hmm_dummy_coherent_ops = {
-	.alloc_folio = hmm_dummy_alloc_folio,
+	.alloc_folios = hmm_dummy_alloc_folios,
 	.copy = hmm_dummy_copy,
 	.make_room = hmm_dummy_make_room,
 };

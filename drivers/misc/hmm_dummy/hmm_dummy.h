@@ -161,7 +161,8 @@ bool hmm_dummy_is_lost(struct hmm_dummy_dev *dev);
 /* devmem.c: struct pages, and where the memory is */
 int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev);
-struct folio *hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int order);
+unsigned int hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int order,
+				    struct folio **folios, unsigned int nr);
 void *hmm_dummy_vram_get(struct hmm_dummy_dev *dev, u64 offset);
 void hmm_dummy_vram_put(struct hmm_dummy_dev *dev);
 
@@ -170,7 +171,8 @@ void hmm_dummy_vram_put(struct hmm_dummy_dev *dev);
 
 int hmm_dummy_vram_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_vram_exit(struct hmm_dummy_dev *dev);
-long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order);
+long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
+			  unsigned int *nr);
 void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 			 unsigned long nr);
 void hmm_dummy_vram_bad(struct hmm_dummy_dev *dev, unsigned long index);

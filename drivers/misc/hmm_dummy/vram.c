@@ -118,31 +118,41 @@ static struct hmm_dummy_chunk *chunk_find(struct hmm_dummy_dev *dev,
 						 struct hmm_dummy_chunk, node);
 }
 
-/* The index of the first of 2^@order free pages, or -1.  @order: 0, or of a chunk. */
-long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order)
+/**
+ * hmm_dummy_vram_alloc - take memory that is free
+ * @dev: the device
+ * @order: 0, or of a chunk
+ * @nr: how many pieces of 2^@order pages are wanted; set to how many there are, side by
+ *	side, of which the index is returned
+ *
+ * Return: the index of the first page, or -1.
+ */
+long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
+			  unsigned int *nr)
 {
+	unsigned long bit = 0, n = CHUNK_PAGES, index = 0, irq;
 	struct hmm_dummy_chunk *chunk;
-	unsigned long bit = 0, index = 0, irq;
 
 	spin_lock_irqsave(&dev->free_lock, irq);
 	chunk = chunk_find(dev, order);
 	if (chunk) {
-		if (order) {
-			bitmap_fill(chunk->used, CHUNK_PAGES);
-		} else {
+		if (!order) {
 			bit = find_next_zero_bit(chunk->used, CHUNK_PAGES,
 						 chunk->first_free);
-			__set_bit(bit, chunk->used);
+			n = min(CHUNK_PAGES, bit + *nr);
+			n = find_next_bit(chunk->used, n, bit) - bit;
 		}
-		chunk->first_free = bit + BIT(order);
-		chunk->nr_used += BIT(order);
+		bitmap_set(chunk->used, bit, n);
+		chunk->first_free = bit + n;
+		chunk->nr_used += n;
 		/* It stays in the list where it is, most often. */
-		if (chunk->nr_used == BIT(order) || chunk->nr_used == CHUNK_PAGES)
+		if (chunk->nr_used == n || chunk->nr_used == CHUNK_PAGES)
 			chunk_file(dev, chunk);
 		chunk->last_use = atomic64_inc_return(&dev->clock);
-		dev->nr_free -= BIT(order);
+		dev->nr_free -= n;
+		*nr = n >> order;
 		index = (chunk - dev->chunks) * CHUNK_PAGES + bit;
-		canary_check(dev, index, BIT(order));
+		canary_check(dev, index, n);
 	}
 	spin_unlock_irqrestore(&dev->free_lock, irq);
 	return chunk ? index : -1;

@@ -42,16 +42,10 @@ static void fake_close_window(void *priv, unsigned long index)
 	f->closed++;
 }
 
-static struct folio *fake_alloc_folio(void *priv, unsigned int order)
+static struct folio *alloc_one(struct fake *f, unsigned int order)
 {
-	struct fake *f = priv;
 	unsigned long i;
 
-	if (f->give) {
-		lock_page(f->give);
-		get_page(f->give);
-		return page_folio(f->give);
-	}
 	spin_lock(&f->lock);
 	i = find_first_zero_bit(f->used, NR_PAGES);
 	if (order || i == NR_PAGES ||
@@ -63,6 +57,26 @@ static struct folio *fake_alloc_folio(void *priv, unsigned int order)
 	spin_unlock(&f->lock);
 	zone_device_page_init(fake_page(f, i), &f->pgmap, 0);
 	return page_folio(fake_page(f, i));
+}
+
+static unsigned int fake_alloc_folios(void *priv, unsigned int order,
+				      struct folio **folios, unsigned int nr)
+{
+	struct fake *f = priv;
+	unsigned int i;
+
+	if (f->give) {
+		lock_page(f->give);
+		get_page(f->give);
+		folios[0] = page_folio(f->give);
+		return 1;
+	}
+	for (i = 0; i < nr; i++) {
+		folios[i] = alloc_one(f, order);
+		if (!folios[i])
+			break;
+	}
+	return i;
 }
 
 static void *fake_kva(struct fake *f, const struct page *page)
@@ -167,7 +181,7 @@ static bool fake_lost(void *priv)
 
 static const struct hmm_p2p_exporter_ops fake_ops = {
 	.open_window = fake_open_window,
-	.alloc_folio = fake_alloc_folio,
+	.alloc_folios = fake_alloc_folios,
 	.copy = fake_copy,
 	.make_room = fake_make_room,
 	.lost = fake_lost,
@@ -176,7 +190,7 @@ static const struct hmm_p2p_exporter_ops fake_ops = {
 static const struct hmm_p2p_exporter_ops fake_demand_ops = {
 	.open_window = fake_open_window,
 	.close_window = fake_close_window,
-	.alloc_folio = fake_alloc_folio,
+	.alloc_folios = fake_alloc_folios,
 	.copy = fake_copy,
 };
 

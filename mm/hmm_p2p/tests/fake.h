@@ -44,7 +44,7 @@ struct fake {
 	bool slow;
 	struct completion opening;
 	struct completion go_on;
-	struct page *give;		/* what alloc_folio() returns */
+	struct page *give;		/* what alloc_folios() gives */
 	int copy_error;
 	bool async;			/* copies end in a thread of their own ... */
 	bool hold_copies;		/* ... or here, when copy_go is completed */
