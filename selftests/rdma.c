@@ -250,7 +250,7 @@ TEST_F_TIMEOUT(rdma, atomics_on_device, 120)
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem[1], LEN));
 	for (uint64_t i = 0; i < 10; i++) {
 		ASSERT_EQ(0, rdma_fetch_add(&self->pair, self->buf[0],
-			  at(self->buf[1], 3 * PAGE + 64), 7));
+					    at(self->buf[1], 3 * PAGE + 64), 7));
 		ASSERT_EQ(40 + 7 * i, *old);
 	}
 	ASSERT_EQ(0, rdma_cmp_swap(&self->pair, self->buf[0],

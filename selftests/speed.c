@@ -263,8 +263,11 @@ TEST_F_TIMEOUT(speed, cpu_fault, 300)
 	}
 	EXPECT_LE(1.5, report("to RAM by CPU fault", "64 KiB around", "page by page",
 			      &around, 512, 2.3));
-	/* A folio that came page by page would give 1. */
-	EXPECT_LE(4.0, report("to RAM by CPU fault", "huge", "page by page", &whole,
+	/*
+	 * A folio that came page by page would give 1.  What else runs on the machine holds
+	 * up one fault more than many: the other CPU has to answer, and to be there for it.
+	 */
+	EXPECT_LE(2.0, report("to RAM by CPU fault", "huge", "page by page", &whole,
 			      512, 8));
 	munmap(small, 2 * MiB);
 	munmap(huge, 2 * MiB);

@@ -119,6 +119,11 @@ static struct folio *next_spare(struct hmm_p2p_batch *b)
 	if (b->spare_first == b->spare_end) {
 		b->spare_first = 0;
 		b->spare_end = desc->ops->alloc_folios(desc->priv, 0, b->spare, nr);
+		/* Then it has written behind the array as well. */
+		if (WARN_ONCE(b->spare_end > nr,
+			      "hmm_p2p: %s: alloc_folios gave more than %u\n",
+			      desc->name, nr))
+			b->spare_end = nr;
 	}
 	return b->spare_first < b->spare_end ? b->spare[b->spare_first++] : NULL;
 }
@@ -225,6 +230,7 @@ static bool fill_folio(struct hmm_p2p_batch *b, unsigned long i, struct page *sp
 		folio = alloc_device(b, order);
 	if (!folio)
 		return false;
+	b->want -= BIT(order);
 	if (!add_copy(b, spage, folio_page(folio, 0), BIT(order))) {
 		drop_folio(folio);
 		note(b, i, BIT(order), HMM_P2P_OTHER);
@@ -233,7 +239,6 @@ static bool fill_folio(struct hmm_p2p_batch *b, unsigned long i, struct page *sp
 	b->args.dst[i] = migrate_pfn(folio_pfn(folio)) | (mpfn & MIGRATE_PFN_WRITE);
 	if (order)
 		b->args.dst[i] |= MIGRATE_PFN_COMPOUND;
-	b->want -= BIT(order);
 	return true;
 }
 
@@ -357,6 +362,7 @@ static void fill(struct hmm_p2p_batch *b)
 		if (n > 1 && spage && !may_split(b, mpfn)) {
 			note(b, i, n, HMM_P2P_NO_MEMORY);
 			b->error = -ENOMEM;
+			b->want -= n;
 			/* It is restored, and split then, as a mapped one. */
 			if (b->args.vma && !b->args.fault_page && !b->split) {
 				b->split = page_folio(spage);
@@ -377,6 +383,13 @@ static bool is_sound(struct hmm_p2p_exporter *exp)
 	const struct hmm_p2p_exporter_desc *desc = &exp->desc;
 
 	return !hmm_p2p_is_dead(exp) && (!desc->ops->lost || !desc->ops->lost(desc->priv));
+}
+
+/* A device may have gone under the copy, which read nothing sensible then. */
+static bool copy_is_sound(struct hmm_p2p_batch *b)
+{
+	return is_sound(b->exp) &&
+	       (b->job.dir != HMM_P2P_FROM_PEER || is_sound(b->from));
 }
 
 static void start_copy(struct hmm_p2p_batch *b)
@@ -595,9 +608,7 @@ int hmm_p2p_batch_end(struct hmm_p2p_batch *b)
 		wait_for_completion(&b->job.done);
 		error = b->job.result;
 	}
-	/* A device may have gone under the copy, which read nothing sensible then. */
-	if (b->job.nr && !error && (!is_sound(b->exp) ||
-	    (b->job.dir == HMM_P2P_FROM_PEER && !is_sound(b->from))))
+	if (b->job.nr && !error && !copy_is_sound(b))
 		error = -EIO;
 	if (b->job.nr && error) {
 		drop_destinations(b);

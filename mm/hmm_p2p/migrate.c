@@ -289,7 +289,7 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 	if (i < m->scan.nr_others && b->job.dir == HMM_P2P_TO_DEVICE)
 		ret = ret ?: hmm_p2p_batch_end(b);
 	for (; i < m->scan.nr_others && !(m->flags & HMM_P2P_ONLY_RAM) && !ret &&
-	       !m->no_room; i++)
+	     !m->no_room; i++)
 		ret = chunk_from_other(m, b, m->scan.others[i]);
 
 	m->again = b->split && !m->split_tried;

@@ -240,8 +240,9 @@ int main(int argc, char **argv)
 	int opt, rounds = 3;
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (opt != 'r' || (rounds = atoi(optarg)) < 1 ||
-		    rounds > MAX_ROUNDS) {
+		if (opt == 'r')
+			rounds = atoi(optarg);
+		if (opt != 'r' || rounds < 1 || rounds > MAX_ROUNDS) {
 			fprintf(stderr, "usage: hmm-run [--rounds 1..%d] SIZE_MIB...\n",
 				MAX_ROUNDS);
 			return 2;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The dummy GPU from user space, and where pages live as the kernel's own
- * interfaces tell it. */
+/*
+ * The dummy GPU from user space, and where pages live as the kernel's own
+ * interfaces tell it.
+ */
 #ifndef HMM_GPU_H
 #define HMM_GPU_H
 

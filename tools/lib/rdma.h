@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Two connected RC queue pairs of one process on one RDMA device: what side 0
- * sends, side 1 gets.  Plain verbs, as any RDMA program uses them. */
+/*
+ * Two connected RC queue pairs of one process on one RDMA device: what side 0
+ * sends, side 1 gets.  Plain verbs, as any RDMA program uses them.
+ */
 #ifndef HMM_RDMA_H
 #define HMM_RDMA_H
 

@@ -19,7 +19,8 @@
 #include "hmm_dummy.h"
 
 #define BUFFER_SIZE	SZ_16K
-#define MIGRATE_QUANTUM	SZ_32M	/* likewise, where pages move */
+/* As HMM_DUMMY_QUANTUM, where pages move. */
+#define MIGRATE_QUANTUM	SZ_32M
 #define MAX_UNIT	4096
 
 /* Bytes that will have been worked on at the end. */

@@ -177,7 +177,7 @@ static unsigned long bar_skew(struct hmm_dummy_dev *dev)
 	return 1 + dev->id % (CHUNK_PAGES - 1);
 }
 
-/* As memremap(), but for the skew. */
+/* As ioremap_wc(), but for the skew. */
 static int map_bar(struct hmm_dummy_dev *dev)
 {
 	unsigned long i, skew = bar_skew(dev), nr = skew + PHYS_PFN(dev->bar_size);
@@ -196,7 +196,7 @@ static int map_bar(struct hmm_dummy_dev *dev)
 	/* In front of the first page is the first page, for want of another. */
 	for (i = 0; i < nr; i++)
 		pfns[i] = PHYS_PFN(dev->bar_phys) + max(i, skew) - skew;
-	kva = vmap_pfn(pfns, nr, pgprot_writecombine(PAGE_KERNEL));
+	kva = vmap_pfn(pfns, nr, pgprot_writecombine(pgprot_decrypted(PAGE_KERNEL)));
 	kvfree(pfns);
 	if (!kva)
 		return -ENOMEM;

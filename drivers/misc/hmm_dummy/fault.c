@@ -66,6 +66,7 @@ static int range_fault(struct hmm_dummy_range *range, unsigned long first,
 		.dev_private_owner = dev,
 		.peer = &range->peer,
 	};
+	unsigned long timeout = msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
 	unsigned long i;
 	int ret;
 
@@ -74,8 +75,7 @@ static int range_fault(struct hmm_dummy_range *range, unsigned long first,
 		return -ENOMEM;
 
 	for (;;) {
-		ret = hmm_range_fault_unlocked_timeout(&fault,
-				msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT));
+		ret = hmm_range_fault_unlocked_timeout(&fault, timeout);
 		if (ret)
 			break;
 		for (i = 0; i < nr && !flags; i++)
@@ -242,6 +242,8 @@ static bool is_kernels_own(struct vm_area_struct *vma)
  * Memory that userfaultfd watches, or that a file has, may be fetched by user space, in its
  * own time.  A worker must not wait for that: no signal would get it out when the process is
  * killed.
+ *
+ * Return: whether it does.
  */
 bool hmm_dummy_fault_may_block(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			       unsigned long length)

@@ -140,18 +140,15 @@ DECLARE_EVENT_CLASS(hmm_p2p_importer,
 		__entry->n = n;
 		__entry->value = value;
 	),
-	TP_printk("exporter=%s importer=%s n=%lu value=%llu",
+	TP_printk("exporter=%s importer=%s entries=%lu ns=%llu",
 		  __get_str(exporter), __get_str(importer), __entry->n,
 		  __entry->value)
 );
 
-DEFINE_EVENT_PRINT(hmm_p2p_importer, hmm_p2p_invalidate,
+DEFINE_EVENT(hmm_p2p_importer, hmm_p2p_invalidate,
 	TP_PROTO(const char *exporter, const char *importer, unsigned long n,
 		 u64 value),
-	TP_ARGS(exporter, importer, n, value),
-	TP_printk("exporter=%s importer=%s entries=%lu ns=%llu",
-		  __get_str(exporter), __get_str(importer), __entry->n,
-		  __entry->value));
+	TP_ARGS(exporter, importer, n, value));
 DEFINE_EVENT_PRINT(hmm_p2p_importer, hmm_p2p_quarantine,
 	TP_PROTO(const char *exporter, const char *importer, unsigned long n,
 		 u64 value),
@@ -182,8 +179,9 @@ DECLARE_EVENT_CLASS(hmm_p2p_memory,
 		__entry->n = n;
 		__entry->value = value;
 	),
-	TP_printk("exporter=%s index=%lu n=%lu value=%d", __get_str(exporter),
-		  __entry->index, __entry->n, __entry->value)
+	TP_printk("exporter=%s window=%lu invalidations=%lu stuck=%d",
+		  __get_str(exporter), __entry->index, __entry->n,
+		  __entry->value)
 );
 
 DEFINE_EVENT_PRINT(hmm_p2p_memory, hmm_p2p_open_window,
@@ -198,13 +196,10 @@ DEFINE_EVENT_PRINT(hmm_p2p_memory, hmm_p2p_close_window,
 	TP_ARGS(exporter, index, n, value),
 	TP_printk("exporter=%s window=%lu", __get_str(exporter),
 		  __entry->index));
-DEFINE_EVENT_PRINT(hmm_p2p_memory, hmm_p2p_revoke,
+DEFINE_EVENT(hmm_p2p_memory, hmm_p2p_revoke,
 	TP_PROTO(const char *exporter, unsigned long index, unsigned long n,
 		 int value),
-	TP_ARGS(exporter, index, n, value),
-	TP_printk("exporter=%s window=%lu invalidations=%lu stuck=%d",
-		  __get_str(exporter), __entry->index, __entry->n,
-		  __entry->value));
+	TP_ARGS(exporter, index, n, value));
 DEFINE_EVENT_PRINT(hmm_p2p_memory, hmm_p2p_poison,
 	TP_PROTO(const char *exporter, unsigned long index, unsigned long n,
 		 int value),

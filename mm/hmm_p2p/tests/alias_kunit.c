@@ -144,7 +144,7 @@ static void lookup_lazy_iommu(struct kunit *test)
 }
 
 /* One line for all mirrors of an importer in an mm, and no more. */
-static void one_line_for_each_importer(struct kunit *test)
+static void one_line_per_importer(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	unsigned long alias, start = memory_create(test, 3);
@@ -337,7 +337,7 @@ static struct kunit_case hmm_p2p_alias_cases[] = {
 	KUNIT_CASE(lookup_no_kmap),
 	KUNIT_CASE(lookup_bus_master),
 	KUNIT_CASE(lookup_lazy_iommu),
-	KUNIT_CASE(one_line_for_each_importer),
+	KUNIT_CASE(one_line_per_importer),
 	KUNIT_CASE(dma_refuses_device_private),
 	KUNIT_CASE(huge_own_offset),
 	KUNIT_CASE(huge_one_lookup),
