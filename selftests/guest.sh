@@ -210,6 +210,17 @@ hotplug() {
 	exec 5>&-
 }
 
+# What the suites before left behind: kmemleak needs to look twice.
+leaks() {
+	plan 1
+	echo scan > /sys/kernel/debug/kmemleak
+	sleep 6
+	echo scan > /sys/kernel/debug/kmemleak
+	cat /sys/kernel/debug/kmemleak > /run/leaks
+	sed 's/^/# /' /run/leaks
+	check none_of_ours eval '! grep -E "hmm_|\[hmm_dummy\]" /run/leaks'
+}
+
 # The kernel's own HMM tests, on this driver: devices as they expect them.
 hmm_tests() {
 	rmmod hmm_dummy
@@ -237,7 +248,8 @@ for suite; do
 		reload canary=1 && HMM_P2P_EXPECT=reach HMM_P2P_AROUND=64 "$bin/engine" -t fault_around
 		reload "${exact[@]}"
 		;;
-	commands | uring | uffd | rw | oversub | policy) "$bin/$suite" ;;
+	commands | uring | uffd | rw | oversub | policy | fail_nth) "$bin/$suite" ;;
+	leaks) leaks ;;
 	commands_small_bar) "$bin/commands" -v mix ;;
 	rw_small_bar) "$bin/rw" ;;
 	fio) fio_jobs ;;
@@ -314,3 +326,11 @@ for suite; do
 	esac
 	echo "# exit $?"
 done
+
+# What of our code ran, for scripts/coverage.  The files have no size until they are read.
+if [ -n "${HMM_P2P_GCOV:-}" ]; then
+	find /sys/kernel/debug/gcov -name '*.gcda' | while read -r file; do
+		path=$HMM_P2P_GCOV/$1/${file##*/obj-gcov/}
+		mkdir -p "${path%/*}" && cat "$file" > "$path"
+	done
+fi

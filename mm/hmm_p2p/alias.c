@@ -17,6 +17,7 @@
 #include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/export.h>
+#include <linux/fault-inject.h>
 #include <linux/iommu-dma.h>
 #include <linux/leafops.h>
 #include <linux/pci-p2pdma.h>
@@ -142,10 +143,15 @@ static enum hmm_p2p_reason lookup_line(struct hmm_p2p_peer *peer,
 	return HMM_P2P_REACHABLE;
 }
 
+/* For tests: no allocation that fails makes a lookup fail. */
+DECLARE_FAULT_ATTR(hmm_p2p_fail_lookup);
+
 static enum hmm_p2p_reason lookup_window(struct hmm_p2p_peer *peer,
 					 struct hmm_p2p_window *window,
 					 unsigned int flags)
 {
+	if (should_fail(&hmm_p2p_fail_lookup, 1))
+		return HMM_P2P_NO_WINDOW;
 	if (hmm_p2p_window_usable(window))
 		return peer->dev || window->kva ? HMM_P2P_REACHABLE :
 						  HMM_P2P_NO_KMAP;

@@ -14,6 +14,7 @@
  *					or why not; asks p2pdma when it is read
  */
 #include <linux/debugfs.h>
+#include <linux/fault-inject.h>
 #include <linux/dma-map-ops.h>
 #include <linux/init.h>
 #include <linux/iommu-dma.h>
@@ -203,6 +204,7 @@ static int __init hmm_p2p_debugfs_init(void)
 	hmm_p2p_root = debugfs_create_dir("hmm_p2p", NULL);
 	debugfs_create_file("importers", 0444, hmm_p2p_root, NULL,
 			    &importers_fops);
+	fault_create_debugfs_attr("fail_lookup", hmm_p2p_root, &hmm_p2p_fail_lookup);
 	return 0;
 }
 subsys_initcall(hmm_p2p_debugfs_init);

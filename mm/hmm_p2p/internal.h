@@ -400,6 +400,8 @@ void hmm_p2p_result_sum(struct hmm_p2p_result *result);
 void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp);
 
 /* debugfs.c */
+extern struct fault_attr hmm_p2p_fail_lookup;
+
 void hmm_p2p_debugfs_add(struct hmm_p2p_exporter *exp);
 void hmm_p2p_debugfs_remove(struct hmm_p2p_exporter *exp);
 

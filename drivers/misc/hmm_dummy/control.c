@@ -17,9 +17,13 @@
  * not in the list or not for this device, and otherwise what the core said.
  *
  * /sys/kernel/debug/hmm_dummyN/edu tells what QEMU's edu is doing.
+ *
+ * /sys/kernel/debug/fail_hmm_dummy has what lib/fault-inject.c offers, for the failures
+ * that no allocation brings about: of a window that opens, a copy and a DMA mapping.
  */
 #include <linux/debugfs.h>
 #include <linux/delay.h>
+#include <linux/fault-inject.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
@@ -109,6 +113,25 @@ void hmm_dummy_control_init(struct hmm_dummy_dev *dev)
 	debugfs_create_file("control", 0200, dev->debugfs, dev, &control_fops);
 	if (dev->edu)
 		debugfs_create_file("edu", 0400, dev->debugfs, dev, &edu_fops);
+}
+
+static DECLARE_FAULT_ATTR(fail_hmm_dummy);
+static struct dentry *fail_dir;
+
+/* Whether hardware is to fail here. */
+bool hmm_dummy_fails(void)
+{
+	return should_fail(&fail_hmm_dummy, 1);
+}
+
+void hmm_dummy_fail_init(void)
+{
+	fail_dir = fault_create_debugfs_attr("fail_hmm_dummy", NULL, &fail_hmm_dummy);
+}
+
+void hmm_dummy_fail_exit(void)
+{
+	debugfs_remove_recursive(fail_dir);
 }
 
 /* Waits for writes that are under way; there are none afterwards. */

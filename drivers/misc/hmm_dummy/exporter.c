@@ -51,6 +51,8 @@ static int hmm_dummy_open_window(void *priv, unsigned long index,
 	struct hmm_dummy_dev *dev = priv;
 	u64 offset = (u64)index * VRAM_CHUNK;
 
+	if (hmm_dummy_fails())
+		return -EIO;
 	map->phys = dev->pdev ? dev->bar_phys + offset :
 				page_to_phys(dev->chunks[index].backing);
 	if (offer_kmap)
@@ -63,7 +65,7 @@ static int hmm_dummy_open_slot(void *priv, unsigned long index,
 			       struct hmm_p2p_window_map *map)
 {
 	struct hmm_dummy_dev *dev = priv;
-	int slot = hmm_dummy_slot_open(dev, index);
+	int slot = hmm_dummy_fails() ? -EIO : hmm_dummy_slot_open(dev, index);
 
 	if (slot < 0)
 		return slot;
@@ -166,6 +168,8 @@ static int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
 {
 	struct hmm_dummy_dev *dev = priv;
 
+	if (hmm_dummy_fails())
+		return -EIO;
 	if (job->alone || job->nr_pages < ASYNC_MIN_PAGES || !async_copy)
 		return copy_run(dev, job);
 	spin_lock(&dev->copy_lock);

@@ -193,6 +193,9 @@ unsigned long hmm_dummy_slots_check(struct hmm_dummy_dev *dev);
 /* control.c */
 void hmm_dummy_control_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_control_exit(struct hmm_dummy_dev *dev);
+bool hmm_dummy_fails(void);
+void hmm_dummy_fail_init(void);
+void hmm_dummy_fail_exit(void);
 
 /* exporter.c */
 int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev);

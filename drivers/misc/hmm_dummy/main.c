@@ -390,6 +390,7 @@ static int __init hmm_dummy_init(void)
 	unsigned int i, nr = reserved + nr_coherent;
 	int ret;
 
+	hmm_dummy_fail_init();
 	for (i = 0; i < nr; i++) {
 		ret = add_own(i);
 		if (!ret)
@@ -401,7 +402,7 @@ static int __init hmm_dummy_init(void)
 		 * must not fail any more: there are fewer, then.
 		 */
 		if (!i)
-			return ret;
+			goto err;
 		break;
 	}
 	ret = hmm_dummy_pci_init();
@@ -413,7 +414,11 @@ static int __init hmm_dummy_init(void)
 		have_pci = false;
 		hmm_dummy_pci_exit();
 	}
-	return nr ? 0 : ret;
+	if (nr)
+		return 0;
+err:
+	hmm_dummy_fail_exit();
+	return ret;
 }
 
 static void __exit hmm_dummy_exit(void)
@@ -423,6 +428,7 @@ static void __exit hmm_dummy_exit(void)
 		hmm_dummy_pci_exit();
 	}
 	remove_own();
+	hmm_dummy_fail_exit();
 	ida_destroy(&hmm_dummy_ida);
 }
 

@@ -304,7 +304,10 @@ int hmm_dummy_range_merge(struct hmm_dummy_range *range, unsigned long first,
 				hmm_p2p_map_get(&range->map, i);
 			continue;
 		}
-		range->dma[i] = hmm_dma_map_pfn(dev, &range->map, i, &state);
+		/* Once is enough, where something is mapped already. */
+		range->dma[i] = DMA_MAPPING_ERROR;
+		if (i != first + nr / 2 || !hmm_dummy_fails())
+			range->dma[i] = hmm_dma_map_pfn(dev, &range->map, i, &state);
 		if (dma_mapping_error(dev, range->dma[i])) {
 			range_clear(range, i, i);
 			return -EFAULT;
@@ -363,13 +366,13 @@ int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr, bool wri
 
 		hmm_dummy_vram_touch(ctx->dev, offset);
 		access->kva = hmm_dummy_vram_get(ctx->dev, offset);
-	} else if (ctx->dev->edu) {
+	} else if (!ctx->dev->edu) {
+		access->kva = hmm_pfn_kmap_local(entry);
+	} else {
 		/* One page is mapped after the other, as it happens. */
 		access->bytes = min(access->bytes, PAGE_SIZE - offset_in_page(addr));
 		access->dma = range->dma[idx] + offset_in_page(addr);
 		return 0;
-	} else {
-		access->kva = hmm_pfn_kmap_local(entry);
 	}
 	if (!access->kva) {
 		/* Real hardware would use the DMA address; we are the CPU. */

@@ -1,0 +1,624 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Every allocation fails once: each call is made again and again, and each time the next
+ * of the allocations on its way fails, until there is none left.  After each of them
+ * nothing leaks, every byte is there, and the error is one that is documented.  What
+ * fails are not only allocations: also the windows, copies, DMA mappings and lookups
+ * of this project, see fail_hmm_dummy and hmm_p2p/fail_lookup in debugfs.
+ *
+ * What kernel threads do has no /proc file to say it in: there, failures come at random,
+ * below the driver's own functions only.
+ */
+#include <dirent.h>
+#include <setjmp.h>
+#include <signal.h>
+
+#include "uring.h"
+
+#define SMALL	(8 * PAGE)
+#define DEBUG	"/sys/kernel/debug/"
+/* No call has as many allocations. */
+#define TOO_MANY	3000
+
+static const char *const attrs[] = {
+	"failslab", "fail_page_alloc", "fail_hmm_dummy", "hmm_p2p/fail_lookup",
+};
+
+static int attr_write(const char *attr, const char *file, const char *value)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), DEBUG "%s/%s", attr, file);
+	return write_file(path, value);
+}
+
+/* As they come they leave out whatever may wait, which is everything. */
+static int attrs_init(void)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < 4; i++) {
+		ret |= attr_write(attrs[i], "probability", "0");
+		ret |= attr_write(attrs[i], "verbose", "0");
+		ret |= attr_write(attrs[i], "times", "-1");
+		ret |= attr_write(attrs[i], "task-filter", "N");
+		ret |= attr_write(attrs[i], "require-start", "0");
+		ret |= attr_write(attrs[i], "require-end", "0xffffffffffffffff");
+		ret |= attr_write(attrs[i], "reject-start", "0");
+		ret |= attr_write(attrs[i], "reject-end", "0");
+	}
+	ret |= attr_write("failslab", "ignore-gfp-wait", "N");
+	ret |= attr_write("fail_page_alloc", "ignore-gfp-wait", "N");
+	ret |= attr_write("fail_page_alloc", "ignore-gfp-highmem", "N");
+	ret |= attr_write("fail_page_alloc", "min-order", "0");
+	return ret;
+}
+
+static int fail_file = -1;
+
+/* The next @n'th thing that can fail will, if this thread does it. */
+static void arm(unsigned int n)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%u", n);
+
+	if (pwrite(fail_file, text, len, 0) != len)
+		perror("fail-nth");
+}
+
+/* Whether it has. */
+static bool disarm(void)
+{
+	char text[16] = "";
+	bool failed = pread(fail_file, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0;
+
+	arm(0);
+	return failed;
+}
+
+FIXTURE(fail) {
+	int gpu[2];
+	char *p, *q;
+	size_t len;		/* of p, that is worked on */
+	long long offset;	/* of p in the memory of GPU 0 */
+	struct io_uring ring;
+	unsigned int failures;
+	unsigned int refused;
+};
+
+FIXTURE_VARIANT(fail) {
+	bool huge;
+};
+
+FIXTURE_VARIANT_ADD(fail, small) { .huge = false };
+FIXTURE_VARIANT_ADD(fail, huge) { .huge = true };
+
+FIXTURE_SETUP(fail)
+{
+	int advice = variant->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
+
+	ASSERT_EQ(0, attrs_init());
+	fail_file = open("/proc/thread-self/fail-nth", O_RDWR);
+	ASSERT_LE(0, fail_file);
+	for (int i = 0; i < 2; i++) {
+		self->gpu[i] = gpu_open(i);
+		ASSERT_LE(0, self->gpu[i]);
+	}
+	self->p = anon_huge(2 * MiB, advice);
+	self->q = anon_huge(2 * MiB, advice);
+	ASSERT_NE(NULL, self->p);
+	ASSERT_NE(NULL, self->q);
+	self->len = variant->huge ? 2 * MiB : SMALL;
+	ASSERT_EQ(0, io_uring_queue_init(4, &self->ring, 0));
+}
+
+FIXTURE_TEARDOWN(fail)
+{
+	io_uring_queue_exit(&self->ring);
+	munmap(self->p, 2 * MiB);
+	munmap(self->q, 2 * MiB);
+	for (int i = 0; i < 2; i++) {
+		const char *leak = gpu_leak(i, self->gpu[i]);
+
+		EXPECT_EQ(NULL, leak) TH_LOG("GPU %d: %s", i, leak);
+		close(self->gpu[i]);
+	}
+	close(fail_file);
+	TH_LOG("%u failures, %u of them refused the call", self->failures, self->refused);
+	EXPECT_LT(0, self->failures);
+}
+
+/* How a call may end that something failed in. */
+static bool is_documented(int error)
+{
+	switch (error) {
+	case ENOMEM:
+	case EIO:	/* the copy */
+	case EFAULT:	/* a DMA mapping */
+	case EAGAIN:
+		return true;
+	}
+	return false;
+}
+
+/* No failure excuses that. */
+static int wrong_data(void)
+{
+	errno = EILSEQ;
+	return -1;
+}
+
+/*
+ * @op with every failure there is, each time on memory that is new and, if it is to be, huge,
+ * on the device @place (-1: in RAM), and afterwards intact.
+ */
+static void sweep(struct __test_metadata *_metadata, FIXTURE_DATA(fail) *self, int place,
+		  int (*op)(FIXTURE_DATA(fail) *self))
+{
+	int ret, error;
+	unsigned int n;
+
+	for (n = 1; n < TOO_MANY; n++) {
+		bool failed;
+
+		madvise(self->p, 2 * MiB, MADV_DONTNEED);
+		madvise(self->q, 2 * MiB, MADV_DONTNEED);
+		fill_pattern(self->p, self->len, 1);
+		memset(self->q, 0, PAGE);
+		if (place >= 0)
+			ASSERT_EQ(0, gpu_to_device(self->gpu[place], self->p, self->len));
+		arm(n);
+		ret = op(self);
+		error = errno;
+		failed = disarm();
+		ASSERT_EQ(-1, check_pattern(self->p, self->len, 1)) TH_LOG("failure %u", n);
+		for (int i = 0; i < 2; i++) {
+			ASSERT_EQ(0, gpu_to_ram(self->gpu[i], self->p, 2 * MiB));
+			ASSERT_EQ(0, gpu_to_ram(self->gpu[i], self->q, 2 * MiB));
+		}
+		if (!failed)
+			break;
+		self->failures++;
+		if (!ret)
+			continue;
+		self->refused++;
+		ASSERT_TRUE(is_documented(error))
+			TH_LOG("failure %u: %s", n, strerror(error));
+	}
+	ASSERT_GT(TOO_MANY, n);
+	ASSERT_EQ(0, ret) TH_LOG("without a failure: %s", strerror(error));
+}
+
+/* What the others rest on: an allocation that may wait does fail. */
+TEST_F(fail, really_fails)
+{
+	int fd;
+
+	arm(1);
+	fd = open("/dev/hmm_dummy0", O_RDWR);
+	ASSERT_TRUE(disarm());
+	EXPECT_EQ(-1, fd);
+	EXPECT_EQ(ENOMEM, errno);
+	self->failures = 1;
+}
+
+static int open_close(FIXTURE_DATA(fail) *self)
+{
+	int fd = gpu_open(0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 ? -1 : 0;
+}
+
+TEST_F_TIMEOUT(fail, open, 300)
+{
+	sweep(_metadata, self, -1, open_close);
+}
+
+static int to_device(FIXTURE_DATA(fail) *self)
+{
+	return gpu_to_device(self->gpu[0], self->p, self->len);
+}
+
+TEST_F_TIMEOUT(fail, to_device, 300)
+{
+	sweep(_metadata, self, -1, to_device);
+}
+
+/* Over the alias or, if that fails, through RAM. */
+TEST_F_TIMEOUT(fail, device_to_device, 300)
+{
+	sweep(_metadata, self, 1, to_device);
+}
+
+static int to_ram(FIXTURE_DATA(fail) *self)
+{
+	return gpu_to_ram(self->gpu[0], self->p, self->len);
+}
+
+TEST_F_TIMEOUT(fail, to_ram, 300)
+{
+	sweep(_metadata, self, 0, to_ram);
+}
+
+static sigjmp_buf on_sigbus;
+
+static void sigbus(int signal)
+{
+	siglongjmp(on_sigbus, 1);
+}
+
+/* A fault that finds no memory is made again.  SIGBUS is for a copy that failed only. */
+static int touch(FIXTURE_DATA(fail) *self)
+{
+	volatile unsigned char *p = (unsigned char *)self->p + PAGE + 5;
+
+	if (sigsetjmp(on_sigbus, 1)) {
+		errno = EIO;
+		return -1;
+	}
+	return *p == pattern(PAGE + 5, 1) ? 0 : wrong_data();
+}
+
+TEST_F_TIMEOUT(fail, cpu_fault, 300)
+{
+	signal(SIGBUS, sigbus);
+	sweep(_metadata, self, 0, touch);
+	EXPECT_EQ(1, self->refused);
+}
+
+static int device_reads(FIXTURE_DATA(fail) *self, int gpu)
+{
+	unsigned int crc;
+
+	return gpu_crc32c(self->gpu[gpu], self->p, self->len, &crc);
+}
+
+static int own_reads(FIXTURE_DATA(fail) *self)
+{
+	return device_reads(self, 0);
+}
+
+static int peer_reads(FIXTURE_DATA(fail) *self)
+{
+	return device_reads(self, 1);
+}
+
+TEST_F_TIMEOUT(fail, device_fault_ram, 300)
+{
+	sweep(_metadata, self, -1, own_reads);
+}
+
+TEST_F_TIMEOUT(fail, device_fault_own, 300)
+{
+	sweep(_metadata, self, 0, own_reads);
+}
+
+/* Also with a file, and so a mirror, of its own each time: the two meet anew. */
+static int new_peer_reads(FIXTURE_DATA(fail) *self)
+{
+	int old = self->gpu[1], ret;
+
+	self->gpu[1] = gpu_open(1);
+	ret = self->gpu[1] < 0 ? -1 : device_reads(self, 1);
+	if (self->gpu[1] >= 0) {
+		int error = errno;
+
+		close(self->gpu[1]);
+		errno = error;
+	}
+	self->gpu[1] = old;
+	return ret;
+}
+
+TEST_F_TIMEOUT(fail, peer_map, 300)
+{
+	sweep(_metadata, self, 0, new_peer_reads);
+}
+
+TEST_F_TIMEOUT(fail, peer_map_again, 300)
+{
+	sweep(_metadata, self, 0, peer_reads);
+}
+
+static int revoke_window(FIXTURE_DATA(fail) *self)
+{
+	if (peer_reads(self))
+		return -1;
+	/* Where it was before: the read may have taken it to RAM. */
+	return gpu_control(0, "revoke %lld 4096", self->offset);
+}
+
+TEST_F_TIMEOUT(fail, revoke, 300)
+{
+	fill_pattern(self->p, self->len, 1);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, self->len));
+	/* What is free is given out in the same order each time. */
+	self->offset = gpu_offset(self->p, NULL);
+	ASSERT_LE(0, self->offset);
+	ASSERT_EQ(0, gpu_to_ram(self->gpu[0], self->p, self->len));
+	sweep(_metadata, self, 0, revoke_window);
+}
+
+static int copy(FIXTURE_DATA(fail) *self)
+{
+	if (gpu_copy(self->gpu[1], self->q, self->p, self->len))
+		return -1;
+	return check_pattern(self->q, self->len, 1) == -1 ? 0 : wrong_data();
+}
+
+TEST_F_TIMEOUT(fail, copy, 300)
+{
+	sweep(_metadata, self, 0, copy);
+}
+
+static int atomic_add(FIXTURE_DATA(fail) *self)
+{
+	struct hmm_dummy_command c = {
+		.op = HMM_DUMMY_OP_ATOMIC_ADD, .addr = (uintptr_t)self->q,
+		.length = 8, .value = 1,
+	};
+
+	if (gpu_command(self->gpu[0], &c))
+		return -1;
+	return *(volatile uint64_t *)self->q == 1 ? 0 : wrong_data();
+}
+
+TEST_F_TIMEOUT(fail, atomic_add, 300)
+{
+	sweep(_metadata, self, -1, atomic_add);
+}
+
+static int scratch(FIXTURE_DATA(fail) *self)
+{
+	if (pwrite(self->gpu[0], self->p, self->len, 0) != (ssize_t)self->len ||
+	    pread(self->gpu[0], self->q, self->len, 0) != (ssize_t)self->len)
+		return -1;
+	return check_pattern(self->q, self->len, 1) == -1 ? 0 : wrong_data();
+}
+
+/* A piece that was done counts: then errno is what an earlier call left there. */
+static int scratch_or_less(FIXTURE_DATA(fail) *self)
+{
+	errno = ENOMEM;
+	return scratch(self);
+}
+
+TEST_F_TIMEOUT(fail, read_write, 300)
+{
+	sweep(_metadata, self, 0, scratch_or_less);
+}
+
+static int uring(FIXTURE_DATA(fail) *self)
+{
+	struct hmm_dummy_command c = {
+		.op = HMM_DUMMY_OP_CRC32C, .addr = (uintptr_t)self->p, .length = self->len,
+	};
+	struct io_uring_cqe *cqe;
+	int ret;
+
+	if (!uring_command(&self->ring, self->gpu[1], &c))
+		return -1;
+	/* The ring's own memory may be what fails: then nothing was taken. */
+	do {
+		ret = io_uring_submit(&self->ring);
+	} while (ret == -EAGAIN || ret == -ENOMEM || ret == 0);
+	ret = io_uring_wait_cqe(&self->ring, &cqe);
+	if (!ret) {
+		ret = cqe->res;
+		io_uring_cqe_seen(&self->ring, cqe);
+	}
+	errno = -ret;
+	return ret < 0 ? -1 : 0;
+}
+
+TEST_F_TIMEOUT(fail, uring, 300)
+{
+	sweep(_metadata, self, 0, uring);
+}
+
+/* The /proc file of each worker there is now. */
+static int each_worker(const char *file, const char *value)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	int workers = 0;
+
+	while (proc && (entry = readdir(proc))) {
+		char path[320], name[32] = "";
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
+		f = fopen(path, "r");
+		if (!f)
+			continue;
+		if (fgets(name, sizeof(name), f) && !strncmp(name, "kworker/u", 9)) {
+			snprintf(path, sizeof(path), "/proc/%s/%s", entry->d_name, file);
+			workers += !write_file(path, value);
+		}
+		fclose(f);
+	}
+	if (proc)
+		closedir(proc);
+	return workers;
+}
+
+/* Below the driver's functions: others' work is not for us to break. */
+static int only_hmm_dummy(void)
+{
+	char line[256], start[32], end[32];
+	unsigned long address = 0, size = 0;
+	FILE *f = fopen("/proc/modules", "r");
+	int ret;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "hmm_dummy %lu %*d %*s %*s 0x%lx", &size, &address) == 2)
+			break;
+	if (f)
+		fclose(f);
+	snprintf(start, sizeof(start), "0x%lx", address);
+	snprintf(end, sizeof(end), "0x%lx", address + size);
+	ret = attr_write("failslab", "require-start", start);
+	return attr_write("failslab", "require-end", end) || ret || !address;
+}
+
+/* Commands whose faults a worker handles, while its allocations fail. */
+TEST_F_TIMEOUT(fail, workers, 300)
+{
+	unsigned int done = 0;
+
+	fill_pattern(self->p, self->len, 1);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, self->len));
+	ASSERT_EQ(0, only_hmm_dummy());
+	ASSERT_EQ(0, attr_write("failslab", "task-filter", "Y"));
+	ASSERT_EQ(0, attr_write("failslab", "probability", "20"));
+	for (unsigned int i = 0; i < 200; i++) {
+		int old = self->gpu[1], ret;
+
+		ASSERT_LT(0, each_worker("make-it-fail", "1"));
+		/* Of its own, so that all has to be made for it. */
+		self->gpu[1] = gpu_open(1);
+		ASSERT_LE(0, self->gpu[1]);
+		ret = uring(self);
+		if (ret)
+			ASSERT_EQ(ENOMEM, errno);
+		self->failures += !!ret;
+		done += !ret;
+		close(self->gpu[1]);
+		self->gpu[1] = old;
+	}
+	self->refused = self->failures;
+	ASSERT_EQ(0, attrs_init());
+	each_worker("make-it-fail", "0");
+	EXPECT_LT(0, done);
+	EXPECT_EQ(-1, check_pattern(self->p, self->len, 1));
+}
+
+FIXTURE(plug) {
+	int gpu;
+	char *p;
+	char address[64];
+};
+
+FIXTURE_SETUP(plug)
+{
+	char link[256] = "";
+
+	ASSERT_EQ(0, attrs_init());
+	fail_file = open("/proc/thread-self/fail-nth", O_RDWR);
+	ASSERT_LE(0, fail_file);
+	ASSERT_LT(0, readlink("/sys/class/misc/hmm_dummy1/device", link, sizeof(link) - 1));
+	snprintf(self->address, sizeof(self->address), "%s", strrchr(link, '/') + 1);
+	self->p = anon(SMALL);
+	fill_pattern(self->p, SMALL, 1);
+	self->gpu = gpu_open(1);
+	ASSERT_LE(0, self->gpu);
+}
+
+FIXTURE_TEARDOWN(plug)
+{
+	munmap(self->p, SMALL);
+	close(self->gpu);
+	close(fail_file);
+}
+
+static int driver_file(const char *file, const char *address)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/hmm_dummy/%s", file);
+	return write_file(path, address);
+}
+
+static bool is_bound(void)
+{
+	return !access("/dev/hmm_dummy1", F_OK);
+}
+
+/* Whatever fails, a device that goes can go, and nothing that was on it is lost. */
+TEST_F_TIMEOUT(plug, unbind, 600)
+{
+	unsigned int n, failures = 0;
+	bool failed;
+
+	for (n = 1; n < TOO_MANY; n++) {
+		ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, SMALL));
+		close(self->gpu);
+		arm(n);
+		driver_file("unbind", self->address);
+		failed = disarm();
+		if (is_bound())
+			ASSERT_EQ(0, driver_file("unbind", self->address));
+		ASSERT_EQ(-1, check_pattern(self->p, SMALL, 1));
+		ASSERT_EQ(0, driver_file("bind", self->address));
+		self->gpu = gpu_open(1);
+		ASSERT_LE(0, self->gpu);
+		if (!failed)
+			break;
+		failures++;
+	}
+	ASSERT_GT(TOO_MANY, n);
+	EXPECT_LT(0, failures);
+	TH_LOG("%u failures", failures);
+}
+
+/*
+ * Nothing fails below a function of the kernel: memory hotplug warns where its own
+ * allocations fail (add_pages() on x86), and a warning is a failure here.
+ */
+static int spare(const char *function)
+{
+	unsigned long address, start = 0, end = 0;
+	FILE *f = fopen("/proc/kallsyms", "r");
+	char line[256], name[128], text[32];
+	int ret = 0;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx %*c %127s", &address, name) != 2)
+			continue;
+		if (start && address > start && (!end || address < end))
+			end = address;
+		if (!strcmp(name, function))
+			start = address;
+	}
+	if (f)
+		fclose(f);
+	for (size_t i = 0; i < 2; i++) {
+		snprintf(text, sizeof(text), "0x%lx", start);
+		ret |= attr_write(attrs[i], "reject-start", text);
+		snprintf(text, sizeof(text), "0x%lx", end);
+		ret |= attr_write(attrs[i], "reject-end", text);
+	}
+	return ret || !end;
+}
+
+TEST_F_TIMEOUT(plug, bind, 600)
+{
+	unsigned int n, refused = 0;
+	bool failed;
+
+	ASSERT_EQ(0, spare("add_pages"));
+	for (n = 1; n < TOO_MANY; n++) {
+		close(self->gpu);
+		ASSERT_EQ(0, driver_file("unbind", self->address));
+		arm(n);
+		driver_file("bind", self->address);
+		failed = disarm();
+		if (!is_bound()) {
+			refused++;
+			ASSERT_EQ(0, driver_file("bind", self->address))
+				TH_LOG("failure %u", n);
+		}
+		self->gpu = gpu_open(1);
+		ASSERT_LE(0, self->gpu);
+		if (!failed)
+			break;
+	}
+	ASSERT_GT(TOO_MANY, n);
+	ASSERT_EQ(0, attrs_init());
+	EXPECT_LT(0, refused);
+	TH_LOG("%u failures, %u of them refused it", n - 1, refused);
+}
+
+TEST_HARNESS_MAIN
