@@ -16,6 +16,9 @@ help:
 	@echo "make run      show it: RDMA on GPU-resident memory, in place and as in stock Linux"
 	@echo "make check    run the tests; T=PATTERN for a part (T=list names them)"
 	@echo "make build    build kernels and programs"
+	@echo "make lint     what checkers say of the code; make series-check: each patch builds"
+	@echo "make mutants  small defects, one at a time: each is caught; M=PATTERN for a part"
+	@echo "make coverage which lines of the kernel parts the tests reach; T=PATTERN as for check"
 	@echo "make vm       a shell in the project's kernel, with a dummy GPU and rxe"
 	@echo "make clean    remove build/; the cache stays ($${HMM_P2P_CACHE:-$${XDG_CACHE_HOME:-~/.cache}/hmm_p2p})"
 
@@ -68,6 +71,23 @@ run: tools
 .PHONY: check
 check: tools tests
 	@scripts/check "$(T)"
+
+.PHONY: lint
+lint: packages
+	@scripts/packages packages-lint.txt
+	@scripts/lint $(L)
+
+.PHONY: series-check
+series-check: packages
+	@scripts/series-check
+
+.PHONY: mutants
+mutants: tools tests
+	@scripts/mutants "$(M)"
+
+.PHONY: coverage
+coverage: tools tests
+	@scripts/coverage "$(T)"
 
 .PHONY: vm
 vm: tools tests
