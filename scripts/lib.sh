@@ -9,3 +9,32 @@ export TOP CACHE
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$*"; exit 1; }
 usage_error() { say "$*"; exit 2; }
+
+# For those who work on a copy of the checkout (lint, series-check).
+checkout_files() { (cd "$TOP" && git ls-files -co --exclude-standard -- "$@"); } # PATTERN...
+
+copy_checkout() { # TO
+	rm -rf "$1"
+	mkdir -p "$1"
+	checkout_files . | rsync -a --files-from=- "$TOP/" "$1/"
+}
+
+# The C files that patches change, as objects.
+changed_objects() { # PATCH...
+	sed -nE 's,^\+\+\+ b/(.*)\.c$,\1.o,p' "$@" | sort -u
+}
+
+# Objects and folders of a flavour, compiled anew in the copy: what is there already would
+# not warn again.  Warnings, and what went wrong, on standard error.
+build_without_warnings() { # COPY FLAVOUR TARGET...
+	local obj target
+	obj=$(dirname "$("$1/scripts/tree" source)")/obj-$2
+	for target in "${@:3}"; do
+		case $target in
+		*/) rm -rf "${obj:?}/$target" ;;
+		*.o) rm -f "$obj/$target" ;;
+		esac
+	done
+	"$1/scripts/tree" objects "${@:2}" > "$1.log" 2>&1 || { tail -n 20 "$1.log" >&2; return 1; }
+	[ -s "$obj/build.log" ] && ! grep -E 'warning:|error:' "$obj/build.log" >&2
+}
