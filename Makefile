@@ -18,6 +18,9 @@ help:
 	@echo "make build    build kernels and programs"
 	@echo "make lint     what checkers say of the code; make series-check: each patch builds"
 	@echo "make mutants  small defects, one at a time: each is caught; M=PATTERN for a part"
+	@echo "make soak     random everything for MINUTES=20, SEED=n to see it again"
+	@echo "make fuzz     random calls for MINUTES=5, SEED=n to see it again"
+	@echo "make kcsan    look for data races; T=PATTERN for a part"
 	@echo "make coverage which lines of the kernel parts the tests reach; T=PATTERN as for check"
 	@echo "make vm       a shell in the project's kernel, with a dummy GPU and rxe"
 	@echo "make clean    remove build/; the cache stays ($${HMM_P2P_CACHE:-$${XDG_CACHE_HOME:-~/.cache}/hmm_p2p})"
@@ -84,6 +87,21 @@ series-check: packages
 .PHONY: mutants
 mutants: tools tests
 	@scripts/mutants "$(M)"
+
+# Longer than their suites take in "make check", and with a seed that is new.
+LONG = HMM_P2P_SECONDS=$$(($(MINUTES) * 60)) HMM_P2P_SEED=$(SEED) \
+       scripts/check --seconds $$(($(MINUTES) * 60 + 600)) --suites $@
+
+.PHONY: soak fuzz
+soak: MINUTES := 20
+fuzz: MINUTES := 5
+soak fuzz: SEED := $(shell date +%s)
+soak fuzz: tools tests
+	@$(LONG)
+
+.PHONY: kcsan
+kcsan: tools tests
+	@scripts/kcsan "$(T)"
 
 .PHONY: coverage
 coverage: tools tests

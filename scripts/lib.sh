@@ -10,8 +10,22 @@ say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$*"; exit 1; }
 usage_error() { say "$*"; exit 2; }
 
-# For those who work on a copy of the checkout (lint, series-check).
-checkout_files() { (cd "$TOP" && git ls-files -co --exclude-standard -- "$@"); } # PATTERN...
+# Our files, relative to $TOP; also where the checkout is no git one, but a copy below
+# another checkout's build/, whose files they are not.
+checkout_files() { # FOLDER-OR-PATTERN...
+	(
+		cd "$TOP"
+		if [ "$(git rev-parse --show-toplevel 2> /dev/null)" = "$TOP" ]; then
+			git ls-files -co --exclude-standard -- "$@"
+		else
+			find "$@" -type f
+		fi | sort -u
+	)
+}
+
+series() { sed -e 's/[[:space:]]*#.*//' -e '/^$/d' "$TOP/patches/series"; }
+
+# For those who work on a copy of the checkout.
 
 copy_checkout() { # TO
 	rm -rf "$1"

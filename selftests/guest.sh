@@ -248,8 +248,13 @@ for suite; do
 		reload canary=1 && HMM_P2P_EXPECT=reach HMM_P2P_AROUND=64 "$bin/engine" -t fault_around
 		reload "${exact[@]}"
 		;;
-	commands | uring | uffd | rw | oversub | policy | fail_nth) "$bin/$suite" ;;
+	commands | uring | uffd | rw | fuzz | oversub | policy | fail_nth) "$bin/$suite" ;;
 	leaks) leaks ;;
+	soak)
+		swap_and_cgroups && echo 1 > /sys/kernel/mm/ksm/run && "$bin/soak"
+		;;
+	races) insmod "$ko/hmm_p2p_race.ko" && "$bin/races" -T reclaim_first_use ;;
+	races_small_bar) insmod "$ko/hmm_p2p_race.ko" && "$bin/races" -t reclaim_first_use ;;
 	commands_small_bar) "$bin/commands" -v mix ;;
 	rw_small_bar) "$bin/rw" ;;
 	fio) fio_jobs ;;

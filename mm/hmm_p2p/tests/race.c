@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Races, widened and counted
+ *
+ * A race of two functions that is a few instructions wide is one that no test meets.  Here
+ * one of the two lingers, when it begins or when it is done, while the caller still holds
+ * what it was told; and each time that the other begins meanwhile is counted:
+ *
+ *	first				other
+ *	  (returns; lingers)
+ *					  begins: they have met
+ *	  its caller goes on
+ *
+ * Both are any functions that a kprobe can be set on: nothing in the code that is tested
+ * knows of it.  debugfs, hmm_p2p_race/pair:
+ *
+ *	write "FIRST MS OTHER"	FIRST lingers for MS milliseconds before it begins
+ *	write "FIRST:return MS OTHER"	... before its caller goes on
+ *	write "off"		nobody lingers
+ *	read			"lingered N met M", since the last write
+ *
+ * A function that begins is stopped with interrupts off, so that whoever needs all CPUs
+ * waits as well.
+ */
+#include <linux/atomic.h>
+#include <linux/cleanup.h>
+#include <linux/debugfs.h>
+#include <linux/delay.h>
+#include <linux/kprobes.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+
+#define MAX_MS	20
+
+static DEFINE_MUTEX(race_lock);
+static struct dentry *race_dir;
+static char first_name[KSYM_NAME_LEN], other_name[KSYM_NAME_LEN];
+static struct kretprobe *at_return;
+static struct kprobe *at_first, *at_other;
+static unsigned int linger_ms;
+static atomic_t lingering;
+static atomic_long_t lingered, met;
+
+static void linger(void)
+{
+	atomic_long_inc(&lingered);
+	atomic_inc(&lingering);
+	mdelay(linger_ms);
+	atomic_dec(&lingering);
+}
+
+static int first_begins(struct kprobe *p, struct pt_regs *regs)
+{
+	linger();
+	return 0;
+}
+
+static int first_returns(struct kretprobe_instance *ri, struct pt_regs *regs)
+{
+	linger();
+	return 0;
+}
+
+static int other_begins(struct kprobe *p, struct pt_regs *regs)
+{
+	if (atomic_read(&lingering))
+		atomic_long_inc(&met);
+	return 0;
+}
+
+static void disarm(void)
+{
+	if (at_return)
+		unregister_kretprobe(at_return);
+	if (at_first)
+		unregister_kprobe(at_first);
+	if (at_other)
+		unregister_kprobe(at_other);
+	kfree(at_return);
+	kfree(at_first);
+	kfree(at_other);
+	at_return = NULL;
+	at_first = NULL;
+	at_other = NULL;
+}
+
+/* A probe that cannot be registered again keeps what the last time left in it. */
+static int arm_probe(struct kprobe **where, const char *name, kprobe_pre_handler_t handler)
+{
+	struct kprobe *p = kzalloc_obj(*p);
+	int ret;
+
+	if (!p)
+		return -ENOMEM;
+	p->symbol_name = name;
+	p->pre_handler = handler;
+	ret = register_kprobe(p);
+	if (ret)
+		kfree(p);
+	else
+		*where = p;
+	return ret;
+}
+
+static int arm_return(const char *name)
+{
+	struct kretprobe *p = kzalloc_obj(*p);
+	int ret;
+
+	if (!p)
+		return -ENOMEM;
+	p->kp.symbol_name = name;
+	p->handler = first_returns;
+	p->maxactive = 64;
+	ret = register_kretprobe(p);
+	if (ret)
+		kfree(p);
+	else
+		at_return = p;
+	return ret;
+}
+
+static int arm(char *text)
+{
+	char *first = strsep(&text, " "), *ms = strsep(&text, " "), *at;
+	int ret;
+
+	disarm();
+	atomic_long_set(&lingered, 0);
+	atomic_long_set(&met, 0);
+	if (!strcmp(first, "off") && !ms)
+		return 0;
+	if (!ms || !text || kstrtouint(ms, 10, &linger_ms) || linger_ms > MAX_MS)
+		return -EINVAL;
+	at = strchr(first, ':');
+	if (at && strcmp(at, ":return"))
+		return -EINVAL;
+	if (at)
+		*at = 0;
+	if (strscpy(first_name, first) < 0 || strscpy(other_name, text) < 0)
+		return -EINVAL;
+	ret = arm_probe(&at_other, other_name, other_begins);
+	if (!ret)
+		ret = at ? arm_return(first_name) :
+			   arm_probe(&at_first, first_name, first_begins);
+	if (ret)
+		disarm();
+	return ret;
+}
+
+static ssize_t pair_write(struct file *file, const char __user *user, size_t size,
+			  loff_t *pos)
+{
+	char *text;
+	int ret;
+
+	if (size > 2 * KSYM_NAME_LEN)
+		return -EINVAL;
+	text = memdup_user_nul(user, size);
+	if (IS_ERR(text))
+		return PTR_ERR(text);
+	scoped_guard(mutex, &race_lock)
+		ret = arm(strim(text));
+	kfree(text);
+	return ret ?: size;
+}
+
+static ssize_t pair_read(struct file *file, char __user *user, size_t size, loff_t *pos)
+{
+	char text[80];
+	int len = scnprintf(text, sizeof(text), "lingered %ld met %ld\n",
+			    atomic_long_read(&lingered), atomic_long_read(&met));
+
+	return simple_read_from_buffer(user, size, pos, text, len);
+}
+
+static const struct file_operations pair_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.read = pair_read,
+	.write = pair_write,
+};
+
+static int __init race_init(void)
+{
+	race_dir = debugfs_create_dir("hmm_p2p_race", NULL);
+	debugfs_create_file("pair", 0600, race_dir, NULL, &pair_fops);
+	return 0;
+}
+
+static void __exit race_exit(void)
+{
+	debugfs_remove_recursive(race_dir);
+	disarm();
+}
+
+module_init(race_init);
+module_exit(race_exit);
+MODULE_DESCRIPTION("Widens and counts races of two functions");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Anything that a process may say to a device, by several threads, on memory that another
+ * one maps, unmaps and protects meanwhile: ioctls, io_uring, read and write, the control
+ * file.  Most of it is nearly right, so that it gets beyond the first check.
+ *
+ * Whatever is answered must be documented (linux/hmm_dummy.h), memory that nothing was said
+ * about must be as it was, and nothing may be left on the devices.  The kernel's own
+ * checkers see the rest.
+ *
+ * HMM_P2P_SECONDS says for how long, HMM_P2P_SEED what is said.
+ */
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/uio.h>
+
+#include "uring.h"
+
+#define ARENA		MiB
+#define PIECE		(64 * 1024UL)
+#define SENTINEL	(64 * PAGE)
+#define THREADS		3
+
+struct fuzzer {
+	unsigned int nr;
+	uint64_t random;
+	struct io_uring ring;
+	unsigned long calls, refused;
+	const char *error;
+	char what[200];
+};
+
+static char *arena;
+static int gpus[2], memfd;
+static atomic_bool stop;
+
+static uint64_t draw(struct fuzzer *f)
+{
+	/* xorshift64*, by S. Vigna */
+	f->random ^= f->random >> 12;
+	f->random ^= f->random << 25;
+	f->random ^= f->random >> 27;
+	return f->random * 0x2545f4914f6cdd1dULL;
+}
+
+static bool one_in(struct fuzzer *f, unsigned int n)
+{
+	return draw(f) % n == 0;
+}
+
+static uint64_t any_number(struct fuzzer *f)
+{
+	static const uint64_t odd[] = {
+		0, 1, 7, 8, 63, 4095, 4096, 4097, 0x7fffffff, 0x80000000, 0xffffffff,
+		1ULL << 32, 1ULL << 47, (1ULL << 47) - 4096, 0x7fffffffffffffff, 1ULL << 63,
+		0xffff888000000000, 0xffffffff81000000, -4096ULL, -8ULL, -1ULL,
+	};
+
+	switch (draw(f) % 4) {
+	case 0:
+		return odd[draw(f) % (sizeof(odd) / sizeof(odd[0]))];
+	case 1:
+		return (uintptr_t)arena + draw(f) % (2 * ARENA);
+	case 2:
+		return 1ULL << draw(f) % 64;
+	}
+	return draw(f);
+}
+
+/* A range in the arena, more often than not aligned. */
+static void any_range(struct fuzzer *f, __u64 *addr, __u64 *length, uint64_t unit)
+{
+	*length = (draw(f) % (PIECE / unit) + 1) * unit;
+	*addr = (uintptr_t)arena + draw(f) % ((ARENA - *length) / unit) * unit;
+}
+
+/* Some field of it becomes something else. */
+static void spoil(struct fuzzer *f, void *arg, size_t size)
+{
+	unsigned int times = draw(f) % 4;
+
+	while (times-- > 1) {
+		uint64_t value = any_number(f);
+		size_t width = draw(f) % 2 ? 8 : 4;
+
+		memcpy((char *)arg + draw(f) % (size / width) * width, &value, width);
+	}
+}
+
+/* Whether a call may end like that. */
+static bool is_in(int error, const int *errors)
+{
+	while (*errors && *errors != error)
+		errors++;
+	return *errors;
+}
+
+static const int of_all[] = { EINVAL, E2BIG, EOPNOTSUPP, EFAULT, ENODEV, 0 };
+static const int of_command[] = {
+	EINVAL, E2BIG, EOPNOTSUPP, EFAULT, ENODEV, EAGAIN, EPERM, EBUSY, ENOMEM, ECANCELED, 0
+};
+static const int of_migrate[] = {
+	EINVAL, E2BIG, EOPNOTSUPP, EFAULT, ENODEV, EBADF, ESRCH, EPERM, ENOMEM, 0
+};
+static const int of_query[] = {
+	EINVAL, E2BIG, EOPNOTSUPP, EFAULT, ENODEV, EBADF, ESRCH, EPERM, EBUSY, ENOMEM, 0
+};
+static const int of_cancel[] = { EINVAL, E2BIG, EOPNOTSUPP, EFAULT, ENODEV, ENOENT, 0 };
+static const int of_unknown[] = { ENOTTY, 0 };
+static const int of_read[] = {
+	EINVAL, EFAULT, ENODEV, EAGAIN, EPERM, EBUSY, ENOMEM, ENOSPC, EOPNOTSUPP, 0
+};
+static const int of_control[] = { EINVAL, ENOENT, EBUSY, ETIMEDOUT, EAGAIN, ENODEV, 0 };
+
+static void judge(struct fuzzer *f, int error, const int *errors, const char *what,
+		  uint64_t detail)
+{
+	f->calls++;
+	f->refused += !!error;
+	if (!error || is_in(error, errors) || f->error)
+		return;
+	snprintf(f->what, sizeof(f->what), "call %lu of thread %u: %s (%#llx): %s", f->calls,
+		 f->nr, what, (unsigned long long)detail, strerror(error));
+	f->error = f->what;
+}
+
+static void any_command(struct fuzzer *f, struct hmm_dummy_command *c)
+{
+	__u64 unused;
+
+	*c = (struct hmm_dummy_command) {
+		.size = sizeof(*c), .op = draw(f) % 9, .queue = draw(f) % 9,
+		.tag = draw(f) % 8,
+	};
+	any_range(f, &c->addr, &c->length, c->op >= HMM_DUMMY_OP_TO_DEVICE ? PAGE :
+					   draw(f) % 2 ? 8 : 1);
+	if (c->op == HMM_DUMMY_OP_COPY || c->op == HMM_DUMMY_OP_COMPARE)
+		any_range(f, &c->src, &unused, 1);
+	else
+		c->value = draw(f);
+	c->pattern = draw(f) % 8 < 6 ? 0 : draw(f) % 4;
+	if (c->pattern) {
+		c->unit = 64 << draw(f) % 7;
+		c->stride = c->unit + draw(f) % 4096;
+		c->seed = draw(f);
+	}
+	if (one_in(f, 2))
+		spoil(f, c, sizeof(*c));
+}
+
+static void fuzz_ioctl(struct fuzzer *f, int gpu)
+{
+	union {
+		__u32 size;
+		struct hmm_dummy_info info;
+		struct hmm_dummy_migrate migrate;
+		struct hmm_dummy_query query;
+		struct hmm_dummy_command command;
+		struct hmm_dummy_cancel cancel;
+		char bytes[8192];
+	} arg = {};
+	static const struct {
+		unsigned int cmd;
+		const char *name;
+		const int *errors;
+		size_t size;
+	} calls[] = {
+		{ HMM_DUMMY_INFO, "info", of_all, sizeof(arg.info) },
+		{ HMM_DUMMY_MIGRATE, "migrate", of_migrate, sizeof(arg.migrate) },
+		{ HMM_DUMMY_QUERY, "query", of_query, sizeof(arg.query) },
+		{ HMM_DUMMY_COMMAND, "command", of_command, sizeof(arg.command) },
+		{ HMM_DUMMY_CANCEL, "cancel", of_cancel, sizeof(arg.cancel) },
+	};
+	unsigned int i = draw(f) % 5;
+	__u32 op = 0;
+	void *p = &arg;
+	int ret;
+
+	switch (calls[i].cmd) {
+	case HMM_DUMMY_MIGRATE:
+		any_range(f, &arg.migrate.addr, &arg.migrate.length, PAGE);
+		arg.migrate.flags = draw(f) % 8;
+		arg.migrate.pidfd = -1;
+		if (one_in(f, 8))
+			arg.migrate.vec = (uintptr_t)arena + draw(f) % ARENA;
+		break;
+	case HMM_DUMMY_QUERY:
+		any_range(f, &arg.query.addr, &arg.query.length, PAGE);
+		arg.query.pidfd = -1;
+		arg.query.vec = (uintptr_t)arena + draw(f) % ARENA;
+		break;
+	case HMM_DUMMY_COMMAND:
+		any_command(f, &arg.command);
+		op = arg.command.op;
+		break;
+	case HMM_DUMMY_CANCEL:
+		arg.cancel.tag = draw(f) % 8;
+	}
+	if (calls[i].cmd != HMM_DUMMY_COMMAND || one_in(f, 8))
+		arg.size = calls[i].size;
+	if (one_in(f, 3))
+		spoil(f, &arg, calls[i].size);
+	if (one_in(f, 16))
+		p = (void *)any_number(f);
+	ret = ioctl(gpu, calls[i].cmd, p);
+	judge(f, ret ? errno : 0, calls[i].errors, calls[i].name, op);
+	if (one_in(f, 32)) {
+		unsigned int cmd = _IOC(draw(f) % 4, draw(f) % 2 ? HMM_DUMMY_TYPE : draw(f) % 256,
+					5 + draw(f) % 250, draw(f) % 4096);
+
+		ret = ioctl(gpu, cmd, &arg);
+		/* Some numbers belong to every file. */
+		if (ret)
+			judge(f, errno == EINVAL ? ENOTTY : errno, of_unknown, "unknown", cmd);
+	}
+}
+
+static void fuzz_uring(struct fuzzer *f, int gpu)
+{
+	static const unsigned int ops[] = {
+		HMM_DUMMY_COMMAND, HMM_DUMMY_COMMAND, HMM_DUMMY_COMMAND_INLINE,
+		HMM_DUMMY_COMMAND_INLINE, HMM_DUMMY_CANCEL, HMM_DUMMY_INFO,
+	};
+	struct __kernel_timespec limit = { .tv_sec = 60 };
+	/* By address, and not to go before all have completed. */
+	struct hmm_dummy_command c[8];
+	unsigned int i, n = draw(f) % 8 + 1, used[8];
+	struct io_uring_cqe *cqe;
+
+	for (i = 0; i < n; i++) {
+		unsigned int op = ops[draw(f) % 6];
+		struct io_uring_sqe *sqe = uring_sqe(&f->ring, gpu, op);
+		char payload[80] = {};
+
+		any_command(f, &c[i]);
+		if (op == HMM_DUMMY_COMMAND_INLINE) {
+			struct hmm_dummy_inline in = {
+				.op = c[i].op, .queue = c[i].queue, .addr = c[i].addr,
+				.src = c[i].src, .length = c[i].length,
+				.value = c[i].value, .pattern = c[i].pattern,
+				.unit = c[i].unit, .stride = c[i].stride,
+				.seed = c[i].seed, .tag = c[i].tag,
+			};
+			memcpy(payload, &in, sizeof(in));
+		} else {
+			struct hmm_dummy_uring u = { .ptr = (uintptr_t)&c[i] };
+
+			memcpy(payload, &u, sizeof(u));
+		}
+		if (one_in(f, 8))
+			spoil(f, payload, sizeof(payload));
+		memcpy(uring_payload(sqe), payload, sizeof(payload));
+		used[i] = op;
+		sqe->user_data = i;
+		if (one_in(f, 4))
+			sqe->flags = draw(f) % 2 ? IOSQE_ASYNC : IOSQE_IO_LINK;
+	}
+	if (io_uring_submit(&f->ring) != (int)n) {
+		judge(f, EIO, of_all, "io_uring_submit", n);
+		return;
+	}
+	for (i = 0; i < n; i++) {
+		int ret = io_uring_wait_cqe_timeout(&f->ring, &cqe, &limit);
+
+		if (ret) {
+			judge(f, -ret, of_all, "io_uring_wait_cqe_timeout", i);
+			/* What is under way writes to our stack. */
+			_exit(99);
+		}
+		ret = -cqe->res;
+		if (used[cqe->user_data] == HMM_DUMMY_INFO)
+			judge(f, ret == ECANCELED ? ENOTTY : ret, of_unknown, "uring", 0);
+		else if (ret == ENOENT)
+			judge(f, ret, of_cancel, "uring cancel", 0);
+		else
+			judge(f, ret, of_command, "uring", used[cqe->user_data]);
+		io_uring_cqe_seen(&f->ring, cqe);
+	}
+}
+
+static void fuzz_read_write(struct fuzzer *f, int gpu)
+{
+	static const int flags[] = { 0, 0, 0, RWF_NOWAIT, RWF_HIPRI, RWF_APPEND };
+	unsigned int n = draw(f) % 3 + 1;
+	off_t pos = draw(f) % (5 * MiB);
+	struct iovec v[3];
+	bool write = draw(f) % 2;
+	ssize_t ret;
+
+	for (unsigned int i = 0; i < n; i++) {
+		__u64 addr, length;
+
+		any_range(f, &addr, &length, draw(f) % 2 ? PAGE : 1);
+		if (one_in(f, 16))
+			addr = any_number(f);
+		if (one_in(f, 16))
+			length = any_number(f) % (1ULL << 40);
+		v[i].iov_base = (void *)addr;
+		v[i].iov_len = length;
+	}
+	if (one_in(f, 16))
+		pos = any_number(f);
+	if (write)
+		ret = pwritev2(gpu, v, n, pos, flags[draw(f) % 6]);
+	else
+		ret = preadv2(gpu, v, n, pos, flags[draw(f) % 6]);
+	judge(f, ret < 0 ? errno : 0, of_read, write ? "write" : "read", pos);
+}
+
+static void fuzz_control(struct fuzzer *f, int gpu)
+{
+	unsigned int n = draw(f) % 2;
+	int ret;
+
+	switch (draw(f) % 6) {
+	case 0:
+		ret = gpu_control(n, "revoke %llu %llu", (unsigned long long)any_number(f),
+				  (unsigned long long)any_number(f));
+		break;
+	case 1:
+		ret = gpu_control(n, "revoke %llu %llu", (unsigned long long)draw(f) % (64 * MiB),
+				  (unsigned long long)draw(f) % MiB);
+		break;
+	case 2:
+		ret = gpu_control(n, "revoke-importer %s", draw(f) % 2 ? "hmm_dummy1" : "nobody");
+		break;
+	case 3:
+		ret = gpu_control(n, "reset %u", (unsigned int)(draw(f) % 5));
+		break;
+	case 4:
+		ret = gpu_control(n, "pause") || gpu_control(n, "resume");
+		break;
+	default:
+		ret = gpu_control(n, "%.*s", (int)(draw(f) % 12), (char *)&f->random);
+	}
+	judge(f, ret ? errno : 0, of_control, "control", 0);
+}
+
+/* What a file that is none of the usual ones has to refuse. */
+static void fuzz_file(struct fuzzer *f, int gpu)
+{
+	struct pollfd p = { .fd = gpu, .events = POLLIN };
+	void *m = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, gpu, draw(f) % 64 * PAGE);
+
+	if (m != MAP_FAILED && !f->error)
+		f->error = "the device let itself be mapped";
+	poll(&p, 1, 0);
+	lseek(gpu, any_number(f), draw(f) % 5);
+	fallocate(gpu, draw(f) % 4, draw(f), draw(f));
+	f->calls++;
+}
+
+static void *fuzz(void *arg)
+{
+	static void (*const kinds[])(struct fuzzer *f, int gpu) = {
+		fuzz_ioctl, fuzz_ioctl, fuzz_ioctl, fuzz_uring, fuzz_read_write,
+		fuzz_control, fuzz_file,
+	};
+	struct fuzzer *f = arg;
+
+	while (!stop && !f->error)
+		kinds[draw(f) % 7](f, gpus[draw(f) % 2]);
+	return NULL;
+}
+
+/* Memory is not what it was a moment ago. */
+static void churn(struct fuzzer *f)
+{
+	static const int prots[] = { PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE };
+	static const int advice[] = {
+		MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT, MADV_COLD, MADV_HUGEPAGE,
+		MADV_NOHUGEPAGE, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_DONTFORK, MADV_DOFORK,
+	};
+	size_t length = (draw(f) % 16 + 1) * PAGE;
+	char *p = arena + draw(f) % ((ARENA - length) / PAGE) * PAGE;
+	int flags = MAP_FIXED | (draw(f) % 2 ? MAP_PRIVATE : MAP_SHARED);
+	pid_t child;
+
+	switch (draw(f) % 8) {
+	case 0:
+		mprotect(p, length, prots[draw(f) % 3]);
+		break;
+	case 1:
+		munmap(p, length);
+		break;
+	case 2:
+		mmap(p, length, PROT_READ | PROT_WRITE, flags, memfd, draw(f) % 16 * PAGE);
+		break;
+	case 3:
+		madvise(p, length, advice[draw(f) % 10]);
+		break;
+	case 4:
+		mlock(p, length);
+		munlock(p, length);
+		break;
+	case 5:
+		child = fork();
+		if (!child)
+			_exit(0);
+		wait_child(child);
+		break;
+	default:	/* so that most of it is usable */
+		mmap(p, length, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS,
+		     -1, 0);
+	}
+}
+
+static unsigned long long setting(const char *name, unsigned long long otherwise)
+{
+	const char *text = getenv(name);
+
+	return text && *text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+TEST_LONG(anything, 100000)
+{
+	uint64_t seed = setting("HMM_P2P_SEED", 1);
+	double end = now_seconds() + setting("HMM_P2P_SECONDS", 60), said = now_seconds();
+	struct io_uring_params params = { .flags = IORING_SETUP_SQE128 | IORING_SETUP_CQE32 };
+	struct fuzzer f[THREADS + 1] = {};
+	unsigned long calls = 0, refused = 0;
+	pthread_t threads[THREADS];
+	char *sentinel;
+
+	TH_LOG("seed %llu", (unsigned long long)seed);
+	for (int i = 0; i < 2; i++) {
+		gpus[i] = gpu_open(i);
+		ASSERT_LE(0, gpus[i]);
+	}
+	memfd = memfd_create("fuzz", 0);
+	ASSERT_EQ(0, ftruncate(memfd, MiB));
+	/* The second half is mapped now and then at most. */
+	arena = anon_huge(2 * ARENA, MADV_NOHUGEPAGE);
+	sentinel = anon(SENTINEL);
+	fill_pattern(sentinel, SENTINEL, 5);
+	ASSERT_EQ(0, gpu_to_device(gpus[0], sentinel, SENTINEL / 2));
+	for (int i = 0; i <= THREADS; i++) {
+		f[i].nr = i;
+		f[i].random = (seed * 16 + i) * 0x9e3779b97f4a7c15ULL + 1;
+	}
+	for (int i = 0; i < THREADS; i++) {
+		ASSERT_EQ(0, io_uring_queue_init_params(8, &f[i].ring, &params));
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, fuzz, &f[i]));
+	}
+	while (now_seconds() < end) {
+		churn(&f[THREADS]);
+		usleep(draw(&f[THREADS]) % 3000);
+		if (now_seconds() - said < 10)
+			continue;
+		said = now_seconds();
+		TH_LOG("%lu, %lu, %lu calls; %.0f s left", f[0].calls, f[1].calls, f[2].calls,
+		       end - said);
+		ASSERT_EQ(-1, check_pattern(sentinel, SENTINEL, 5));
+		ASSERT_EQ(0, gpu_to_device(gpus[draw(&f[THREADS]) % 2], sentinel, SENTINEL / 2));
+	}
+	stop = true;
+	for (int i = 0; i < THREADS; i++) {
+		pthread_join(threads[i], NULL);
+		io_uring_queue_exit(&f[i].ring);
+		EXPECT_EQ(NULL, f[i].error) TH_LOG("%s", f[i].error);
+		calls += f[i].calls;
+		refused += f[i].refused;
+	}
+	TH_LOG("%lu calls, %lu of them refused", calls, refused);
+	EXPECT_LT(refused, calls);
+	EXPECT_LT(calls / 20, refused);
+	EXPECT_EQ(-1, check_pattern(sentinel, SENTINEL, 5));
+	munmap(sentinel, SENTINEL);
+	munmap(arena, 2 * ARENA);
+	for (int i = 0; i < 2; i++) {
+		const char *leak = gpu_leak(i, gpus[i]);
+
+		EXPECT_EQ(NULL, leak) TH_LOG("GPU %d: %s", i, leak);
+		close(gpus[i]);
+	}
+}
+
+TEST_HARNESS_MAIN

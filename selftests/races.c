@@ -1,0 +1,491 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Races, each of a named pair.  One side is made to linger where it would be overtaken
+ * (mm/hmm_p2p/tests/race.c), the two run against each other until they have met a number of
+ * times, and what they leave behind is compared with what both of them wrote.  That they met
+ * is counted and printed: a race that did not happen has failed.
+ *
+ * Stale accesses show in the data, or in free device memory, which has a pattern that
+ * nobody may write to (gpu_leak()).
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "odp.h"
+#include "uring.h"
+
+#define PAIR	"/sys/kernel/debug/hmm_p2p_race/pair"
+#define DRIVER	"/sys/bus/pci/drivers/hmm_dummy/"
+#define LEN	(8 * PAGE)
+#define MANY	(12 * MiB)	/* of more windows than a small BAR has */
+#define ENOUGH	20
+#define SECONDS	60
+
+FIXTURE(race) {
+	int gpu[2];
+	char *p;		/* worked on */
+	char *q;		/* in RAM: what is to be in p */
+	char *many;
+	char address[64];	/* of GPU 0 */
+	struct odp o;
+	unsigned long steps[2];
+	atomic_bool stop;
+	const char *_Atomic error;
+};
+
+typedef FIXTURE_DATA(race) race;
+/* One step of a side, and what is wrong after it, or NULL. */
+typedef const char *(*side)(race *r, unsigned long n);
+
+FIXTURE_SETUP(race)
+{
+	char link[256] = "";
+
+	for (int i = 0; i < 2; i++) {
+		self->gpu[i] = gpu_open(i);
+		ASSERT_LE(0, self->gpu[i]);
+	}
+	ASSERT_LT(0, readlink("/sys/class/misc/hmm_dummy0/device", link, sizeof(link) - 1));
+	snprintf(self->address, sizeof(self->address), "%s", strrchr(link, '/') + 1);
+	self->p = anon_huge(2 * MiB, MADV_NOHUGEPAGE);
+	self->q = anon_huge(2 * MiB, MADV_NOHUGEPAGE);
+	self->many = anon_huge(MANY, MADV_NOHUGEPAGE);
+	ASSERT_TRUE(self->p && self->q && self->many);
+	fill_pattern(self->p, LEN, 1);
+	fill_pattern(self->q, LEN, 1);
+}
+
+FIXTURE_TEARDOWN(race)
+{
+	EXPECT_EQ(0, write_file(PAIR, "off"));
+	munmap(self->p, 2 * MiB);
+	munmap(self->q, 2 * MiB);
+	munmap(self->many, MANY);
+	for (int i = 0; i < 2; i++) {
+		const char *leak = gpu_leak(i, self->gpu[i]);
+
+		EXPECT_EQ(NULL, leak) TH_LOG("GPU %d: %s", i, leak);
+		close(self->gpu[i]);
+	}
+}
+
+static int pair_read(unsigned long *lingered, unsigned long *met)
+{
+	FILE *f = fopen(PAIR, "r");
+	int n;
+
+	if (!f)
+		return -1;
+	n = fscanf(f, "lingered %lu met %lu", lingered, met);
+	fclose(f);
+	return n == 2 ? 0 : -1;
+}
+
+struct runner {
+	race *r;
+	side side;
+	unsigned int nr;
+};
+
+static void *run_side(void *arg)
+{
+	struct runner *runner = arg;
+	race *r = runner->r;
+
+	while (!r->stop && !r->error) {
+		const char *error = runner->side(r, r->steps[runner->nr]);
+
+		if (error)
+			r->error = error;
+		r->steps[runner->nr]++;
+	}
+	return NULL;
+}
+
+/* @a and @b side by side, until the functions that @pair names have met often enough. */
+static void meet(struct __test_metadata *_metadata, race *self, const char *pair, side a,
+		 side b)
+{
+	struct runner runners[2] = { { self, a, 0 }, { self, b, 1 } };
+	double begin = now_seconds();
+	unsigned long lingered, met = 0;
+	pthread_t threads[2];
+
+	ASSERT_EQ(0, write_file(PAIR, pair)) TH_LOG("%s: %s", pair, strerror(errno));
+	for (int i = 0; i < 2 && runners[i].side; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, run_side, &runners[i]));
+	while (met < ENOUGH && now_seconds() - begin < SECONDS && !self->error) {
+		usleep(20000);
+		ASSERT_EQ(0, pair_read(&lingered, &met));
+	}
+	self->stop = true;
+	for (int i = 0; i < 2 && runners[i].side; i++)
+		pthread_join(threads[i], NULL);
+	ASSERT_EQ(0, pair_read(&lingered, &met));
+	TH_LOG("%s: met %lu times of %lu; %lu and %lu steps", pair, met, lingered,
+	       self->steps[0], self->steps[1]);
+	EXPECT_EQ(NULL, self->error) TH_LOG("%s", self->error);
+	EXPECT_LT(0, met);
+	EXPECT_EQ(0, write_file(PAIR, "off"));
+}
+
+/* GPU @n finds in p what is in q.  Memory that keeps moving is tried once more. */
+static const char *compare(int gpu, const char *p, const char *q, size_t length)
+{
+	struct hmm_dummy_command c = {
+		.op = HMM_DUMMY_OP_COMPARE, .addr = (uintptr_t)p, .src = (uintptr_t)q,
+		.length = length,
+	};
+	int ret;
+
+	do {
+		ret = gpu_command(gpu, &c);
+	} while (ret && errno == EBUSY);
+	if (ret)
+		return strerror(errno);
+	return c.value == length ? NULL : "what was written is not there";
+}
+
+static int fill(int gpu, char *p, size_t length, unsigned char byte)
+{
+	int ret;
+
+	do {
+		ret = gpu_fill(gpu, p, length, byte);
+	} while (ret && errno == EBUSY);
+	return ret;
+}
+
+/* The peer writes, and what it wrote is there, wherever the memory went meanwhile. */
+static const char *peer_writes(race *r, unsigned long n)
+{
+	if (fill(r->gpu[1], r->p, LEN, n))
+		return strerror(errno);
+	memset(r->q, n, LEN);
+	return compare(r->gpu[1], r->p, r->q, LEN);
+}
+
+static const char *to_and_fro(race *r, unsigned long n)
+{
+	int ret = n % 2 ? gpu_to_ram(r->gpu[0], r->p, LEN) :
+			  gpu_to_device(r->gpu[0], r->p, LEN);
+
+	return ret ? strerror(errno) : NULL;
+}
+
+#define FAULT	"hmm_range_fault_unlocked_timeout:return 10 "
+
+TEST_F_TIMEOUT(race, map_migrate, 240)
+{
+	meet(_metadata, self, FAULT "range_invalidate", peer_writes, to_and_fro);
+}
+
+static const char *revokes(race *r, unsigned long n)
+{
+	return gpu_control(0, "revoke 0 4194304") ? strerror(errno) : NULL;
+}
+
+TEST_F_TIMEOUT(race, map_revoke, 240)
+{
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
+	meet(_metadata, self, FAULT "hmm_p2p_revoke_window", peer_writes, revokes);
+	EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->p, LEN));
+}
+
+/* What is not mapped just now cannot be written: that is an answer, too. */
+static const char *peer_writes_perhaps(race *r, unsigned long n)
+{
+	return fill(r->gpu[1], r->p, LEN, n) && errno != EFAULT ? strerror(errno) : NULL;
+}
+
+/* What the memory was is somebody else's then, who must not find it changed. */
+static const char *unmaps(race *r, unsigned long n)
+{
+	char *other;
+	long wrong;
+
+	if (munmap(r->p, LEN))
+		return "munmap";
+	other = anon(LEN);
+	fill_pattern(other, LEN, n);
+	usleep(1000);
+	wrong = check_pattern(other, LEN, n);
+	munmap(other, LEN);
+	if (wrong >= 0)
+		return "a write to memory that was unmapped";
+	if (mmap(r->p, LEN, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != r->p)
+		return "mmap";
+	return gpu_to_device(r->gpu[0], r->p, LEN) ? strerror(errno) : NULL;
+}
+
+TEST_F_TIMEOUT(race, fault_munmap, 240)
+{
+	meet(_metadata, self, FAULT "range_invalidate", peer_writes_perhaps, unmaps);
+}
+
+#define WORDS	(LEN / sizeof(uint64_t))
+
+static const char *peer_adds(race *r, unsigned long n)
+{
+	struct hmm_dummy_command c = {
+		.op = HMM_DUMMY_OP_ADD, .addr = (uintptr_t)r->p, .length = LEN, .value = 1,
+	};
+
+	return gpu_command(r->gpu[1], &c) ? strerror(errno) : NULL;
+}
+
+/* What a child has does not change any more when its parent's device works on. */
+static const char *forks(race *r, unsigned long n)
+{
+	volatile uint64_t *p = (uint64_t *)r->p;
+	uint64_t before[WORDS];
+	pid_t child;
+
+	if (n % 4 == 0 && gpu_to_device(r->gpu[0], r->p, LEN))
+		return strerror(errno);
+	child = fork();
+	if (!child) {
+		for (size_t i = 0; i < WORDS; i++)
+			before[i] = p[i];
+		usleep(5000);
+		for (size_t i = 0; i < WORDS; i++)
+			if (p[i] != before[i])
+				_exit(1);
+		_exit(0);
+	}
+	return wait_child(child) ? "a child's memory was written to" : NULL;
+}
+
+TEST_F_TIMEOUT(race, fault_fork, 240)
+{
+	volatile uint64_t *p = (uint64_t *)self->p;
+
+	memset(self->p, 0, LEN);
+	meet(_metadata, self, FAULT "range_invalidate", peer_adds, forks);
+	for (size_t i = 0; i < WORDS; i++) {
+		ASSERT_EQ(self->steps[0], p[i])
+			TH_LOG("word %zu", i);
+	}
+}
+
+/* From window to window of more than the BAR has room for. */
+static const char *window_first_use(race *r, unsigned long n)
+{
+	char *p = r->many + n * 5 % 6 * 2 * MiB + n % 512 * PAGE;
+
+	if (fill(r->gpu[1], p, PAGE, n))
+		return strerror(errno);
+	memset(r->q, n, PAGE);
+	return compare(r->gpu[1], p, r->q, PAGE);
+}
+
+/* With a file of its own, so that the two do not wait for one another. */
+static const char *window_other_use(race *r, unsigned long n)
+{
+	unsigned int crc;
+
+	return gpu_crc32c(r->o.gpu, r->many + n % 6 * 2 * MiB, PAGE, &crc) && errno != EBUSY ?
+	       strerror(errno) : NULL;
+}
+
+TEST_F_TIMEOUT(race, reclaim_first_use, 240)
+{
+	long long reclaimed = gpu_counter(0, "windows_reclaimed");
+
+	self->o.gpu = gpu_open(1);
+	ASSERT_LE(0, self->o.gpu);
+	memset(self->many, 0, MANY);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->many, MANY));
+	meet(_metadata, self, "hmm_p2p_window_open:return 3 hmm_p2p_revoke_window",
+	     window_first_use, window_other_use);
+	EXPECT_LT(reclaimed, gpu_counter(0, "windows_reclaimed"));
+	close(self->o.gpu);
+}
+
+static const char *peer_reads(race *r, unsigned long n)
+{
+	return compare(r->gpu[1], r->p, r->q, LEN);
+}
+
+/* GPU 0 goes with all that is on it, comes back, and takes the memory again. */
+static const char *goes_and_comes(race *r, unsigned long n)
+{
+	close(r->gpu[0]);
+	if (write_file(DRIVER "unbind", r->address))
+		return "unbind";
+	if (write_file(DRIVER "bind", r->address))
+		return "bind";
+	r->gpu[0] = gpu_open(0);
+	if (r->gpu[0] < 0)
+		return "open";
+	return gpu_to_device(r->gpu[0], r->p, LEN) ? strerror(errno) : NULL;
+}
+
+TEST_F_TIMEOUT(race, unplug_fault, 240)
+{
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
+	meet(_metadata, self, FAULT "hmm_p2p_unregister", peer_reads, goes_and_comes);
+	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
+}
+
+/* By the name of the importer: a control file of the exporter's would keep it. */
+static const char *revokes_importer(race *r, unsigned long n)
+{
+	const char *error = peer_reads(r, n);
+
+	if (gpu_control(1, "revoke-importer hmm_dummy1") && errno != ENOENT)
+		return strerror(errno);
+	return error;
+}
+
+TEST_F_TIMEOUT(race, unplug_revoke, 240)
+{
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
+	meet(_metadata, self, "hmm_p2p_revoke_window 5 hmm_p2p_unregister", revokes_importer,
+	     goes_and_comes);
+	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
+}
+
+/* A ring and a file that close while their commands complete. */
+static const char *submits_and_closes(race *r, unsigned long n)
+{
+	struct hmm_dummy_command c[8];
+	int gpu = gpu_open(1);
+	struct io_uring ring;
+
+	if (gpu < 0 || io_uring_queue_init(8, &ring, 0))
+		return strerror(errno);
+	for (int i = 0; i < 8; i++) {
+		c[i] = (struct hmm_dummy_command) {
+			.op = HMM_DUMMY_OP_CRC32C, .queue = i, .addr = (uintptr_t)r->p,
+			.length = LEN,
+		};
+		uring_command(&ring, gpu, &c[i]);
+	}
+	if (io_uring_submit(&ring) != 8)
+		return "io_uring_submit";
+	if (n % 3)
+		usleep(n % 7 * 500);
+	if (n % 2)
+		close(gpu);
+	io_uring_queue_exit(&ring);
+	/* The ring is taken apart by a worker, but its commands were cancelled. */
+	if (n % 2 == 0)
+		close(gpu);
+	return compare(r->gpu[1], r->p, r->q, LEN);
+}
+
+TEST_F_TIMEOUT(race, close_completion, 240)
+{
+	meet(_metadata, self, "uring_done 3 io_uring_release", submits_and_closes, NULL);
+}
+
+static const char *first_takes(race *r, unsigned long n)
+{
+	if (gpu_to_device(r->gpu[0], r->p, LEN))
+		return strerror(errno);
+	return compare(r->gpu[0], r->p, r->q, LEN);
+}
+
+static const char *second_takes(race *r, unsigned long n)
+{
+	if (gpu_to_device(r->gpu[1], r->p, LEN))
+		return strerror(errno);
+	return compare(r->gpu[1], r->p, r->q, LEN);
+}
+
+TEST_F_TIMEOUT(race, two_exporters, 240)
+{
+	long long from[2];
+
+	for (int i = 0; i < 2; i++)
+		from[i] = gpu_counter(i, "from_peer");
+	meet(_metadata, self, "hmm_p2p_scan:return 3 hmm_p2p_batch_collect", first_takes,
+	     second_takes);
+	for (int i = 0; i < 2; i++)
+		EXPECT_LT(from[i], gpu_counter(i, "from_peer"));
+	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
+}
+
+/* A process that ends while a worker registers for what its commands touch. */
+static const char *exits(race *r, unsigned long n)
+{
+	struct hmm_dummy_command c[8];
+	struct io_uring ring;
+	pid_t child = fork();
+
+	if (!child) {
+		int gpu = gpu_open(1);
+
+		if (gpu < 0 || io_uring_queue_init(8, &ring, 0))
+			_exit(1);
+		for (int i = 0; i < 8; i++) {
+			c[i] = (struct hmm_dummy_command) {
+				.op = HMM_DUMMY_OP_FILL, .queue = i,
+				.addr = (uintptr_t)r->many + (n + i) % 6 * 2 * MiB,
+				.length = PAGE,
+			};
+			uring_command(&ring, gpu, &c[i]);
+		}
+		if (io_uring_submit(&ring) != 8)
+			_exit(2);
+		usleep(n % 5 * 1000);
+		_exit(0);
+	}
+	return wait_child(child) ? "the child failed" : NULL;
+}
+
+TEST_F_TIMEOUT(race, register_exit, 240)
+{
+	meet(_metadata, self, "mmu_interval_notifier_insert 3 do_exit", exits, NULL);
+}
+
+/* A memory region that goes while the memory below it moves. */
+static const char *registers(race *r, unsigned long n)
+{
+	struct rdma_buf to = { .addr = r->p };
+	int status;
+
+	to.mr = ibv_reg_mr(r->o.pair.pd, r->p, LEN, RDMA_ODP);
+	if (!to.mr)
+		return "ibv_reg_mr";
+	memset(r->o.stage, n, LEN);
+	status = rdma_write(&r->o.pair, r->o.from, to, LEN);
+	if (status)
+		return "RDMA WRITE";
+	if (ibv_dereg_mr(to.mr))
+		return "ibv_dereg_mr";
+	memset(r->q, n, LEN);
+	return compare(r->gpu[1], r->p, r->q, LEN);
+}
+
+TEST_F_TIMEOUT(race, dereg_invalidate, 240)
+{
+	const char *error = odp_open(&self->o, LEN);
+
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
+	meet(_metadata, self, "rxe_ib_invalidate_range 3 rxe_dereg_mr", registers, to_and_fro);
+	EXPECT_EQ(0, odp_free(&self->o));
+	close(self->o.gpu);
+}
+
+/* What the others rest on: two that are bound to meet are seen to, and others are not. */
+TEST_F(race, is_counted)
+{
+	unsigned long lingered, met;
+
+	ASSERT_EQ(0, write_file(PAIR, "range_invalidate 1 no_such_function") ? 0 : 1);
+	EXPECT_EQ(ENOENT, errno);
+	ASSERT_EQ(0, write_file(PAIR, "hmm_p2p_revoke 1") ? 0 : 1);
+	EXPECT_EQ(EINVAL, errno);
+	/* One after the other, by one thread. */
+	ASSERT_EQ(0, write_file(PAIR, "hmm_p2p_revoke 1 hmm_p2p_batch_collect"));
+	ASSERT_EQ(0, gpu_control(0, "revoke 0 4096"));
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
+	ASSERT_EQ(0, pair_read(&lingered, &met));
+	EXPECT_EQ(1, lingered);
+	EXPECT_EQ(0, met);
+}
+
+TEST_HARNESS_MAIN
