@@ -232,6 +232,25 @@ TEST_F(engine, outcomes)
 	munmap(p, 8 * PAGE);
 }
 
+/* One that stays, in the middle of others: what was taken for it is given back. */
+TEST_F_TIMEOUT(engine, merged_page_among_others, 120)
+{
+	unsigned char vec[8];
+	char *p = anon_huge(8 * PAGE, MADV_NOHUGEPAGE);
+
+	for (int i = 0; i < 8; i++)
+		memset(p + i * PAGE, i == 5 ? 3 : i, PAGE);
+	ASSERT_EQ(0, madvise(p, 8 * PAGE, MADV_MERGEABLE));
+	ASSERT_TRUE(ksm_pass());
+	ASSERT_EQ(0, outcomes(self->gpu[0], p, 8 * PAGE, 0, vec));
+	for (int i = 0; i < 8; i++) {
+		EXPECT_EQ(i == 3 || i == 5 ? HMM_DUMMY_KSM : HMM_DUMMY_MOVED, vec[i])
+			TH_LOG("page %d", i);
+		EXPECT_EQ(i == 5 ? 3 : i, p[i * PAGE]);
+	}
+	munmap(p, 8 * PAGE);
+}
+
 /* From one device to another, straight over the alias or by way of RAM. */
 static void move_between(struct __test_metadata *_metadata,
 			 FIXTURE_DATA(engine) *self, char *p, size_t length)

@@ -316,6 +316,13 @@ for suite; do
 		done
 		HMM_P2P_EXPECT=reach "$bin/svm"
 		;;
+	svm_address)
+		# Memory that lies beyond what the importer can address.
+		reload "${exact[@]}" dma_bits=31 || continue
+		reach "address"
+		HMM_P2P_EXPECT=fallback HMM_P2P_FALLBACK=fallback_address "$bin/svm"
+		reload "${exact[@]}"
+		;;
 	svm_unreachable) HMM_P2P_EXPECT=fallback "$bin/svm" ;;
 	unload) unload ;;
 	rdma_no_kmap)

@@ -37,6 +37,14 @@ static unsigned int draw(unsigned int n)
 	return (randomness >> 33) % n;
 }
 
+/* What is no count of events. */
+static bool is_state(const char *name)
+{
+	return !strcmp(name, "pages") || !strcmp(name, "windows") ||
+	       !strcmp(name, "mapped_now") || !strcmp(name, "slowest_revoke_us") ||
+	       !strncmp(name, "invalidations_below", 19);
+}
+
 /* Counters of both GPUs, with those of the devices that have gone since. */
 static struct counter {
 	char name[64];
@@ -62,7 +70,7 @@ static void add_counters(unsigned int gpu)
 	snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_p2p/hmm_dummy%u/counters", gpu);
 	f = fopen(path, "r");
 	while (f && fscanf(f, "%63s %lld", key, &value) == 2)
-		if (strncmp(key, "invalidations_below", 19))
+		if (!is_state(key))
 			counter(key)->value += value;
 	if (f)
 		fclose(f);

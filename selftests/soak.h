@@ -43,7 +43,7 @@ static const struct {
 } soak_kinds[SOAK_OPS] = {
 	[SOAK_CPU_WRITE]	= { 10, 64 * PAGE },
 	[SOAK_CPU_READ]		= { 10, 256 * PAGE },
-	[SOAK_FILL]		= { 10, 256 * PAGE },
+	[SOAK_FILL]		= { 10, 10 * MiB },
 	[SOAK_COPY]		= { 10, 64 * PAGE },
 	[SOAK_ADD]		= { 5, 64 * PAGE },
 	[SOAK_CRC]		= { 10, 256 * PAGE },

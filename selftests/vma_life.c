@@ -359,31 +359,6 @@ TEST_F_TIMEOUT(vma_life, memory_limit, 240)
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
 
-static bool ksm_pass(void)
-{
-	char text[32] = "";
-	long before = -1, now = 0;
-
-	if (write_file("/sys/kernel/mm/ksm/pages_to_scan", "10000") ||
-	    write_file("/sys/kernel/mm/ksm/sleep_millisecs", "10") ||
-	    write_file("/sys/kernel/mm/ksm/run", "1"))
-		return false;
-	/* A few passes: the first only looks. */
-	for (int i = 0; i < 600 && (before < 0 || now < before + 4); i++) {
-		int fd = open("/sys/kernel/mm/ksm/full_scans", O_RDONLY);
-
-		if (read(fd, text, sizeof(text) - 1) <= 0)
-			return false;
-		close(fd);
-		now = atol(text);
-		if (before < 0)
-			before = now;
-		usleep(20000);
-	}
-	write_file("/sys/kernel/mm/ksm/run", "0");
-	return now >= before + 4;
-}
-
 TEST_F_TIMEOUT(vma_life, ksm, 240)
 {
 	struct hmm_dummy_migrate out;

@@ -23,6 +23,11 @@ module_param(vram_mb, uint, 0444);
 MODULE_PARM_DESC(vram_mb,
 		 "Memory of each PCI device, in MiB, if more than its BAR (0: as the BAR)");
 
+static unsigned int dma_bits = 64;
+module_param(dma_bits, uint, 0444);
+MODULE_PARM_DESC(dma_bits,
+		 "Bits of a bus address that PCI devices master (64), for tests");
+
 static int hmm_dummy_pci_probe(struct pci_dev *pdev,
 			       const struct pci_device_id *id)
 {
@@ -46,8 +51,8 @@ static int hmm_dummy_pci_probe(struct pci_dev *pdev,
 	ret = pcim_p2pdma_init(pdev);
 	if (ret)
 		return ret;
-	/* As importer it masters the bus, with all 64 bits. */
-	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	/* As importer it masters the bus. */
+	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(clamp(dma_bits, 24, 64)));
 	if (ret)
 		return ret;
 	pci_set_master(pdev);

@@ -77,6 +77,51 @@ static void lookup_software(struct kunit *test)
 			hmm_p2p_total_read(f->exp, HMM_P2P_C_ALIASES));
 }
 
+static enum hmm_p2p_reason lookup_next(struct mirror *m, struct hmm_p2p_cursor *cursor,
+				       struct page *page)
+{
+	struct hmm_p2p_window *pending = NULL;
+	enum hmm_p2p_reason reason;
+	unsigned long alias;
+
+	rcu_read_lock();
+	reason = hmm_p2p_lookup(&m->peer, cursor, page, HMM_P2P_FAULT, &alias, &pending);
+	rcu_read_unlock();
+	return reason;
+}
+
+/* What a walk remembers of a window does not outlive what happens to that meanwhile. */
+static void lookup_remembers(struct kunit *test)
+{
+	struct hmm_p2p_cursor cursor = {};
+	struct fake *f = test->priv;
+	unsigned long alias, start = memory_create(test, 1);
+	struct mirror *m = mirror_create(test, "soft", start, 1);
+	struct hmm_p2p_window *window;
+
+	fake_register(test);
+	window = &f->exp->windows[0];
+	KUNIT_ASSERT_EQ(test, HMM_P2P_REACHABLE, meet(test, m, fake_page(f, 0), &alias));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE, lookup_next(m, &cursor, fake_page(f, 1)));
+
+	/* As hmm_p2p_window_begin_revoke() leaves it. */
+	WRITE_ONCE(window->state, HMM_P2P_REVOKING);
+	KUNIT_EXPECT_NE(test, HMM_P2P_REACHABLE, lookup_next(m, &cursor, fake_page(f, 2)));
+	WRITE_ONCE(window->state, HMM_P2P_OPEN);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE, lookup_next(m, &cursor, fake_page(f, 2)));
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT, lookup_next(m, &cursor, fake_page(f, 3)));
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE, lookup_next(m, &cursor, fake_page(f, 3)));
+
+	WRITE_ONCE(m->peer.importer->quarantined, true);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_QUARANTINED, lookup_next(m, &cursor, fake_page(f, 4)));
+	WRITE_ONCE(m->peer.importer->quarantined, false);
+	hmm_p2p_lookup_done(&cursor);
+	mirror_destroy(m);
+}
+
 static void lookup_no_kmap(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -334,6 +379,7 @@ static void huge_drain(struct kunit *test)
 
 static struct kunit_case hmm_p2p_alias_cases[] = {
 	KUNIT_CASE(lookup_software),
+	KUNIT_CASE(lookup_remembers),
 	KUNIT_CASE(lookup_no_kmap),
 	KUNIT_CASE(lookup_bus_master),
 	KUNIT_CASE(lookup_lazy_iommu),
