@@ -114,6 +114,14 @@ tracepoints() {
 	done
 }
 
+# Probes come and go here; with jumps that go and come in their place, a CPU was seen to
+# stop at a breakpoint that nobody knew any more.
+races() {
+	[ ! -e /proc/sys/debug/kprobes-optimization ] ||
+		echo 0 > /proc/sys/debug/kprobes-optimization
+	insmod "$ko/hmm_p2p_race.ko" && "$bin/races" "$@"
+}
+
 # What fio did: total I/Os of a JSON result, or nothing if a job failed.
 fio_ios() {
 	python3 -c 'import json, sys
@@ -253,8 +261,8 @@ for suite; do
 	soak)
 		swap_and_cgroups && echo 1 > /sys/kernel/mm/ksm/run && "$bin/soak"
 		;;
-	races) insmod "$ko/hmm_p2p_race.ko" && "$bin/races" -T reclaim_first_use ;;
-	races_small_bar) insmod "$ko/hmm_p2p_race.ko" && "$bin/races" -t reclaim_first_use ;;
+	races) races -T reclaim_first_use ;;
+	races_small_bar) races -t reclaim_first_use ;;
 	commands_small_bar) "$bin/commands" -v mix ;;
 	rw_small_bar) "$bin/rw" ;;
 	fio) fio_jobs ;;

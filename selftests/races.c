@@ -168,11 +168,19 @@ static const char *peer_writes(race *r, unsigned long n)
 	return compare(r->gpu[1], r->p, r->q, LEN);
 }
 
+/* Now and then the other side is to get somewhere. */
+static void breathe(unsigned long n)
+{
+	if (n % 8 == 7)
+		usleep(15000);
+}
+
 static const char *to_and_fro(race *r, unsigned long n)
 {
 	int ret = n % 2 ? gpu_to_ram(r->gpu[0], r->p, LEN) :
 			  gpu_to_device(r->gpu[0], r->p, LEN);
 
+	breathe(n);
 	return ret ? strerror(errno) : NULL;
 }
 
@@ -187,6 +195,7 @@ TEST_F_TIMEOUT(race, map_migrate, 240)
 
 static const char *revokes(race *r, unsigned long n)
 {
+	breathe(n);
 	return gpu_control(0, "revoke 0 4194304") ? strerror(errno) : NULL;
 }
 
