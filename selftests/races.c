@@ -16,6 +16,7 @@
 
 #define PAIR	"/sys/kernel/debug/hmm_p2p_race/pair"
 #define DRIVER	"/sys/bus/pci/drivers/hmm_dummy/"
+#define RESIDENCY "/sys/module/hmm_p2p/parameters/window_residency_ms"
 #define LEN	(8 * PAGE)
 #define MANY	(12 * MiB)	/* of more windows than a small BAR has */
 #define ENOUGH	20
@@ -29,6 +30,7 @@ FIXTURE(race) {
 	char *q;		/* in RAM: what is to be in p */
 	char *many;
 	char address[64];	/* of GPU 0 */
+	long long offset;	/* of p on it */
 	struct odp o;
 	unsigned long steps[2];
 	atomic_bool stop;
@@ -196,12 +198,14 @@ TEST_F_TIMEOUT(race, map_migrate, 240)
 static const char *revokes(race *r, unsigned long n)
 {
 	breathe(n);
-	return gpu_control(0, "revoke 0 4194304") ? strerror(errno) : NULL;
+	return gpu_control(0, "revoke %lld %lu", r->offset, PAGE) ? strerror(errno) : NULL;
 }
 
 TEST_F_TIMEOUT(race, map_revoke, 240)
 {
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
+	self->offset = gpu_offset(self->p, NULL);
+	ASSERT_LE(0, self->offset);
 	meet(_metadata, self, FAULT "hmm_p2p_revoke_window", peer_writes, revokes);
 	EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->p, LEN));
 }
@@ -301,11 +305,16 @@ static const char *window_first_use(race *r, unsigned long n)
 	return compare(r->gpu[1], p, r->q, PAGE);
 }
 
-/* With a file of its own, so that the two do not wait for one another. */
+/*
+ * With a file of its own, so that the two do not wait for one another.  What found no window
+ * went to RAM, and comes back.
+ */
 static const char *window_other_use(race *r, unsigned long n)
 {
 	unsigned int crc;
 
+	if (n % 32 == 31 && gpu_to_device(r->gpu[0], r->many, MANY))
+		return strerror(errno);
 	return gpu_crc32c(r->o.gpu, r->many + n % 6 * 2 * MiB, PAGE, &crc) && errno != EBUSY ?
 	       strerror(errno) : NULL;
 }
@@ -314,6 +323,7 @@ TEST_F_TIMEOUT(race, reclaim_first_use, 240)
 {
 	long long reclaimed = gpu_counter(0, "windows_reclaimed");
 
+	ASSERT_EQ(0, write_file(RESIDENCY, "0"));
 	self->o.gpu = gpu_open(1);
 	ASSERT_LE(0, self->o.gpu);
 	memset(self->many, 0, MANY);
@@ -321,6 +331,7 @@ TEST_F_TIMEOUT(race, reclaim_first_use, 240)
 	meet(_metadata, self, "hmm_p2p_window_open:return 3 hmm_p2p_revoke_window",
 	     window_first_use, window_other_use);
 	EXPECT_LT(reclaimed, gpu_counter(0, "windows_reclaimed"));
+	EXPECT_EQ(0, write_file(RESIDENCY, "100"));
 	close(self->o.gpu);
 }
 
