@@ -2,7 +2,7 @@
 # Shared by the shell scripts in this folder: where things live, how to fail.
 # shellcheck shell=bash
 
-TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 CACHE=${HMM_P2P_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hmm_p2p}
 export TOP CACHE
 
@@ -25,9 +25,9 @@ checkout_files() { # FOLDER-OR-PATTERN...
 
 series() { sed -e 's/[[:space:]]*#.*//' -e '/^$/d' "$TOP/patches/series"; }
 
-# For those who work on a copy of the checkout.
-
+# For those who work on a copy of the checkout, which has to be one.
 copy_checkout() { # TO
+	[ "$(git -C "$TOP" rev-parse --show-toplevel)" = "$TOP" ] || die "$TOP is no git checkout"
 	rm -rf "$1"
 	mkdir -p "$1"
 	checkout_files . | rsync -a --files-from=- "$TOP/" "$1/"

@@ -92,6 +92,50 @@ static inline int write_file(const char *path, const char *text)
 	return n == (ssize_t)strlen(text) ? 0 : -1;
 }
 
+/* A number from the environment: what a run is to be like. */
+static inline unsigned long long setting(const char *name, unsigned long long otherwise)
+{
+	const char *text = getenv(name);
+
+	return text && *text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+/* xorshift64*, by S. Vigna; @state is not 0 */
+static inline uint64_t random_next(uint64_t *state)
+{
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return *state * 0x2545f4914f6cdd1dULL;
+}
+
+/* One that differs in each @part of what has the same @seed. */
+static inline uint64_t random_start(uint64_t seed, unsigned int part)
+{
+	return (seed * 64 + part) * 0x9e3779b97f4a7c15ULL + 1;
+}
+
+/* Where GPU @n is on the bus. */
+static inline int gpu_bus_address(unsigned int n, char *address, size_t size)
+{
+	char path[64], link[256] = "";
+
+	snprintf(path, sizeof(path), "/sys/class/misc/hmm_dummy%u/device", n);
+	if (readlink(path, link, sizeof(link) - 1) < 0)
+		return -1;
+	snprintf(address, size, "%s", strrchr(link, '/') + 1);
+	return 0;
+}
+
+/* @what: "bind" or "unbind" */
+static inline int gpu_driver(const char *what, const char *address)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/hmm_dummy/%s", what);
+	return write_file(path, address);
+}
+
 static inline int pidfd_open(pid_t pid)
 {
 	return syscall(SYS_pidfd_open, pid, 0);

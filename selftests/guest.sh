@@ -114,12 +114,22 @@ tracepoints() {
 	done
 }
 
-# Probes come and go here; with jumps that go and come in their place, a CPU was seen to
-# stop at a breakpoint that nobody knew any more.
-races() {
+# Why without optimization: see there.
+race_module() {
 	[ ! -e /proc/sys/debug/kprobes-optimization ] ||
 		echo 0 > /proc/sys/debug/kprobes-optimization
-	insmod "$ko/hmm_p2p_race.ko" && "$bin/races" "$@"
+	insmod "$ko/hmm_p2p_race.ko"
+}
+
+# Two who race with each other are found.
+kcsan_finds() {
+	local writer
+	plan 1
+	race_module
+	for writer in 1 2; do echo $writer > /sys/kernel/debug/hmm_p2p_race/plant & done
+	wait
+	dmesg > /run/dmesg
+	check planted grep -q "KCSAN: data-race in plant_write" /run/dmesg
 }
 
 # What fio did: total I/Os of a JSON result, or nothing if a job failed.
@@ -261,8 +271,9 @@ for suite; do
 	soak)
 		swap_and_cgroups && echo 1 > /sys/kernel/mm/ksm/run && "$bin/soak"
 		;;
-	races) races -T reclaim_first_use ;;
-	races_small_bar) races -t reclaim_first_use ;;
+	races) race_module && "$bin/races" -T reclaim_first_use ;;
+	races_small_bar) race_module && "$bin/races" -t reclaim_first_use ;;
+	kcsan_finds) kcsan_finds ;;
 	commands_small_bar) "$bin/commands" -v mix ;;
 	rw_small_bar) "$bin/rw" ;;
 	fio) fio_jobs ;;

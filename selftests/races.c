@@ -15,7 +15,6 @@
 #include "uring.h"
 
 #define PAIR	"/sys/kernel/debug/hmm_p2p_race/pair"
-#define DRIVER	"/sys/bus/pci/drivers/hmm_dummy/"
 #define RESIDENCY "/sys/module/hmm_p2p/parameters/window_residency_ms"
 #define LEN	(8 * PAGE)
 #define MANY	(12 * MiB)	/* of more windows than a small BAR has */
@@ -28,11 +27,13 @@ FIXTURE(race) {
 	int gpu[2];
 	char *p;		/* worked on */
 	char *q;		/* in RAM: what is to be in p */
+	char *other;		/* takes the device memory that p had */
 	char *many;
 	char address[64];	/* of GPU 0 */
 	long long offset;	/* of p on it */
 	struct odp o;
-	unsigned long steps[2];
+	atomic_ulong steps[2];
+	char residency[16];
 	atomic_bool stop;
 	const char *_Atomic error;
 };
@@ -43,18 +44,20 @@ typedef const char *(*side)(race *r, unsigned long n);
 
 FIXTURE_SETUP(race)
 {
-	char link[256] = "";
+	int fd = open(RESIDENCY, O_RDONLY);
 
 	for (int i = 0; i < 2; i++) {
 		self->gpu[i] = gpu_open(i);
 		ASSERT_LE(0, self->gpu[i]);
 	}
-	ASSERT_LT(0, readlink("/sys/class/misc/hmm_dummy0/device", link, sizeof(link) - 1));
-	snprintf(self->address, sizeof(self->address), "%s", strrchr(link, '/') + 1);
+	ASSERT_LT(0, read(fd, self->residency, sizeof(self->residency) - 1));
+	close(fd);
+	ASSERT_EQ(0, gpu_bus_address(0, self->address, sizeof(self->address)));
 	self->p = anon_huge(2 * MiB, MADV_NOHUGEPAGE);
 	self->q = anon_huge(2 * MiB, MADV_NOHUGEPAGE);
 	self->many = anon_huge(MANY, MADV_NOHUGEPAGE);
-	ASSERT_TRUE(self->p && self->q && self->many);
+	self->other = anon_huge(2 * MiB, MADV_NOHUGEPAGE);
+	ASSERT_TRUE(self->p && self->q && self->many && self->other);
 	fill_pattern(self->p, LEN, 1);
 	fill_pattern(self->q, LEN, 1);
 }
@@ -62,6 +65,8 @@ FIXTURE_SETUP(race)
 FIXTURE_TEARDOWN(race)
 {
 	EXPECT_EQ(0, write_file(PAIR, "off"));
+	EXPECT_EQ(0, write_file(RESIDENCY, self->residency));
+	munmap(self->other, 2 * MiB);
 	munmap(self->p, 2 * MiB);
 	munmap(self->q, 2 * MiB);
 	munmap(self->many, MANY);
@@ -112,16 +117,17 @@ static void meet(struct __test_metadata *_metadata, race *self, const char *pair
 {
 	struct runner runners[2] = { { self, a, 0 }, { self, b, 1 } };
 	double begin = now_seconds();
-	unsigned long lingered, met = 0;
+	unsigned long lingered = 0, met = 0;
 	pthread_t threads[2];
+	int ret = 0;
 
 	ASSERT_EQ(0, write_file(PAIR, pair)) TH_LOG("%s: %s", pair, strerror(errno));
 	for (int i = 0; i < 2 && runners[i].side; i++)
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, run_side, &runners[i]));
 	while ((met < ENOUGH || self->steps[0] < STEPS || (b && self->steps[1] < STEPS)) &&
-	       now_seconds() - begin < SECONDS && !self->error) {
+	       now_seconds() - begin < SECONDS && !self->error && !ret) {
 		usleep(20000);
-		ASSERT_EQ(0, pair_read(&lingered, &met));
+		ret = pair_read(&lingered, &met);
 	}
 	self->stop = true;
 	for (int i = 0; i < 2 && runners[i].side; i++)
@@ -131,6 +137,10 @@ static void meet(struct __test_metadata *_metadata, race *self, const char *pair
 	       self->steps[0], self->steps[1]);
 	EXPECT_EQ(NULL, self->error) TH_LOG("%s", self->error);
 	EXPECT_LT(0, met);
+	EXPECT_LT(0, self->steps[0]);
+	if (b) {
+		EXPECT_LT(0, self->steps[1]);
+	}
 	EXPECT_EQ(0, write_file(PAIR, "off"));
 }
 
@@ -216,19 +226,21 @@ static const char *peer_writes_perhaps(race *r, unsigned long n)
 	return fill(r->gpu[1], r->p, LEN, n) && errno != EFAULT ? strerror(errno) : NULL;
 }
 
-/* What the memory was is somebody else's then, who must not find it changed. */
+/*
+ * What the memory was is somebody else's then, who takes more pages than there are free
+ * ones in front of it, and who must not find them changed.
+ */
 static const char *unmaps(race *r, unsigned long n)
 {
-	char *other;
 	long wrong;
 
+	fill_pattern(r->other, 4 * LEN, n);
 	if (munmap(r->p, LEN))
 		return "munmap";
-	other = anon(LEN);
-	fill_pattern(other, LEN, n);
-	usleep(1000);
-	wrong = check_pattern(other, LEN, n);
-	munmap(other, LEN);
+	if (gpu_to_device(r->gpu[0], r->other, 4 * LEN))
+		return strerror(errno);
+	usleep(5000);
+	wrong = check_pattern(r->other, 4 * LEN, n);
 	if (wrong >= 0)
 		return "a write to memory that was unmapped";
 	if (mmap(r->p, LEN, PROT_READ | PROT_WRITE,
@@ -270,7 +282,7 @@ static const char *forks(race *r, unsigned long n)
 			continue;
 		for (size_t i = 0; i < WORDS; i++)
 			before[i] = p[i];
-		usleep(5000);
+		usleep(20000);
 		for (size_t i = 0; i < WORDS; i++)
 			if (p[i] != before[i])
 				_exit(1);
@@ -331,7 +343,6 @@ TEST_F_TIMEOUT(race, reclaim_first_use, 240)
 	meet(_metadata, self, "hmm_p2p_window_open:return 3 hmm_p2p_revoke_window",
 	     window_first_use, window_other_use);
 	EXPECT_LT(reclaimed, gpu_counter(0, "windows_reclaimed"));
-	EXPECT_EQ(0, write_file(RESIDENCY, "100"));
 	close(self->o.gpu);
 }
 
@@ -344,9 +355,9 @@ static const char *peer_reads(race *r, unsigned long n)
 static const char *goes_and_comes(race *r, unsigned long n)
 {
 	close(r->gpu[0]);
-	if (write_file(DRIVER "unbind", r->address))
+	if (gpu_driver("unbind", r->address))
 		return "unbind";
-	if (write_file(DRIVER "bind", r->address))
+	if (gpu_driver("bind", r->address))
 		return "bind";
 	r->gpu[0] = gpu_open(0);
 	if (r->gpu[0] < 0)
@@ -366,7 +377,7 @@ static const char *revokes_importer(race *r, unsigned long n)
 {
 	const char *error = peer_reads(r, n);
 
-	if (gpu_control(1, "revoke-importer hmm_dummy1") && errno != ENOENT)
+	if (gpu_control(1, "revoke-importer hmm_dummy1"))
 		return strerror(errno);
 	return error;
 }
@@ -502,14 +513,19 @@ TEST_F_TIMEOUT(race, dereg_invalidate, 240)
 	close(self->o.gpu);
 }
 
-/* What the others rest on: two that are bound to meet are seen to, and others are not. */
-TEST_F(race, is_counted)
+static const char *revokes_often(race *r, unsigned long n)
+{
+	return gpu_control(0, "revoke 0 4096") ? strerror(errno) : NULL;
+}
+
+/* What the others rest on: two that meet are seen to, and others are not. */
+TEST_F_TIMEOUT(race, is_counted, 120)
 {
 	unsigned long lingered, met;
 
-	ASSERT_EQ(0, write_file(PAIR, "range_invalidate 1 no_such_function") ? 0 : 1);
+	EXPECT_EQ(-1, write_file(PAIR, "range_invalidate 1 no_such_function"));
 	EXPECT_EQ(ENOENT, errno);
-	ASSERT_EQ(0, write_file(PAIR, "hmm_p2p_revoke 1") ? 0 : 1);
+	EXPECT_EQ(-1, write_file(PAIR, "hmm_p2p_revoke 1"));
 	EXPECT_EQ(EINVAL, errno);
 	/* One after the other, by one thread. */
 	ASSERT_EQ(0, write_file(PAIR, "hmm_p2p_revoke 1 hmm_p2p_batch_collect"));
@@ -518,6 +534,9 @@ TEST_F(race, is_counted)
 	ASSERT_EQ(0, pair_read(&lingered, &met));
 	EXPECT_EQ(1, lingered);
 	EXPECT_EQ(0, met);
+	/* And by two. */
+	meet(_metadata, self, "hmm_p2p_revoke 10 hmm_p2p_batch_collect", revokes_often,
+	     to_and_fro);
 }
 
 TEST_HARNESS_MAIN

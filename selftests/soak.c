@@ -10,15 +10,16 @@
  * that eviction works.
  */
 #define HMM_P2P_NO_HARNESS
-#include <signal.h>
+#include <sys/klog.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "soak.h"
 
-#define DRIVER		"/sys/bus/pci/drivers/hmm_dummy/"
 #define CGROUP		"/sys/fs/cgroup/soak/"
 #define PROGRESS	5.0
-#define NAMES		40
+#define NAMES		48
+#define LOG_SIZE	(1 << 20)
 
 static struct soak_stats *stats;
 static pid_t workers[SOAK_WORKERS];
@@ -33,8 +34,7 @@ static void check(bool ok, const char *what)
 
 static unsigned int draw(unsigned int n)
 {
-	randomness = randomness * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (randomness >> 33) % n;
+	return random_next(&randomness) % n;
 }
 
 /* What is no count of events. */
@@ -56,7 +56,8 @@ static struct counter *counter(const char *name)
 	struct counter *c = counters;
 
 	while (c->name[0] && strcmp(c->name, name))
-		c++;
+		if (++c == counters + NAMES)
+			abort();
 	snprintf(c->name, sizeof(c->name), "%s", name);
 	return c;
 }
@@ -81,12 +82,32 @@ static void add_info(unsigned int gpu)
 	struct hmm_dummy_info info;
 	int fd = gpu_open(gpu);
 
-	if (fd < 0 || gpu_info(fd, &info))
+	if (fd < 0)
 		return;
-	counter("evicted")->value += info.evicted;
-	counter("damped")->value += info.damped;
-	counter("stale_writes")->value += info.stale_writes;
+	if (!gpu_info(fd, &info)) {
+		counter("evicted")->value += info.evicted;
+		counter("damped")->value += info.damped;
+		counter("stale_writes")->value += info.stale_writes;
+	}
 	close(fd);
+}
+
+/* The kernel's own. */
+static void add_vmstat(void)
+{
+	static const char *const names[] = {
+		"pswpin", "pswpout", "pgsteal_proactive", "compact_migrate_scanned", "cow_ksm",
+	};
+	FILE *f = fopen("/proc/vmstat", "r");
+	long long value;
+	char key[64];
+
+	while (f && fscanf(f, "%63s %lld", key, &value) == 2)
+		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+			if (!strcmp(key, names[i]))
+				counter(key)->value = value;
+	if (f)
+		fclose(f);
 }
 
 /* The names that a GPU which comes back may get, its old one being in use. */
@@ -98,10 +119,12 @@ static void read_counters(void)
 		add_counters(i);
 		add_info(i);
 	}
+	add_vmstat();
 }
 
 /* What happens to the machine, and how often it did. */
 static char victim[64];
+static size_t vram;
 
 static bool go_and_come(void)
 {
@@ -120,21 +143,20 @@ static bool go_and_come(void)
 		for (struct counter *c = counters; c->name[0]; c++)
 			c->gone += c->value;
 	}
-	if (write_file(DRIVER "unbind", victim))
+	if (gpu_driver("unbind", victim))
 		return false;
 	usleep(draw(500000));
-	return !write_file(DRIVER "bind", victim);
+	return !gpu_driver("bind", victim);
 }
 
 static bool revoke_range(void)
 {
-	return !gpu_control(0, "revoke %u %u", draw(16) << 21, 4 << 20);
+	return !gpu_control(0, "revoke %lu %lu", draw(vram / (2 * MiB) - 1) * 2 * MiB, 4 * MiB);
 }
 
 static bool revoke_importer(void)
 {
-	return !gpu_control(0, "revoke-importer %s", draw(2) ? "hmm_dummy0" : "rxe0") ||
-	       errno == ENOENT;
+	return !gpu_control(0, "revoke-importer %s", draw(2) ? "hmm_dummy0" : "rxe0");
 }
 
 static bool reset(void)
@@ -189,6 +211,7 @@ static const char *const wanted[] = {
 	"aliases", "mapped", "unmapped", "invalidations", "upgrades", "to_device", "to_ram",
 	"from_peer", "cpu_faults", "windows_opened", "windows_reclaimed", "windows_revoked",
 	"evicted", "fallback_read-only", "fallback_no-window",
+	"pswpin", "pswpout", "pgsteal_proactive", "compact_migrate_scanned", "cow_ksm",
 };
 /* And never. */
 static const char *const unwanted[] = {
@@ -196,31 +219,44 @@ static const char *const unwanted[] = {
 	"late_invalidations",
 };
 
-static unsigned long operations(void)
+static unsigned long operations(int worker)
 {
 	unsigned long n = 0;
 
-	for (int i = 0; i < SOAK_WORKERS; i++)
-		for (int op = 0; op < SOAK_OPS; op++)
-			n += stats[i].done[op];
+	for (int op = 0; op < SOAK_OPS; op++)
+		n += stats[worker].done[op];
 	return n;
 }
 
-/* A worker that has ended has found something, and said so. */
+/* A worker that has ended has found something, and said so; one that does nothing hangs. */
 static bool all_at_work(void)
 {
-	int status;
+	static unsigned long seen[SOAK_WORKERS];
+	static double since[SOAK_WORKERS];
 
-	return waitpid(-1, &status, WNOHANG) == 0;
+	for (int i = 0; i < SOAK_WORKERS; i++) {
+		unsigned long n = operations(i);
+
+		if (n != seen[i] || !since[i]) {
+			seen[i] = n;
+			since[i] = now_seconds();
+		}
+		if (now_seconds() - since[i] < 2 * SOAK_PATIENCE)
+			continue;
+		printf("# worker %d hangs after %lu operations\n", i, n);
+		return false;
+	}
+	return waitpid(-1, NULL, WNOHANG) == 0;
 }
 
 static bool happen(void)
 {
 	struct event *e = &events[draw(EVENTS)];
 
-	e->done++;
-	if (e->happen())
+	if (e->happen()) {
+		e->done++;
 		return true;
+	}
 	printf("# %s failed: %s\n", e->name, strerror(errno));
 	return false;
 }
@@ -238,7 +274,8 @@ static bool run(double seconds)
 		said = now_seconds();
 		read_counters();
 		printf("# %.0f s of %.0f: %lu operations, %lld pages mapped by peers, %lld evicted, GPU 1 went %lu times\n",
-		       said - begin, seconds, operations(), counter("mapped")->value,
+		       said - begin, seconds, operations(0) + operations(1) + operations(2),
+		       counter("mapped")->value,
 		       counter("evicted")->value, events[0].done);
 	}
 	return true;
@@ -246,15 +283,20 @@ static bool run(double seconds)
 
 static bool start(uint64_t seed)
 {
-	char link[256] = "", pid[16];
+	struct hmm_dummy_info info;
+	int gpu = gpu_open(0);
+	char pid[16];
 
-	if (readlink("/sys/class/misc/hmm_dummy1/device", link, sizeof(link) - 1) < 0)
+	if (gpu < 0 || gpu_info(gpu, &info) || gpu_bus_address(1, victim, sizeof(victim)))
 		return false;
-	snprintf(victim, sizeof(victim), "%s", strrchr(link, '/') + 1);
+	close(gpu);
+	vram = info.vram_bytes;
 	if (mkdir(CGROUP, 0755) && errno != EEXIST)
 		return false;
 	stats = mmap(NULL, sizeof(*stats) * SOAK_WORKERS, PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (stats == MAP_FAILED)
+		return false;
 	fflush(stdout);
 	for (int i = 0; i < SOAK_WORKERS; i++) {
 		workers[i] = fork();
@@ -263,6 +305,8 @@ static bool start(uint64_t seed)
 			write_file(CGROUP "cgroup.procs", pid);
 			_exit(soak_work(i, seed, &stats[i]));
 		}
+		if (workers[i] < 0)
+			return false;
 	}
 	return true;
 }
@@ -316,9 +360,18 @@ static bool report(void)
 	return all;
 }
 
+/* Counters of a device that is gone are gone, too; what it said is not. */
+static bool kernel_complained(void)
+{
+	static char log[LOG_SIZE];
+	int n = klogctl(3 /* SYSLOG_ACTION_READ_ALL */, log, sizeof(log) - 1);
+
+	return n < 0 || strstr(log, ": quarantined") || strstr(log, "has not returned for");
+}
+
 static bool nothing_unwanted(void)
 {
-	bool none = true;
+	bool none = !kernel_complained();
 
 	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++) {
 		if (!counter(unwanted[i])->value)
@@ -329,13 +382,6 @@ static bool nothing_unwanted(void)
 	return none;
 }
 
-static unsigned long long setting(const char *name, unsigned long long otherwise)
-{
-	const char *text = getenv(name);
-
-	return text && *text ? strtoull(text, NULL, 0) : otherwise;
-}
-
 int main(void)
 {
 	uint64_t seed = setting("HMM_P2P_SEED", time(NULL));
@@ -343,15 +389,20 @@ int main(void)
 	bool right, went_on;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	randomness = seed;
+	randomness = random_start(seed, SOAK_WORKERS);
 	printf("TAP version 13\n1..4\n# seed %llu, %u s\n", (unsigned long long)seed, seconds);
-	went_on = start(seed) && run(seconds);
+	if (!start(seed)) {
+		printf("Bail out! %s\n", strerror(errno));
+		return 1;
+	}
+	went_on = run(seconds);
 	right = stop();
 	/* Nobody has its files open now: it gets its own name back. */
 	went_on &= go_and_come();
 	check(went_on && right, "data");
 	check(report(), "everything_happened");
 	check(nothing_unwanted(), "nothing_unwanted");
+	right = true;
 	for (int i = 0; i < 2; i++) {
 		int gpu = gpu_open(i);
 		const char *leak = gpu < 0 ? "it is not there" : gpu_leak(i, gpu);

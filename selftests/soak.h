@@ -90,15 +90,6 @@ struct soak_worker {
 	unsigned long steps;
 };
 
-static inline uint64_t soak_random(struct soak_worker *w)
-{
-	/* xorshift64*, by S. Vigna */
-	w->random ^= w->random >> 12;
-	w->random ^= w->random << 25;
-	w->random ^= w->random >> 27;
-	return w->random * 0x2545f4914f6cdd1dULL;
-}
-
 static inline void soak_die(struct soak_worker *w, const char *what, size_t at)
 {
 	unsigned long first = w->steps < SOAK_LOG ? 0 : w->steps - SOAK_LOG + 1;
@@ -215,6 +206,9 @@ static inline void soak_fork(struct soak_worker *w, struct soak_step *s)
 			.op = HMM_DUMMY_OP_FILL, .addr = (uintptr_t)w->mem + s->at,
 			.length = s->length, .value = 0xdd,
 		});
+		for (size_t i = 0; i < s->length; i++)
+			if (w->mem[s->at + i] != (char)0xdd)
+				soak_die(w, "a child's memory is wrong", s->at + i);
 		soak_same(w, w->mem + s->at + s->length, s->at + s->length,
 			  SOAK_LEN - s->at - s->length);
 		_exit(0);
@@ -251,9 +245,14 @@ static inline void soak_read_only(struct soak_worker *w, struct soak_step *s)
 
 	if (mprotect(p, s->length, PROT_READ))
 		soak_die(w, "mprotect", s->at);
-	while (gpu_fill(soak_gpu(w, s->gpu), p, s->length, 0xee) && errno != EPERM)
-		if (!soak_again(w, s->gpu, begin))
+	for (;;) {
+		if (!gpu_fill(soak_gpu(w, s->gpu), p, s->length, 0xee))
 			soak_die(w, "a write to read-only memory", s->at);
+		if (errno == EPERM)
+			break;
+		if (!soak_again(w, s->gpu, begin))
+			soak_die(w, "another error than EPERM", s->at);
+	}
 	soak_same(w, p, s->at, s->length);
 	if (mprotect(p, s->length, PROT_READ | PROT_WRITE))
 		soak_die(w, "mprotect", s->at);
@@ -324,17 +323,21 @@ static inline void soak_advise(struct soak_worker *w, struct soak_step *s)
 
 	switch (s->op) {
 	case SOAK_DONTNEED:
-		madvise(p, s->length, MADV_DONTNEED);
+		if (madvise(p, s->length, MADV_DONTNEED))
+			soak_die(w, "MADV_DONTNEED", s->at);
 		memset(w->model + s->at, 0, s->length);
 		break;
 	case SOAK_PAGEOUT:
-		madvise(p, s->length, MADV_PAGEOUT);
+		if (madvise(p, s->length, MADV_PAGEOUT))
+			soak_die(w, "MADV_PAGEOUT", s->at);
 		break;
 	case SOAK_MERGE:
-		madvise(p, s->length, s->src & PAGE ? MADV_MERGEABLE : MADV_UNMERGEABLE);
+		if (madvise(p, s->length, s->src & PAGE ? MADV_MERGEABLE : MADV_UNMERGEABLE))
+			soak_die(w, "MADV_(UN)MERGEABLE", s->at);
 		break;
 	case SOAK_HUGE:
-		madvise(p, s->length, s->src & PAGE ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+		if (madvise(p, s->length, s->src & PAGE ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
+			soak_die(w, "MADV_(NO)HUGEPAGE", s->at);
 		break;
 	default:	/* SOAK_UNMAP */
 		if (munmap(p, s->length) ||
@@ -384,7 +387,7 @@ static inline bool soak_wants_pages(enum soak_op op)
 static inline void soak_choose(struct soak_worker *w, struct soak_step *s)
 {
 	unsigned int total = 0, at;
-	uint64_t r = soak_random(w);
+	uint64_t r = random_next(&w->random);
 	size_t unit;
 
 	for (int i = 0; i < SOAK_OPS; i++)
@@ -393,21 +396,19 @@ static inline void soak_choose(struct soak_worker *w, struct soak_step *s)
 	for (s->op = 0; at >= soak_kinds[s->op].weight; s->op++)
 		at -= soak_kinds[s->op].weight;
 	s->gpu = r >> 40 & 1;
-	unit = soak_wants_pages(s->op) ? PAGE : s->op == SOAK_ADD ? 8 : 1;
-	/* Huge pages want huge ranges, of which each third is one. */
+	unit = soak_wants_pages(s->op) ? PAGE :
+	       s->op == SOAK_ADD || s->op == SOAK_URING ? 8 : 1;
+	/* Huge pages want huge ranges. */
 	if (soak_kinds[s->op].most >= 2 * MiB && r >> 41 & 1)
 		unit = 2 * MiB;
-	s->length = (soak_random(w) % (soak_kinds[s->op].most / unit) + 1) * unit;
-	s->at = soak_random(w) % ((SOAK_LEN - s->length) / unit + 1) * unit;
+	s->length = (random_next(&w->random) % (soak_kinds[s->op].most / unit) + 1) * unit;
+	s->at = random_next(&w->random) % ((SOAK_LEN - s->length) / unit + 1) * unit;
 	/* For copies: in the other half, from the range on. */
-	s->src = soak_random(w);
+	s->src = random_next(&w->random);
 	if (s->op == SOAK_COPY || s->op == SOAK_SCRATCH) {
 		s->at %= SOAK_LEN / 2 - s->length;
 		s->src = SOAK_LEN / 2 + s->src % (SOAK_LEN / 2 - s->length);
 	}
-	if (s->op == SOAK_URING)
-		s->length = (s->length + 7) / 8 * 8 > SOAK_LEN - s->at ? 8 :
-			    (s->length + 7) / 8 * 8;
 }
 
 static inline void soak_do(struct soak_worker *w, struct soak_step *s)
@@ -499,9 +500,8 @@ static inline void soak_open(struct soak_worker *w)
 /* The process.  Ends with 0 if all was right. */
 static inline int soak_work(unsigned int nr, uint64_t seed, struct soak_stats *stats)
 {
-	struct soak_worker w = { .nr = nr, .stats = stats, .random = seed * SOAK_WORKERS + nr };
+	struct soak_worker w = { .nr = nr, .stats = stats, .random = random_start(seed, nr) };
 
-	w.random = w.random * 0x9e3779b97f4a7c15ULL + 1;
 	soak_open(&w);
 	for (; !stats->stop; w.steps++) {
 		struct soak_step *s = &w.log[w.steps % SOAK_LOG];

@@ -106,7 +106,7 @@ static void lookup_remembers(struct kunit *test)
 
 	/* As hmm_p2p_window_begin_revoke() leaves it. */
 	WRITE_ONCE(window->state, HMM_P2P_REVOKING);
-	KUNIT_EXPECT_NE(test, HMM_P2P_REACHABLE, lookup_next(m, &cursor, fake_page(f, 2)));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT, lookup_next(m, &cursor, fake_page(f, 2)));
 	WRITE_ONCE(window->state, HMM_P2P_OPEN);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE, lookup_next(m, &cursor, fake_page(f, 2)));
 

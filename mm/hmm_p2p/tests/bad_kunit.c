@@ -144,6 +144,7 @@ static void importer_keeps_in_reset_and_death(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, state(f, 0));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	flush_work(&f->exp->settle);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, state(f, 0));
 	hmm_p2p_dead(f->exp);
 	KUNIT_EXPECT_EQ(test, 4, f->freed);

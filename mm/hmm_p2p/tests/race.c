@@ -4,7 +4,7 @@
  *
  * A race of two functions that is a few instructions wide is one that no test meets.  Here
  * one of the two lingers, when it begins or when it is done, while the caller still holds
- * what it was told; and each time that the other begins meanwhile is counted:
+ * what it was told; and each time it is counted whether the other begins meanwhile:
  *
  *	first				other
  *	  (returns; lingers)
@@ -19,8 +19,13 @@
  *	write "off"		nobody lingers
  *	read			"lingered N met M", since the last write
  *
+ *	write to plant		does nothing but race with others who write, for KCSAN to find
+ *
  * A function that begins is stopped with interrupts off, so that whoever needs all CPUs
  * waits as well.
+ *
+ * Switch /proc/sys/debug/kprobes-optimization off first.  With it, a CPU was seen to trap
+ * at a probe that had just been removed, which killed the machine; why is not known.
  */
 #include <linux/atomic.h>
 #include <linux/cleanup.h>
@@ -41,12 +46,13 @@ static char first_name[KSYM_NAME_LEN], other_name[KSYM_NAME_LEN];
 static struct kretprobe *at_return;
 static struct kprobe *at_first, *at_other;
 static unsigned int linger_ms;
-static atomic_t lingering;
+static atomic_t lingering, overtaken;
 static atomic_long_t lingered, met;
 
 static void linger(void)
 {
 	atomic_long_inc(&lingered);
+	atomic_set(&overtaken, 0);
 	atomic_inc(&lingering);
 	mdelay(linger_ms);
 	atomic_dec(&lingering);
@@ -66,7 +72,7 @@ static int first_returns(struct kretprobe_instance *ri, struct pt_regs *regs)
 
 static int other_begins(struct kprobe *p, struct pt_regs *regs)
 {
-	if (atomic_read(&lingering))
+	if (atomic_read(&lingering) && !atomic_xchg(&overtaken, 1))
 		atomic_long_inc(&met);
 	return 0;
 }
@@ -184,10 +190,33 @@ static const struct file_operations pair_fops = {
 	.write = pair_write,
 };
 
+static unsigned long planted;
+
+/* A race that is one: KCSAN is no good if it does not say so. */
+static ssize_t plant_write(struct file *file, const char __user *user, size_t size,
+			   loff_t *pos)
+{
+	unsigned int i;
+
+	for (i = 0; i < 1000000; i++) {
+		planted++;
+		barrier();
+		cond_resched();
+	}
+	return size;
+}
+
+static const struct file_operations plant_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = plant_write,
+};
+
 static int __init race_init(void)
 {
 	race_dir = debugfs_create_dir("hmm_p2p_race", NULL);
 	debugfs_create_file("pair", 0600, race_dir, NULL, &pair_fops);
+	debugfs_create_file("plant", 0200, race_dir, NULL, &plant_fops);
 	return 0;
 }
 

@@ -288,6 +288,33 @@ static void reset_waits_for_locked_page(struct kunit *test)
 	mirror_destroy(m);
 }
 
+static void begin_revoke(struct hmm_p2p_exporter *exp)
+{
+	hmm_p2p_revoke(exp, 0, 1);
+}
+
+/* While aliases are being taken away, none is handed out: a locked page keeps it going. */
+static void revoke_hands_out_none(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, "soft", 4);
+	struct folio *folio = page_folio(fake_page(f, 3));
+	struct job job;
+
+	folio_lock(folio);
+	job_call(test, &job, begin_revoke, f->exp);
+	KUNIT_EXPECT_FALSE(test, job_done(&job, 100));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_REVOKING,
+			READ_ONCE(f->exp->windows[0].state));
+	/* Page 0 has lost its alias already, and a look does not bring it back. */
+	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 0, 1, 0));
+	KUNIT_EXPECT_FALSE(test, mirror_has(m, 0, fake_alias(f, 0)));
+	folio_unlock(folio);
+	KUNIT_EXPECT_TRUE(test, job_done(&job, 5000));
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
+	mirror_destroy(m);
+}
+
 static struct kunit_case hmm_p2p_revoke_cases[] = {
 	KUNIT_CASE(revoke_all),
 	KUNIT_CASE(revoke_range),
@@ -302,6 +329,7 @@ static struct kunit_case hmm_p2p_revoke_cases[] = {
 	KUNIT_CASE(dead_in_begin),
 	KUNIT_CASE(dead_in_reset),
 	KUNIT_CASE(poison),
+	KUNIT_CASE(revoke_hands_out_none),
 	{}
 };
 

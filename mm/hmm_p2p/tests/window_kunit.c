@@ -76,6 +76,8 @@ static void window_reclaim(struct kunit *test)
 					      HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 0));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, state(f, 1));
+	KUNIT_EXPECT_NULL(test, hmm_p2p_kmap_local(fake_alias(f, WINDOW_PAGES) |
+						   HMM_PFN_VALID | HMM_PFN_PEER));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 3));
 	KUNIT_EXPECT_FALSE(test, mirror_has(m, WINDOW_PAGES,
 					    fake_alias(f, WINDOW_PAGES)));
@@ -230,6 +232,35 @@ static void window_outside_aperture(struct kunit *test)
 	mirror_destroy(m);
 }
 
+/* Neither for a while after its last use, nor by the call that used it, is one taken. */
+static void window_is_not_taken(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = fill(test, 1);
+	struct hmm_p2p_window *w = f->exp->windows;
+
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	/* Used before the call began, but just now. */
+	WRITE_ONCE(w[0].used, (u32)jiffies - 2);
+	kref_get(&f->exp->kref);	/* hmm_p2p_resolve() consumes it */
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, &w[3], jiffies));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_FAILED, state(f, 3));
+	/* Long ago, but since the call began. */
+	WRITE_ONCE(w[0].used, (u32)jiffies - HZ);
+	kref_get(&f->exp->kref);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, &w[1], jiffies - 2 * HZ));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_FAILED, state(f, 1));
+	/* Long ago, and before. */
+	kref_get(&f->exp->kref);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, &w[2], jiffies));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 2));
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
+	mirror_destroy(m);
+}
+
 static struct kunit_case hmm_p2p_window_cases[] = {
 	KUNIT_CASE(window_opens_on_first_use),
 	KUNIT_CASE(window_reclaim),
@@ -239,6 +270,7 @@ static struct kunit_case hmm_p2p_window_cases[] = {
 	KUNIT_CASE(window_open_fails),
 	KUNIT_CASE(window_open_lies),
 	KUNIT_CASE(window_outside_aperture),
+	KUNIT_CASE(window_is_not_taken),
 	{}
 };
 
