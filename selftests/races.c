@@ -372,6 +372,25 @@ TEST_F_TIMEOUT(race, unplug_fault, 240)
 	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
 }
 
+/* A long command on the device that goes: that is why it ends, whatever it was at. */
+static const char *long_command(race *r, unsigned long n)
+{
+	int gpu = gpu_open(0), ret, error;
+
+	if (gpu < 0)
+		return NULL;
+	ret = gpu_fill(gpu, r->many, MANY, n);
+	error = errno;
+	close(gpu);
+	return ret && error != ENODEV && error != EBUSY ? strerror(error) : NULL;
+}
+
+TEST_F_TIMEOUT(race, unplug_command, 240)
+{
+	meet(_metadata, self, "hmm_dummy_job_pieces 10 hmm_dummy_remove", long_command,
+	     goes_and_comes);
+}
+
 /* By the name of the importer: a control file of the exporter's would keep it. */
 static const char *revokes_importer(race *r, unsigned long n)
 {

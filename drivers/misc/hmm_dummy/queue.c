@@ -114,16 +114,30 @@ static void queue_next(struct hmm_dummy_queue *queue, int result)
 	spin_unlock(&dev->sched_lock);
 }
 
+/*
+ * Whether a job is not to go on.  A device that goes says so, and then cancels all jobs,
+ * which end because of the device.
+ */
+static int must_end(struct hmm_dummy_job *job)
+{
+	/* Pairs with take_all(). */
+	bool cancelled = smp_load_acquire(&job->cancelled);
+
+	if (READ_ONCE(job->queue->ctx->dev->gone))
+		return -ENODEV;
+	return cancelled ? -ECANCELED : 0;
+}
+
 /* Do something for a job with the memory of its process. */
 static int with_mm(struct hmm_dummy_job *job, int (*fn)(struct hmm_dummy_job *job))
 {
 	struct hmm_dummy_ctx *ctx = job->queue->ctx;
 	struct mm_struct *mm = ctx->mm;
-	int ret;
+	int ret = must_end(job);
 
-	if (READ_ONCE(job->cancelled))
-		return -ECANCELED;
-	if (READ_ONCE(ctx->dev->gone) || READ_ONCE(ctx->dev->dead))
+	if (ret)
+		return ret;
+	if (READ_ONCE(ctx->dev->dead))
 		return -ENODEV;
 	if (!mmget_not_zero(mm))
 		return -ESRCH;
@@ -310,15 +324,13 @@ int hmm_dummy_job_submit(struct hmm_dummy_job *job)
  */
 int hmm_dummy_job_pieces(struct hmm_dummy_job *job, hmm_dummy_piece piece)
 {
-	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
 	unsigned long bytes, done = 0;
 	int ret;
 
 	while (job->progress < job->total) {
-		if (READ_ONCE(job->cancelled))
-			return -ECANCELED;
-		if (READ_ONCE(dev->gone))
-			return -ENODEV;
+		ret = must_end(job);
+		if (ret)
+			return ret;
 		if (done >= HMM_DUMMY_QUANTUM)
 			return HMM_DUMMY_YIELD;
 		ret = piece(job, &bytes);
@@ -391,7 +403,8 @@ static unsigned int take_all(struct hmm_dummy_ctx *ctx, const u64 *tag,
 			if (tag && (!job->tagged || job->arg.tag != *tag))
 				continue;
 			n++;
-			WRITE_ONCE(job->cancelled, true);
+			/* Pairs with must_end(). */
+			smp_store_release(&job->cancelled, true);
 			if (job_take(job))
 				list_add_tail(&job->node, taken);
 		}
