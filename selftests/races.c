@@ -38,9 +38,8 @@ FIXTURE(race) {
 	const char *_Atomic error;
 };
 
-typedef FIXTURE_DATA(race) race;
 /* One step of a side, and what is wrong after it, or NULL. */
-typedef const char *(*side)(race *r, unsigned long n);
+typedef const char *(*side)(FIXTURE_DATA(race) *r, unsigned long n);
 
 FIXTURE_SETUP(race)
 {
@@ -91,7 +90,7 @@ static int pair_read(unsigned long *lingered, unsigned long *met)
 }
 
 struct runner {
-	race *r;
+	FIXTURE_DATA(race) *r;
 	side side;
 	unsigned int nr;
 };
@@ -99,7 +98,7 @@ struct runner {
 static void *run_side(void *arg)
 {
 	struct runner *runner = arg;
-	race *r = runner->r;
+	FIXTURE_DATA(race) *r = runner->r;
 
 	while (!r->stop && !r->error) {
 		const char *error = runner->side(r, r->steps[runner->nr]);
@@ -112,8 +111,8 @@ static void *run_side(void *arg)
 }
 
 /* @a and @b side by side, until the functions that @pair names have met often enough. */
-static void meet(struct __test_metadata *_metadata, race *self, const char *pair, side a,
-		 side b)
+static void meet(struct __test_metadata *_metadata, FIXTURE_DATA(race) *self,
+		 const char *pair, side a, side b)
 {
 	struct runner runners[2] = { { self, a, 0 }, { self, b, 1 } };
 	double begin = now_seconds();
@@ -172,7 +171,7 @@ static int fill(int gpu, char *p, size_t length, unsigned char byte)
 }
 
 /* The peer writes, and what it wrote is there, wherever the memory went meanwhile. */
-static const char *peer_writes(race *r, unsigned long n)
+static const char *peer_writes(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	if (fill(r->gpu[1], r->p, LEN, n))
 		return strerror(errno);
@@ -187,7 +186,7 @@ static void breathe(unsigned long n)
 		usleep(15000);
 }
 
-static const char *to_and_fro(race *r, unsigned long n)
+static const char *to_and_fro(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	int ret = n % 2 ? gpu_to_ram(r->gpu[0], r->p, LEN) :
 			  gpu_to_device(r->gpu[0], r->p, LEN);
@@ -205,7 +204,7 @@ TEST_F_TIMEOUT(race, map_migrate, 240)
 	meet(_metadata, self, FAULT "range_invalidate", peer_writes, to_and_fro);
 }
 
-static const char *revokes(race *r, unsigned long n)
+static const char *revokes(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	breathe(n);
 	return gpu_control(0, "revoke %lld %lu", r->offset, PAGE) ? strerror(errno) : NULL;
@@ -221,7 +220,7 @@ TEST_F_TIMEOUT(race, map_revoke, 240)
 }
 
 /* What is not mapped just now cannot be written: that is an answer, too. */
-static const char *peer_writes_perhaps(race *r, unsigned long n)
+static const char *peer_writes_perhaps(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	return fill(r->gpu[1], r->p, LEN, n) && errno != EFAULT ? strerror(errno) : NULL;
 }
@@ -230,7 +229,7 @@ static const char *peer_writes_perhaps(race *r, unsigned long n)
  * What the memory was is somebody else's then, who takes more pages than there are free
  * ones in front of it, and who must not find them changed.
  */
-static const char *unmaps(race *r, unsigned long n)
+static const char *unmaps(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	long wrong;
 
@@ -256,7 +255,7 @@ TEST_F_TIMEOUT(race, fault_munmap, 240)
 
 #define WORDS	(LEN / sizeof(uint64_t))
 
-static const char *peer_adds(race *r, unsigned long n)
+static const char *peer_adds(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	struct hmm_dummy_command c = {
 		.op = HMM_DUMMY_OP_ADD, .addr = (uintptr_t)r->p, .length = LEN, .value = 1,
@@ -266,7 +265,7 @@ static const char *peer_adds(race *r, unsigned long n)
 }
 
 /* What a child has does not change any more when its parent's device works on. */
-static const char *forks(race *r, unsigned long n)
+static const char *forks(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	volatile uint64_t *p = (uint64_t *)r->p;
 	const char *error = NULL;
@@ -307,7 +306,7 @@ TEST_F_TIMEOUT(race, fault_fork, 240)
 }
 
 /* From window to window of more than the BAR has room for. */
-static const char *window_first_use(race *r, unsigned long n)
+static const char *window_first_use(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	char *p = r->many + n * 5 % 6 * 2 * MiB + n % 512 * PAGE;
 
@@ -321,7 +320,7 @@ static const char *window_first_use(race *r, unsigned long n)
  * With a file of its own, so that the two do not wait for one another.  What found no window
  * went to RAM, and comes back.
  */
-static const char *window_other_use(race *r, unsigned long n)
+static const char *window_other_use(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	unsigned int crc;
 
@@ -346,13 +345,13 @@ TEST_F_TIMEOUT(race, reclaim_first_use, 240)
 	close(self->o.gpu);
 }
 
-static const char *peer_reads(race *r, unsigned long n)
+static const char *peer_reads(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	return compare(r->gpu[1], r->p, r->q, LEN);
 }
 
 /* GPU 0 goes with all that is on it, comes back, and takes the memory again. */
-static const char *goes_and_comes(race *r, unsigned long n)
+static const char *goes_and_comes(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	close(r->gpu[0]);
 	if (gpu_driver("unbind", r->address))
@@ -373,7 +372,7 @@ TEST_F_TIMEOUT(race, unplug_fault, 240)
 }
 
 /* A long command on the device that goes: that is why it ends, whatever it was at. */
-static const char *long_command(race *r, unsigned long n)
+static const char *long_command(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	int gpu = gpu_open(0), ret, error;
 
@@ -392,7 +391,7 @@ TEST_F_TIMEOUT(race, unplug_command, 240)
 }
 
 /* By the name of the importer: a control file of the exporter's would keep it. */
-static const char *revokes_importer(race *r, unsigned long n)
+static const char *revokes_importer(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	const char *error = peer_reads(r, n);
 
@@ -410,7 +409,7 @@ TEST_F_TIMEOUT(race, unplug_revoke, 240)
 }
 
 /* A ring and a file that close while their commands complete. */
-static const char *submits_and_closes(race *r, unsigned long n)
+static const char *submits_and_closes(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	struct hmm_dummy_command c[8];
 	int gpu = gpu_open(1);
@@ -443,14 +442,14 @@ TEST_F_TIMEOUT(race, close_completion, 240)
 	meet(_metadata, self, "uring_done 3 io_uring_release", submits_and_closes, NULL);
 }
 
-static const char *first_takes(race *r, unsigned long n)
+static const char *first_takes(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	if (gpu_to_device(r->gpu[0], r->p, LEN))
 		return strerror(errno);
 	return compare(r->gpu[0], r->p, r->q, LEN);
 }
 
-static const char *second_takes(race *r, unsigned long n)
+static const char *second_takes(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	if (gpu_to_device(r->gpu[1], r->p, LEN))
 		return strerror(errno);
@@ -471,7 +470,7 @@ TEST_F_TIMEOUT(race, two_exporters, 240)
 }
 
 /* A process that ends while a worker registers for what its commands touch. */
-static const char *exits(race *r, unsigned long n)
+static const char *exits(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	struct hmm_dummy_command c[8];
 	struct io_uring ring;
@@ -504,7 +503,7 @@ TEST_F_TIMEOUT(race, register_exit, 240)
 }
 
 /* A memory region that goes while the memory below it moves. */
-static const char *registers(race *r, unsigned long n)
+static const char *registers(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	struct rdma_buf to = { .addr = r->p };
 	int status;
@@ -532,7 +531,7 @@ TEST_F_TIMEOUT(race, dereg_invalidate, 240)
 	close(self->o.gpu);
 }
 
-static const char *revokes_often(race *r, unsigned long n)
+static const char *revokes_often(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	return gpu_control(0, "revoke 0 4096") ? strerror(errno) : NULL;
 }

@@ -418,7 +418,8 @@ static inline void soak_do(struct soak_worker *w, struct soak_step *s)
 	switch (s->op) {
 	case SOAK_CPU_WRITE:
 		for (size_t i = 0; i < s->length; i++)
-			p[i] = w->model[s->at + i] = s->src + i * 7;
+			w->model[s->at + i] = s->src + i * 7;
+		memcpy(p, w->model + s->at, s->length);
 		break;
 	case SOAK_CPU_READ:
 		soak_same(w, p, s->at, s->length);
