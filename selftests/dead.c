@@ -13,15 +13,9 @@
 /* Unbind the PCI device behind /dev/hmm_dummy0. */
 static int unbind(void)
 {
-	char target[256], path[320];
-	ssize_t n = readlink("/sys/class/misc/hmm_dummy0/device", target,
-			     sizeof(target) - 1);
+	char address[64];
 
-	if (n < 0)
-		return -1;
-	target[n] = 0;
-	snprintf(path, sizeof(path), "%s", strrchr(target, '/') + 1);
-	return write_file("/sys/bus/pci/drivers/hmm_dummy/unbind", path);
+	return gpu_bus_address(0, address, sizeof(address)) ?: gpu_driver("unbind", address);
 }
 
 static void on_bus(int sig, siginfo_t *info, void *context)

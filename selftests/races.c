@@ -442,18 +442,21 @@ TEST_F_TIMEOUT(race, close_completion, 240)
 	meet(_metadata, self, "uring_done 3 io_uring_release", submits_and_closes, NULL);
 }
 
+static const char *takes(FIXTURE_DATA(race) *r, int gpu)
+{
+	if (gpu_to_device(gpu, r->p, LEN))
+		return strerror(errno);
+	return compare(gpu, r->p, r->q, LEN);
+}
+
 static const char *first_takes(FIXTURE_DATA(race) *r, unsigned long n)
 {
-	if (gpu_to_device(r->gpu[0], r->p, LEN))
-		return strerror(errno);
-	return compare(r->gpu[0], r->p, r->q, LEN);
+	return takes(r, r->gpu[0]);
 }
 
 static const char *second_takes(FIXTURE_DATA(race) *r, unsigned long n)
 {
-	if (gpu_to_device(r->gpu[1], r->p, LEN))
-		return strerror(errno);
-	return compare(r->gpu[1], r->p, r->q, LEN);
+	return takes(r, r->gpu[1]);
 }
 
 TEST_F_TIMEOUT(race, two_exporters, 240)
@@ -531,11 +534,6 @@ TEST_F_TIMEOUT(race, dereg_invalidate, 240)
 	close(self->o.gpu);
 }
 
-static const char *revokes_often(FIXTURE_DATA(race) *r, unsigned long n)
-{
-	return gpu_control(0, "revoke 0 4096") ? strerror(errno) : NULL;
-}
-
 /* What the others rest on: two that meet are seen to, and others are not. */
 TEST_F_TIMEOUT(race, is_counted, 120)
 {
@@ -553,8 +551,7 @@ TEST_F_TIMEOUT(race, is_counted, 120)
 	EXPECT_EQ(1, lingered);
 	EXPECT_EQ(0, met);
 	/* And by two. */
-	meet(_metadata, self, "hmm_p2p_revoke 10 hmm_p2p_batch_collect", revokes_often,
-	     to_and_fro);
+	meet(_metadata, self, "hmm_p2p_revoke 10 hmm_p2p_batch_collect", revokes, to_and_fro);
 }
 
 TEST_HARNESS_MAIN

@@ -128,7 +128,6 @@ static size_t vram;
 
 static bool go_and_come(void)
 {
-	read_counters();
 	for (unsigned int i = 0; i < 16; i++) {
 		char path[64];
 
