@@ -380,6 +380,9 @@ TEST_F(uring, refused)
 		{ HMM_DUMMY_COMMAND, (uintptr_t)&good, 1, -EOPNOTSUPP },
 		{ HMM_DUMMY_COMMAND, (uintptr_t)self->p, 0, -EINVAL },	/* size 0 */
 		{ HMM_DUMMY_CANCEL, 8, 0, -EFAULT },
+		/* A number that the kernel could take for its own error. */
+		{ HMM_DUMMY_COMMAND, -ENOEXEC, 0, -EFAULT },
+		{ HMM_DUMMY_CANCEL, -ENOEXEC, 0, -EFAULT },
 		{ HMM_DUMMY_INFO, (uintptr_t)&good, 0, -ENOTTY },
 		{ 0, (uintptr_t)&good, 0, -ENOTTY },
 		{ 0xffffffff, (uintptr_t)&good, 0, -ENOTTY },

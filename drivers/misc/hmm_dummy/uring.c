@@ -58,15 +58,17 @@ static void uring_done(struct hmm_dummy_job *job)
 	io_uring_cmd_complete_in_task(job->ioucmd, uring_complete);
 }
 
-/* What the SQE points to. */
-static void __user *uring_ptr(struct io_uring_cmd *ioucmd)
+/*
+ * What the SQE points to.  Not as a result with IS_ERR(): user space chooses any number,
+ * -EIOCBQUEUED among them, and would choose what we say to io_uring.
+ */
+static int uring_ptr(struct io_uring_cmd *ioucmd, void __user **user)
 {
 	const struct hmm_dummy_uring *sqe =
 		io_uring_sqe_cmd(ioucmd->sqe, struct hmm_dummy_uring);
 
-	if (READ_ONCE(sqe->reserved))
-		return ERR_PTR(-EOPNOTSUPP);
-	return u64_to_user_ptr(READ_ONCE(sqe->ptr));
+	*user = u64_to_user_ptr(READ_ONCE(sqe->ptr));
+	return READ_ONCE(sqe->reserved) ? -EOPNOTSUPP : 0;
 }
 
 static int read_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags,
@@ -74,16 +76,17 @@ static int read_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags,
 			struct hmm_dummy_command __user **user)
 {
 	struct hmm_dummy_inline in;
+	void __user *ptr = NULL;
+	int ret;
 
-	*user = NULL;
 	if (ioucmd->cmd_op == HMM_DUMMY_COMMAND) {
-		*user = uring_ptr(ioucmd);
-		if (IS_ERR(*user))
-			return PTR_ERR(*user);
-		return hmm_dummy_copy_arg(arg, sizeof(*arg),
-					  offsetofend(struct hmm_dummy_command, tag),
-					  *user);
+		ret = uring_ptr(ioucmd, &ptr);
+		*user = ptr;
+		return ret ?: hmm_dummy_copy_arg(arg, sizeof(*arg),
+						 offsetofend(struct hmm_dummy_command, tag),
+						 ptr);
 	}
+	*user = NULL;
 	if (!(issue_flags & IO_URING_F_SQE128))
 		return -EINVAL;
 	/* User space may write to it meanwhile: what is checked is what is used. */
@@ -137,16 +140,17 @@ static int uring_command(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
 
 static int uring_cancel(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd)
 {
-	struct hmm_dummy_cancel __user *user = uring_ptr(ioucmd);
+	struct hmm_dummy_cancel __user *user;
 	struct hmm_dummy_cancel arg = {};
+	void __user *ptr;
 	int ret;
 
-	if (IS_ERR(user))
-		return PTR_ERR(user);
-	ret = hmm_dummy_copy_arg(&arg, sizeof(arg),
-				 offsetofend(struct hmm_dummy_cancel, cancelled), user);
+	ret = uring_ptr(ioucmd, &ptr) ?:
+	      hmm_dummy_copy_arg(&arg, sizeof(arg),
+				 offsetofend(struct hmm_dummy_cancel, cancelled), ptr);
 	if (ret)
 		return ret;
+	user = ptr;
 	ret = hmm_dummy_cancel(ctx, &arg);
 	if (put_user(arg.cancelled, &user->cancelled) && !ret)
 		ret = -EFAULT;
