@@ -198,8 +198,8 @@ static void sweep_kind(struct __test_metadata *_metadata, FIXTURE_DATA(fail) *se
 		ASSERT_EQ(-1, check_pattern(self->p, self->len, 1))
 			TH_LOG("%s, failure %u", kinds[kind], n);
 		for (int i = 0; i < 2; i++) {
-			ASSERT_EQ(0, gpu_to_ram(self->gpu[i], self->p, 2 * MiB));
-			ASSERT_EQ(0, gpu_to_ram(self->gpu[i], self->q, 2 * MiB));
+			ASSERT_EQ(0, gpu_to_ram(self->gpu[i], self->p, self->len));
+			ASSERT_EQ(0, gpu_to_ram(self->gpu[i], self->q, self->len));
 		}
 		if (!failed)
 			break;

@@ -11,6 +11,8 @@ ko=$HMM_P2P_KERNEL_DIR
 
 # Tests that count pages want those, and no others, that they touch.
 exact=(canary=1 fault_around_kb=0)
+# The tests of the engine that depend on how devices reach each other.
+between=(-t device_to_device -t device_to_device_huge -t all_sources -t device_to_device_off)
 
 # Load hmm_dummy again, with PARAMETERS.
 reload() {
@@ -260,8 +262,9 @@ for suite; do
 		rmmod hmm_p2p_kunit
 		;;
 	cost | iotlb) tracefs && "$bin/$suite" ;;
-	engine | engine_iommu) HMM_P2P_EXPECT=reach HMM_P2P_AROUND=0 "$bin/engine" ;;
-	engine_none) HMM_P2P_EXPECT=fallback HMM_P2P_AROUND=0 "$bin/engine" ;;
+	engine) HMM_P2P_EXPECT=reach HMM_P2P_AROUND=0 "$bin/engine" ;;
+	engine_iommu) HMM_P2P_EXPECT=reach "$bin/engine" "${between[@]}" ;;
+	engine_none) HMM_P2P_EXPECT=fallback "$bin/engine" "${between[@]}" ;;
 	engine_around)
 		reload canary=1 && HMM_P2P_EXPECT=reach HMM_P2P_AROUND=64 "$bin/engine" -t fault_around
 		reload "${exact[@]}"
@@ -289,7 +292,9 @@ for suite; do
 		reload "${exact[@]}" no_iova=1 && HMM_P2P_EDU=no-iova "$bin/edu"
 		reload "${exact[@]}"
 		;;
-	hmm_tests) hmm_tests ;;
+	# On this kernel its benchmark takes a minute, and says nothing.
+	hmm_tests) hmm_tests -T benchmark_thp_migration ;;
+	hmm_benchmark) hmm_tests -t benchmark_thp_migration ;;
 	hmm_tests_off)
 		echo N > /sys/module/hmm_p2p/parameters/enable
 		hmm_tests -t double_map

@@ -10,21 +10,29 @@
 #define NPAGES	256
 #define LEN	(NPAGES * PAGE)
 
+static int corrupt(unsigned long pfn)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%#lx", pfn);
+	return write_file("/sys/kernel/debug/hwpoison/corrupt-pfn", text);
+}
+
 TEST_LONG(memory_failure, 120)
 {
-	struct rdma_buf bad;
+	unsigned long pfn, free_pfn, other;
+	struct hmm_dummy_migrate m;
 	struct hmm_dummy_info info;
-	unsigned long pfn;
+	struct rdma_buf bad;
 	const char *error;
 	struct odp o;
-	char text[32];
+	char *p;
 
 	error = odp_open(&o, LEN);
 	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 	ASSERT_TRUE(odp_place(&o, 1));
 	ASSERT_LE(0, gpu_offset(o.mem + 9 * PAGE, &pfn));
-	snprintf(text, sizeof(text), "%#lx", pfn);
-	ASSERT_EQ(0, write_file("/sys/kernel/debug/hwpoison/corrupt-pfn", text));
+	ASSERT_EQ(0, corrupt(pfn));
 	EXPECT_EQ(NPAGES - 1, pages_on_device(0, o.mem, LEN));
 	EXPECT_EQ(NPAGES - 1, gpu_counter(0, "mapped_now"));
 	EXPECT_EQ(-SIGBUS, touch_in_child(o.mem + 9 * PAGE));
@@ -32,12 +40,24 @@ TEST_LONG(memory_failure, 120)
 	bad = o.to;
 	bad.addr = o.mem + 9 * PAGE;
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, rdma_read(&o.pair, o.from, bad, PAGE));
-	/* The device does not use the page again. */
+	/* One that nobody uses. */
+	ASSERT_LE(0, gpu_offset(o.mem + 20 * PAGE, &free_pfn));
+	ASSERT_EQ(0, gpu_to_ram(o.gpu, o.mem + 20 * PAGE, PAGE));
+	ASSERT_EQ(0, corrupt(free_pfn));
 	error = odp_close(&o);
 	EXPECT_EQ(0, strcmp(error ?: "", "device memory is still in use"));
 	o.gpu = gpu_open(0);
 	ASSERT_EQ(0, gpu_info(o.gpu, &info));
-	EXPECT_EQ(info.vram_bytes - PAGE, info.vram_free);
+	EXPECT_EQ(info.vram_bytes - 2 * PAGE, info.vram_free);
+	/* The device does not use them again, and goes on using all others. */
+	p = anon(info.vram_free);
+	ASSERT_EQ(0, gpu_migrate(o.gpu, GPU_SELF, p, info.vram_free, 0, &m));
+	EXPECT_EQ(info.vram_free / PAGE, m.migrated);
+	for (size_t i = 0; i < info.vram_free; i += PAGE) {
+		ASSERT_LE(0, gpu_offset(p + i, &other));
+		ASSERT_TRUE(other != pfn && other != free_pfn);
+	}
+	munmap(p, info.vram_free);
 	close(o.gpu);
 }
 

@@ -148,6 +148,22 @@ TEST_F_TIMEOUT(revoke, reset_under_traffic, 240)
 	under_traffic(_metadata, self, "reset 20");
 }
 
+/* Of PCI's own, which takes the whole device off the bus for a while. */
+TEST_F_TIMEOUT(revoke, pci_reset, 120)
+{
+	char address[64], path[128];
+
+	ASSERT_EQ(0, gpu_bus_address(0, address, sizeof(address)));
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset", address);
+	ASSERT_EQ(0, write_file(path, "1"));
+	EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
+	EXPECT_EQ(NPAGES, on_gpu(self));
+	EXPECT_EQ(-1, odp_check(&self->o, 1));
+	EXPECT_EQ(IBV_WC_SUCCESS, odp_write(&self->o, 2));
+	EXPECT_EQ(NPAGES, on_gpu(self));
+	EXPECT_EQ(-1, check_pattern(self->o.mem, LEN, 2));
+}
+
 /* The CPU waits for a reset and then takes the page, as it was. */
 TEST_F_TIMEOUT(revoke, cpu_waits_for_reset, 120)
 {

@@ -4,6 +4,7 @@
  * buffers stay where they are.
  */
 #include <liburing.h>
+#include <pthread.h>
 #include <sys/uio.h>
 
 #include "common.h"
@@ -15,6 +16,7 @@ FIXTURE(rw) {
 	int direct;
 	char *p, *q;
 	struct hmm_dummy_info info;
+	ssize_t answer;
 };
 
 FIXTURE_SETUP(rw)
@@ -146,6 +148,45 @@ TEST_F(rw, uring)
 	EXPECT_EQ(MiB, cqe->res);
 	io_uring_cqe_seen(&ring, cqe);
 	EXPECT_EQ(-1, check_pattern(self->q, MiB, 4));
+	io_uring_queue_exit(&ring);
+}
+
+#define QUEUE_DEPTH	"/sys/module/hmm_dummy/parameters/queue_depth"
+
+static void *read_one_page(void *arg)
+{
+	FIXTURE_DATA(rw) *self = arg;
+
+	self->answer = pread(self->gpu, self->q, PAGE, 0);
+	return NULL;
+}
+
+/* Where there is no room for one more, who may wait does so, and who may not is told. */
+TEST_F_TIMEOUT(rw, waits_for_room, 60)
+{
+	struct iovec v = { self->p, PAGE };
+	struct io_uring_cqe *cqe;
+	struct io_uring ring;
+	pthread_t thread;
+
+	ASSERT_EQ(0, io_uring_queue_init(4, &ring, 0));
+	fill_pattern(self->p, PAGE, 6);
+	ASSERT_EQ(0, write_file(QUEUE_DEPTH, "1"));
+	EXPECT_EQ(0, gpu_control(0, "pause"));
+	io_uring_prep_write(io_uring_get_sqe(&ring), self->gpu, self->p, PAGE, 0);
+	EXPECT_EQ(1, io_uring_submit(&ring));
+	EXPECT_EQ(-1, pwritev2(self->gpu, &v, 1, 0, RWF_NOWAIT));
+	EXPECT_EQ(EAGAIN, errno);
+	EXPECT_EQ(0, pthread_create(&thread, NULL, read_one_page, self));
+	usleep(300000);
+	EXPECT_EQ(0, self->answer);
+	EXPECT_EQ(0, gpu_control(0, "resume"));
+	EXPECT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(PAGE, self->answer);
+	EXPECT_EQ(-1, check_pattern(self->q, PAGE, 6));
+	EXPECT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
+	EXPECT_EQ(PAGE, cqe->res);
+	EXPECT_EQ(0, write_file(QUEUE_DEPTH, "1024"));
 	io_uring_queue_exit(&ring);
 }
 

@@ -92,6 +92,30 @@ TEST_F_TIMEOUT(vma_life, mprotect_and_back, 120)
 	EXPECT_EQ(-1, check_pattern(self->o.mem, LEN, 2));
 }
 
+/* Also of a huge page as a whole, by another GPU. */
+TEST_F_TIMEOUT(vma_life, mprotect_and_back_huge, 120)
+{
+	long long upgrades = gpu_counter(0, "upgrades");
+	char *p = anon_huge(2 * MiB, MADV_HUGEPAGE);
+	int peer = gpu_open(1);
+
+	ASSERT_LE(0, peer);
+	ASSERT_NE(NULL, p);
+	fill_pattern(p, 2 * MiB, 3);
+	ASSERT_EQ(0, gpu_to_device(self->o.gpu, p, 2 * MiB));
+	ASSERT_EQ(0, mprotect(p, 2 * MiB, PROT_READ));
+	EXPECT_EQ(-1, gpu_fill(peer, p, PAGE, 0x55));
+	EXPECT_EQ(EPERM, errno);
+	ASSERT_EQ(0, mprotect(p, 2 * MiB, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(0, gpu_fill(peer, p + 5 * PAGE, PAGE, 0x55));
+	EXPECT_EQ(upgrades + 1, gpu_counter(0, "upgrades"));
+	EXPECT_EQ(2 * MiB / PAGE, pages_on_device(0, p, 2 * MiB));
+	EXPECT_EQ(5 * PAGE, check_pattern(p, 2 * MiB, 3));
+	EXPECT_EQ(0x55, p[6 * PAGE - 1]);
+	munmap(p, 2 * MiB);
+	close(peer);
+}
+
 /* Shared with a child: not exclusive, so it must be copied, by way of RAM. */
 TEST_F_TIMEOUT(vma_life, fork_is_not_upgraded, 120)
 {

@@ -75,6 +75,39 @@ TEST_F_TIMEOUT(windows, reclaim, 240)
 	EXPECT_EQ(-1, check_pattern(self->big, self->length, 1));
 }
 
+/* Root is told of what is open, how much of it is mapped, and by whom. */
+TEST_F(windows, shown)
+{
+	const char *nic = ibv_get_device_name(self->o.pair.context->device);
+	int fields, mapped, mirrors = 0;
+	char line[256], name[64], state[16];
+	long long sum = 0;
+	FILE *f;
+
+	ASSERT_EQ(0, rdma_read(&self->o.pair, self->o.from, self->buf, PAGE));
+	f = fopen("/sys/kernel/debug/hmm_p2p/hmm_dummy0/windows", "r");
+	ASSERT_NE(NULL, f);
+	while (fgets(line, sizeof(line), f)) {
+		fields = sscanf(line, "window=%*u state=%15s mapped_now=%d alias_pfn=0x", state,
+				&mapped);
+		ASSERT_EQ(2, fields);
+		EXPECT_EQ(0, strcmp(state, "open"));
+		sum += mapped;
+	}
+	fclose(f);
+	EXPECT_LT(0, sum);
+	EXPECT_EQ(gpu_counter(0, "mapped_now"), sum);
+
+	f = fopen("/sys/kernel/debug/hmm_p2p/importers", "r");
+	ASSERT_NE(NULL, f);
+	while (fgets(line, sizeof(line), f) && !mirrors)
+		if (sscanf(line, "importer=%63s mirrors=%d quarantined=0", name, &mirrors) != 2 ||
+		    strcmp(name, nic))
+			mirrors = 0;
+	fclose(f);
+	EXPECT_LT(0, mirrors);
+}
+
 /* As fast as it goes: some pages go to RAM, nobody is kept, no byte is lost. */
 TEST_F_TIMEOUT(windows, thrash, 240)
 {

@@ -310,19 +310,12 @@ int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
 	if (ret)
 		return ret;
 	ret = map_pages(dev);
-	if (ret)
-		goto err_vram;
-	ret = hmm_dummy_vram_init(dev);
-	if (ret)
-		goto err_pages;
+	if (ret) {
+		unmap_vram(dev);
+		return ret;
+	}
+	hmm_dummy_vram_init(dev);
 	return 0;
-
-err_pages:
-	memunmap_pages(&dev->pgmap);
-	release_pfns(dev);
-err_vram:
-	unmap_vram(dev);
-	return ret;
 }
 
 /* Nobody uses the memory any more: hmm_p2p_unregister() saw to it. */

@@ -110,12 +110,13 @@ static int range_fault(struct hmm_dummy_range *range, unsigned long first,
 static bool wants_migration(struct hmm_dummy_range *range, struct hmm_p2p_stats *stats)
 {
 	struct hmm_dummy_dev *dev = range->ctx->dev;
+	unsigned long moved_at = READ_ONCE(range->moved_at);
 
 	if (!READ_ONCE(migrate_on_fault) || !dev->exporter)
 		return false;
 	hmm_p2p_get_stats(dev->exporter, stats);
-	if (range->moved_at && stats->cpu_faults != range->cpu_faults &&
-	    time_before(jiffies, range->moved_at + msecs_to_jiffies(timeslice_ms))) {
+	if (moved_at && stats->cpu_faults != READ_ONCE(range->cpu_faults) &&
+	    time_before(jiffies, moved_at + msecs_to_jiffies(READ_ONCE(timeslice_ms)))) {
 		atomic64_inc(&dev->damped);
 		return false;
 	}
@@ -136,8 +137,8 @@ static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
 	if (!result.migrated)
 		return;
 	/* Two faults at once may both write this: either is right. */
-	range->cpu_faults = stats.cpu_faults;
-	range->moved_at = jiffies | 1;
+	WRITE_ONCE(range->cpu_faults, stats.cpu_faults);
+	WRITE_ONCE(range->moved_at, jiffies | 1);
 }
 
 /*

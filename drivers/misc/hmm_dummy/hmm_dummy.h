@@ -169,7 +169,7 @@ void hmm_dummy_vram_put(struct hmm_dummy_dev *dev);
 /* vram.c: the allocator */
 #define HMM_DUMMY_CANARY	0xC5
 
-int hmm_dummy_vram_init(struct hmm_dummy_dev *dev);
+void hmm_dummy_vram_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_vram_exit(struct hmm_dummy_dev *dev);
 long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 			  unsigned int *nr);
@@ -258,7 +258,7 @@ struct hmm_dummy_range {
 	bool huge;			/* they are one entry of 2 MiB */
 	dma_addr_t *dma;		/* what hardware would be given */
 	struct hmm_p2p_peer peer;
-	/* Policy, see fault.c. */
+	/* Policy, without the lock: see fault.c. */
 	unsigned long moved_at;		/* jiffies; 0: never */
 	u64 cpu_faults;			/* of the device, then */
 	/* compat.c: pages that the device has for itself. */

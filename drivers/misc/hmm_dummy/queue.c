@@ -258,7 +258,7 @@ static void hmm_dummy_engine_work(struct work_struct *work)
 
 static bool has_room(struct hmm_dummy_ctx *ctx)
 {
-	return ctx->nr_jobs < READ_ONCE(queue_depth);
+	return READ_ONCE(ctx->nr_jobs) < READ_ONCE(queue_depth);
 }
 
 /**

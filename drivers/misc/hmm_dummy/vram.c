@@ -239,7 +239,7 @@ long hmm_dummy_vram_oldest(struct hmm_dummy_dev *dev, u64 before)
 	return found;
 }
 
-int hmm_dummy_vram_init(struct hmm_dummy_dev *dev)
+void hmm_dummy_vram_init(struct hmm_dummy_dev *dev)
 {
 	unsigned long i;
 
@@ -251,7 +251,6 @@ int hmm_dummy_vram_init(struct hmm_dummy_dev *dev)
 		list_add_tail(&dev->chunks[i].node, &dev->free);
 	for (i = 0; i < dev->nr_free && canary; i++)
 		canary_set(dev, i);
-	return 0;
 }
 
 void hmm_dummy_vram_exit(struct hmm_dummy_dev *dev)

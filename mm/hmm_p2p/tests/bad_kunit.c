@@ -123,7 +123,7 @@ static void importer_keeps_over_unregister(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, bad->peer.importer->quarantined);
 	KUNIT_EXPECT_EQ(test, 4, f->freed);
 	f->exp = hmm_p2p_register(&f->desc);
-	KUNIT_EXPECT_EQ(test, -EBUSY, PTR_ERR(f->exp));
+	KUNIT_EXPECT_PTR_EQ(test, f->exp, ERR_PTR(-EBUSY));
 	bad->keeps = false;
 	mirror_let_go(bad);
 	do {
