@@ -17,7 +17,7 @@ help:
 	@echo "make check    run the tests; T=PATTERN for a part (T=list names them)"
 	@echo "make build    build kernels and programs"
 	@echo "make lint     what checkers say of the code; make series-check: each patch builds"
-	@echo "make mutants  small defects, one at a time: each is caught; M=PATTERN for a part"
+	@echo "make mutants  small defects, one at a time: each is caught; T=PATTERN for a part"
 	@echo "make soak     random everything for MINUTES=20, SEED=n to see it again"
 	@echo "make fuzz     random calls for MINUTES=5, SEED=n to see it again"
 	@echo "make kcsan    look for data races; T=PATTERN for a part"
@@ -86,7 +86,7 @@ series-check: packages
 
 .PHONY: mutants
 mutants: tools tests
-	@scripts/mutants "$(M)"
+	@scripts/mutants "$(T)"
 
 # Longer than their suites take in "make check", and with a seed that is new.
 LONG = HMM_P2P_SECONDS=$$(($(MINUTES) * 60)) HMM_P2P_SEED=$(SEED) \
