@@ -10,6 +10,7 @@ LIB_H := $(wildcard tools/lib/*.h) include/uapi/linux/hmm_dummy.h
 
 TOOLS := $(patsubst tools/hmm-run/%.c,$(BIN)/%,$(wildcard tools/hmm-run/*.c))
 TESTS := $(patsubst selftests/%.c,$(BIN)/selftests/%,$(wildcard selftests/*.c)) $(BIN)/selftests/hmm-tests
+TESTS += $(BIN)/hmm-bench $(BIN)/bench-stats
 
 .PHONY: help
 help:
@@ -41,6 +42,15 @@ tests: packages
 $(BIN)/%: tools/hmm-run/%.c $(LIB) $(LIB_H)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -o $@ $< $(LIB) -libverbs
+
+# test_hmm's uapi comes from the kernel tree.
+$(BIN)/hmm-bench: $(wildcard tools/hmm-bench/*.[ch]) $(LIB) $(LIB_H)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -I$(KERNEL)/lib -o $@ $(filter %.c,$^) -libverbs -luring -ljansson -lpthread -lm
+
+$(BIN)/bench-stats: tools/hmm-bench/tests/stats_test.c $(wildcard tools/hmm-bench/stats.[ch])
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -Itools/hmm-bench -o $@ $(filter %.c,$^) -lm
 
 # The kernel's own harness; its headers come from the kernel tree.
 $(BIN)/selftests/%: selftests/%.c $(wildcard selftests/*.h) $(LIB) $(LIB_H)

@@ -241,6 +241,38 @@ leaks() {
 	check none_of_ours eval '! grep -E "hmm_|\[hmm_dummy\]" /run/leaks'
 }
 
+# Three samples and more of each variant, none of them 0, and nothing left out.
+bench_result() { # FILE
+	python3 -c 'import json, sys
+result = json.load(open(sys.argv[1]))
+variants = [v for f in result["figures"] for v in f["variants"]]
+print("#", len(result["figures"]), "figures,", len(variants), "variants")
+sys.exit(not (result["complete"] and variants and
+              all(len(v["samples"]) >= 3 and min(v["samples"]) > 0 for v in variants)))' "$1"
+}
+
+exits_with() { # STATUS COMMAND...
+	local want=$1
+	shift
+	"$@" > /dev/null 2> /run/complaint
+	[ $? = "$want" ] && [ "$(wc -l < /run/complaint)" = 1 ]
+}
+
+# Each command of hmm-bench for a moment: it looks itself at the data, and where it is.
+bench() {
+	local command bench=$HMM_P2P_TOP/build/bin/hmm-bench
+	plan 12
+	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
+	for command in migrate fault map rdma; do
+		check "$command" "$bench" -r 3 -w 1 -t 1 -l 4 -o /run/bench.json "$command"
+		check "$command.result" bench_result /run/bench.json
+	done
+	check no_command exits_with 2 "$bench" sing
+	check no_number exits_with 2 "$bench" -r many migrate
+	check no_memory exits_with 3 "$bench" -l 100000 migrate
+	check no_file exits_with 2 "$bench" -r 3 -t 1 -l 2 -o /nowhere/x fault
+}
+
 # The kernel's own HMM tests, on this driver: devices as they expect them.
 hmm_tests() {
 	rmmod hmm_dummy
@@ -309,6 +341,7 @@ for suite; do
 		bind_gpu "$device"
 		"$bin/speed"
 		;;
+	bench) tracefs && bench ;;
 	tracepoints) tracepoints ;;
 	uapi | migrate | odp_stale | progress | numa) "$bin/$suite" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What all subcommands of hmm-bench share: how something is measured, and what becomes of
+ * it.
+ *
+ * A figure has variants, such as this engine and test_hmm's, which take turns: A B C, A B
+ * C, ...  So a machine that is slow for a moment, or becomes slower, is so for all of
+ * them, and the ratio of two, round by round, does not show it.
+ */
+#ifndef HMM_BENCH_H
+#define HMM_BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stats.h"
+
+#define VARIANTS	6
+
+/* Exit statuses; see the man page. */
+enum status {
+	STATUS_OK,
+	STATUS_FAILED,		/* what was measured went wrong */
+	STATUS_USAGE,
+	STATUS_MISSING,		/* no device, no permission, too little memory, no rxe */
+	STATUS_INTERRUPTED = 130,
+};
+
+/* What a figure is compared with: [over] / [under], by their medians round by round. */
+struct comparison {
+	unsigned int over, under;
+	double goal;		/* 0: none */
+	bool at_most;		/* the goal, or else at least */
+};
+
+struct figure {
+	const char *name;	/* "migrate.to_device.4k": what JSON and plots know it by */
+	const char *what;	/* for people */
+	const char *unit;	/* of samples: less is better, unless it is per second */
+	const char *variants[VARIANTS + 1];
+	struct comparison compare[VARIANTS + 1];	/* up to one that is all 0 */
+	/*
+	 * One sample of a variant, in the unit; below 0 if it could not be had, and then
+	 * bench_fail() was told why.  @latency, if it is used, has one each.
+	 */
+	double (*sample)(void *arg, unsigned int variant, struct histogram *latency);
+	void *arg;
+	bool latencies;		/* sample() fills them in */
+};
+
+/* Of the command line. */
+struct options {
+	unsigned int rounds, warm;	/* so many, and before them some that do not count */
+	double seconds;			/* per figure; then it ends, with 3 rounds or more */
+	size_t length;			/* bytes of memory that are worked on */
+	unsigned int threads;
+	uint64_t seed;
+	const char *output;		/* a file for JSON, or NULL */
+};
+
+extern struct options options;
+
+/* Measure it, print a row for each variant and ratio, and add it to the result. */
+enum status bench_measure(const struct figure *f);
+
+/*
+ * Fit the exponent of cost against size.  sample() is given an index of @sizes as variant,
+ * and returns the total cost.
+ */
+enum status bench_scale(const struct figure *f, const double *sizes, unsigned int n,
+			double at_most);
+
+/* Say in one line why it does not go on, as printf(); returns @status. */
+enum status bench_fail(enum status status, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* What bench_fail() was told last, or STATUS_OK. */
+enum status bench_failed(void);
+
+/* Whether Ctrl-C was pressed: what there is is printed. */
+bool bench_interrupted(void);
+
+/* Nanoseconds of CLOCK_MONOTONIC. */
+uint64_t bench_now(void);
+
+/* main() calls them before and after a subcommand. */
+enum status bench_begin(int argc, char **argv);
+enum status bench_end(enum status status);
+
+/* Subcommands, each in the file of its name. */
+enum status bench_migrate(int argc, char **argv);
+enum status bench_fault(int argc, char **argv);
+enum status bench_map(int argc, char **argv);
+enum status bench_rdma(int argc, char **argv);
+
+#endif

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "gpu.h"
+#include "machine.h"
+
+#define DEBUGFS	"/sys/kernel/debug/hmm_p2p/"
+#define DEVICES	16
+
+/* The first line of a file that begins with @key, behind that, or NULL. */
+static const char *line_of(const char *path, const char *key)
+{
+	static char line[512];
+	FILE *f = fopen(path, "r");
+	char *found = NULL;
+
+	while (f && !found && fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, strlen(key)))
+			found = line + strlen(key);
+	if (f)
+		fclose(f);
+	if (!found)
+		return NULL;
+	found += strspn(found, "\t :");
+	found[strcspn(found, "\n")] = 0;
+	return found;
+}
+
+static void set_text(json_t *object, const char *key, const char *text)
+{
+	json_object_set_new(object, key, text ? json_string(text) : json_null());
+}
+
+/* All that the exporter says of it: "0000:02:00.0 reachable bus-address", ... */
+static json_t *reach_of(int n)
+{
+	json_t *all = json_array();
+	char path[128], line[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), DEBUGFS "hmm_dummy%d/reach", n);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = 0;
+		json_array_append_new(all, json_string(line));
+	}
+	if (f)
+		fclose(f);
+	return all;
+}
+
+static json_t *devices(void)
+{
+	json_t *all = json_array();
+
+	for (int i = 0; i < DEVICES; i++) {
+		struct hmm_dummy_info info;
+		char path[64], link[256] = "";
+		int gpu = gpu_open(i);
+		json_t *j;
+
+		if (gpu < 0)
+			continue;
+		if (!gpu_info(gpu, &info)) {
+			snprintf(path, sizeof(path), "/sys/class/misc/hmm_dummy%d/device", i);
+			j = json_pack("{s:i, s:I, s:o}", "number", i, "vram_bytes",
+				      (json_int_t)info.vram_bytes, "reach", reach_of(i));
+			set_text(j, "pci", readlink(path, link, sizeof(link) - 1) > 0 ?
+				 strrchr(link, '/') + 1 : NULL);
+			json_array_append_new(all, j);
+		}
+		close(gpu);
+	}
+	return all;
+}
+
+json_t *machine_describe(void)
+{
+	json_t *machine = json_object();
+	struct utsname name;
+
+	uname(&name);
+	set_text(machine, "kernel", name.release);
+	set_text(machine, "version", name.version);
+	set_text(machine, "architecture", name.machine);
+	set_text(machine, "command_line", line_of("/proc/cmdline", ""));
+	set_text(machine, "processor", line_of("/proc/cpuinfo", "model name"));
+	set_text(machine, "hardware", line_of("/sys/class/dmi/id/product_name", ""));
+	set_text(machine, "transparent_hugepage",
+		 line_of("/sys/kernel/mm/transparent_hugepage/enabled", ""));
+	set_text(machine, "memory", line_of("/proc/meminfo", "MemTotal"));
+	json_object_set_new(machine, "processors", json_integer(sysconf(_SC_NPROCESSORS_ONLN)));
+	json_object_set_new(machine, "devices", devices());
+	return machine;
+}

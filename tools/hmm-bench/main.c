@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * hmm-bench: how fast memory moves between RAM and devices, and what it costs others to
+ * reach it there.  See hmm-bench(1) and Documentation/hmm-bench.rst.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bench.h"
+
+static const struct {
+	const char *name;
+	enum status (*run)(int argc, char **argv);
+	const char *what;
+} commands[] = {
+	{ "migrate", bench_migrate, "pages to a device, to RAM, from device to device" },
+	{ "fault", bench_fault, "a fault of a device, and of the CPU on memory of a device" },
+	{ "map", bench_map, "what a device has to do before it reaches a page" },
+	{ "rdma", bench_rdma, "RDMA on memory in RAM and on a device; GPU and NIC in turns" },
+};
+#define COMMANDS	(sizeof(commands) / sizeof(commands[0]))
+
+static void usage(FILE *to)
+{
+	fprintf(to, "usage: hmm-bench [OPTION...] COMMAND [ARGUMENT...]\n\n");
+	for (size_t i = 0; i < COMMANDS; i++)
+		fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].what);
+	fprintf(to, "\n"
+		"  -r, --rounds N       samples of each variant, which take turns (%u)\n"
+		"  -w, --warm N         rounds before that, which do not count (%u)\n"
+		"  -t, --time SECONDS   for each figure at most, but three rounds (%.0f)\n"
+		"  -l, --length MIB     memory to work on (%zu)\n"
+		"  -j, --threads N      at once (%u)\n"
+		"  -s, --seed N         of random orders\n"
+		"  -o, --output FILE    the result as JSON\n"
+		"  -h, --help\n", options.rounds, options.warm, options.seconds,
+		options.length >> 20, options.threads);
+}
+
+/* A number from @least to @most, all of @text. */
+static unsigned long long number(const char *option, const char *text,
+				 unsigned long long least, unsigned long long most)
+{
+	unsigned long long n;
+	char *end;
+
+	errno = 0;
+	n = strtoull(text, &end, 0);
+	if (errno || end == text || *end || *text == '-' || n < least || n > most) {
+		bench_fail(STATUS_USAGE, "--%s wants a number from %llu to %llu, not \"%s\"",
+			   option, least, most, text);
+		exit(STATUS_USAGE);
+	}
+	return n;
+}
+
+static void parse(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{ "rounds", required_argument, NULL, 'r' },
+		{ "warm", required_argument, NULL, 'w' },
+		{ "time", required_argument, NULL, 't' },
+		{ "length", required_argument, NULL, 'l' },
+		{ "threads", required_argument, NULL, 'j' },
+		{ "seed", required_argument, NULL, 's' },
+		{ "output", required_argument, NULL, 'o' },
+		{ "help", no_argument, NULL, 'h' },
+		{ }
+	};
+	int c;
+
+	/* "+": what comes behind the command is the command's. */
+	while ((c = getopt_long(argc, argv, "+r:w:t:l:j:s:o:h", longs, NULL)) != -1) {
+		switch (c) {
+		case 'r':
+			options.rounds = number("rounds", optarg, 1, 100000);
+			break;
+		case 'w':
+			options.warm = number("warm", optarg, 0, 100000);
+			break;
+		case 't':
+			options.seconds = number("time", optarg, 1, 86400);
+			break;
+		case 'l':
+			options.length = number("length", optarg, 2, 1 << 20) << 20;
+			break;
+		case 'j':
+			options.threads = number("threads", optarg, 1, 256);
+			break;
+		case 's':
+			options.seed = number("seed", optarg, 0, ~0ULL);
+			break;
+		case 'o':
+			options.output = optarg;
+			break;
+		case 'h':
+			usage(stdout);
+			exit(STATUS_OK);
+		default:	/* getopt_long() has said it */
+			exit(STATUS_USAGE);
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	enum status status;
+	size_t i;
+
+	options.seed = time(NULL);
+	parse(argc, argv);
+	if (optind == argc) {
+		usage(stderr);
+		return STATUS_USAGE;
+	}
+	for (i = 0; i < COMMANDS; i++)
+		if (!strcmp(argv[optind], commands[i].name))
+			break;
+	if (i == COMMANDS)
+		return bench_fail(STATUS_USAGE, "there is no command \"%s\"; see --help",
+				  argv[optind]);
+	status = bench_begin(argc, argv);
+	if (status)
+		return status;
+	argc -= optind;
+	argv += optind;
+	optind = 0;
+	status = commands[i].run(argc, argv);
+	return bench_end(status);
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The result file: Documentation/hmm-bench.rst describes it.  Its schema is numbered, and
+ * what reads it refuses other numbers.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <jansson.h>
+
+#include "machine.h"
+#include "result.h"
+
+#define SCHEMA	1
+
+static json_t *root, *figures;
+static FILE *output;
+
+static const double points[] = { 0.5, 0.9, 0.99, 0.999 };
+static const char *const point_names[] = { "p50", "p90", "p99", "p99.9" };
+#define POINTS	(sizeof(points) / sizeof(points[0]))
+
+enum status result_begin(int argc, char **argv)
+{
+	json_t *arguments;
+
+	if (options.output) {
+		output = fopen(options.output, "w");
+		if (!output)
+			return bench_fail(STATUS_USAGE, "%s: %s", options.output,
+					  strerror(errno));
+	}
+	arguments = json_array();
+	for (int i = 1; i < argc; i++)
+		json_array_append_new(arguments, json_string(argv[i]));
+	figures = json_array();
+	root = json_pack("{s:i, s:s, s:o, s:I, s:o}", "schema", SCHEMA, "tool", "hmm-bench",
+			 "arguments", arguments, "seed", (json_int_t)options.seed, "machine",
+			 machine_describe());
+	return STATUS_OK;
+}
+
+enum status result_end(enum status status)
+{
+	bool written = true;
+
+	json_object_set_new(root, "complete", json_boolean(status == STATUS_OK));
+	json_object_set_new(root, "figures", figures);
+	if (output) {
+		written = !json_dumpf(root, output, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+		written &= !fclose(output);
+	}
+	json_decref(root);
+	if (written)
+		return STATUS_OK;
+	return bench_fail(STATUS_FAILED, "%s cannot be written", options.output);
+}
+
+static json_t *estimate_json(struct estimate e)
+{
+	return json_pack("{s:f, s:f, s:f}", "value", e.value, "low", e.low, "high", e.high);
+}
+
+static json_t *latency_json(const struct histogram *h)
+{
+	json_t *j = json_pack("{s:I, s:f, s:I}", "count", (json_int_t)h->count, "mean",
+			      h->count ? h->sum / h->count : 0.0, "max", (json_int_t)h->max);
+
+	for (size_t i = 0; i < POINTS; i++)
+		json_object_set_new(j, point_names[i],
+				    json_integer(histogram_at(h, points[i])));
+	return j;
+}
+
+static void print_latency(const struct histogram *h)
+{
+	printf("%-38s us:", "");
+	for (size_t i = 0; i < POINTS; i++)
+		printf(" %s %.1f", point_names[i], histogram_at(h, points[i]) / 1e3);
+	printf(" max %.1f (%llu)\n", h->max / 1e3, (unsigned long long)h->count);
+}
+
+static const char *verdict(bool steady, double value, double goal, bool at_most)
+{
+	if (!steady)
+		return "unsteady";
+	return (at_most ? value <= goal : value >= goal) ? "met" : "not met";
+}
+
+static void append_ratio(json_t *ratios, const struct figure *f, const struct comparison *c,
+			 struct estimate e)
+{
+	bool steady = is_steady(e);
+	json_t *j = json_pack("{s:s, s:s, s:o, s:b}", "over", f->variants[c->over], "under",
+			      f->variants[c->under], "ratio", estimate_json(e), "steady", steady);
+
+	if (steady)
+		printf("  %s / %s: %.2f (%.2f to %.2f)", f->variants[c->over],
+		       f->variants[c->under], e.value, e.low, e.high);
+	else
+		printf("  %s / %s: no ratio, rounds differ too much (%.2f to %.2f)",
+		       f->variants[c->over], f->variants[c->under], e.low, e.high);
+	if (c->goal) {
+		const char *word = verdict(steady, e.value, c->goal, c->at_most);
+
+		printf(", goal at %s %.2f: %s", c->at_most ? "most" : "least", c->goal, word);
+		json_object_set_new(j, "goal", json_real(c->goal));
+		json_object_set_new(j, "goal_is", json_string(c->at_most ? "at most" :
+							      "at least"));
+		json_object_set_new(j, "verdict", json_string(word));
+	}
+	printf("\n");
+	json_array_append_new(ratios, j);
+}
+
+void result_add(const struct figure *f, double *const *samples,
+		struct histogram *const *latency, unsigned int rounds)
+{
+	json_t *variants = json_array(), *ratios = json_array();
+
+	for (unsigned int v = 0; v < VARIANTS && f->variants[v]; v++) {
+		json_t *raw = json_array(), *j;
+		struct estimate e;
+
+		for (unsigned int i = 0; i < rounds; i++)
+			json_array_append_new(raw, json_real(samples[v][i]));
+		e = median(samples[v], rounds);
+		printf("%-26s %-12s %10.2f  (%.2f to %.2f) %s\n", v ? "" : f->name,
+		       f->variants[v], e.value, e.low, e.high, f->unit);
+		j = json_pack("{s:s, s:o, s:o}", "name", f->variants[v], "median",
+			      estimate_json(e), "samples", raw);
+		if (f->latencies) {
+			print_latency(latency[v]);
+			json_object_set_new(j, "latency_ns", latency_json(latency[v]));
+		}
+		json_array_append_new(variants, j);
+	}
+	for (const struct comparison *c = f->compare; c->over != c->under; c++)
+		append_ratio(ratios, f, c, ratio_of(samples[c->over], samples[c->under], rounds));
+	json_array_append_new(figures, json_pack("{s:s, s:s, s:s, s:o, s:o}", "name", f->name,
+						 "what", f->what, "unit", f->unit, "variants",
+						 variants, "ratios", ratios));
+	fflush(stdout);
+}
+
+void result_scale(const struct figure *f, const double *sizes, const double *cost,
+		  unsigned int n, struct estimate e, double at_most)
+{
+	json_t *all = json_array();
+	const char *word = e.value <= at_most ? "met" : "not met";
+
+	for (unsigned int i = 0; i < n; i++) {
+		printf("%-26s %12.0f %12.1f %s, %.4f each\n", i ? "" : f->name, sizes[i],
+		       cost[i], f->unit, cost[i] / sizes[i]);
+		json_array_append_new(all, json_pack("{s:f, s:f}", "size", sizes[i], "cost",
+						     cost[i]));
+	}
+	printf("  exponent %.3f (%.3f to %.3f), goal at most %.2f: %s\n", e.value, e.low,
+	       e.high, at_most, word);
+	json_array_append_new(figures, json_pack("{s:s, s:s, s:s, s:o, s:o, s:f, s:s}", "name",
+						 f->name, "what", f->what, "unit", f->unit,
+						 "points", all, "exponent", estimate_json(e),
+						 "goal", at_most, "verdict", word));
+	fflush(stdout);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What was measured, as rows for people and as JSON for everything else. */
+#ifndef HMM_BENCH_RESULT_H
+#define HMM_BENCH_RESULT_H
+
+#include "bench.h"
+
+/* STATUS_USAGE if there can be no options.output: better now than after an hour. */
+enum status result_begin(int argc, char **argv);
+
+/* Writes it.  STATUS_FAILED if that cannot be done. */
+enum status result_end(enum status status);
+
+/* @samples[variant][round], and @latency[variant] if the figure has any. */
+void result_add(const struct figure *f, double *const *samples,
+		struct histogram *const *latency, unsigned int rounds);
+
+void result_scale(const struct figure *f, const double *sizes, const double *cost,
+		  unsigned int n, struct estimate e, double at_most);
+
+#endif

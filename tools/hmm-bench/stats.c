@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stats.h"
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+double quantile(const double *sorted, size_t n, double q)
+{
+	double at = q * (n - 1);
+	size_t i = at;
+
+	return i + 1 < n ? sorted[i] + (at - i) * (sorted[i + 1] - sorted[i]) : sorted[n - 1];
+}
+
+/*
+ * The k'th lowest and highest of @n are outside of the median with a probability of
+ * 2 * P(B <= k - 1), where B is how often of @n times a coin shows heads.
+ */
+static size_t outer_ranks(size_t n)
+{
+	double p = pow(0.5, n), below = 0;
+	size_t k;
+
+	for (k = 0; k < n / 2; k++) {
+		below += p;
+		if (2 * below > 0.05)
+			break;
+		p = p * (n - k) / (k + 1);
+	}
+	return k;
+}
+
+struct estimate median(const double *values, size_t n)
+{
+	double *sorted = malloc(n * sizeof(*sorted));
+	size_t k = outer_ranks(n);
+	struct estimate e;
+
+	if (!sorted)
+		abort();
+	memcpy(sorted, values, n * sizeof(*sorted));
+	qsort(sorted, n, sizeof(*sorted), compare);
+	/* The k'th has the index k - 1, and with none of them it is all. */
+	k = k ? k - 1 : 0;
+	e = (struct estimate) { quantile(sorted, n, 0.5), sorted[k], sorted[n - 1 - k] };
+	free(sorted);
+	return e;
+}
+
+struct estimate ratio_of(const double *a, const double *b, size_t n)
+{
+	double *ratios = malloc(n * sizeof(*ratios));
+	struct estimate e;
+
+	if (!ratios)
+		abort();
+	for (size_t i = 0; i < n; i++)
+		ratios[i] = a[i] / b[i];
+	e = median(ratios, n);
+	free(ratios);
+	return e;
+}
+
+bool is_steady(struct estimate e)
+{
+	return e.high - e.low <= e.value / 3;
+}
+
+/* Student's t, two-sided 95%, by degrees of freedom. */
+static double student(size_t freedom)
+{
+	static const double t[] = {
+		12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23,
+	};
+
+	return freedom <= 10 ? t[freedom - 1] : 2.2;
+}
+
+struct estimate exponent(const double *size, const double *cost, size_t n)
+{
+	double x = 0, y = 0, xx = 0, xy = 0, slope, error, rest = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		x += log(size[i]) / n;
+		y += log(cost[i]) / n;
+	}
+	for (size_t i = 0; i < n; i++) {
+		xx += (log(size[i]) - x) * (log(size[i]) - x);
+		xy += (log(size[i]) - x) * (log(cost[i]) - y);
+	}
+	slope = xy / xx;
+	for (size_t i = 0; i < n; i++)
+		rest += pow(log(cost[i]) - y - slope * (log(size[i]) - x), 2);
+	error = student(n - 2) * sqrt(rest / (n - 2) / xx);
+	return (struct estimate) { slope, slope - error, slope + error };
+}
+
+/* The first 2^BITS values have a slot each, then each power of two has as many. */
+static size_t slot_of(uint64_t ns)
+{
+	unsigned int shift;
+
+	if (ns < 1 << HISTOGRAM_BITS)
+		return ns;
+	shift = 63 - __builtin_clzll(ns) - HISTOGRAM_BITS;
+	return ((size_t)(shift + 1) << HISTOGRAM_BITS) + (ns >> shift) - (1 << HISTOGRAM_BITS);
+}
+
+/* The highest that @slot has. */
+static uint64_t slot_end(size_t slot)
+{
+	unsigned int shift = slot >> HISTOGRAM_BITS;
+	uint64_t in = slot & ((1 << HISTOGRAM_BITS) - 1);
+
+	if (!shift)
+		return in;
+	shift--;
+	return ((in + (1 << HISTOGRAM_BITS) + 1) << shift) - 1;
+}
+
+void histogram_add(struct histogram *h, uint64_t ns)
+{
+	h->slots[slot_of(ns)]++;
+	h->count++;
+	h->sum += ns;
+	if (ns > h->max)
+		h->max = ns;
+}
+
+void histogram_merge(struct histogram *to, const struct histogram *from)
+{
+	for (size_t i = 0; i < HISTOGRAM_SLOTS; i++)
+		to->slots[i] += from->slots[i];
+	to->count += from->count;
+	to->sum += from->sum;
+	if (from->max > to->max)
+		to->max = from->max;
+}
+
+uint64_t histogram_at(const struct histogram *h, double q)
+{
+	uint64_t want = ceil(q * h->count), seen = 0;
+
+	for (size_t i = 0; i < HISTOGRAM_SLOTS; i++) {
+		seen += h->slots[i];
+		if (seen && seen >= want)
+			return slot_end(i) < h->max ? slot_end(i) : h->max;
+	}
+	return 0;
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What hmm-bench says of samples whose answer is known. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stats.h"
+
+static int checks, failed;
+
+static void check(bool ok, const char *what)
+{
+	printf("%s %d %s\n", ok ? "ok" : "not ok", ++checks, what);
+	failed += !ok;
+}
+
+static bool near(double a, double b)
+{
+	return fabs(a - b) < 1e-6 * (1 + fabs(b));
+}
+
+static double uniform(void)
+{
+	return (random() + 1.0) / (RAND_MAX + 2.0);
+}
+
+/* How often the interval has the median of the distribution, which is 1, in it. */
+static double coverage(size_t n)
+{
+	unsigned int hits = 0;
+	double values[32];
+
+	for (int round = 0; round < 4000; round++) {
+		struct estimate e;
+
+		/* Never below a half, and now and then very long. */
+		for (size_t i = 0; i < n; i++)
+			values[i] = 0.5 + 0.25 / uniform();
+		e = median(values, n);
+		hits += e.low <= 1 && 1 <= e.high;
+	}
+	return hits / 4000.0;
+}
+
+static void medians(void)
+{
+	double v[] = { 5, 1, 4, 2, 3 }, even[] = { 4, 1, 3, 2 };
+	double fifteen[15];
+	struct estimate e = median(v, 5);
+
+	check(e.value == 3 && e.low == 1 && e.high == 5, "median of five, and all of them");
+	check(v[0] == 5 && v[4] == 3, "the samples stay as they were");
+	check(near(median(even, 4).value, 2.5), "median of four");
+	check(median(v, 1).value == 5, "median of one");
+	for (int i = 0; i < 15; i++)
+		fifteen[i] = i + 1;
+	e = median(fifteen, 15);
+	check(e.value == 8 && e.low == 4 && e.high == 12, "interval of fifteen: 4th to 12th");
+	check(coverage(6) > 0.94 && coverage(15) > 0.94 && coverage(31) > 0.94,
+	      "the interval has the true median in 95% of cases");
+	check(coverage(15) < 0.99, "and not in all");
+}
+
+static void ratios(void)
+{
+	double a[9], b[9];
+	struct estimate e;
+
+	/* A machine that gets slower and slower, and one of two that takes twice as long. */
+	for (int i = 0; i < 9; i++) {
+		b[i] = 1 << i;
+		a[i] = 2 * b[i];
+	}
+	e = ratio_of(a, b, 9);
+	check(near(e.value, 2) && near(e.low, 2) && near(e.high, 2), "drift is not seen in a ratio");
+	check(is_steady(e), "it is steady");
+	for (int i = 0; i < 9; i++)
+		a[i] = b[i] * (i % 2 ? 1 : 3);
+	check(!is_steady(ratio_of(a, b, 9)), "one that jumps is not");
+}
+
+static void exponents(void)
+{
+	double size[8], cost[8];
+	struct estimate e;
+
+	for (int i = 0; i < 8; i++) {
+		size[i] = 1 << i;
+		cost[i] = 3 * pow(size[i], 1.5);
+	}
+	e = exponent(size, cost, 8);
+	check(near(e.value, 1.5) && near(e.low, 1.5) && near(e.high, 1.5), "exponent 1.5");
+	for (int i = 0; i < 8; i++)
+		cost[i] = size[i] * (i % 2 ? 1.1 : 0.9);
+	e = exponent(size, cost, 8);
+	check(e.low < 1 && 1 < e.high && e.high - e.low < 0.2, "exponent 1, with noise");
+}
+
+static void histograms(void)
+{
+	static struct histogram h, other;
+	bool close = true;
+
+	check(histogram_at(&h, 0.5) == 0, "nothing");
+	for (uint64_t i = 1; i <= 100000; i++)
+		histogram_add(&h, i * 1000);
+	for (int i = 1; i <= 999; i++) {
+		double right = i * 100000.0, found = histogram_at(&h, i / 1000.0);
+
+		close &= found >= right && found <= right * (1 + 1.0 / 128);
+	}
+	check(close, "each of 999 quantiles is at most 1/128 too high");
+	check(histogram_at(&h, 1) == 100000000, "the maximum is exact");
+	check(near(h.sum / h.count, 50000500), "and so is the mean");
+	histogram_add(&other, UINT64_MAX);
+	histogram_add(&other, 0);
+	check(histogram_at(&other, 1) == UINT64_MAX && histogram_at(&other, 0.1) == 0,
+	      "the lowest and the highest there are");
+	histogram_merge(&other, &h);
+	check(other.count == 100002 && other.max == UINT64_MAX &&
+	      histogram_at(&other, 0.5) / 1000000 == 50, "two of them merged");
+}
+
+int main(void)
+{
+	srandom(1);
+	medians();
+	ratios();
+	exponents();
+	histograms();
+	printf("1..%d\n", checks);
+	return failed ? 1 : 0;
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "trace.h"
+
+#define TRACE		"/sys/kernel/tracing/"
+#define GROUP		"hmm_bench"
+#define TASKS		64	/* that are in a watched function at the same time */
+
+static int write_text(const char *file, const char *text)
+{
+	int fd = open(file, O_WRONLY | O_CLOEXEC | (*text ? O_APPEND : O_TRUNC));
+	ssize_t n = 0, length = strlen(text);
+
+	if (fd < 0)
+		return -1;
+	if (length)
+		n = write(fd, text, length);
+	close(fd);
+	return n == length ? 0 : -1;
+}
+
+enum status trace_start(const char *const *functions)
+{
+	char text[128];
+
+	if (write_text(TRACE "trace_clock", "mono") ||
+	    write_text(TRACE "buffer_size_kb", "8192"))
+		return bench_fail(STATUS_MISSING, "no tracefs at " TRACE ": %s",
+				  strerror(errno));
+	trace_stop();
+	for (; *functions; functions++) {
+		snprintf(text, sizeof(text), "p:" GROUP "/in_%s %s\nr:" GROUP "/out_%s %s\n",
+			 *functions, *functions, *functions, *functions);
+		if (write_text(TRACE "kprobe_events", text))
+			return bench_fail(STATUS_MISSING, "no kprobe on %s: %s", *functions,
+					  strerror(errno));
+	}
+	if (write_text(TRACE "events/" GROUP "/enable", "1"))
+		return bench_fail(STATUS_MISSING, "no kprobes: %s", strerror(errno));
+	return STATUS_OK;
+}
+
+void trace_stop(void)
+{
+	char line[256], text[160], name[64];
+	FILE *f;
+
+	write_text(TRACE "events/" GROUP "/enable", "0");
+	/* Ours only. */
+	f = fopen(TRACE "kprobe_events", "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		char *ours = strstr(line, ":" GROUP "/");
+
+		if (!ours || sscanf(ours + 1, "%63s", name) != 1)
+			continue;
+		snprintf(text, sizeof(text), "-:%s\n", name);
+		write_text(TRACE "kprobe_events", text);
+	}
+	if (f)
+		fclose(f);
+}
+
+int trace_clear(void)
+{
+	return write_text(TRACE "trace", "");
+}
+
+/* A line of the trace is one of ours: whose, when, and what. */
+static bool parse_line(char *line, int *pid, double *us, const char **event)
+{
+	char *colon = strstr(line, ": in_"), *at, *dash;
+
+	if (!colon)
+		colon = strstr(line, ": out_");
+	if (!colon)
+		return false;
+	*colon = 0;
+	*event = colon + 2;
+	colon[2 + strcspn(colon + 2, ":")] = 0;
+	at = strrchr(line, ' ');
+	if (!at)
+		return false;
+	*us = atof(at) * 1e6;
+	/* "name-pid [cpu] ...", and the name may have dashes and blanks. */
+	at = strchr(line, '[');
+	if (!at)
+		return false;
+	*at = 0;
+	dash = strrchr(line, '-');
+	*pid = dash ? atoi(dash + 1) : 0;
+	return true;
+}
+
+static void each_event(void (*fn)(void *arg, int pid, double us, const char *event), void *arg)
+{
+	FILE *f = fopen(TRACE "trace", "r");
+	const char *event;
+	char line[512];
+	double us;
+	int pid;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (line[0] != '#' && parse_line(line, &pid, &us, &event))
+			fn(arg, pid, us, event);
+	if (f)
+		fclose(f);
+}
+
+struct span {
+	const char *from, *to;
+	double first, last;
+};
+
+static void add_to_span(void *arg, int pid, double us, const char *event)
+{
+	struct span *s = arg;
+
+	if (!s->first && !strncmp(event, "in_", 3) && !strcmp(event + 3, s->from))
+		s->first = us;
+	if (!strncmp(event, "out_", 4) && !strcmp(event + 4, s->to))
+		s->last = us;
+}
+
+double trace_span(const char *from, const char *to)
+{
+	struct span s = { .from = from, .to = to };
+
+	each_event(add_to_span, &s);
+	return s.first && s.last > s.first ? s.last - s.first : 0;
+}
+
+struct inside {
+	const char *function;
+	double us;
+	struct {
+		int pid;
+		double since;
+	} tasks[TASKS];
+};
+
+static void add_to_inside(void *arg, int pid, double us, const char *event)
+{
+	struct inside *s = arg;
+
+	if (strcmp(strchr(event, '_') + 1, s->function))
+		return;
+	for (int i = 0; i < TASKS; i++) {
+		if (event[0] == 'i' && !s->tasks[i].pid) {
+			s->tasks[i].pid = pid;
+			s->tasks[i].since = us;
+			return;
+		}
+		if (event[0] == 'o' && s->tasks[i].pid == pid) {
+			s->us += us - s->tasks[i].since;
+			s->tasks[i].pid = 0;
+			return;
+		}
+	}
+}
+
+double trace_inside(const char *function)
+{
+	struct inside s = { .function = function };
+
+	each_event(add_to_inside, &s);
+	return s.us;
+}

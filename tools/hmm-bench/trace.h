@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Times inside of the kernel, where a system call does more than what is to be measured:
+ * kprobes on functions, read back from the trace.
+ */
+#ifndef HMM_BENCH_TRACE_H
+#define HMM_BENCH_TRACE_H
+
+#include "bench.h"
+
+/* Watch @functions, up to NULL.  STATUS_MISSING if that is not to be had. */
+enum status trace_start(const char *const *functions);
+void trace_stop(void);
+
+/* Forget what was seen. */
+int trace_clear(void);
+
+/* Microseconds from the first call of @from to the last return of @to; 0 if there is none. */
+double trace_span(const char *from, const char *to);
+
+/* Microseconds in all calls of @function, by whomever; nothing nested. */
+double trace_inside(const char *function);
+
+#endif
