@@ -80,6 +80,22 @@ static inline long check_pattern(const void *p, size_t n, unsigned int seed)
 	return -1;
 }
 
+/* What HMM_DUMMY_OP_CRC32C finds in memory that is like this. */
+static inline uint32_t crc32c(const char *p, size_t length)
+{
+	static uint32_t table[256];
+	uint32_t crc = ~0U;
+
+	for (uint32_t i = 0; i < 256 && !table[255]; i++) {
+		table[i] = i;
+		for (int k = 0; k < 8; k++)
+			table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0x82f63b78 : 0);
+	}
+	while (length--)
+		crc = crc >> 8 ^ table[(crc ^ *p++) & 0xff];
+	return ~crc;
+}
+
 static inline int write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);

@@ -105,6 +105,7 @@ FIXTURE(fail) {
 	struct io_uring ring;
 	unsigned int failures[KINDS];
 	unsigned int refused[KINDS];
+	bool memory_only;	/* no hardware has a part in it */
 };
 
 FIXTURE_VARIANT(fail) {
@@ -149,6 +150,7 @@ FIXTURE_TEARDOWN(fail)
 		TH_LOG("%s: %u failures, %u of them refused the call", kinds[kind],
 		       self->failures[kind], self->refused[kind]);
 	EXPECT_LT(0, self->failures[MEMORY]);
+	EXPECT_EQ(self->memory_only, !self->failures[HARDWARE]);
 }
 
 /* How a call may end that something failed in. */
@@ -200,6 +202,8 @@ static void sweep_kind(struct __test_metadata *_metadata, FIXTURE_DATA(fail) *se
 		for (int i = 0; i < 2; i++) {
 			ASSERT_EQ(0, gpu_to_ram(self->gpu[i], self->p, self->len));
 			ASSERT_EQ(0, gpu_to_ram(self->gpu[i], self->q, self->len));
+			ASSERT_EQ(0, gpu_counter(i, "mapped_now"))
+				TH_LOG("%s, failure %u", kinds[kind], n);
 		}
 		if (!failed)
 			break;
@@ -233,6 +237,7 @@ TEST_F(fail, really_fails)
 	EXPECT_EQ(-1, fd);
 	EXPECT_EQ(ENOMEM, errno);
 	self->failures[MEMORY] = 1;
+	self->memory_only = true;
 }
 
 static int open_close(FIXTURE_DATA(fail) *self)
@@ -246,6 +251,7 @@ static int open_close(FIXTURE_DATA(fail) *self)
 
 TEST_F_TIMEOUT(fail, open, 300)
 {
+	self->memory_only = true;
 	sweep(_metadata, self, -1, open_close);
 }
 
@@ -326,6 +332,7 @@ TEST_F_TIMEOUT(fail, device_fault_ram, 300)
 
 TEST_F_TIMEOUT(fail, device_fault_own, 300)
 {
+	self->memory_only = true;
 	sweep(_metadata, self, 0, own_reads);
 }
 
@@ -449,6 +456,7 @@ static int uring(FIXTURE_DATA(fail) *self)
 
 TEST_F_TIMEOUT(fail, uring, 300)
 {
+	self->memory_only = true;
 	sweep(_metadata, self, 0, uring);
 }
 
@@ -502,6 +510,7 @@ TEST_F_TIMEOUT(fail, workers, 300)
 {
 	unsigned int done = 0;
 
+	self->memory_only = true;
 	fill_pattern(self->p, self->len, 1);
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, self->len));
 	ASSERT_EQ(0, only_hmm_dummy());

@@ -20,6 +20,7 @@
 static char *mem;
 static atomic_bool stop;
 static atomic_ulong steps[4];
+static uint32_t crcs[LEN / MiB], small_crcs[LEN / MiB];
 static bool lossy;
 static const char *_Atomic error;
 
@@ -69,6 +70,18 @@ static void *cpu(void *arg)
 	return NULL;
 }
 
+/*
+ * How a command may end here: also with the device, and, as long as everybody pulls at the
+ * memory, with nothing.  Of a device that is pulled out anything may be read.
+ */
+static void command_ended(int failed, uint32_t crc, uint32_t expected)
+{
+	if (failed && failed != ENODEV && failed != EBUSY && !(lossy && failed == EFAULT))
+		error = strerror(failed);
+	if (!failed && crc != expected && !lossy)
+		error = "a GPU read something else";
+}
+
 /* Move, and compute; what fails because the device went is tried with the next. */
 static void *gpus(void *arg)
 {
@@ -76,17 +89,20 @@ static void *gpus(void *arg)
 
 	while (!stop) {
 		int gpu = gpu_open(n);
-		char *p = mem + rand_r(&seed) % (LEN / MiB) * MiB;
-		unsigned int crc;
+		unsigned int crc = 0, at = rand_r(&seed) % (LEN / MiB);
+		char *p = mem + at * MiB;
 
 		if (gpu < 0) {
 			usleep(10000);
 			continue;
 		}
 		for (int i = 0; i < 8 && !stop; i++) {
+			int failed;
+
 			gpu_to_device(gpu, p, MiB);
-			if (!gpu_crc32c(gpu, p, MiB, &crc))
-				steps[1]++;
+			failed = gpu_crc32c(gpu, p, MiB, &crc) ? errno : 0;
+			command_ended(failed, crc, crcs[at]);
+			steps[1] += !failed;
 		}
 		close(gpu);
 	}
@@ -116,7 +132,7 @@ static void *uring(void *arg)
 				.queue = i % 8, .length = 64 * 1024,
 				.addr = (uintptr_t)mem + rand_r(&seed) % (LEN / MiB) * MiB,
 			};
-			uring_command(&ring, gpu, &c[i]);
+			uring_command(&ring, gpu, &c[i])->user_data = i;
 		}
 		io_uring_submit(&ring);
 		for (int i = 0; i < 64; i++) {
@@ -124,6 +140,8 @@ static void *uring(void *arg)
 
 			if (io_uring_wait_cqe(&ring, &cqe))
 				break;
+			command_ended(-cqe->res, c[cqe->user_data].value,
+				      small_crcs[((char *)c[cqe->user_data].addr - mem) / MiB]);
 			steps[2] += !cqe->res;
 			io_uring_cqe_seen(&ring, cqe);
 		}
@@ -180,6 +198,10 @@ int main(int argc, char **argv)
 	sigaction(SIGBUS, &bus, NULL);
 	mem = anon_huge(LEN, MADV_HUGEPAGE);
 	fill_pattern(mem, LEN, 1);
+	for (size_t i = 0; i < LEN / MiB; i++) {
+		crcs[i] = crc32c(mem + i * MiB, MiB);
+		small_crcs[i] = crc32c(mem + i * MiB, 64 * 1024);
+	}
 	for (uintptr_t i = 0; i < 5; i++)
 		pthread_create(&t[i], NULL, sides[i], (void *)(i == 1 ? 0 : i - 1));
 	while (!error && (!steps[0] || !steps[1] || !steps[2] || !steps[3]))

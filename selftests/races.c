@@ -18,10 +18,10 @@
 #define RESIDENCY "/sys/module/hmm_p2p/parameters/window_residency_ms"
 #define LEN	(8 * PAGE)
 #define MANY	(12 * MiB)	/* of more windows than a small BAR has */
-#define ENOUGH	20
+#define ENOUGH	20	/* meetings */
 #define STEPS	10
 #define FORKS	3
-#define SECONDS	60
+#define SECONDS	150
 
 FIXTURE(race) {
 	int gpu[2];
@@ -32,6 +32,7 @@ FIXTURE(race) {
 	char address[64];	/* of GPU 0 */
 	long long offset;	/* of p on it */
 	struct odp o;
+	unsigned int enough;
 	atomic_ulong steps[2];
 	char residency[16];
 	atomic_bool stop;
@@ -45,6 +46,7 @@ FIXTURE_SETUP(race)
 {
 	int fd = open(RESIDENCY, O_RDONLY);
 
+	self->enough = ENOUGH;
 	for (int i = 0; i < 2; i++) {
 		self->gpu[i] = gpu_open(i);
 		ASSERT_LE(0, self->gpu[i]);
@@ -123,7 +125,7 @@ static void meet(struct __test_metadata *_metadata, FIXTURE_DATA(race) *self,
 	ASSERT_EQ(0, write_file(PAIR, pair)) TH_LOG("%s: %s", pair, strerror(errno));
 	for (int i = 0; i < 2 && runners[i].side; i++)
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, run_side, &runners[i]));
-	while ((met < ENOUGH || self->steps[0] < STEPS || (b && self->steps[1] < STEPS)) &&
+	while ((met < self->enough || self->steps[0] < STEPS || (b && self->steps[1] < STEPS)) &&
 	       now_seconds() - begin < SECONDS && !self->error && !ret) {
 		usleep(20000);
 		ret = pair_read(&lingered, &met);
@@ -135,7 +137,7 @@ static void meet(struct __test_metadata *_metadata, FIXTURE_DATA(race) *self,
 	TH_LOG("%s: met %lu times of %lu; %lu and %lu steps", pair, met, lingered,
 	       self->steps[0], self->steps[1]);
 	EXPECT_EQ(NULL, self->error) TH_LOG("%s", self->error);
-	EXPECT_LT(0, met);
+	EXPECT_LE(self->enough, met);
 	EXPECT_LT(0, self->steps[0]);
 	if (b) {
 		EXPECT_LT(0, self->steps[1]);
@@ -219,7 +221,11 @@ TEST_F_TIMEOUT(race, map_revoke, 240)
 	EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->p, LEN));
 }
 
-/* What is not mapped just now cannot be written: that is an answer, too. */
+/*
+ * What is not mapped just now cannot be written: that is an answer, too.  What became of it
+ * does not tell anything, since it may be unmapped the next moment: unmaps() looks at what
+ * must not have become of it.
+ */
 static const char *peer_writes_perhaps(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	return fill(r->gpu[1], r->p, LEN, n) && errno != EFAULT ? strerror(errno) : NULL;
@@ -350,25 +356,32 @@ static const char *peer_reads(FIXTURE_DATA(race) *r, unsigned long n)
 	return compare(r->gpu[1], r->p, r->q, LEN);
 }
 
-/* GPU 0 goes with all that is on it, comes back, and takes the memory again. */
+/*
+ * GPU 0 goes with all that is on it, comes back, and takes the memory again.  As long as the
+ * other side has a file of the one that went, the new one is called something else: again.
+ */
 static const char *goes_and_comes(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	close(r->gpu[0]);
-	if (gpu_driver("unbind", r->address))
-		return "unbind";
-	if (gpu_driver("bind", r->address))
-		return "bind";
-	r->gpu[0] = gpu_open(0);
-	if (r->gpu[0] < 0)
-		return "open";
-	return gpu_to_device(r->gpu[0], r->p, LEN) ? strerror(errno) : NULL;
+	for (int i = 0; i < 100; i++) {
+		if (gpu_driver("unbind", r->address))
+			return "unbind";
+		if (gpu_driver("bind", r->address))
+			return "bind";
+		r->gpu[0] = gpu_open(0);
+		if (r->gpu[0] >= 0)
+			return gpu_to_device(r->gpu[0], r->p, LEN) ? strerror(errno) : NULL;
+		usleep(1000);
+	}
+	return "open";
 }
 
 TEST_F_TIMEOUT(race, unplug_fault, 240)
 {
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
-	meet(_metadata, self, LONG_FAULT "hmm_p2p_unregister", peer_reads, goes_and_comes);
-	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
+	/* Writes that come too late are found by the driver, when it lets go of its memory. */
+	meet(_metadata, self, LONG_FAULT "hmm_p2p_unregister", peer_writes, goes_and_comes);
+	EXPECT_EQ(0, memcmp(self->p, self->q, LEN));
 }
 
 /* A long command on the device that goes: that is why it ends, whatever it was at. */
@@ -381,11 +394,18 @@ static const char *long_command(FIXTURE_DATA(race) *r, unsigned long n)
 	ret = gpu_fill(gpu, r->many, MANY, n);
 	error = errno;
 	close(gpu);
-	return ret && error != ENODEV && error != EBUSY ? strerror(error) : NULL;
+	if (ret)
+		return error != ENODEV && error != EBUSY ? strerror(error) : NULL;
+	for (size_t i = 0; i < MANY; i += PAGE / 2)
+		if (r->many[i] != (char)n)
+			return "what was written is not there";
+	return NULL;
 }
 
 TEST_F_TIMEOUT(race, unplug_command, 240)
 {
+	/* Each takes a command of some seconds. */
+	self->enough = 8;
 	meet(_metadata, self, "hmm_dummy_job_pieces 10 hmm_dummy_remove", long_command,
 	     goes_and_comes);
 }

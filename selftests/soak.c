@@ -62,6 +62,16 @@ static struct counter *counter(const char *name)
 	return c;
 }
 
+/* Of one that there has to be: of a misspelt one nothing would ever be seen. */
+static long long counted(const char *name)
+{
+	for (struct counter *c = counters; c < counters + NAMES && c->name[0]; c++)
+		if (!strcmp(c->name, name))
+			return c->value;
+	printf("Bail out! there is no counter %s\n", name);
+	exit(1);
+}
+
 static void add_counters(unsigned int gpu)
 {
 	char path[80], key[64];
@@ -274,8 +284,7 @@ static bool run(double seconds)
 		read_counters();
 		printf("# %.0f s of %.0f: %lu operations, %lld pages mapped by peers, %lld evicted, GPU 1 went %lu times\n",
 		       said - begin, seconds, operations(0) + operations(1) + operations(2),
-		       counter("mapped")->value,
-		       counter("evicted")->value, events[0].done);
+		       counted("mapped"), counted("evicted"), events[0].done);
 	}
 	return true;
 }
@@ -330,7 +339,7 @@ static bool stop(void)
 
 static bool report(void)
 {
-	unsigned long done, retried = 0;
+	unsigned long done, retried = 0, at_once = 0;
 	bool all = true;
 
 	for (int op = 0; op < SOAK_OPS; op++) {
@@ -340,9 +349,13 @@ static bool report(void)
 		printf("# operation %-12s %8lu\n", soak_names[op], done);
 		all &= !!done;
 	}
-	for (int i = 0; i < SOAK_WORKERS; i++)
+	for (int i = 0; i < SOAK_WORKERS; i++) {
 		retried += stats[i].retried;
+		at_once += stats[i].at_once;
+	}
 	printf("# tried again      %8lu\n", retried);
+	printf("# io_uring at once %8lu\n", at_once);
+	all &= !!at_once;
 	for (size_t i = 0; i < EVENTS; i++) {
 		printf("# event %-16s %8lu\n", events[i].name, events[i].done);
 		all &= !!events[i].done;
@@ -351,7 +364,7 @@ static bool report(void)
 	for (struct counter *c = counters; c->name[0]; c++)
 		printf("# counter %-24s %lld\n", c->name, c->value);
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-		if (counter(wanted[i])->value)
+		if (counted(wanted[i]))
 			continue;
 		printf("# %s: never happened\n", wanted[i]);
 		all = false;
@@ -373,9 +386,9 @@ static bool nothing_unwanted(void)
 	bool none = !kernel_complained();
 
 	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++) {
-		if (!counter(unwanted[i])->value)
+		if (!counted(unwanted[i]))
 			continue;
-		printf("# %s: %lld\n", unwanted[i], counter(unwanted[i])->value);
+		printf("# %s: %lld\n", unwanted[i], counted(unwanted[i]));
 		none = false;
 	}
 	return none;

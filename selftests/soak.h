@@ -69,6 +69,7 @@ static const struct {
 struct soak_stats {
 	volatile unsigned long done[SOAK_OPS];
 	volatile unsigned long retried;		/* a GPU was gone, or memory on the move */
+	volatile unsigned long at_once;		/* commands by io_uring done the first time */
 	volatile bool stop;
 };
 
@@ -154,21 +155,6 @@ static inline void soak_command(struct soak_worker *w, int n, struct hmm_dummy_c
 	while (gpu_command(soak_gpu(w, n), c))
 		if (!soak_again(w, n, begin))
 			soak_die(w, "a command failed", 0);
-}
-
-static inline uint32_t soak_crc(const char *p, size_t length)
-{
-	static uint32_t table[256];
-	uint32_t crc = ~0U;
-
-	for (uint32_t i = 0; i < 256 && !table[255]; i++) {
-		table[i] = i;
-		for (int k = 0; k < 8; k++)
-			table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0x82f63b78 : 0);
-	}
-	while (length--)
-		crc = crc >> 8 ^ table[(crc ^ *p++) & 0xff];
-	return ~crc;
 }
 
 static inline void soak_migrate(struct soak_worker *w, struct soak_step *s)
@@ -258,13 +244,14 @@ static inline void soak_read_only(struct soak_worker *w, struct soak_step *s)
 		soak_die(w, "mprotect", s->at);
 }
 
-/* Eight pieces, each filled by a command of its own. */
+/* Eight pieces, each filled by a command of its own; what fails as it may is done again. */
 static inline void soak_uring(struct soak_worker *w, struct soak_step *s)
 {
+	double begin = now_seconds();
 	size_t piece = s->length / 8;
 	struct hmm_dummy_command c[8];
 	struct io_uring_cqe *cqe;
-	unsigned int failed = 0;
+	int result[8];
 
 	for (int i = 0; i < 8; i++) {
 		c[i] = (struct hmm_dummy_command) {
@@ -279,13 +266,19 @@ static inline void soak_uring(struct soak_worker *w, struct soak_step *s)
 	for (int i = 0; i < 8; i++) {
 		if (io_uring_wait_cqe(&w->ring, &cqe))
 			soak_die(w, "io_uring_wait_cqe", s->at);
-		if (cqe->res)
-			failed |= 1U << cqe->user_data;
+		result[cqe->user_data] = cqe->res;
 		io_uring_cqe_seen(&w->ring, cqe);
 	}
-	for (int i = 0; i < 8; i++)
-		if (failed & 1U << i)
-			soak_command(w, s->gpu, &c[i]);
+	for (int i = 0; i < 8; i++) {
+		if (!result[i]) {
+			w->stats->at_once++;
+			continue;
+		}
+		errno = -result[i];
+		if (!soak_again(w, s->gpu, begin))
+			soak_die(w, "a command by io_uring failed", s->at + i * piece);
+		soak_command(w, s->gpu, &c[i]);
+	}
 }
 
 /* Each worker has a part of GPU 0's scratch memory. */
@@ -374,7 +367,7 @@ static inline void soak_crc_check(struct soak_worker *w, struct soak_step *s)
 	};
 
 	soak_command(w, s->gpu, &c);
-	if (c.value != soak_crc(w->model + s->at, s->length))
+	if (c.value != crc32c(w->model + s->at, s->length))
 		soak_die(w, "the GPU finds something else", s->at);
 }
 

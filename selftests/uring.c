@@ -245,7 +245,10 @@ TEST_F(uring, cancel)
 	EXPECT_EQ(9, self->p[PAGE]);
 }
 
-/* A ring that goes takes its commands along, waiting or running. */
+/*
+ * A ring that goes takes its commands along, running or waiting.  It does so by a worker, for
+ * which this waits; then nothing is left that could write to the memory.
+ */
 TEST_F_TIMEOUT(uring, ring_exit, 120)
 {
 	struct hmm_dummy_command c[64];
@@ -261,12 +264,22 @@ TEST_F_TIMEOUT(uring, ring_exit, 120)
 			};
 			prepare(&ring, self->gpu, &c[i], i);
 		}
+		fill_pattern(self->p, LEN, 1);
 		ASSERT_EQ(64, io_uring_submit(&ring));
 		io_uring_queue_exit(&ring);
 	}
+	sleep(1);
 	ASSERT_EQ(0, gpu_control(0, "resume"));
-	/* What was left behind would be in front of this one. */
-	ASSERT_EQ(0, gpu_fill(self->gpu, self->p, 1, 1));
+	/* What was left behind would be in front of these. */
+	for (int i = 0; i < HMM_DUMMY_QUEUES; i++) {
+		struct hmm_dummy_command crc = {
+			.op = HMM_DUMMY_OP_CRC32C, .queue = i,
+			.addr = (uintptr_t)self->p, .length = PAGE,
+		};
+
+		ASSERT_EQ(0, gpu_command(self->gpu, &crc));
+	}
+	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
 }
 
 /* So does a process that is killed. */

@@ -79,8 +79,9 @@ TEST_F_TIMEOUT(windows, reclaim, 240)
 TEST_F(windows, shown)
 {
 	const char *nic = ibv_get_device_name(self->o.pair.context->device);
-	int fields, mapped, mirrors = 0;
+	int fields, mapped, quarantined, mirrors = 0;
 	char line[256], name[64], state[16];
+	unsigned long alias;
 	long long sum = 0;
 	FILE *f;
 
@@ -88,10 +89,11 @@ TEST_F(windows, shown)
 	f = fopen("/sys/kernel/debug/hmm_p2p/hmm_dummy0/windows", "r");
 	ASSERT_NE(NULL, f);
 	while (fgets(line, sizeof(line), f)) {
-		fields = sscanf(line, "window=%*u state=%15s mapped_now=%d alias_pfn=0x", state,
-				&mapped);
-		ASSERT_EQ(2, fields);
+		fields = sscanf(line, "window=%*u state=%15s mapped_now=%d alias_pfn=0x%lx", state,
+				&mapped, &alias);
+		ASSERT_EQ(3, fields);
 		EXPECT_EQ(0, strcmp(state, "open"));
+		EXPECT_LT(0, alias);
 		sum += mapped;
 	}
 	fclose(f);
@@ -101,11 +103,12 @@ TEST_F(windows, shown)
 	f = fopen("/sys/kernel/debug/hmm_p2p/importers", "r");
 	ASSERT_NE(NULL, f);
 	while (fgets(line, sizeof(line), f) && !mirrors)
-		if (sscanf(line, "importer=%63s mirrors=%d quarantined=0", name, &mirrors) != 2 ||
-		    strcmp(name, nic))
+		if (sscanf(line, "importer=%63s mirrors=%d quarantined=%d", name, &mirrors,
+			   &quarantined) != 3 || strcmp(name, nic))
 			mirrors = 0;
 	fclose(f);
 	EXPECT_LT(0, mirrors);
+	EXPECT_EQ(0, quarantined);
 }
 
 /* As fast as it goes: some pages go to RAM, nobody is kept, no byte is lost. */

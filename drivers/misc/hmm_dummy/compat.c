@@ -16,6 +16,7 @@
 #include <linux/hmm.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/nospec.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
@@ -302,6 +303,7 @@ static int mirror_run(struct hmm_dummy_file *file, unsigned int nr,
 	if (!mmget_not_zero(m.ctx->mm))
 		return -EFAULT;
 	m.data = kvmalloc(bytes, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	nr = array_index_nospec(nr, ARRAY_SIZE(mirror_commands));
 	ret = m.data ? mirror_commands[nr](&m) : -ENOMEM;
 	kvfree(m.data);
 	mmput(m.ctx->mm);

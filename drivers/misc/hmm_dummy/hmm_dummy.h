@@ -96,6 +96,7 @@ struct hmm_dummy_dev {
 	unsigned long nr_free;		/* free_lock */
 	unsigned long nr_bad;		/* free_lock */
 	unsigned long stale_writes;	/* free_lock */
+	unsigned long stale_told;	/* free_lock: of which somebody was told */
 	atomic64_t clock;		/* ticks with each use of a chunk */
 	atomic64_t evicted;
 	bool fail_huge;			/* the next huge page is refused; compat.c */

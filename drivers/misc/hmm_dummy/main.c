@@ -11,6 +11,7 @@
 #include <linux/fs.h>
 #include <linux/idr.h>
 #include <linux/module.h>
+#include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -207,7 +208,7 @@ static long hmm_dummy_ioctl(struct file *file, unsigned int cmd,
 	if (_IOC_TYPE(cmd) != HMM_DUMMY_TYPE || _IOC_DIR(cmd) != _IOC_NONE ||
 	    _IOC_SIZE(cmd) || _IOC_NR(cmd) >= ARRAY_SIZE(hmm_dummy_ioctls))
 		return -ENOTTY;
-	op = &hmm_dummy_ioctls[_IOC_NR(cmd)];
+	op = &hmm_dummy_ioctls[array_index_nospec(_IOC_NR(cmd), ARRAY_SIZE(hmm_dummy_ioctls))];
 	ret = hmm_dummy_copy_arg(&arg, op->size, op->min_size, user);
 	if (ret)
 		return ret;

@@ -32,6 +32,7 @@
  * reads the fault buffer.
  */
 #include <linux/module.h>
+#include <linux/nospec.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -158,16 +159,23 @@ static int handle_fault(struct hmm_dummy_job *job)
 			       job->fault.write);
 }
 
+/*
+ * The memory may become one that blocks between the question and the fault: then this worker
+ * waits for user space, as long as that takes, and others that it has (the queue is unbound)
+ * go on.  A real driver has the same gap: the answer holds under mmap_lock, which
+ * hmm_range_fault() drops.
+ */
 static int handle_fault_in_worker(struct hmm_dummy_job *job)
 {
 	if (hmm_dummy_fault_may_block(job->queue->ctx, job->fault.addr,
 				      job->fault.length))
-		return HMM_DUMMY_FAULT;
+		return -EOPNOTSUPP;
 	return handle_fault(job);
 }
 
-/* The fault of the queue's first job has been handled, or it cannot be. */
-static void fault_handled(struct hmm_dummy_queue *queue, int ret)
+/* The fault of the queue's first job has been handled by @handler, or it cannot be. */
+static void fault_handled(struct hmm_dummy_queue *queue, int ret,
+			  int (*handler)(struct hmm_dummy_job *job))
 {
 	struct hmm_dummy_dev *dev = queue->ctx->dev;
 	struct hmm_dummy_job *job = first_job(queue);
@@ -177,7 +185,7 @@ static void fault_handled(struct hmm_dummy_queue *queue, int ret)
 	/* What is wrong may lie behind: up to there the job can go on. */
 	if ((ret == -EFAULT || ret == -EPERM) && job->fault.length > 1) {
 		job->fault.length = 1;
-		ret = with_mm(job, handle_fault);
+		ret = with_mm(job, handler);
 	}
 	if (ret) {
 		queue_next(queue, ret);
@@ -194,7 +202,7 @@ static void hmm_dummy_fault_work(struct work_struct *work)
 		container_of(work, struct hmm_dummy_queue, fault);
 	int ret = with_mm(first_job(queue), handle_fault_in_worker);
 
-	fault_handled(queue, ret == HMM_DUMMY_FAULT ? -EOPNOTSUPP : ret);
+	fault_handled(queue, ret, handle_fault_in_worker);
 }
 
 /* The first job of the queue, which runs, has faulted.  sched_lock is held. */
@@ -273,7 +281,7 @@ void hmm_dummy_job_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 			unsigned int queue)
 {
 	INIT_LIST_HEAD(&job->node);
-	job->queue = &ctx->queues[queue];
+	job->queue = &ctx->queues[array_index_nospec(queue, HMM_DUMMY_QUEUES)];
 	init_completion(&job->completion);
 }
 
@@ -490,7 +498,7 @@ int hmm_dummy_job_wait(struct hmm_dummy_job *job)
 			wait_for_completion(&job->completion);
 		if (!take_over(job))
 			break;
-		fault_handled(job->queue, killed ? -EINTR : handle_fault(job));
+		fault_handled(job->queue, killed ? -EINTR : handle_fault(job), handle_fault);
 	}
 	return killed && job->result == -ECANCELED ? -EINTR : job->result;
 }

@@ -20,6 +20,7 @@
  *	read			"lingered N met M", since the last write
  *
  *	write to plant		does nothing but race with others who write, for KCSAN to find
+ *	write to leak		loses some memory, for kmemleak to find
  *
  * A function that begins is stopped with interrupts off, so that whoever needs all CPUs
  * waits as well.
@@ -212,11 +213,34 @@ static const struct file_operations plant_fops = {
 	.write = plant_write,
 };
 
+#define LEAKS	16
+
+/* Of several, since what a stack or a register still has is not found to be lost. */
+static ssize_t leak_write(struct file *file, const char __user *user, size_t size,
+			  loff_t *pos)
+{
+	unsigned int i;
+	void *lost;
+
+	for (i = 0; i < LEAKS; i++) {
+		lost = kmalloc(64, GFP_KERNEL);
+		OPTIMIZER_HIDE_VAR(lost);
+	}
+	return size;
+}
+
+static const struct file_operations leak_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = leak_write,
+};
+
 static int __init race_init(void)
 {
 	race_dir = debugfs_create_dir("hmm_p2p_race", NULL);
 	debugfs_create_file("pair", 0600, race_dir, NULL, &pair_fops);
 	debugfs_create_file("plant", 0200, race_dir, NULL, &plant_fops);
+	debugfs_create_file("leak", 0200, race_dir, NULL, &leak_fops);
 	return 0;
 }
 
