@@ -554,6 +554,45 @@ TEST_F_TIMEOUT(race, dereg_invalidate, 240)
 	close(self->o.gpu);
 }
 
+/* Pages that are alike, of which KSM makes one while somebody has them move. */
+static const char *are_alike(FIXTURE_DATA(race) *r, unsigned long n)
+{
+	memset(r->p, n | 1, LEN);
+	usleep(50000);
+	for (size_t i = 0; i < LEN; i++)
+		if (r->p[i] != (char)(n | 1))
+			return "what was written is not there";
+	return NULL;
+}
+
+/* Each time back in RAM, for KSM to see twice that nobody writes there. */
+static const char *there_and_back(FIXTURE_DATA(race) *r, unsigned long n)
+{
+	if (gpu_to_device(r->gpu[0], r->p, LEN) || gpu_to_ram(r->gpu[0], r->p, LEN))
+		return strerror(errno);
+	usleep(n % 16 * 1000);
+	return NULL;
+}
+
+#define KSM	"/sys/kernel/mm/ksm/"
+
+/*
+ * Between the page that a PTE is given and the list by which KSM finds that PTE again: who
+ * has it migrate there does not get it back.
+ */
+TEST_F_TIMEOUT(race, ksm_migrate, 240)
+{
+	ASSERT_EQ(0, write_file(KSM "pages_to_scan", "1000"));
+	ASSERT_EQ(0, write_file(KSM "sleep_millisecs", "1"));
+	ASSERT_EQ(0, write_file(KSM "smart_scan", "0"));
+	ASSERT_EQ(0, madvise(self->p, LEN, MADV_MERGEABLE));
+	ASSERT_EQ(0, write_file(KSM "run", "1"));
+	meet(_metadata, self, "try_to_merge_with_ksm_page:return 3 hmm_p2p_batch_collect",
+	     there_and_back, are_alike);
+	EXPECT_EQ(0, write_file(KSM "run", "0"));
+	EXPECT_EQ(0, write_file(KSM "smart_scan", "1"));
+}
+
 /* What the others rest on: two that meet are seen to, and others are not. */
 TEST_F_TIMEOUT(race, is_counted, 120)
 {

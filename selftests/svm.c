@@ -41,19 +41,6 @@ FIXTURE_TEARDOWN(svm)
 	}
 }
 
-/* CRC-32C bit by bit: slow, and not the kernel's code. */
-static unsigned int crc32c(const unsigned char *p, size_t n)
-{
-	unsigned int crc = ~0U;
-
-	while (n--) {
-		crc ^= *p++;
-		for (int k = 0; k < 8; k++)
-			crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78 : 0);
-	}
-	return ~crc;
-}
-
 /* Memory that nobody touched yet: the device faults it in. */
 TEST_F(svm, faults_in_untouched)
 {
@@ -81,7 +68,7 @@ TEST_F(svm, own_memory_stays)
 	EXPECT_EQ(NPAGES, pages_on_device(0, self->p, LEN));
 	EXPECT_EQ('x', self->p[MiB + 2]);
 	EXPECT_EQ(pattern(MiB + 3, 1), (unsigned char)self->p[MiB + 3]);
-	EXPECT_EQ(crc32c((unsigned char *)self->p + 5, 70001), crc);
+	EXPECT_EQ(crc32c(self->p + 5, 70001), crc);
 }
 
 TEST_F(svm, copy_any_mix)
@@ -127,7 +114,7 @@ TEST_F(svm, peer)
 	for (size_t i = 2 * MiB; i < 2 * MiB + 32; i++)
 		self->p[i] = pattern(i, 3);
 	EXPECT_EQ(-1, check_pattern(self->p, LEN, 3));
-	EXPECT_EQ(crc32c((unsigned char *)self->p + 1, LEN - 1), crc);
+	EXPECT_EQ(crc32c(self->p + 1, LEN - 1), crc);
 }
 
 /* Stock behaviour is one switch away. */
@@ -141,7 +128,7 @@ TEST_F(svm, peer_access_off)
 	EXPECT_EQ(0, gpu_crc32c(self->gpu[1], self->p, LEN, &crc));
 	ASSERT_EQ(0, peer_access_set(true));
 	EXPECT_EQ(0, pages_on_device(0, self->p, LEN));
-	EXPECT_EQ(crc32c((unsigned char *)self->p, LEN), crc);
+	EXPECT_EQ(crc32c(self->p, LEN), crc);
 }
 
 /* Pages of both devices and of RAM in one range: each is found where it is. */

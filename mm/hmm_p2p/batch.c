@@ -34,7 +34,6 @@
  * One of the two sees the other.
  */
 #include <linux/export.h>
-#include <linux/ksm.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
 #include <linux/pagemap.h>
@@ -286,12 +285,7 @@ static enum hmm_p2p_outcome check_source(struct hmm_p2p_batch *b, struct page *p
 
 	switch (b->job.dir) {
 	case HMM_P2P_TO_DEVICE:
-		/*
-		 * Devices take anonymous memory only.  Not KSM's: ksmd would read
-		 * device memory, and nobody else checks.
-		 */
-		if (folio && folio_test_ksm(folio))
-			return HMM_P2P_KSM;
+		/* Devices take anonymous memory only; KSM's is not collected. */
 		return folio && !folio_test_anon(folio) ? HMM_P2P_NOT_ANON :
 							  HMM_P2P_MOVED;
 	case HMM_P2P_TO_RAM:
