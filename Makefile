@@ -22,6 +22,8 @@ help:
 	@echo "make soak     random everything for MINUTES=20, SEED=n to see it again"
 	@echo "make fuzz     random calls for MINUTES=5, SEED=n to see it again"
 	@echo "make kcsan    look for data races; T=PATTERN for a part"
+	@echo "make bench    how fast, against stock Linux and the machine's limit: build/bench/report.html"
+	@echo "make bench-quick  instructions for ten hot paths, against the run accepted last"
 	@echo "make coverage which lines of the kernel parts the tests reach; T=PATTERN as for check"
 	@echo "make vm       a shell in the project's kernel, with a dummy GPU and rxe"
 	@echo "make clean    remove build/; the cache stays ($${HMM_P2P_CACHE:-$${XDG_CACHE_HOME:-~/.cache}/hmm_p2p})"
@@ -108,6 +110,16 @@ fuzz: MINUTES := 5
 soak fuzz: SEED := $(shell date +%s)
 soak fuzz: tools tests
 	@$(LONG)
+
+.PHONY: bench bench-quick bench-accept
+bench: tools tests
+	@scripts/bench
+
+bench-quick: tools tests
+	@scripts/bench --quick
+
+bench-accept: tools tests
+	@scripts/bench --quick --accept
 
 .PHONY: kcsan
 kcsan: tools tests

@@ -148,7 +148,7 @@ counter() { # NAME
 
 # fio, as it comes: the data is right, and buffers that live on the device stay there.
 fio_jobs() {
-	local jobs=$HMM_P2P_TOP/selftests/jobs ios moved faults
+	local jobs=$HMM_P2P_TOP/tools/hmm-bench/jobs ios moved faults
 	plan 4
 	check verify fio --aux-path=/run --output=/run/verify.json --output-format=json "$jobs/verify.fio"
 	ios=$(fio_ios /run/verify.json)
@@ -234,14 +234,13 @@ hotplug() {
 kmemleak_scan() { echo scan > /sys/kernel/debug/kmemleak; }
 
 # What the suites before left behind, and something that was lost on purpose: kmemleak
-# needs to look three times, and takes nothing into account that is younger than 5 s.
+# needs to look twice, and takes nothing into account that is younger than 5 s.
 leaks() {
 	plan 3
 	race_module
 	echo > /sys/kernel/debug/hmm_p2p_race/leak
 	kmemleak_scan
 	sleep 6
-	kmemleak_scan
 	check looks kmemleak_scan
 	awk -v RS="unreferenced object " '!/leak_write/' /sys/kernel/debug/kmemleak > /run/leaks
 	sed 's/^/# /' /run/leaks
@@ -249,14 +248,48 @@ leaks() {
 	check none_of_ours eval '! grep -E "hmm_|\[hmm_dummy\]" /run/leaks'
 }
 
-# Three samples and more of each variant, none of them 0, and nothing left out.
+# Three samples and more of each variant, or three sizes; none of them 0, and nothing left out.
 bench_result() { # FILE
 	python3 -c 'import json, sys
 result = json.load(open(sys.argv[1]))
-variants = [v for f in result["figures"] for v in f["variants"]]
-print("#", len(result["figures"]), "figures,", len(variants), "variants")
-sys.exit(not (result["complete"] and variants and
-              all(len(v["samples"]) >= 3 and min(v["samples"]) > 0 for v in variants)))' "$1"
+samples = [v["samples"] for f in result["figures"] for v in f.get("variants", [])]
+samples += [[p["cost"] for p in f["points"]] for f in result["figures"] if "points" in f]
+print("#", len(result["figures"]), "figures,", len(samples), "variants")
+sys.exit(not (result["complete"] and samples and all(len(s) >= 3 and min(s) > 0 for s in samples)))
+' "$1"
+}
+
+# Of a figure one variant over another, at least.
+bench_ratio() { # FILE FIGURE OVER UNDER LEAST
+	python3 -c 'import json, sys
+path, name, over, under, least = sys.argv[1:]
+ratio = [r["ratio"]["value"] for f in json.load(open(path))["figures"] if f["name"] == name
+         for r in f["ratios"] if (r["over"], r["under"]) == (over, under)][0]
+print("#", name, over, "/", under, round(ratio, 2))
+sys.exit(ratio < float(least))' "$@"
+}
+
+# The same with one median of it ten times as much.
+bench_worse() { # FILE TO
+	python3 -c 'import json, sys
+result = json.load(open(sys.argv[1]))
+median = result["figures"][0]["variants"][0]["median"]
+for key in median:
+    median[key] *= 10
+json.dump(result, open(sys.argv[2], "w"))' "$@"
+}
+
+# It ends by Ctrl-C, says so, and what there is is in the result.
+bench_interrupted() { # FILE
+	timeout -s INT 4 "$HMM_P2P_TOP/build/bin/hmm-bench" -r 100000 -l 4 -o "$1" map > /dev/null
+	[ $? = 124 ] && python3 -c 'import json, sys
+result = json.load(open(sys.argv[1]))
+sys.exit(result["complete"] or not result["figures"])' "$1"
+}
+
+plots() { # RESULT FIGURES
+	"$HMM_P2P_TOP/build/bin/hmm-bench" plot "$1" /run/plots &&
+		[ "$(grep -l "</svg>" /run/plots/*.svg | wc -l)" = "$2" ]
 }
 
 exits_with() { # STATUS COMMAND...
@@ -266,19 +299,48 @@ exits_with() { # STATUS COMMAND...
 	[ $? = "$want" ] && [ "$(wc -l < /run/complaint)" = 1 ]
 }
 
-# Each command of hmm-bench for a moment: it looks itself at the data, and where it is.
+# Each command of hmm-bench for a moment: it looks itself at the data, and where it is.  Ratios
+# are those of the goals, with room for a run as short as this.
 bench() {
-	local command bench=$HMM_P2P_TOP/build/bin/hmm-bench
-	plan 12
+	local command bench=$HMM_P2P_TOP/build/bin/hmm-bench jobs=$HMM_P2P_TOP/tools/hmm-bench/jobs
+	local short=(-r 3 -w 1 -t 1 -l 4) enable=/sys/module/hmm_p2p/parameters/enable
+	plan 41
 	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
-	for command in migrate fault map rdma; do
-		check "$command" "$bench" -r 3 -w 1 -t 1 -l 4 -o /run/bench.json "$command"
-		check "$command.result" bench_result /run/bench.json
+	for command in migrate fault map invalidate revoke oversub scale stock; do
+		check "$command" "$bench" "${short[@]}" -o "/run/$command.json" "$command"
+		check "$command.result" bench_result "/run/$command.json"
 	done
+	check rdma "$bench" "${short[@]}" -o /run/rdma.json rdma "$jobs/pressure.fio"
+	check rdma.result bench_result /run/rdma.json
+	check fio "$bench" "${short[@]}" -o /run/fio.json fio "$jobs/resident.fio"
+	check fio.result bench_result /run/fio.json
+	check engine "$bench" -r 9 -t 20 -l 16 -o /run/engine.json migrate
+	for command in 4k huge; do
+		check "engine.to_device.$command" bench_ratio /run/engine.json \
+			"migrate.to_device.$command" test_hmm hmm_p2p 1.0
+		check "engine.between.$command" bench_ratio /run/engine.json \
+			"migrate.between.$command" "through RAM" alias 1.2
+	done
+	check compare quietly "$bench" compare /run/map.json /run/map.json 2
+	bench_worse /run/map.json /run/worse.json
+	check compare.worse exits_with 1 "$bench" compare /run/map.json /run/worse.json 2
+	check plot plots /run/scale.json 6
+	check interrupted bench_interrupted /run/interrupted.json
+	# What is measured is not what it should be: it says so.
+	echo N > "$enable"
+	check bounces exits_with 1 "$bench" "${short[@]}" -o /run/bounces.json map
+	check bounces.shown grep -q '"why": "0 of 1024 pages are on a device' /run/bounces.json
+	check stays_off grep -q N "$enable"
+	echo Y > "$enable"
 	check no_command exits_with 2 "$bench" sing
 	check no_number exits_with 2 "$bench" -r many migrate
 	check no_memory exits_with 3 "$bench" -l 100000 migrate
 	check no_file exits_with 2 "$bench" -r 3 -t 1 -l 2 -o /nowhere/x fault
+	check no_result exits_with 2 "$bench" compare /run/map.json "$jobs/resident.fio"
+	check no_figures exits_with 2 "$bench" compare /run/map.json /run/fio.json
+	check no_job exits_with 2 "$bench" fio /nowhere/x.fio
+	check too_many exits_with 2 "$bench" map everything
+	check no_percentage exits_with 2 "$bench" compare /run/map.json /run/map.json much
 }
 
 # The kernel's own HMM tests, on this driver: devices as they expect them.
@@ -301,7 +363,7 @@ for suite; do
 		cat /sys/kernel/debug/kunit/hmm_p2p_*/results
 		rmmod hmm_p2p_kunit
 		;;
-	cost | iotlb) tracefs && "$bin/$suite" ;;
+	iotlb) tracefs && "$bin/$suite" ;;
 	engine) HMM_P2P_EXPECT=reach HMM_P2P_AROUND=0 "$bin/engine" ;;
 	engine_iommu) HMM_P2P_EXPECT=reach "$bin/engine" "${between[@]}" ;;
 	engine_none) HMM_P2P_EXPECT=fallback "$bin/engine" "${between[@]}" ;;
@@ -342,7 +404,6 @@ for suite; do
 		;;
 	speed)
 		tracefs
-		insmod "$ko/test_hmm.ko"
 		echo 0 > /sys/module/hmm_dummy/parameters/fault_around_kb
 		device=$(victim)
 		echo "$device" > /sys/bus/pci/drivers/hmm_dummy/unbind

@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How fast memory moves, on the release kernel: against lib/test_hmm, with fault-around
- * against page by page, and from device to device against the way through RAM.  Rounds
- * alternate, so that what else the machine does cancels; medians of ratios are printed
- * and compared.  GPU 0 brings 64 KiB along on a CPU fault, GPU 1 just the page.
- *
- * A migration is timed from the beginning of its first migrate_vma_setup() to the end of its
- * last migrate_vma_finalize(), by kprobes, for both drivers alike: that leaves out that
- * test_hmm reads everything back.
+ * Speeds that hmm-bench does not measure, on the release kernel: whose share of a migration is
+ * what, and fault-around against page by page, for which two devices have to be made that
+ * differ in it: GPU 0 brings 64 KiB along on a CPU fault, GPU 1 just the page.  Rounds
+ * alternate, so that what else the machine does cancels; medians are printed and compared.
  */
 #include "common.h"
-#include "test_hmm_uapi.h"
 
 #define LEN	(32 * MiB)
 #define ROUNDS	15
-#define WARM	3	/* rounds before that: memory is touched for the first time */
 #define TRACE	"/sys/kernel/tracing/"
 
 static int compare(const void *a, const void *b)
@@ -115,19 +109,8 @@ static double trace_read(double *calls, double *copy)
 	return last - first;
 }
 
-static int dmirror(int fd, unsigned long request, char *p, char *data)
-{
-	struct hmm_dmirror_cmd cmd = {
-		.addr = (uintptr_t)p, .ptr = (uintptr_t)data, .npages = LEN / PAGE,
-	};
-
-	return ioctl(fd, request, &cmd);
-}
-
 FIXTURE(speed) {
 	int gpu[2];
-	int dmirror;
-	char *p, *data;
 };
 
 FIXTURE_SETUP(speed)
@@ -136,55 +119,14 @@ FIXTURE_SETUP(speed)
 		self->gpu[i] = gpu_open(i);
 		ASSERT_LE(0, self->gpu[i]);
 	}
-	self->dmirror = open("/dev/hmm_dmirror0", O_RDWR);
-	ASSERT_LE(0, self->dmirror);
-	self->data = anon(LEN);
-	memset(self->data, 1, LEN);
 	ASSERT_EQ(0, probes_on());
 }
 
 FIXTURE_TEARDOWN(speed)
 {
 	probes_off();
-	munmap(self->data, LEN);
-	close(self->dmirror);
 	for (int i = 0; i < 2; i++)
 		close(self->gpu[i]);
-}
-
-static void to_device(struct __test_metadata *_metadata, FIXTURE_DATA(speed) *self,
-		      int advice, const char *what, double goal)
-{
-	char *p = anon_huge(LEN, advice);
-	struct sample s;
-	double calls, copy;
-
-	memset(p, 1, LEN);
-	for (int i = -WARM; i < ROUNDS; i++) {
-		ASSERT_EQ(0, trace_clear());
-		ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, LEN));
-		s.us[0][i < 0 ? 0 : i] = trace_read(&calls, &copy);
-		ASSERT_EQ(LEN / PAGE, pages_on_device(0, p, LEN));
-		ASSERT_EQ(0, gpu_to_ram(self->gpu[0], p, LEN));
-		ASSERT_EQ(0, trace_clear());
-		ASSERT_EQ(0, dmirror(self->dmirror, HMM_DMIRROR_MIGRATE_TO_DEV, p,
-				     self->data));
-		s.us[1][i < 0 ? 0 : i] = trace_read(&calls, &copy);
-		ASSERT_EQ(0, dmirror(self->dmirror, HMM_DMIRROR_MIGRATE_TO_SYS, p,
-				     self->data));
-	}
-	EXPECT_LE(1.0, report(what, "hmm_dummy", "test_hmm", &s, LEN / PAGE, goal));
-	munmap(p, LEN);
-}
-
-TEST_F_TIMEOUT(speed, to_device_small, 300)
-{
-	to_device(_metadata, self, MADV_NOHUGEPAGE, "to device, 4 KiB", 1.1);
-}
-
-TEST_F_TIMEOUT(speed, to_device_huge, 300)
-{
-	to_device(_metadata, self, MADV_HUGEPAGE, "to device, huge", 1.15);
 }
 
 /* What is the kernel's, and what is ours, when the copy is made in between. */
@@ -271,39 +213,6 @@ TEST_F_TIMEOUT(speed, cpu_fault, 300)
 			      512, 8));
 	munmap(small, 2 * MiB);
 	munmap(huge, 2 * MiB);
-}
-
-static void between(struct __test_metadata *_metadata, FIXTURE_DATA(speed) *self,
-		    int advice, const char *what)
-{
-	char *p = anon_huge(LEN, advice);
-	struct sample s;
-	double begin;
-
-	probes_off();
-	memset(p, 1, LEN);
-	for (int i = 0; i < ROUNDS; i++) {
-		ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, LEN));
-		begin = now_seconds();
-		ASSERT_EQ(0, gpu_to_device(self->gpu[1], p, LEN));
-		s.us[0][i] = (now_seconds() - begin) * 1e6;
-		begin = now_seconds();
-		ASSERT_EQ(0, gpu_to_ram(self->gpu[1], p, LEN));
-		ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, LEN));
-		s.us[1][i] = (now_seconds() - begin) * 1e6;
-	}
-	EXPECT_LE(1.2, report(what, "over the alias", "through RAM", &s, LEN / PAGE, 1.8));
-	munmap(p, LEN);
-}
-
-TEST_F_TIMEOUT(speed, between_small, 300)
-{
-	between(_metadata, self, MADV_NOHUGEPAGE, "device to device, 4 KiB");
-}
-
-TEST_F_TIMEOUT(speed, between_huge, 300)
-{
-	between(_metadata, self, MADV_HUGEPAGE, "device to device, huge");
 }
 
 TEST_HARNESS_MAIN

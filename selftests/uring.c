@@ -267,8 +267,8 @@ TEST_F_TIMEOUT(uring, ring_exit, 120)
 		fill_pattern(self->p, LEN, 1);
 		ASSERT_EQ(64, io_uring_submit(&ring));
 		io_uring_queue_exit(&ring);
+		sleep(1);
 	}
-	sleep(1);
 	ASSERT_EQ(0, gpu_control(0, "resume"));
 	/* What was left behind would be in front of these. */
 	for (int i = 0; i < HMM_DUMMY_QUEUES; i++) {

@@ -131,6 +131,8 @@ t "both at once" refuses 2 "exclude each other" "$vm" --reachable --unreachable 
 t "a BAR without PCI" refuses 2 "--bar needs a PCI topology" "$vm" --topology none --bar 64M -- true
 t "a BAR larger than the memory" refuses 2 "--bar must be" "$vm" --vram 64M --bar 128M -- true
 t "half a CPU for each node" refuses 2 "--numa needs" "$vm" --numa --smp 3 -- true
+t "instructions of two CPUs" refuses 2 "--icount is for one CPU" "$vm" --icount --smp 2 -- true
+t "GPUs without a driver" refuses 2 "--kernel off has no driver" "$vm" --kernel off --gpus 1 -- true
 t "nothing to plug" refuses 2 "--hotplug needs" "$vm" --hotplug -- true
 t "hot-plugging without PCI" refuses 2 "--hotplug needs" "$vm" --hotplug --gpus 1 --topology none -- true
 t "share that is not there" refuses 2 "--share: not a folder" "$vm" --share /nowhere -- true

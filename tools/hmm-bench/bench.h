@@ -75,8 +75,9 @@ enum status bench_scale(const struct figure *f, const double *sizes, unsigned in
 enum status bench_fail(enum status status, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* What bench_fail() was told last, or STATUS_OK. */
+/* What bench_fail() was told last, or STATUS_OK; and in words. */
 enum status bench_failed(void);
+const char *bench_why(void);
 
 /* Whether Ctrl-C was pressed: what there is is printed. */
 bool bench_interrupted(void);
@@ -92,6 +93,14 @@ enum status bench_end(enum status status);
 enum status bench_migrate(int argc, char **argv);
 enum status bench_fault(int argc, char **argv);
 enum status bench_map(int argc, char **argv);
+enum status bench_invalidate(int argc, char **argv);
+enum status bench_revoke(int argc, char **argv);
 enum status bench_rdma(int argc, char **argv);
+enum status bench_oversub(int argc, char **argv);
+enum status bench_scaling(int argc, char **argv);
+enum status bench_stock(int argc, char **argv);
+enum status bench_fio(int argc, char **argv);
+enum status bench_compare(int argc, char **argv);
+enum status bench_plot(int argc, char **argv);
 
 #endif

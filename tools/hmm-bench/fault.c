@@ -102,13 +102,13 @@ static double sample_device(void *arg, unsigned int variant, struct histogram *l
 		bench_fail(STATUS_FAILED, "memory cannot be placed: %s", strerror(errno));
 		return -1;
 	}
-	if (variant == BOUNCE && peer_access_set(false) < 0) {
+	if (variant == BOUNCE && peer_access(false)) {
 		bench_fail(STATUS_MISSING, "peer access cannot be switched: %s", strerror(errno));
 		return -1;
 	}
 	us = touch(w, w->gpu[1], PAGE, latency);
 	if (variant == BOUNCE)
-		peer_access_set(true);
+		peer_access(true);
 	if (us < 0 || !(variant == RAM || variant == BOUNCE ? memory_is_in_ram(&w->m) :
 							       memory_is_on_device(&w->m)))
 		return -1;
@@ -153,12 +153,7 @@ enum status bench_fault(int argc, char **argv)
 
 		f[0].name = huge ? "fault.device.huge" : "fault.device.4k";
 		f[1].name = huge ? "fault.cpu.huge" : "fault.cpu.4k";
-		for (int i = 0; i < 2 && !status; i++) {
-			w.gpu[i] = device_open(i);
-			if (w.gpu[i] < 0)
-				status = bench_failed();
-		}
-		status = status ?: memory_get(&w.m, options.length, huge);
+		status = devices_open(w.gpu) ?: memory_get(&w.m, options.length, huge);
 		for (int i = 0; i < 2 && !status; i++) {
 			f[i].unit = "us/page";
 			f[i].arg = &w;

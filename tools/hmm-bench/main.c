@@ -20,7 +20,15 @@ static const struct {
 	{ "migrate", bench_migrate, "pages to a device, to RAM, from device to device" },
 	{ "fault", bench_fault, "a fault of a device, and of the CPU on memory of a device" },
 	{ "map", bench_map, "what a device has to do before it reaches a page" },
+	{ "invalidate", bench_invalidate, "what it costs to take a page from who has it mapped" },
+	{ "revoke", bench_revoke, "a window taken away; more windows than the BAR has room for" },
 	{ "rdma", bench_rdma, "RDMA on memory in RAM and on a device; GPU and NIC in turns" },
+	{ "oversub", bench_oversub, "a GPU's work on more than it has memory for" },
+	{ "scale", bench_scaling, "how cost grows with pages, MRs, importers, threads" },
+	{ "stock", bench_stock, "what those pay who have no peer; needs test_hmm only" },
+	{ "fio", bench_fio, "fio JOBFILE...: its jobs, on a device's read() and write()" },
+	{ "compare", bench_compare, "compare A B [PERCENT]: two result files" },
+	{ "plot", bench_plot, "plot RESULT FOLDER: pictures, by gnuplot" },
 };
 #define COMMANDS	(sizeof(commands) / sizeof(commands[0]))
 

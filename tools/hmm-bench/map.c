@@ -28,7 +28,7 @@ static int place(struct mapper *w, unsigned int variant)
 				 gpu_to_device(w->gpu[0], w->m.p, w->m.length)) ||
 	       mprotect(w->m.p, w->m.length, PROT_READ) ||
 	       mprotect(w->m.p, w->m.length, PROT_READ | PROT_WRITE) ||
-	       peer_access_set(variant != BOUNCE) < 0;
+	       peer_access(variant != BOUNCE);
 }
 
 static double sample(void *arg, unsigned int variant, struct histogram *latency)
@@ -44,7 +44,7 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 		error = gpu_crc32c(w->gpu[1], w->m.p, w->m.length, &crc);
 	}
 	us = trace_inside(functions[0]);
-	if (peer_access_set(true) < 0 || error) {
+	if (peer_access(true) || error) {
 		bench_fail(STATUS_FAILED, "a device's read: %s", strerror(errno));
 		return -1;
 	}
@@ -73,14 +73,10 @@ enum status bench_map(int argc, char **argv)
 	for (int huge = 0; huge < 2 && !status; huge++) {
 		struct mapper w = {};
 
-		for (int i = 0; i < 2 && !status; i++) {
-			w.gpu[i] = device_open(i);
-			if (w.gpu[i] < 0)
-				status = bench_failed();
-		}
 		f.name = huge ? "map.huge" : "map.4k";
 		f.arg = &w;
-		status = status ?: memory_get(&w.m, options.length, huge) ?: bench_measure(&f);
+		status = devices_open(w.gpu) ?: memory_get(&w.m, options.length, huge) ?:
+			 bench_measure(&f);
 		memory_put(&w.m);
 	}
 	trace_stop();

@@ -21,6 +21,7 @@ struct options options = {
 
 static volatile sig_atomic_t interrupted;
 static enum status failed;
+static char why[256];
 
 uint64_t bench_now(void)
 {
@@ -40,15 +41,19 @@ enum status bench_failed(void)
 	return failed;
 }
 
+const char *bench_why(void)
+{
+	return why;
+}
+
 enum status bench_fail(enum status status, const char *format, ...)
 {
 	va_list arguments;
 
 	va_start(arguments, format);
-	fputs("hmm-bench: ", stderr);
-	vfprintf(stderr, format, arguments);
-	fputc('\n', stderr);
+	vsnprintf(why, sizeof(why), format, arguments);
 	va_end(arguments);
+	fprintf(stderr, "hmm-bench: %s\n", why);
 	failed = status;
 	return status;
 }
@@ -102,8 +107,10 @@ static bool run_rounds(const struct figure *f, struct rounds *r)
 		for (unsigned int v = 0; v < r->variants; v++) {
 			double s = f->sample(f->arg, v, counts ? r->latency[v] : NULL);
 
-			if (s < 0)
+			if (s < 0) {
+				result_failed(f->name, f->variants[v], bench_why());
 				return false;
+			}
 			if (counts)
 				r->samples[v][r->done] = s;
 		}
@@ -139,6 +146,7 @@ enum status bench_scale(const struct figure *f, const double *sizes, unsigned in
 			double at_most)
 {
 	double cost[16], samples[AT_LEAST];
+	char size[32];
 	uint64_t begin = bench_now();
 
 	for (unsigned int i = 0; i < n; i++) {
@@ -147,8 +155,11 @@ enum status bench_scale(const struct figure *f, const double *sizes, unsigned in
 			if (interrupted)
 				return STATUS_INTERRUPTED;
 			samples[k] = f->sample(f->arg, i, NULL);
-			if (samples[k] < 0)
+			if (samples[k] < 0) {
+				snprintf(size, sizeof(size), "%.0f", sizes[i]);
+				result_failed(f->name, size, bench_why());
 				return bench_failed() ?: STATUS_FAILED;
+			}
 		}
 		/* The lowest: what disturbs only adds. */
 		cost[i] = samples[0];

@@ -7,8 +7,6 @@
 #include "gpu.h"
 #include "memory.h"
 
-#define DEVICES	16
-
 enum status memory_get(struct memory *m, size_t length, bool huge)
 {
 	*m = (struct memory) { .length = length, .huge = huge };
@@ -85,24 +83,40 @@ bool memory_is_in_ram(const struct memory *m)
 	return on_device(m, 0);
 }
 
-int device_open(unsigned int n)
+int peer_access(bool on)
 {
-	static int open_devices[DEVICES];
-	struct hmm_dummy_info info;
-	int gpu;
+	static int at_first = -1;
+	int before = peer_access_set(at_first ? on : false);
 
-	if (n < DEVICES && open_devices[n])
-		return open_devices[n];
-	gpu = gpu_open(n);
-	if (gpu < 0 || n >= DEVICES || gpu_info(gpu, &info)) {
-		bench_fail(STATUS_MISSING, "/dev/hmm_dummy%u: %s", n, strerror(errno));
+	if (before < 0)
 		return -1;
+	if (at_first < 0) {
+		at_first = before;
+		/* And this one was too much. */
+		if (!before)
+			return peer_access_set(false) < 0 ? -1 : 0;
 	}
-	if (info.vram_free < options.length) {
-		bench_fail(STATUS_MISSING, "/dev/hmm_dummy%u has %llu MiB free, and --length is %zu",
-			   n, (unsigned long long)info.vram_free >> 20, options.length >> 20);
-		return -1;
+	return 0;
+}
+
+enum status devices_open(int gpu[2])
+{
+	static int open_devices[2] = { -1, -1 };
+
+	for (unsigned int n = 0; n < 2; n++) {
+		struct hmm_dummy_info info;
+
+		if (open_devices[n] < 0)
+			open_devices[n] = gpu_open(n);
+		if (open_devices[n] < 0 || gpu_info(open_devices[n], &info))
+			return bench_fail(STATUS_MISSING, "/dev/hmm_dummy%u: %s", n,
+					  strerror(errno));
+		if (info.vram_free < options.length)
+			return bench_fail(STATUS_MISSING,
+					  "/dev/hmm_dummy%u has %llu MiB free, and --length is %zu",
+					  n, (unsigned long long)info.vram_free >> 20,
+					  options.length >> 20);
+		gpu[n] = open_devices[n];
 	}
-	open_devices[n] = gpu;
-	return gpu;
+	return STATUS_OK;
 }

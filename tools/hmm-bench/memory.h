@@ -30,7 +30,17 @@ bool memory_is_right(const struct memory *m);
 bool memory_is_on_device(const struct memory *m);
 bool memory_is_in_ram(const struct memory *m);
 
-/* GPU @n, opened; a complaint and -1 if it is not there.  Closed at exit. */
-int device_open(unsigned int n);
+/*
+ * Switch peer access for all of the system.  Where it was off when we began it stays so:
+ * samples then find memory in the wrong place, which is what they are for.  0, or -1 with
+ * errno.
+ */
+int peer_access(bool on);
+
+/*
+ * The two GPUs of most figures, opened; STATUS_MISSING if one is not there, or has less than
+ * options.length free.  They stay open.
+ */
+enum status devices_open(int gpu[2]);
 
 #endif

@@ -262,11 +262,7 @@ enum status bench_migrate(int argc, char **argv)
 	for (int huge = 0; huge < 2 && !status; huge++) {
 		struct mover w = {};
 
-		for (int i = 0; i < 2 && !status; i++) {
-			w.gpu[i] = device_open(i);
-			if (w.gpu[i] < 0)
-				status = bench_failed();
-		}
+		status = devices_open(w.gpu);
 		w.dmirror = open("/dev/hmm_dmirror0", O_RDWR);
 		if (!status && w.dmirror < 0)
 			status = bench_fail(STATUS_MISSING, "test_hmm, /dev/hmm_dmirror0: %s",

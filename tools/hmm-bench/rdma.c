@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * RDMA on memory in RAM, on a device reached in place (peer), and on a device with peer
- * access off, as in stock Linux (bounce).  And the loop that matters: a GPU computes on a
- * buffer, a NIC, or another GPU, reads it, again and again.
+ * access off, as in stock Linux (bounce); and on RAM that is pinned, which is what a NIC
+ * without on-demand paging wants.  And the loop that matters: a GPU computes on a buffer, a
+ * NIC, or another GPU, reads it, again and again.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include "fio.h"
 #include "gpu.h"
 #include "memory.h"
 #include "rdma.h"
@@ -16,12 +19,16 @@
 /* rxe makes some 20 MB/s here. */
 #define MOST	(4UL << 20)
 
-enum { RAM, PEER, BOUNCE };
+#define ATOMICS	256
+
+enum { RAM, PEER, BOUNCE, PINNED };
 
 struct rdma {
 	struct rdma_pair pair;
 	struct memory m, other;		/* the one that is placed, and one in RAM */
-	struct rdma_buf to, from;
+	struct memory pinned;
+	struct rdma_buf to, from, fixed;
+	const char *job;		/* fio's, for memory that is busy; or NULL */
 	int gpu[2];
 	int (*transfer)(struct rdma_pair *pair, struct rdma_buf local, struct rdma_buf remote,
 			size_t length);
@@ -33,10 +40,10 @@ static double failed(const char *what)
 	return -1;
 }
 
-static double transfer(struct rdma *r)
+static double transfer_to(struct rdma *r, struct rdma_buf to)
 {
 	uint64_t begin = bench_now();
-	int status = r->transfer(&r->pair, r->from, r->to, r->m.length);
+	int status = r->transfer(&r->pair, r->from, to, r->m.length);
 
 	if (!status)
 		return (bench_now() - begin) / 1e3 / (r->m.length / PAGE);
@@ -44,6 +51,11 @@ static double transfer(struct rdma *r)
 		return failed(rdma_error());
 	bench_fail(STATUS_FAILED, "RDMA: %s", ibv_wc_status_str(status));
 	return -1;
+}
+
+static double transfer(struct rdma *r)
+{
+	return transfer_to(r, r->to);
 }
 
 /* Where the variant wants it, unknown to the NIC. */
@@ -59,7 +71,7 @@ static int place(struct rdma *r, unsigned int variant)
 	return gpu_to_device(r->gpu[0], r->m.p, r->m.length) ||
 	       gpu_info(r->gpu[0], &info) ||
 	       gpu_control(0, "revoke 0 %llu", (unsigned long long)info.vram_bytes) ||
-	       peer_access_set(variant == PEER) < 0;
+	       peer_access(variant == PEER);
 }
 
 /* The first transfer, with its faults. */
@@ -68,10 +80,12 @@ static double sample_first(void *arg, unsigned int variant, struct histogram *la
 	struct rdma *r = arg;
 	double us;
 
+	if (variant == PINNED)
+		return transfer_to(r, r->fixed);
 	if (place(r, variant))
 		return failed("memory cannot be placed");
 	us = transfer(r);
-	if (peer_access_set(true) < 0)
+	if (peer_access(true))
 		return failed("peer access");
 	if (us < 0 || !(variant == PEER ? memory_is_on_device(&r->m) : memory_is_in_ram(&r->m)))
 		return -1;
@@ -83,7 +97,62 @@ static double sample_steady(void *arg, unsigned int variant, struct histogram *l
 {
 	struct rdma *r = arg;
 
-	return sample_first(arg, variant, NULL) < 0 ? -1 : transfer(r);
+	if (sample_first(arg, variant, NULL) < 0)
+		return -1;
+	return transfer_to(r, variant == PINNED ? r->fixed : r->to);
+}
+
+/* Numbers in one page after the other, each added to once. */
+static double sample_atomic(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct rdma *r = arg;
+	struct rdma_buf to = variant == PINNED ? r->fixed : r->to;
+	char *base = to.addr;
+	size_t pages = r->m.length / PAGE;
+	uint64_t begin, last;
+	double us;
+
+	if (variant != PINNED && place(r, variant))
+		return failed("memory cannot be placed");
+	begin = last = bench_now();
+	for (unsigned int i = 0; i < ATOMICS; i++) {
+		uint64_t now;
+
+		to.addr = base + i % pages * PAGE;
+		if (rdma_fetch_add(&r->pair, r->from, to, 1))
+			return failed("FETCH_ADD");
+		now = bench_now();
+		if (latency)
+			histogram_add(latency, now - last);
+		last = now;
+	}
+	us = (last - begin) / 1e3 / ATOMICS;
+	if (peer_access(true))
+		return failed("peer access");
+	if (variant == PEER && pages_on_device(0, base, r->m.length) != (long)pages) {
+		bench_fail(STATUS_FAILED, "it did not stay on the device");
+		return -1;
+	}
+	return us;
+}
+
+enum { ALONE, BESIDE };
+
+/* With fio at work on memory, or without it. */
+static double sample_pressure(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct rdma *r = arg;
+	pid_t fio = variant == BESIDE ? fio_start(r->job) : 0;
+	double us;
+
+	if (fio < 0)
+		return -1;
+	/* Until it is at work. */
+	if (fio)
+		sleep(1);
+	us = sample_steady(arg, PEER, NULL);
+	fio_stop(fio);
+	return us;
 }
 
 /* The GPU writes all of it, for which it wants it in its own memory. */
@@ -110,7 +179,7 @@ static double loop(struct rdma *r, unsigned int variant, double (*read)(struct r
 		us = compute(r, i) ? failed("the GPU's work") : read(r);
 	if (us >= 0)
 		us = (bench_now() - begin) / 1e3 / LOOPS / (r->m.length / PAGE);
-	peer_access_set(true);
+	peer_access(true);
 	if (us >= 0 && !(variant == LOOP_PEER ? memory_is_on_device(&r->m) :
 						memory_is_in_ram(&r->m)))
 		return -1;
@@ -155,8 +224,19 @@ static enum status measure(struct rdma *r)
 	};
 	struct figure f = {
 		.unit = "us/page", .arg = r,
-		.variants = { "RAM", "peer", "bounce" },
-		.compare = { { RAM, PEER, 0.95 }, { BOUNCE, PEER } },
+		.variants = { "RAM", "peer", "bounce", "pinned RAM" },
+		.compare = { { RAM, PEER, 0.95 }, { BOUNCE, PEER }, { PINNED, PEER } },
+	};
+	struct figure atomic = {
+		.name = "rdma.atomic", .what = "FETCH_ADD, a page each", .unit = "us", .arg = r,
+		.variants = { "RAM", "peer", "bounce", "pinned RAM" },
+		.compare = { { RAM, PEER }, { BOUNCE, PEER }, { PINNED, PEER } },
+		.sample = sample_atomic, .latencies = true,
+	};
+	struct figure pressure = {
+		.name = "rdma.pressure", .what = "RDMA READ on a device, beside fio on memory",
+		.unit = "us/page", .arg = r, .variants = { "alone", "beside fio" },
+		.compare = { { BESIDE, ALONE } }, .sample = sample_pressure,
 	};
 	struct figure loops[] = {
 		{ .name = "rdma.loop", .what = "a GPU computes, a NIC reads it",
@@ -178,7 +258,10 @@ static enum status measure(struct rdma *r)
 		f.sample = sample_steady;
 		status = status ?: bench_measure(&f);
 	}
+	status = status ?: bench_measure(&atomic);
 	r->transfer = rdma_read;
+	if (r->job)
+		status = status ?: bench_measure(&pressure);
 	for (size_t i = 0; i < sizeof(loops) / sizeof(loops[0]) && !status; i++) {
 		loops[i].unit = "us/page";
 		loops[i].arg = r;
@@ -192,15 +275,10 @@ static enum status measure(struct rdma *r)
 static enum status open_all(struct rdma *r)
 {
 	size_t length = options.length < MOST ? options.length : MOST;
-	enum status status = STATUS_OK;
+	enum status status = devices_open(r->gpu) ?: memory_get(&r->m, length, false) ?:
+			     memory_get(&r->other, length, false) ?:
+			     memory_get(&r->pinned, length, false);
 
-	for (int i = 0; i < 2 && !status; i++) {
-		r->gpu[i] = device_open(i);
-		if (r->gpu[i] < 0)
-			status = bench_failed();
-	}
-	status = status ?: memory_get(&r->m, length, false) ?:
-		 memory_get(&r->other, length, false);
 	if (status)
 		return status;
 	if (rdma_pair_open(&r->pair))
@@ -208,26 +286,37 @@ static enum status open_all(struct rdma *r)
 	r->to = (struct rdma_buf) { ibv_reg_mr(r->pair.pd, r->m.p, length, RDMA_ODP), r->m.p };
 	r->from = (struct rdma_buf) { ibv_reg_mr(r->pair.pd, r->other.p, length, RDMA_ODP),
 				      r->other.p };
-	if (r->to.mr && r->from.mr)
+	if (!r->to.mr || !r->from.mr)
+		return bench_fail(STATUS_MISSING, "no on-demand paging: %s", strerror(errno));
+	r->fixed = (struct rdma_buf) { ibv_reg_mr(r->pair.pd, r->pinned.p, length, RDMA_ACCESS),
+				       r->pinned.p };
+	if (r->fixed.mr)
 		return STATUS_OK;
-	return bench_fail(STATUS_MISSING, "no on-demand paging: %s", strerror(errno));
+	return bench_fail(STATUS_MISSING, "memory cannot be pinned: %s", strerror(errno));
 }
 
+/* rdma [JOBFILE] */
 enum status bench_rdma(int argc, char **argv)
 {
 	struct rdma r = {};
 	enum status status;
 
-	if (argc > 1)
-		return bench_fail(STATUS_USAGE, "rdma takes no \"%s\"", argv[1]);
+	if (argc > 2)
+		return bench_fail(STATUS_USAGE, "rdma takes no \"%s\"", argv[2]);
+	r.job = argv[1];
+	if (r.job && access(r.job, R_OK))
+		return bench_fail(STATUS_USAGE, "%s: %s", r.job, strerror(errno));
 	status = open_all(&r) ?: measure(&r);
 	if (r.to.mr)
 		ibv_dereg_mr(r.to.mr);
 	if (r.from.mr)
 		ibv_dereg_mr(r.from.mr);
+	if (r.fixed.mr)
+		ibv_dereg_mr(r.fixed.mr);
 	if (r.pair.context)
 		rdma_pair_close(&r.pair);
 	memory_put(&r.m);
 	memory_put(&r.other);
+	memory_put(&r.pinned);
 	return status;
 }

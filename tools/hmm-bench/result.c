@@ -9,9 +9,8 @@
 #include <jansson.h>
 
 #include "machine.h"
+#include "read.h"
 #include "result.h"
-
-#define SCHEMA	1
 
 static json_t *root, *figures;
 static FILE *output;
@@ -140,6 +139,14 @@ void result_add(const struct figure *f, double *const *samples,
 	json_array_append_new(figures, json_pack("{s:s, s:s, s:s, s:o, s:o}", "name", f->name,
 						 "what", f->what, "unit", f->unit, "variants",
 						 variants, "ratios", ratios));
+	fflush(stdout);
+}
+
+void result_failed(const char *figure, const char *variant, const char *why)
+{
+	printf("%-26s %-12s failed: %s\n", figure, variant, why);
+	json_object_set_new(root, "failed", json_pack("{s:s, s:s, s:s}", "figure", figure,
+						      "variant", variant, "why", why));
 	fflush(stdout);
 }
 

@@ -15,6 +15,9 @@ enum status result_end(enum status status);
 void result_add(const struct figure *f, double *const *samples,
 		struct histogram *const *latency, unsigned int rounds);
 
+/* A sample of a figure's variant, or size, could not be had. */
+void result_failed(const char *figure, const char *variant, const char *why);
+
 void result_scale(const struct figure *f, const double *sizes, const double *cost,
 		  unsigned int n, struct estimate e, double at_most);
 

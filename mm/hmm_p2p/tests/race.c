@@ -38,6 +38,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 
 #define MAX_MS	20
 
@@ -213,9 +214,13 @@ static const struct file_operations plant_fops = {
 	.write = plant_write,
 };
 
-#define LEAKS	16
+#define LEAKS	4
 
-/* Of several, since what a stack or a register still has is not found to be lost. */
+/*
+ * Of several, since what a stack or a register still has is not found to be lost.  Not by
+ * kmalloc(): the caches of the slab allocator have a pointer to what they gave away, until
+ * they need its place.
+ */
 static ssize_t leak_write(struct file *file, const char __user *user, size_t size,
 			  loff_t *pos)
 {
@@ -223,7 +228,7 @@ static ssize_t leak_write(struct file *file, const char __user *user, size_t siz
 	void *lost;
 
 	for (i = 0; i < LEAKS; i++) {
-		lost = kmalloc(64, GFP_KERNEL);
+		lost = vmalloc(PAGE_SIZE);
 		OPTIMIZER_HIDE_VAR(lost);
 	}
 	return size;

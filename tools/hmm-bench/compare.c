@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Two result files side by side: what both have, and what changed by more than the samples
+ * of each differ.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "read.h"
+
+/* Of the machine: what makes two results hard to compare if it differs. */
+static const char *const same[] = {
+	"kernel", "processor", "processors", "memory", "hardware", "transparent_hugepage",
+};
+
+static void compare_machines(json_t *a, json_t *b)
+{
+	json_t *ma = json_object_get(a, "machine"), *mb = json_object_get(b, "machine");
+
+	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
+		json_t *ja = json_object_get(ma, same[i]), *jb = json_object_get(mb, same[i]);
+		char *ta, *tb;
+
+		if (json_equal(ja, jb))
+			continue;
+		ta = json_dumps(ja, JSON_ENCODE_ANY);
+		tb = json_dumps(jb, JSON_ENCODE_ANY);
+		printf("differs: %s: %s, %s\n", same[i], ta ?: "none", tb ?: "none");
+		free(ta);
+		free(tb);
+	}
+}
+
+/* Whether it changed: beyond what either has seen, and by @percent or more. */
+static bool print_change(const char *name, const char *variant, struct estimate a,
+			 struct estimate b, double percent)
+{
+	double change = 100 * (b.value / a.value - 1);
+	bool apart = a.high < b.low || b.high < a.low;
+	bool changed = apart && (change >= percent || change <= -percent);
+
+	printf("%-26s %-12s %12.3f %12.3f %+7.1f%%%s\n", name, variant, a.value, b.value,
+	       change, changed ? (change > 0 ? "  more" : "  less") : "");
+	return changed && change > 0;
+}
+
+static unsigned int compare_figures(json_t *a, json_t *b, double percent)
+{
+	unsigned int both = 0, more = 0;
+	json_t *fa, *va;
+	size_t i, k;
+
+	printf("%-26s %-12s %12s %12s\n", "", "", "first", "second");
+	json_array_foreach(json_object_get(a, "figures"), i, fa) {
+		const char *name = json_string_value(json_object_get(fa, "name"));
+		json_t *fb = result_figure(b, name), *exponent;
+
+		exponent = json_object_get(fa, "exponent");
+		if (exponent && json_object_get(fb, "exponent")) {
+			both++;
+			print_change(name, "exponent", estimate_read(fa, "exponent"),
+				     estimate_read(fb, "exponent"), percent);
+		}
+		json_array_foreach(json_object_get(fa, "variants"), k, va) {
+			const char *variant = json_string_value(json_object_get(va, "name"));
+			json_t *vb = figure_variant(fb, variant);
+
+			if (!vb)
+				continue;
+			both++;
+			more += print_change(name, variant, estimate_read(va, "median"),
+					     estimate_read(vb, "median"), percent);
+		}
+	}
+	if (!both)
+		bench_fail(STATUS_USAGE, "the two files have no figure in common");
+	return more;
+}
+
+/* compare FIRST SECOND [PERCENT]: with it, what became more by so much is a failure. */
+enum status bench_compare(int argc, char **argv)
+{
+	unsigned int more = 0;
+	double percent = 0;
+	json_t *a, *b;
+	char *end;
+
+	if (argc < 3 || argc > 4)
+		return bench_fail(STATUS_USAGE, "compare takes two result files, and a percentage");
+	if (argc == 4) {
+		percent = strtod(argv[3], &end);
+		if (*end || end == argv[3] || !(percent > 0) || percent > 1000)
+			return bench_fail(STATUS_USAGE, "not a percentage: \"%s\"", argv[3]);
+	}
+	a = result_read(argv[1]);
+	b = a ? result_read(argv[2]) : NULL;
+	if (b) {
+		compare_machines(a, b);
+		more = compare_figures(a, b, percent);
+	}
+	json_decref(a);
+	json_decref(b);
+	if (bench_failed())
+		return bench_failed();
+	if (percent && more)
+		return bench_fail(STATUS_FAILED, "%u became more by %g%% and above", more,
+				  percent);
+	return STATUS_OK;
+}

@@ -1,0 +1,50 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What scripts/bench does inside the kernel: each command of hmm-bench, with a result file of
+# its own in FOLDER.
+#
+# usage: guest.sh PART FOLDER [OPTION of hmm-bench...]
+
+set -u
+part=$1 folder=$2
+shift 2
+jobs=$HMM_P2P_TOP/tools/hmm-bench/jobs
+status=0
+
+mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
+[ -e /dev/hmm_dmirror0 ] || insmod "$HMM_P2P_KERNEL_DIR/test_hmm.ko" || exit 1
+# Others' scans take mappings away.
+echo 0 > /proc/sys/kernel/numa_balancing 2> /dev/null
+
+bench() { # RESULT OPTION... COMMAND [ARGUMENT...]
+	local result=$1
+	shift
+	"$HMM_P2P_TOP/build/bin/hmm-bench" -o "$folder/$result.json" "$@" || status=1
+}
+
+case $part in
+main)
+	bench migrate "$@" migrate
+	bench fault "$@" fault
+	bench map "$@" map
+	bench invalidate "$@" invalidate
+	bench rdma "$@" rdma "$jobs/pressure.fio"
+	bench oversub "$@" oversub
+	bench fio "$@" fio "$jobs/resident.fio"
+	;;
+windows) bench revoke "$@" revoke ;;
+large) bench scale "$@" scale ;;
+stock | stock-off) bench "$part" "$@" stock ;;
+quick)
+	bench migrate "$@" migrate
+	bench fault "$@" fault
+	bench map "$@" map
+	bench invalidate "$@" invalidate
+	;;
+*)
+	echo "no such part: $part" >&2
+	exit 2
+	;;
+esac
+exit $status

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What it costs a process to have a page taken away from those who have it mapped: GPUs,
+ * by a file each, and memory regions of a NIC.  And what those cost a process elsewhere in
+ * its memory, which is to be nothing.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "gpu.h"
+#include "memory.h"
+#include "rdma.h"
+
+#define PAGES	64
+#define MOST	64
+
+struct crowd {
+	struct memory m, elsewhere;
+	int gpu[2];
+	int files[MOST];
+	struct ibv_mr *mrs[MOST];
+	unsigned int nr_files, nr_mrs;
+	struct rdma_pair pair;
+};
+
+static const unsigned int sizes[] = { 0, 1, 8, 64 };
+
+static bool failed(const char *what)
+{
+	bench_fail(STATUS_FAILED, "%s: %s", what, strerror(errno));
+	return false;
+}
+
+/* All of @m is on GPU 0, or in RAM, and nobody has it. */
+static bool place(struct crowd *w, struct memory *m, bool on_device)
+{
+	memory_fill(m, 1);
+	if (on_device && gpu_to_device(w->gpu[0], m->p, m->length))
+		return failed("to the device");
+	return on_device ? memory_is_on_device(m) : memory_is_in_ram(m);
+}
+
+/* So many GPU files and MRs have all of it mapped. */
+static bool gather(struct crowd *w, unsigned int files, unsigned int mrs, bool on_device)
+{
+	unsigned int crc;
+
+	while (w->nr_files < files) {
+		int file = gpu_open(1);
+
+		if (file < 0)
+			return failed("another importer");
+		w->files[w->nr_files++] = file;
+		if (gpu_crc32c(file, w->m.p, w->m.length, &crc))
+			return failed("an importer's read");
+	}
+	while (w->nr_mrs < mrs) {
+		struct ibv_mr *mr = ibv_reg_mr(w->pair.pd, w->m.p, w->m.length, RDMA_ODP);
+
+		if (!mr)
+			return failed("ibv_reg_mr");
+		w->mrs[w->nr_mrs++] = mr;
+		if (rdma_advise(&w->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, mr, w->m.p,
+				w->m.length))
+			return failed("prefetch");
+	}
+	if (!on_device || gpu_counter(0, "mapped_now") == (files + mrs) * PAGES)
+		return true;
+	bench_fail(STATUS_FAILED, "%lld entries are mapped, not %u",
+		   gpu_counter(0, "mapped_now"), (files + mrs) * PAGES);
+	return false;
+}
+
+static void disperse(struct crowd *w)
+{
+	while (w->nr_files)
+		close(w->files[--w->nr_files]);
+	while (w->nr_mrs)
+		ibv_dereg_mr(w->mrs[--w->nr_mrs]);
+}
+
+/* Page by page; microseconds each. */
+static double invalidate(struct memory *m, struct histogram *latency)
+{
+	uint64_t begin = bench_now(), last = begin;
+
+	for (size_t i = 0; i < m->length; i += PAGE) {
+		uint64_t now;
+
+		if (madvise(m->p + i, PAGE, MADV_DONTNEED)) {
+			failed("MADV_DONTNEED");
+			return -1;
+		}
+		now = bench_now();
+		if (latency)
+			histogram_add(latency, now - last);
+		last = now;
+	}
+	return (last - begin) / 1e3 / PAGES;
+}
+
+static double sample(struct crowd *w, unsigned int files, unsigned int mrs, bool on_device,
+		     struct memory *of, struct histogram *latency)
+{
+	double us = -1;
+
+	if (place(w, &w->m, on_device) && (of == &w->m || place(w, of, on_device)) &&
+	    gather(w, files, mrs, on_device))
+		us = invalidate(of, latency);
+	/* They have nothing of it any more, or else all that they had. */
+	if (us >= 0 && on_device &&
+	    gpu_counter(0, "mapped_now") != (of == &w->m ? 0 : (files + mrs) * PAGES)) {
+		bench_fail(STATUS_FAILED, "%lld entries are mapped after all",
+			   gpu_counter(0, "mapped_now"));
+		us = -1;
+	}
+	disperse(w);
+	return us;
+}
+
+static double sample_importers(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct crowd *w = arg;
+
+	return sample(w, sizes[variant], 0, true, &w->m, latency);
+}
+
+static double sample_mrs(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct crowd *w = arg;
+
+	return sample(w, 0, sizes[variant], true, &w->m, latency);
+}
+
+static double sample_place(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct crowd *w = arg;
+
+	return sample(w, 8, 8, variant, &w->m, latency);
+}
+
+static double sample_elsewhere(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct crowd *w = arg;
+	unsigned int n = variant ? MOST : 0;
+
+	return sample(w, n, n, true, &w->elsewhere, latency);
+}
+
+static enum status measure(struct crowd *w)
+{
+	struct figure f[] = {
+		{
+			.name = "invalidate.importers",
+			.what = "a page on a device that so many GPU files have mapped goes",
+			.variants = { "none", "1", "8", "64" },
+			.compare = { { 1, 0 }, { 3, 1 } },
+			.sample = sample_importers,
+		}, {
+			.name = "invalidate.mrs",
+			.what = "a page on a device that so many MRs have mapped goes",
+			.variants = { "none", "1", "8", "64" },
+			.compare = { { 1, 0 }, { 3, 1 } },
+			.sample = sample_mrs,
+		}, {
+			.name = "invalidate.place",
+			.what = "a page that 8 GPU files and 8 MRs have mapped goes",
+			.variants = { "RAM", "peer" },
+			.compare = { { 1, 0 } },
+			.sample = sample_place,
+		}, {
+			.name = "invalidate.elsewhere",
+			.what = "a page goes that nobody has mapped, 64 files and MRs other memory",
+			.variants = { "none", "64 + 64" },
+			.compare = { { 1, 0 } },
+			.sample = sample_elsewhere,
+		},
+	};
+	enum status status = STATUS_OK;
+
+	for (size_t i = 0; i < sizeof(f) / sizeof(f[0]) && !status; i++) {
+		f[i].unit = "us";
+		f[i].arg = w;
+		f[i].latencies = true;
+		status = bench_measure(&f[i]);
+	}
+	return status;
+}
+
+enum status bench_invalidate(int argc, char **argv)
+{
+	struct crowd w = {};
+	enum status status;
+
+	if (argc > 1)
+		return bench_fail(STATUS_USAGE, "invalidate takes no \"%s\"", argv[1]);
+	status = devices_open(w.gpu) ?: memory_get(&w.m, PAGES * PAGE, false) ?:
+		 memory_get(&w.elsewhere, PAGES * PAGE, false);
+	if (!status && rdma_pair_open(&w.pair))
+		status = bench_fail(STATUS_MISSING, "no RDMA: %s", rdma_error());
+	status = status ?: measure(&w);
+	if (w.pair.context)
+		rdma_pair_close(&w.pair);
+	memory_put(&w.m);
+	memory_put(&w.elsewhere);
+	return status;
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A GPU that works on more than it has memory for: what it touches comes to it, and what
+ * it has not touched for longest goes.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "gpu.h"
+#include "memory.h"
+
+#define POLICY	"/sys/module/hmm_dummy/parameters/migrate_on_fault"
+#define PIECE	HUGE
+
+struct oversub {
+	struct memory m;
+	int gpu[2];
+	size_t vram;
+	unsigned long passes;
+};
+
+static const double times[] = { 0.5, 1, 1.5, 2 };
+
+static double failed(const char *what)
+{
+	bench_fail(STATUS_FAILED, "%s: %s", what, strerror(errno));
+	return -1;
+}
+
+static int policy(bool on)
+{
+	FILE *f = fopen(POLICY, "w");
+	int ret;
+
+	if (!f)
+		return -1;
+	ret = fputs(on ? "Y" : "N", f) < 0;
+	return fclose(f) || ret ? -1 : 0;
+}
+
+/* It adds to a number in each page. */
+static int work(struct oversub *w, size_t at)
+{
+	struct hmm_dummy_command c = {
+		.op = HMM_DUMMY_OP_ADD, .value = 1, .addr = (uintptr_t)w->m.p + at,
+		.length = PIECE, .pattern = HMM_DUMMY_STRIDED, .unit = 8, .stride = PAGE,
+	};
+	int ret;
+
+	do {
+		ret = gpu_command(w->gpu[0], &c);
+	} while (ret && errno == EBUSY);
+	return ret;
+}
+
+/* One pass over as much of it as the variant says, behind one that does not count. */
+static double sample(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct oversub *w = arg;
+	size_t length = (size_t)(w->vram * times[variant]) / PIECE * PIECE;
+	uint64_t begin = 0, last;
+
+	/* It begins with nothing on the device. */
+	memset(w->m.p, 0, length);
+	for (int pass = 0; pass < 2; pass++) {
+		begin = last = bench_now();
+		for (size_t at = 0; at < length; at += PIECE) {
+			uint64_t now;
+
+			if (work(w, at))
+				return failed("the GPU's work");
+			now = bench_now();
+			if (pass && latency)
+				histogram_add(latency, now - last);
+			last = now;
+		}
+	}
+	begin = last - begin;
+	for (size_t at = 0; at < length; at += PAGE) {
+		if (*(uint64_t *)(w->m.p + at) == 2)
+			continue;
+		bench_fail(STATUS_FAILED, "the GPU's work is not there at byte %#zx", at);
+		return -1;
+	}
+	return begin / 1e3 / (length / PAGE);
+}
+
+enum status bench_oversub(int argc, char **argv)
+{
+	struct figure f = {
+		.name = "oversub", .unit = "us/page", .latencies = true,
+		.what = "a GPU's work on so many times its memory (latencies: 2 MiB)",
+		.variants = { "0.5", "1", "1.5", "2" },
+		.compare = { { 1, 0 }, { 2, 0 }, { 3, 0 } },
+		.sample = sample,
+	};
+	struct oversub w = {};
+	struct hmm_dummy_info info;
+	enum status status;
+
+	if (argc > 1)
+		return bench_fail(STATUS_USAGE, "oversub takes no \"%s\"", argv[1]);
+	status = devices_open(w.gpu);
+	if (status)
+		return status;
+	if (gpu_info(w.gpu[0], &info))
+		return bench_fail(STATUS_FAILED, "/dev/hmm_dummy0: %s", strerror(errno));
+	if (policy(true))
+		return bench_fail(STATUS_MISSING, POLICY ": %s", strerror(errno));
+	w.vram = info.vram_bytes;
+	f.arg = &w;
+	status = memory_get(&w.m, w.vram * 2, false) ?: bench_measure(&f);
+	policy(false);
+	memory_put(&w.m);
+	return status;
+}

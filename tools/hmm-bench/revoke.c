@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Windows: what it costs to take one away, and what happens when there are more of them in
+ * use than the BAR has room for.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gpu.h"
+#include "memory.h"
+
+#define READS	512
+
+struct thrash {
+	struct memory m;
+	int gpu[2];
+	size_t bar, most;	/* bytes: of GPU 0's BAR, and of its memory that is free */
+	uint64_t random;
+};
+
+/* The largest BAR of the device, from the kernel's word about its resources. */
+static size_t bar_size(void)
+{
+	FILE *f = fopen("/sys/class/misc/hmm_dummy0/device/resource", "r");
+	unsigned long long start, end;
+	size_t most = 0;
+
+	while (f && fscanf(f, "%llx %llx %*x", &start, &end) == 2)
+		if (end > start && end - start + 1 > most)
+			most = end - start + 1;
+	if (f)
+		fclose(f);
+	return most;
+}
+
+static double failed(const char *what)
+{
+	bench_fail(STATUS_FAILED, "%s: %s", what, strerror(errno));
+	return -1;
+}
+
+/* The window of the first 2 MiB, with all of it mapped by GPU 1, or nothing. */
+static double sample_revoke(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct thrash *w = arg;
+	unsigned int crc;
+	long long offset;
+	uint64_t begin;
+	double us;
+
+	if (gpu_to_device(w->gpu[0], w->m.p, HUGE) || gpu_crc32c(w->gpu[1], w->m.p, HUGE, &crc))
+		return failed("a peer's read");
+	offset = gpu_offset(w->m.p, NULL);
+	/* The second time there is nothing left to take away. */
+	if (offset < 0 || (!variant && gpu_control(0, "revoke %lld %lu", offset, HUGE)))
+		return failed("revoke");
+	begin = bench_now();
+	if (gpu_control(0, "revoke %lld %lu", offset, HUGE))
+		return failed("revoke");
+	us = (bench_now() - begin) / 1e3;
+	if (gpu_counter(0, "mapped_now")) {
+		bench_fail(STATUS_FAILED, "entries are mapped after a revoke");
+		return -1;
+	}
+	/* Nothing has moved. */
+	return memory_is_on_device(&w->m) ? us : -1;
+}
+
+static uint64_t next_random(struct thrash *w)
+{
+	w->random ^= w->random << 13;
+	w->random ^= w->random >> 7;
+	w->random ^= w->random << 17;
+	return w->random;
+}
+
+/* A page here and there, of so many times the BAR; what has no window goes to RAM. */
+static double sample_thrash(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct thrash *w = arg;
+	size_t length = w->bar << variant;
+	unsigned int crc, again;
+	uint64_t begin, last;
+
+	if (gpu_to_device(w->gpu[0], w->m.p, length))
+		return failed("to the device");
+	begin = last = bench_now();
+	for (unsigned int i = 0; i < READS; i++) {
+		char *p = w->m.p + next_random(w) % (length / PAGE) * PAGE;
+		uint64_t now;
+
+		while (gpu_crc32c(w->gpu[1], p, 64, &crc))
+			if (errno != EBUSY)
+				return failed("a peer's read");
+		now = bench_now();
+		if (latency)
+			histogram_add(latency, now - last);
+		last = now;
+	}
+	/* As somebody else reads it, for the last one. */
+	if (gpu_crc32c(w->gpu[0], w->m.p, 64, &again) ||
+	    gpu_crc32c(w->gpu[1], w->m.p, 64, &crc))
+		return failed("a peer's read");
+	if (crc != again) {
+		bench_fail(STATUS_FAILED, "two GPUs read different things");
+		return -1;
+	}
+	return (last - begin) / 1e3 / READS;
+}
+
+static enum status measure(struct thrash *w)
+{
+	static const char *const times[] = { "1 x BAR", "2 x BAR", "4 x BAR", "8 x BAR",
+					     "16 x BAR" };
+	struct figure revoke = {
+		.name = "revoke.window", .what = "a window is taken away", .unit = "us",
+		.variants = { "unused", "512 pages" }, .compare = { { 1, 0 } },
+		.sample = sample_revoke, .arg = w,
+	};
+	struct figure thrash = {
+		.name = "revoke.thrash", .unit = "us", .latencies = true,
+		.what = "a peer reads here and there in so many times the BAR",
+		.sample = sample_thrash, .arg = w,
+	};
+	enum status status = memory_get(&w->m, HUGE, false) ?: bench_measure(&revoke);
+	unsigned int n;
+
+	memory_put(&w->m);
+	for (n = 0; n < 5 && w->bar << n <= w->most; n++) {
+		thrash.variants[n] = times[n];
+		if (n)
+			thrash.compare[n - 1] = (struct comparison) { .over = n };
+	}
+	if (!n)
+		return status ?: bench_fail(STATUS_MISSING, "the BAR is larger than what is free");
+	status = status ?: memory_get(&w->m, w->bar << (n - 1), false) ?:
+		 bench_measure(&thrash);
+	memory_put(&w->m);
+	return status;
+}
+
+enum status bench_revoke(int argc, char **argv)
+{
+	struct thrash w = { .bar = bar_size(), .random = options.seed | 1 };
+	struct hmm_dummy_info info;
+	enum status status;
+
+	if (argc > 1)
+		return bench_fail(STATUS_USAGE, "revoke takes no \"%s\"", argv[1]);
+	status = devices_open(w.gpu);
+	if (status)
+		return status;
+	if (!w.bar)
+		return bench_fail(STATUS_MISSING, "/dev/hmm_dummy0 is no PCI device");
+	if (gpu_info(w.gpu[0], &info))
+		return bench_fail(STATUS_FAILED, "/dev/hmm_dummy0: %s", strerror(errno));
+	w.most = info.vram_free;
+	/* Some memory is the device's own. */
+	if (w.bar > w.most && w.bar < 2 * w.most)
+		w.bar = w.most / HUGE * HUGE;
+	return measure(&w);
+}

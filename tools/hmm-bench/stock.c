@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What everybody pays who has no peer: hmm_range_fault() and invalidation of memory in RAM,
+ * by lib/test_hmm.  Needs nothing of this project, so that a kernel with it and one without
+ * it can be compared; counting instructions, since what they differ in is less than noise.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "memory.h"
+#include "test_hmm_uapi.h"
+#include "trace.h"
+
+static const char *const functions[] = { "hmm_range_fault", NULL };
+
+struct stock {
+	struct memory m;
+	int dmirror;
+	char *buffer;
+};
+
+static double failed(const char *what)
+{
+	bench_fail(STATUS_FAILED, "%s: %s", what, strerror(errno));
+	return -1;
+}
+
+/* test_hmm's device reads all of it, and has it mapped then. */
+static int device_reads(struct stock *w)
+{
+	struct hmm_dmirror_cmd cmd = {
+		.addr = (uintptr_t)w->m.p, .ptr = (uintptr_t)w->buffer,
+		.npages = w->m.length / PAGE,
+	};
+
+	return ioctl(w->dmirror, HMM_DMIRROR_READ, &cmd);
+}
+
+static double sample_fault(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct stock *w = arg;
+	double us;
+
+	/* It lets go of all of it. */
+	if (mprotect(w->m.p, w->m.length, PROT_READ) ||
+	    mprotect(w->m.p, w->m.length, PROT_READ | PROT_WRITE))
+		return failed("mprotect");
+	trace_clear();
+	if (device_reads(w))
+		return failed("test_hmm's read");
+	us = trace_inside(functions[0]);
+	if (us <= 0 || memcmp(w->m.p, w->buffer, w->m.length)) {
+		bench_fail(STATUS_FAILED, us <= 0 ? "no fault was seen" : "wrong data");
+		return -1;
+	}
+	return us / (w->m.length / PAGE);
+}
+
+static double sample_invalidate(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct stock *w = arg;
+	uint64_t begin;
+
+	memory_fill(&w->m, 1);
+	if (device_reads(w))
+		return failed("test_hmm's read");
+	begin = bench_now();
+	for (size_t i = 0; i < w->m.length; i += PAGE)
+		if (madvise(w->m.p + i, PAGE, MADV_DONTNEED))
+			return failed("MADV_DONTNEED");
+	return (bench_now() - begin) / 1e3 / (w->m.length / PAGE);
+}
+
+enum status bench_stock(int argc, char **argv)
+{
+	struct figure f[2] = {
+		{ .name = "stock.range_fault", .unit = "us/page", .variants = { "RAM" },
+		  .what = "hmm_range_fault() by test_hmm", .sample = sample_fault },
+		{ .name = "stock.invalidate", .unit = "us/page", .variants = { "RAM" },
+		  .what = "a page goes that test_hmm has mapped", .sample = sample_invalidate },
+	};
+	struct stock w = { .dmirror = open("/dev/hmm_dmirror0", O_RDWR) };
+	enum status status = STATUS_OK;
+
+	if (argc > 1)
+		return bench_fail(STATUS_USAGE, "stock takes no \"%s\"", argv[1]);
+	if (w.dmirror < 0)
+		return bench_fail(STATUS_MISSING, "test_hmm, /dev/hmm_dmirror0: %s",
+				  strerror(errno));
+	w.buffer = malloc(options.length);
+	if (!w.buffer)
+		abort();
+	status = memory_get(&w.m, options.length, false) ?: trace_start(functions);
+	for (int i = 0; i < 2 && !status; i++) {
+		f[i].arg = &w;
+		status = bench_measure(&f[i]);
+	}
+	trace_stop();
+	memory_put(&w.m);
+	free(w.buffer);
+	close(w.dmirror);
+	return status;
+}
