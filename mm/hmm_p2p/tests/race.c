@@ -38,7 +38,6 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
-#include <linux/vmalloc.h>
 
 #define MAX_MS	20
 
@@ -214,23 +213,31 @@ static const struct file_operations plant_fops = {
 	.write = plant_write,
 };
 
-#define LEAKS	4
+#define LEAKS	16
+#define CHURN	512
 
 /*
- * Of several, since what a stack or a register still has is not found to be lost.  Not by
- * kmalloc(): the caches of the slab allocator have a pointer to what they gave away, until
- * they need its place.
+ * The caches of the slab allocator, and stacks, have pointers to what they gave away until
+ * they need the place: of several some are lost for good, when as many others came and went.
  */
 static ssize_t leak_write(struct file *file, const char __user *user, size_t size,
 			  loff_t *pos)
 {
+	void **others = kcalloc(CHURN, sizeof(*others), GFP_KERNEL);
 	unsigned int i;
 	void *lost;
 
+	if (!others)
+		return -ENOMEM;
 	for (i = 0; i < LEAKS; i++) {
-		lost = vmalloc(PAGE_SIZE);
+		lost = kzalloc(64, GFP_KERNEL);
 		OPTIMIZER_HIDE_VAR(lost);
 	}
+	for (i = 0; i < CHURN; i++)
+		others[i] = kzalloc(64, GFP_KERNEL);
+	for (i = 0; i < CHURN; i++)
+		kfree(others[i]);
+	kfree(others);
 	return size;
 }
 
