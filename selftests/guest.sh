@@ -314,7 +314,7 @@ bench() {
 	check rdma.result bench_result /run/rdma.json
 	check fio "$bench" "${short[@]}" -o /run/fio.json fio "$jobs/resident.fio"
 	check fio.result bench_result /run/fio.json
-	check engine "$bench" -r 9 -t 20 -l 16 -o /run/engine.json migrate
+	check engine "$bench" -r 9 -t 20 -l 8 -o /run/engine.json migrate
 	for command in 4k huge; do
 		check "engine.to_device.$command" bench_ratio /run/engine.json \
 			"migrate.to_device.$command" test_hmm hmm_p2p 1.0
