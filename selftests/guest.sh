@@ -280,11 +280,14 @@ json.dump(result, open(sys.argv[2], "w"))' "$@"
 }
 
 # It ends by Ctrl-C, says so, and what there is is in the result.
-bench_interrupted() { # FILE
-	timeout -s INT 4 "$HMM_P2P_TOP/build/bin/hmm-bench" -r 100000 -l 4 -o "$1" map > /dev/null
-	[ $? = 124 ] && python3 -c 'import json, sys
+bench_interrupted() { # FILE SECONDS COMMAND...
+	local file=$1 seconds=$2
+	shift 2
+	timeout --foreground --preserve-status -s INT "$seconds" "$HMM_P2P_TOP/build/bin/hmm-bench" \
+		-r 100000 -w 1 -l 4 -o "$file" "$@" > /dev/null
+	[ $? = 130 ] && python3 -c 'import json, sys
 result = json.load(open(sys.argv[1]))
-sys.exit(result["complete"] or not result["figures"])' "$1"
+sys.exit(result["complete"] or not result["figures"])' "$file"
 }
 
 plots() { # RESULT FIGURES
@@ -299,14 +302,28 @@ exits_with() { # STATUS COMMAND...
 	[ $? = "$want" ] && [ "$(wc -l < /run/complaint)" = 1 ]
 }
 
-# Each command of hmm-bench for a moment: it looks itself at the data, and where it is.  Ratios
-# are those of the goals, with room for a run as short as this.
+# The engine against test_hmm, and aliases against the way through RAM: as the goals are, with
+# room for a run as short as this.
+bench_engine() {
+	local command bench=$HMM_P2P_TOP/build/bin/hmm-bench
+	plan 5
+	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
+	check engine "$bench" -r 9 -t 20 -l 16 -o /run/engine.json migrate
+	for command in 4k huge; do
+		check "engine.to_device.$command" bench_ratio /run/engine.json \
+			"migrate.to_device.$command" test_hmm hmm_p2p 1.0
+		check "engine.between.$command" bench_ratio /run/engine.json \
+			"migrate.between.$command" "through RAM" alias 1.2
+	done
+}
+
+# Each command of hmm-bench for a moment: it looks itself at the data, and where it is.
 bench() {
 	local command bench=$HMM_P2P_TOP/build/bin/hmm-bench jobs=$HMM_P2P_TOP/tools/hmm-bench/jobs
 	local short=(-r 3 -w 1 -t 1 -l 4) enable=/sys/module/hmm_p2p/parameters/enable
-	plan 41
+	plan 42
 	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
-	for command in migrate fault map invalidate revoke oversub scale stock; do
+	for command in migrate fault map invalidate revoke load oversub scale stock; do
 		check "$command" "$bench" "${short[@]}" -o "/run/$command.json" "$command"
 		check "$command.result" bench_result "/run/$command.json"
 	done
@@ -314,22 +331,16 @@ bench() {
 	check rdma.result bench_result /run/rdma.json
 	check fio "$bench" "${short[@]}" -o /run/fio.json fio "$jobs/resident.fio"
 	check fio.result bench_result /run/fio.json
-	check engine "$bench" -r 9 -t 20 -l 8 -o /run/engine.json migrate
-	for command in 4k huge; do
-		check "engine.to_device.$command" bench_ratio /run/engine.json \
-			"migrate.to_device.$command" test_hmm hmm_p2p 1.0
-		check "engine.between.$command" bench_ratio /run/engine.json \
-			"migrate.between.$command" "through RAM" alias 1.2
-	done
 	check compare quietly "$bench" compare /run/map.json /run/map.json 2
 	bench_worse /run/map.json /run/worse.json
 	check compare.worse exits_with 1 "$bench" compare /run/map.json /run/worse.json 2
 	check plot plots /run/scale.json 6
-	check interrupted bench_interrupted /run/interrupted.json
+	check interrupted bench_interrupted /run/interrupted.json 6 map
+	check interrupted.fio bench_interrupted /run/interrupted.json 15 fio "$jobs/resident.fio"
 	# What is measured is not what it should be: it says so.
 	echo N > "$enable"
 	check bounces exits_with 1 "$bench" "${short[@]}" -o /run/bounces.json map
-	check bounces.shown grep -q '"why": "0 of 1024 pages are on a device' /run/bounces.json
+	check bounces.shown grep -q '"why": "0 of 1024 pages are on GPU 0' /run/bounces.json
 	check stays_off grep -q N "$enable"
 	echo Y > "$enable"
 	check no_command exits_with 2 "$bench" sing
@@ -340,6 +351,9 @@ bench() {
 	check no_figures exits_with 2 "$bench" compare /run/map.json /run/fio.json
 	check no_job exits_with 2 "$bench" fio /nowhere/x.fio
 	check too_many exits_with 2 "$bench" map everything
+	check too_many_threads exits_with 2 "$bench" -l 4 -j 3 migrate
+	check makes_none exits_with 2 "$bench" -o /run/map.json compare /run/map.json /run/map.json
+	check kept bench_result /run/map.json
 	check no_percentage exits_with 2 "$bench" compare /run/map.json /run/map.json much
 }
 
@@ -411,6 +425,7 @@ for suite; do
 		"$bin/speed"
 		;;
 	bench) tracefs && bench ;;
+	bench_engine) tracefs && bench_engine ;;
 	tracepoints) tracepoints ;;
 	uapi | migrate | odp_stale | progress | numa) "$bin/$suite" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;

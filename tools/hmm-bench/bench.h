@@ -37,7 +37,7 @@ struct comparison {
 struct figure {
 	const char *name;	/* "migrate.to_device.4k": what JSON and plots know it by */
 	const char *what;	/* for people */
-	const char *unit;	/* of samples: less is better, unless it is per second */
+	const char *unit;	/* of samples: less is better */
 	const char *variants[VARIANTS + 1];
 	struct comparison compare[VARIANTS + 1];	/* up to one that is all 0 */
 	/*
@@ -66,14 +66,19 @@ enum status bench_measure(const struct figure *f);
 
 /*
  * Fit the exponent of cost against size.  sample() is given an index of @sizes as variant,
- * and returns the total cost.
+ * and returns the total cost; sizes take turns as variants do, and the lowest cost of each
+ * counts, since what disturbs only adds.
  */
+#define SIZES	14
 enum status bench_scale(const struct figure *f, const double *sizes, unsigned int n,
 			double at_most);
 
 /* Say in one line why it does not go on, as printf(); returns @status. */
 enum status bench_fail(enum status status, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* The same with errno, STATUS_FAILED, and a value that no sample has: below 0. */
+double bench_errno(const char *what);
 
 /* What bench_fail() was told last, or STATUS_OK; and in words. */
 enum status bench_failed(void);
@@ -95,6 +100,7 @@ enum status bench_fault(int argc, char **argv);
 enum status bench_map(int argc, char **argv);
 enum status bench_invalidate(int argc, char **argv);
 enum status bench_revoke(int argc, char **argv);
+enum status bench_load(int argc, char **argv);
 enum status bench_rdma(int argc, char **argv);
 enum status bench_oversub(int argc, char **argv);
 enum status bench_scaling(int argc, char **argv);

@@ -3,7 +3,6 @@
  * Two result files side by side: what both have, and what changed by more than the samples
  * of each differ.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +36,7 @@ static void compare_machines(json_t *a, json_t *b)
 static bool print_change(const char *name, const char *variant, struct estimate a,
 			 struct estimate b, double percent)
 {
-	double change = 100 * (b.value / a.value - 1);
+	double change = a.value > 0 ? 100 * (b.value / a.value - 1) : 0;
 	bool apart = a.high < b.low || b.high < a.low;
 	bool changed = apart && (change >= percent || change <= -percent);
 
@@ -48,7 +47,7 @@ static bool print_change(const char *name, const char *variant, struct estimate 
 
 static unsigned int compare_figures(json_t *a, json_t *b, double percent)
 {
-	unsigned int both = 0, more = 0;
+	unsigned int both = 0, more = 0, gone = 0;
 	json_t *fa, *va;
 	size_t i, k;
 
@@ -60,15 +59,18 @@ static unsigned int compare_figures(json_t *a, json_t *b, double percent)
 		exponent = json_object_get(fa, "exponent");
 		if (exponent && json_object_get(fb, "exponent")) {
 			both++;
-			print_change(name, "exponent", estimate_read(fa, "exponent"),
-				     estimate_read(fb, "exponent"), percent);
+			more += print_change(name, "exponent", estimate_read(fa, "exponent"),
+					     estimate_read(fb, "exponent"), percent);
 		}
 		json_array_foreach(json_object_get(fa, "variants"), k, va) {
 			const char *variant = json_string_value(json_object_get(va, "name"));
 			json_t *vb = figure_variant(fb, variant);
 
-			if (!vb)
+			if (!vb) {
+				printf("%-26s %-12s only in the first\n", name, variant);
+				gone++;
 				continue;
+			}
 			both++;
 			more += print_change(name, variant, estimate_read(va, "median"),
 					     estimate_read(vb, "median"), percent);
@@ -76,6 +78,8 @@ static unsigned int compare_figures(json_t *a, json_t *b, double percent)
 	}
 	if (!both)
 		bench_fail(STATUS_USAGE, "the two files have no figure in common");
+	else if (percent && gone)
+		bench_fail(STATUS_FAILED, "%u of the first are not in the second", gone);
 	return more;
 }
 
@@ -97,6 +101,10 @@ enum status bench_compare(int argc, char **argv)
 	a = result_read(argv[1]);
 	b = a ? result_read(argv[2]) : NULL;
 	if (b) {
+		if (!json_is_true(json_object_get(a, "complete")) ||
+		    !json_is_true(json_object_get(b, "complete")))
+			printf("not complete: %s\n", json_is_true(json_object_get(a, "complete")) ?
+			       argv[2] : argv[1]);
 		compare_machines(a, b);
 		more = compare_figures(a, b, percent);
 	}

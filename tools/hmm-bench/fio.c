@@ -21,7 +21,6 @@
 
 extern char **environ;
 
-#define POLICY	"/sys/module/hmm_dummy/parameters/migrate_on_fault"
 #define NAMES	32
 
 struct jobs {
@@ -33,13 +32,18 @@ struct jobs {
 static pid_t spawn(char *const *argv, const char *output)
 {
 	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
 	pid_t pid;
 	int error;
 
+	/* Ctrl-C is for us, and then we end it. */
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output,
 					 O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	error = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+	error = posix_spawnp(&pid, argv[0], &actions, &attr, argv, environ);
+	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);
 	if (!error)
 		return pid;
@@ -54,12 +58,15 @@ pid_t fio_start(const char *job)
 	return spawn(argv, "/dev/null");
 }
 
-void fio_stop(pid_t pid)
+bool fio_stop(pid_t pid)
 {
-	if (pid <= 0)
-		return;
+	/* It has ended by itself. */
+	if (waitpid(pid, NULL, WNOHANG) == pid)
+		return false;
 	kill(pid, SIGTERM);
-	waitpid(pid, NULL, 0);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return true;
 }
 
 /* The jobs of a file, except "global". */
@@ -125,25 +132,17 @@ static double run(const char *file, const char *name)
 	close(fd);
 	snprintf(section, sizeof(section), "--section=%s", name);
 	pid = spawn(argv, output);
-	if (pid >= 0 && waitpid(pid, &status, 0) == pid) {
-		if (!WIFEXITED(status) || WEXITSTATUS(status) == 127)
-			bench_fail(STATUS_MISSING, "there is no fio");
-		else
+	while (pid >= 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		if (bench_interrupted())
+			kill(pid, SIGTERM);
+	if (pid >= 0 && !bench_interrupted()) {
+		if (WIFEXITED(status) && !WEXITSTATUS(status))
 			us = read_result(output);
+		else
+			bench_fail(STATUS_FAILED, "fio ended with status %#x", status);
 	}
 	unlink(output);
 	return us;
-}
-
-static int policy(bool on)
-{
-	int fd = open(POLICY, O_WRONLY), n;
-
-	if (fd < 0)
-		return -1;
-	n = write(fd, on ? "Y" : "N", 1);
-	close(fd);
-	return n == 1 ? 0 : -1;
 }
 
 static double sample(void *arg, unsigned int variant, struct histogram *latency)
@@ -152,12 +151,10 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 	long long moved = gpu_counter(0, "to_device");
 	double us;
 
-	if (policy(jobs->on_device)) {
-		bench_fail(STATUS_MISSING, POLICY ": %s", strerror(errno));
-		return -1;
-	}
+	if (driver_param("migrate_on_fault", jobs->on_device))
+		return bench_errno("parameter migrate_on_fault");
 	us = run(jobs->file, jobs->names[variant]);
-	policy(false);
+	driver_param("migrate_on_fault", false);
 	if (us >= 0 && jobs->on_device != (gpu_counter(0, "to_device") > moved)) {
 		bench_fail(STATUS_FAILED, "the buffers were not %s",
 			   jobs->on_device ? "on the device" : "in RAM");

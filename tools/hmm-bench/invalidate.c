@@ -27,19 +27,13 @@ struct crowd {
 
 static const unsigned int sizes[] = { 0, 1, 8, 64 };
 
-static bool failed(const char *what)
-{
-	bench_fail(STATUS_FAILED, "%s: %s", what, strerror(errno));
-	return false;
-}
-
 /* All of @m is on GPU 0, or in RAM, and nobody has it. */
 static bool place(struct crowd *w, struct memory *m, bool on_device)
 {
-	memory_fill(m, 1);
+	memory_fill(m);
 	if (on_device && gpu_to_device(w->gpu[0], m->p, m->length))
-		return failed("to the device");
-	return on_device ? memory_is_on_device(m) : memory_is_in_ram(m);
+		return bench_errno("to the device") > 0;
+	return memory_is_on(m, on_device ? 0 : IN_RAM);
 }
 
 /* So many GPU files and MRs have all of it mapped. */
@@ -51,20 +45,20 @@ static bool gather(struct crowd *w, unsigned int files, unsigned int mrs, bool o
 		int file = gpu_open(1);
 
 		if (file < 0)
-			return failed("another importer");
+			return bench_errno("another importer") > 0;
 		w->files[w->nr_files++] = file;
 		if (gpu_crc32c(file, w->m.p, w->m.length, &crc))
-			return failed("an importer's read");
+			return bench_errno("an importer's read") > 0;
 	}
 	while (w->nr_mrs < mrs) {
 		struct ibv_mr *mr = ibv_reg_mr(w->pair.pd, w->m.p, w->m.length, RDMA_ODP);
 
 		if (!mr)
-			return failed("ibv_reg_mr");
+			return bench_errno("ibv_reg_mr") > 0;
 		w->mrs[w->nr_mrs++] = mr;
 		if (rdma_advise(&w->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, mr, w->m.p,
 				w->m.length))
-			return failed("prefetch");
+			return bench_errno("prefetch") > 0;
 	}
 	if (!on_device || gpu_counter(0, "mapped_now") == (files + mrs) * PAGES)
 		return true;
@@ -89,10 +83,8 @@ static double invalidate(struct memory *m, struct histogram *latency)
 	for (size_t i = 0; i < m->length; i += PAGE) {
 		uint64_t now;
 
-		if (madvise(m->p + i, PAGE, MADV_DONTNEED)) {
-			failed("MADV_DONTNEED");
-			return -1;
-		}
+		if (madvise(m->p + i, PAGE, MADV_DONTNEED))
+			return bench_errno("MADV_DONTNEED");
 		now = bench_now();
 		if (latency)
 			histogram_add(latency, now - last);

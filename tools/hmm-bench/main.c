@@ -16,19 +16,21 @@ static const struct {
 	const char *name;
 	enum status (*run)(int argc, char **argv);
 	const char *what;
+	bool reads;		/* results, and makes none */
 } commands[] = {
-	{ "migrate", bench_migrate, "pages to a device, to RAM, from device to device" },
-	{ "fault", bench_fault, "a fault of a device, and of the CPU on memory of a device" },
-	{ "map", bench_map, "what a device has to do before it reaches a page" },
-	{ "invalidate", bench_invalidate, "what it costs to take a page from who has it mapped" },
-	{ "revoke", bench_revoke, "a window taken away; more windows than the BAR has room for" },
-	{ "rdma", bench_rdma, "RDMA on memory in RAM and on a device; GPU and NIC in turns" },
-	{ "oversub", bench_oversub, "a GPU's work on more than it has memory for" },
-	{ "scale", bench_scaling, "how cost grows with pages, MRs, importers, threads" },
-	{ "stock", bench_stock, "what those pay who have no peer; needs test_hmm only" },
-	{ "fio", bench_fio, "fio JOBFILE...: its jobs, on a device's read() and write()" },
-	{ "compare", bench_compare, "compare A B [PERCENT]: two result files" },
-	{ "plot", bench_plot, "plot RESULT FOLDER: pictures, by gnuplot" },
+	{ "migrate", bench_migrate, "pages to a device, to RAM, from device to device", false },
+	{ "fault", bench_fault, "a fault of a device, and of the CPU on memory of a device", false },
+	{ "map", bench_map, "what a device has to do before it reaches a page", false },
+	{ "invalidate", bench_invalidate, "what it costs to take a page from who has it mapped", false },
+	{ "revoke", bench_revoke, "a window taken away; more windows than the BAR has room for", false },
+	{ "load", bench_load, "many commands at once, by io_uring", false },
+	{ "rdma", bench_rdma, "RDMA on memory in RAM and on a device; GPU and NIC in turns", false },
+	{ "oversub", bench_oversub, "a GPU's work on more than it has memory for", false },
+	{ "scale", bench_scaling, "how cost grows with pages, MRs, importers, threads", false },
+	{ "stock", bench_stock, "what those pay who have no peer; needs test_hmm only", false },
+	{ "fio", bench_fio, "fio JOBFILE...: its jobs, on a device's read() and write()", false },
+	{ "compare", bench_compare, "compare A B [PERCENT]: two result files", true },
+	{ "plot", bench_plot, "plot RESULT FOLDER: pictures, by gnuplot", true },
 };
 #define COMMANDS	(sizeof(commands) / sizeof(commands[0]))
 
@@ -131,12 +133,13 @@ int main(int argc, char **argv)
 	if (i == COMMANDS)
 		return bench_fail(STATUS_USAGE, "there is no command \"%s\"; see --help",
 				  argv[optind]);
+	if (commands[i].reads && options.output)
+		return bench_fail(STATUS_USAGE, "%s makes no result", commands[i].name);
 	status = bench_begin(argc, argv);
 	if (status)
 		return status;
 	argc -= optind;
 	argv += optind;
-	optind = 0;
 	status = commands[i].run(argc, argv);
 	return bench_end(status);
 }

@@ -5,8 +5,6 @@
  * that of hmm_dummy_fault(), by kprobes; a command reads all of it.
  */
 #include <errno.h>
-#include <string.h>
-#include <sys/mman.h>
 
 #include "gpu.h"
 #include "memory.h"
@@ -17,18 +15,21 @@ static const char *const functions[] = { "hmm_dummy_fault", NULL };
 struct mapper {
 	struct memory m;
 	int gpu[2];
+	unsigned int crc;	/* what a device reads, once known from RAM */
 };
 
 enum { RAM, PEER, BOUNCE };
 
-/* On the device or not, and no device has an entry for it. */
-static int place(struct mapper *w, unsigned int variant)
+/* Where the variant wants it, and no device has an entry for it. */
+static bool place(struct mapper *w, unsigned int variant)
 {
-	return (variant == RAM ? gpu_to_ram(w->gpu[0], w->m.p, w->m.length) :
-				 gpu_to_device(w->gpu[0], w->m.p, w->m.length)) ||
-	       mprotect(w->m.p, w->m.length, PROT_READ) ||
-	       mprotect(w->m.p, w->m.length, PROT_READ | PROT_WRITE) ||
-	       peer_access(variant != BOUNCE);
+	if ((variant == RAM ? gpu_to_ram(w->gpu[0], w->m.p, w->m.length) :
+			      gpu_to_device(w->gpu[0], w->m.p, w->m.length)) ||
+	    memory_forget(&w->m) || peer_access(variant != BOUNCE)) {
+		bench_errno("memory cannot be placed");
+		return false;
+	}
+	return memory_is_on(&w->m, variant == RAM ? IN_RAM : 0) && !trace_clear();
 }
 
 static double sample(void *arg, unsigned int variant, struct histogram *latency)
@@ -38,20 +39,19 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 	double us;
 	int error;
 
-	error = place(w, variant);
-	if (!error) {
-		trace_clear();
-		error = gpu_crc32c(w->gpu[1], w->m.p, w->m.length, &crc);
-	}
+	if (!place(w, variant))
+		return -1;
+	error = gpu_crc32c(w->gpu[1], w->m.p, w->m.length, &crc) ? errno : 0;
 	us = trace_inside(functions[0]);
-	if (peer_access(true) || error) {
-		bench_fail(STATUS_FAILED, "a device's read: %s", strerror(errno));
+	peer_access(true);
+	errno = error;
+	if (error)
+		return bench_errno("a device's read");
+	if (!memory_is_on(&w->m, variant == PEER ? 0 : IN_RAM))
 		return -1;
-	}
-	if (!(variant == PEER ? memory_is_on_device(&w->m) : memory_is_in_ram(&w->m)))
-		return -1;
-	if (us <= 0) {
-		bench_fail(STATUS_FAILED, "no fault was seen");
+	if (us <= 0 || crc != w->crc) {
+		bench_fail(STATUS_FAILED, us <= 0 ? "no fault was seen, or too many" :
+			   "a device reads something else");
 		return -1;
 	}
 	return us / (w->m.length / PAGE);
@@ -75,8 +75,11 @@ enum status bench_map(int argc, char **argv)
 
 		f.name = huge ? "map.huge" : "map.4k";
 		f.arg = &w;
-		status = devices_open(w.gpu) ?: memory_get(&w.m, options.length, huge) ?:
-			 bench_measure(&f);
+		status = devices_open(w.gpu) ?: memory_get(&w.m, options.length, huge);
+		/* The GPU that is not measured says what is to be read. */
+		if (!status && gpu_crc32c(w.gpu[0], w.m.p, w.m.length, &w.crc))
+			status = bench_fail(STATUS_FAILED, "a device's read");
+		status = status ?: bench_measure(&f);
 		memory_put(&w.m);
 	}
 	trace_stop();

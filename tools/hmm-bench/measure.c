@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Rounds, in turns, and what they come to. */
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -58,6 +59,12 @@ enum status bench_fail(enum status status, const char *format, ...)
 	return status;
 }
 
+double bench_errno(const char *what)
+{
+	bench_fail(STATUS_FAILED, "%s: %s", what, strerror(errno));
+	return -1;
+}
+
 /* Once is a request, twice is an order. */
 static void on_interrupt(int signal)
 {
@@ -71,7 +78,7 @@ static void progress(const char *name, uint64_t begin, unsigned int done, unsign
 
 	if (!isatty(STDERR_FILENO) || bench_now() - begin < PATIENCE * 1000000000ULL)
 		return;
-	if (done == of)
+	if (done >= of)
 		fprintf(stderr, "\r%*s\r", BAR + 60, "");
 	else
 		fprintf(stderr, "\r%-40s [%.*s%*s] %u/%u", name, full, bar, BAR - full, "",
@@ -80,8 +87,8 @@ static void progress(const char *name, uint64_t begin, unsigned int done, unsign
 
 struct rounds {
 	unsigned int variants, done;
-	double *samples[VARIANTS];	/* each of options.rounds */
-	struct histogram *latency[VARIANTS];
+	double *samples[SIZES];		/* each of options.rounds */
+	struct histogram *latency[SIZES];
 };
 
 static void rounds_free(struct rounds *r)
@@ -104,72 +111,79 @@ static bool run_rounds(const struct figure *f, struct rounds *r)
 		if (r->done >= AT_LEAST && bench_now() - begin > options.seconds * 1e9)
 			break;
 		progress(f->name, begin, i, total);
-		for (unsigned int v = 0; v < r->variants; v++) {
+		for (unsigned int v = 0; v < r->variants && !interrupted; v++) {
 			double s = f->sample(f->arg, v, counts ? r->latency[v] : NULL);
 
 			if (s < 0) {
-				result_failed(f->name, f->variants[v], bench_why());
+				progress(f->name, begin, total, total);
+				if (interrupted)
+					return true;
+				result_failed(f->name, v < VARIANTS && f->variants[v] ?
+					      f->variants[v] : "", bench_why());
 				return false;
 			}
 			if (counts)
 				r->samples[v][r->done] = s;
 		}
-		r->done += counts;
+		r->done += counts && !interrupted;
 	}
 	progress(f->name, begin, total, total);
 	return true;
 }
 
-enum status bench_measure(const struct figure *f)
+static void rounds_get(struct rounds *r, unsigned int variants, bool latencies)
 {
-	struct rounds r = {};
-	bool complete;
-
-	while (r.variants < VARIANTS && f->variants[r.variants]) {
-		r.samples[r.variants] = calloc(options.rounds, sizeof(double));
-		r.latency[r.variants] = f->latencies ? calloc(1, sizeof(struct histogram)) :
-					NULL;
-		if (!r.samples[r.variants] || (f->latencies && !r.latency[r.variants]))
+	*r = (struct rounds) { .variants = variants };
+	for (unsigned int v = 0; v < variants; v++) {
+		r->samples[v] = calloc(options.rounds, sizeof(double));
+		r->latency[v] = latencies ? calloc(1, sizeof(struct histogram)) : NULL;
+		if (!r->samples[v] || (latencies && !r->latency[v]))
 			abort();
-		r.variants++;
 	}
-	complete = run_rounds(f, &r);
-	if (r.done)
-		result_add(f, r.samples, r.latency, r.done);
-	rounds_free(&r);
+}
+
+static enum status rounds_status(bool complete)
+{
 	if (!complete)
 		return bench_failed() ?: STATUS_FAILED;
 	return interrupted ? STATUS_INTERRUPTED : STATUS_OK;
 }
 
+enum status bench_measure(const struct figure *f)
+{
+	unsigned int variants = 0;
+	struct rounds r;
+	bool complete;
+
+	while (variants < VARIANTS && f->variants[variants])
+		variants++;
+	rounds_get(&r, variants, f->latencies);
+	complete = run_rounds(f, &r);
+	if (r.done)
+		result_add(f, r.samples, r.latency, r.done);
+	rounds_free(&r);
+	return rounds_status(complete);
+}
+
 enum status bench_scale(const struct figure *f, const double *sizes, unsigned int n,
 			double at_most)
 {
-	double cost[16], samples[AT_LEAST];
-	char size[32];
-	uint64_t begin = bench_now();
+	double cost[SIZES];
+	struct rounds r;
+	bool complete;
 
-	for (unsigned int i = 0; i < n; i++) {
-		for (unsigned int k = 0; k < AT_LEAST; k++) {
-			progress(f->name, begin, i * AT_LEAST + k, n * AT_LEAST);
-			if (interrupted)
-				return STATUS_INTERRUPTED;
-			samples[k] = f->sample(f->arg, i, NULL);
-			if (samples[k] < 0) {
-				snprintf(size, sizeof(size), "%.0f", sizes[i]);
-				result_failed(f->name, size, bench_why());
-				return bench_failed() ?: STATUS_FAILED;
-			}
-		}
-		/* The lowest: what disturbs only adds. */
-		cost[i] = samples[0];
-		for (unsigned int k = 1; k < AT_LEAST; k++)
-			if (samples[k] < cost[i])
-				cost[i] = samples[k];
+	rounds_get(&r, n, false);
+	complete = run_rounds(f, &r);
+	for (unsigned int i = 0; i < n && r.done; i++) {
+		cost[i] = r.samples[i][0];
+		for (unsigned int k = 1; k < r.done; k++)
+			if (r.samples[i][k] < cost[i])
+				cost[i] = r.samples[i][k];
 	}
-	progress(f->name, begin, n, n);
-	result_scale(f, sizes, cost, n, exponent(sizes, cost, n), at_most);
-	return STATUS_OK;
+	if (r.done)
+		result_scale(f, sizes, cost, n, exponent(sizes, cost, n), at_most);
+	rounds_free(&r);
+	return rounds_status(complete);
 }
 
 enum status bench_begin(int argc, char **argv)
@@ -177,6 +191,9 @@ enum status bench_begin(int argc, char **argv)
 	struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESETHAND };
 
 	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	/* gnuplot may not be there to read. */
+	signal(SIGPIPE, SIG_IGN);
 	return result_begin(argc, argv);
 }
 

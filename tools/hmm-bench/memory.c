@@ -1,33 +1,73 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "gpu.h"
 #include "memory.h"
+#include "test_hmm_uapi.h"
+
+#define SPARE	(64UL << 20)	/* that others have to have left */
+
+/* "Name:  123 kB" of a file, behind the line that begins with @behind; in bytes. */
+static size_t kilobytes(const char *path, const char *behind, const char *name)
+{
+	FILE *f = fopen(path, "r");
+	bool there = !behind;
+	char line[512];
+	size_t kb = 0;
+
+	while (f && !kb && fgets(line, sizeof(line), f)) {
+		if (!there)
+			there = !strncmp(line, behind, strlen(behind));
+		else if (!strncmp(line, name, strlen(name)))
+			sscanf(line + strlen(name), ": %zu", &kb);
+	}
+	if (f)
+		fclose(f);
+	return kb << 10;
+}
+
+static bool is_huge(const struct memory *m)
+{
+	char start[32];
+
+	snprintf(start, sizeof(start), "%lx-", (unsigned long)m->p);
+	return kilobytes("/proc/self/smaps", start, "AnonHugePages") >= m->length;
+}
 
 enum status memory_get(struct memory *m, size_t length, bool huge)
 {
 	*m = (struct memory) { .length = length, .huge = huge };
-	m->mapped = mmap(NULL, length + HUGE, PROT_READ | PROT_WRITE,
+	if (kilobytes("/proc/meminfo", NULL, "MemAvailable") < length + SPARE)
+		return bench_fail(STATUS_MISSING, "there are not %zu MiB of memory", length >> 20);
+	m->mapped = mmap(NULL, length + 2 * HUGE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (m->mapped == MAP_FAILED) {
 		m->mapped = NULL;
 		return bench_fail(STATUS_MISSING, "%zu MiB of memory: %s", length >> 20,
 				  strerror(errno));
 	}
-	m->p = (char *)(((uintptr_t)m->mapped + HUGE - 1) & -HUGE);
+	m->p = (char *)(((uintptr_t)m->mapped + HUGE) & -HUGE);
+	/* A mapping of its own, which is_huge() finds by its start. */
 	if (madvise(m->p, length, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
 		return bench_fail(STATUS_MISSING, "huge pages: %s", strerror(errno));
-	memory_fill(m, 1);
+	memory_fill(m);
+	if (huge && !is_huge(m))
+		return bench_fail(STATUS_MISSING, "there are not %zu MiB of huge pages",
+				  length >> 20);
 	return STATUS_OK;
 }
 
 void memory_put(struct memory *m)
 {
 	if (m->mapped)
-		munmap(m->mapped, m->length + HUGE);
+		munmap(m->mapped, m->length + 2 * HUGE);
 	m->mapped = NULL;
 }
 
@@ -37,13 +77,19 @@ static uint64_t word(size_t i, unsigned int seed)
 	return (i + 1) * 0x9e3779b97f4a7c15ULL ^ seed;
 }
 
-void memory_fill(struct memory *m, unsigned int seed)
+uint64_t memory_word(const struct memory *m, size_t i)
 {
+	return word(i, m->seed);
+}
+
+void memory_fill(struct memory *m)
+{
+	static unsigned int seed;
 	uint64_t *p = (uint64_t *)m->p;
 
-	m->seed = seed;
+	m->seed = ++seed;
 	for (size_t i = 0; i < m->length / 8; i++)
-		p[i] = word(i, seed);
+		p[i] = word(i, m->seed);
 }
 
 bool memory_is_right(const struct memory *m)
@@ -59,44 +105,116 @@ bool memory_is_right(const struct memory *m)
 	return true;
 }
 
-static bool on_device(const struct memory *m, size_t pages)
+bool memory_is_same(const struct memory *a, const struct memory *b, size_t length)
 {
-	long found = pages_on_device(0, m->p, m->length);
+	if (!memcmp(a->p, b->p, length))
+		return true;
+	bench_fail(STATUS_FAILED, "what was transferred is not what arrived");
+	return false;
+}
 
-	if (found == (long)pages)
+static bool is_there(const struct memory *m, long found, size_t wanted, const char *where)
+{
+	if (found == (long)wanted)
 		return true;
 	if (found < 0)
 		bench_fail(STATUS_MISSING, "/proc/self/pagemap: %s", strerror(errno));
 	else
-		bench_fail(STATUS_FAILED, "%ld of %zu pages are on a device, not %zu", found,
-			   m->length / PAGE, pages);
+		bench_fail(STATUS_FAILED, "%ld of %zu pages are on %s, not %zu", found,
+			   m->length / PAGE, where, wanted);
 	return false;
 }
 
-bool memory_is_on_device(const struct memory *m)
+bool memory_is_on(const struct memory *m, int gpu)
 {
-	return on_device(m, m->length / PAGE);
+	if (gpu == IN_RAM)
+		return memory_is_in_ram(m);
+	return is_there(m, pages_on_gpu(gpu, m->p, m->length), m->length / PAGE,
+			gpu ? "GPU 1" : "GPU 0");
 }
 
 bool memory_is_in_ram(const struct memory *m)
 {
-	return on_device(m, 0);
+	return is_there(m, pages_on_device(0, m->p, m->length), 0, "a device");
+}
+
+int memory_forget(const struct memory *m)
+{
+	return mprotect(m->p, m->length, PROT_READ) ||
+	       mprotect(m->p, m->length, PROT_READ | PROT_WRITE) ? -1 : 0;
+}
+
+#define PARAMS	"/sys/module/hmm_dummy/parameters/"
+
+/* Each that was set, and what it was before. */
+static struct {
+	char path[96];
+	char before;
+} params[4];
+
+static int write_param(const char *path, char value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), n;
+
+	if (fd < 0)
+		return -1;
+	n = write(fd, &value, 1);
+	close(fd);
+	return n == 1 ? 0 : -1;
+}
+
+static void restore_params(void)
+{
+	for (size_t i = 0; i < sizeof(params) / sizeof(params[0]); i++)
+		if (params[i].before)
+			write_param(params[i].path, params[i].before);
+}
+
+int driver_param(const char *name, bool on)
+{
+	char path[96], before = 0;
+	size_t i = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), PARAMS "%.48s", name);
+	while (params[i].before && strcmp(params[i].path, path))
+		i++;
+	if (!params[i].before) {
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return -1;
+		if (read(fd, &before, 1) != 1)
+			before = 0;
+		close(fd);
+		if (!i)
+			atexit(restore_params);
+		strcpy(params[i].path, path);
+		params[i].before = before;
+	}
+	return write_param(path, on ? 'Y' : 'N');
+}
+
+static bool peers_at_first;
+
+static void restore_peer_access(void)
+{
+	peer_access_set(peers_at_first);
 }
 
 int peer_access(bool on)
 {
-	static int at_first = -1;
-	int before = peer_access_set(at_first ? on : false);
+	static bool known;
 
-	if (before < 0)
-		return -1;
-	if (at_first < 0) {
-		at_first = before;
-		/* And this one was too much. */
-		if (!before)
-			return peer_access_set(false) < 0 ? -1 : 0;
+	if (!known) {
+		int before = peer_access_set(false);
+
+		if (before < 0)
+			return -1;
+		known = true;
+		peers_at_first = before;
+		atexit(restore_peer_access);
 	}
-	return 0;
+	return peer_access_set(on && peers_at_first) < 0 ? -1 : 0;
 }
 
 enum status devices_open(int gpu[2])
@@ -119,4 +237,22 @@ enum status devices_open(int gpu[2])
 		gpu[n] = open_devices[n];
 	}
 	return STATUS_OK;
+}
+
+int dmirror_open(void)
+{
+	int fd = open("/dev/hmm_dmirror0", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		bench_fail(STATUS_MISSING, "test_hmm, /dev/hmm_dmirror0: %s", strerror(errno));
+	return fd;
+}
+
+int dmirror(int fd, unsigned long request, void *p, size_t length, void *data)
+{
+	struct hmm_dmirror_cmd cmd = {
+		.addr = (uintptr_t)p, .ptr = (uintptr_t)data, .npages = length / PAGE,
+	};
+
+	return ioctl(fd, request, &cmd);
 }

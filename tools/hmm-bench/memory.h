@@ -7,6 +7,8 @@
 
 #define PAGE		4096UL
 #define HUGE		(2UL << 20)
+/* Where memory may be, other than on the GPU of that number. */
+#define IN_RAM		(-1)
 
 struct memory {
 	char *p;		/* aligned to a huge page */
@@ -16,24 +18,42 @@ struct memory {
 	char *mapped;
 };
 
-/* Anonymous memory of this process, filled.  STATUS_MISSING if there is too little. */
+/*
+ * Anonymous memory of this process, filled.  STATUS_MISSING if there is too little, or if it
+ * is not made of huge pages although it should.
+ */
 enum status memory_get(struct memory *m, size_t length, bool huge);
 void memory_put(struct memory *m);
 
-/* Fill it anew, by the CPU. */
-void memory_fill(struct memory *m, unsigned int seed);
+/* Fill it by the CPU, each time with something else. */
+void memory_fill(struct memory *m);
+
+/* The @i'th word that memory_fill() wrote. */
+uint64_t memory_word(const struct memory *m, size_t i);
 
 /* Whether each byte is what memory_fill() wrote.  Reads by the CPU, so it ends in RAM. */
 bool memory_is_right(const struct memory *m);
 
-/* Whether all of it, or none, is in the memory of a device. */
-bool memory_is_on_device(const struct memory *m);
+/* Whether the first @length bytes are the same in both. */
+bool memory_is_same(const struct memory *a, const struct memory *b, size_t length);
+
+/* Whether all of it is on that GPU, or none of it on any. */
+bool memory_is_on(const struct memory *m, int gpu);
 bool memory_is_in_ram(const struct memory *m);
 
+/* No device has any of it mapped, and nothing moves.  0, or -1 with errno. */
+int memory_forget(const struct memory *m);
+
 /*
- * Switch peer access for all of the system.  Where it was off when we began it stays so:
- * samples then find memory in the wrong place, which is what they are for.  0, or -1 with
+ * A parameter of the module hmm_dummy: what it was is restored at the end.  0, or -1 with
  * errno.
+ */
+int driver_param(const char *name, bool on);
+
+/*
+ * Switch peer access for all of the system; what it was is restored at the end.  Where it
+ * was off when we began it stays so: samples then find memory in the wrong place, which is
+ * what they are for.  0, or -1 with errno.
  */
 int peer_access(bool on);
 
@@ -42,5 +62,9 @@ int peer_access(bool on);
  * options.length free.  They stay open.
  */
 enum status devices_open(int gpu[2]);
+
+/* lib/test_hmm's device does @request with @length bytes at @p, and has @data for itself. */
+int dmirror_open(void);
+int dmirror(int fd, unsigned long request, void *p, size_t length, void *data);
 
 #endif

@@ -4,13 +4,11 @@
  * it has not touched for longest goes.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "gpu.h"
 #include "memory.h"
 
-#define POLICY	"/sys/module/hmm_dummy/parameters/migrate_on_fault"
 #define PIECE	HUGE
 
 struct oversub {
@@ -21,23 +19,6 @@ struct oversub {
 };
 
 static const double times[] = { 0.5, 1, 1.5, 2 };
-
-static double failed(const char *what)
-{
-	bench_fail(STATUS_FAILED, "%s: %s", what, strerror(errno));
-	return -1;
-}
-
-static int policy(bool on)
-{
-	FILE *f = fopen(POLICY, "w");
-	int ret;
-
-	if (!f)
-		return -1;
-	ret = fputs(on ? "Y" : "N", f) < 0;
-	return fclose(f) || ret ? -1 : 0;
-}
 
 /* It adds to a number in each page. */
 static int work(struct oversub *w, size_t at)
@@ -50,7 +31,7 @@ static int work(struct oversub *w, size_t at)
 
 	do {
 		ret = gpu_command(w->gpu[0], &c);
-	} while (ret && errno == EBUSY);
+	} while (ret && errno == EBUSY && !bench_interrupted());
 	return ret;
 }
 
@@ -59,17 +40,20 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 {
 	struct oversub *w = arg;
 	size_t length = (size_t)(w->vram * times[variant]) / PIECE * PIECE;
+	struct hmm_dummy_info before, after;
 	uint64_t begin = 0, last;
 
 	/* It begins with nothing on the device. */
 	memset(w->m.p, 0, length);
+	if (gpu_info(w->gpu[0], &before))
+		return bench_errno("/dev/hmm_dummy0");
 	for (int pass = 0; pass < 2; pass++) {
 		begin = last = bench_now();
 		for (size_t at = 0; at < length; at += PIECE) {
 			uint64_t now;
 
 			if (work(w, at))
-				return failed("the GPU's work");
+				return bench_errno("the GPU's work");
 			now = bench_now();
 			if (pass && latency)
 				histogram_add(latency, now - last);
@@ -77,6 +61,16 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 		}
 	}
 	begin = last - begin;
+	if (gpu_info(w->gpu[0], &after))
+		return bench_errno("/dev/hmm_dummy0");
+	/* What there is room for has come, and for more others had to go. */
+	if (!pages_on_gpu(0, w->m.p, length) ||
+	    (times[variant] > 1) != (after.evicted > before.evicted)) {
+		bench_fail(STATUS_FAILED, "%ld of %zu pages are on the device, %llu were evicted",
+			   pages_on_gpu(0, w->m.p, length), length / PAGE,
+			   (unsigned long long)(after.evicted - before.evicted));
+		return -1;
+	}
 	for (size_t at = 0; at < length; at += PAGE) {
 		if (*(uint64_t *)(w->m.p + at) == 2)
 			continue;
@@ -106,12 +100,12 @@ enum status bench_oversub(int argc, char **argv)
 		return status;
 	if (gpu_info(w.gpu[0], &info))
 		return bench_fail(STATUS_FAILED, "/dev/hmm_dummy0: %s", strerror(errno));
-	if (policy(true))
-		return bench_fail(STATUS_MISSING, POLICY ": %s", strerror(errno));
+	if (driver_param("migrate_on_fault", true))
+		return bench_fail(STATUS_MISSING, "parameter migrate_on_fault: %s", strerror(errno));
 	w.vram = info.vram_bytes;
 	f.arg = &w;
 	status = memory_get(&w.m, w.vram * 2, false) ?: bench_measure(&f);
-	policy(false);
+	driver_param("migrate_on_fault", false);
 	memory_put(&w.m);
 	return status;
 }

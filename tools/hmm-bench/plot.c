@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Pictures of a result, by gnuplot: one for each figure, as SVG. */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +16,8 @@ static void print_quoted(FILE *to, const char *text)
 	for (; text && *text; text++) {
 		if (strchr("\"\\`", *text))
 			fputc('\\', to);
-		fputc(*text, to);
+		/* A line of its own would be a command. */
+		fputc((unsigned char)*text < ' ' ? ' ' : *text, to);
 	}
 	fputc('"', to);
 }
@@ -60,7 +62,10 @@ static void plot_points(FILE *to, json_t *figure)
 
 static bool is_file_name(const char *name)
 {
-	return name && *name && *name != '.' && !strchr(name, '/') && !strchr(name, '\'');
+	for (const char *c = name; c && *c; c++)
+		if (!isalnum((unsigned char)*c) && !strchr("._-", *c))
+			return false;
+	return name && *name && *name != '.';
 }
 
 static void plot_figure(FILE *to, const char *folder, json_t *figure)
@@ -68,7 +73,7 @@ static void plot_figure(FILE *to, const char *folder, json_t *figure)
 	const char *name = json_string_value(json_object_get(figure, "name"));
 	bool points = json_object_get(figure, "points");
 
-	if (!is_file_name(name))
+	if (!is_file_name(name) || (points && !json_array_size(json_object_get(figure, "points"))))
 		return;
 	fprintf(to, "reset\nset terminal svg noenhanced size 480,320 font \"sans,11\"\n"
 		"set output '%s/%s.svg'\nset grid ytics\nset title ", folder, name);
@@ -91,8 +96,8 @@ enum status bench_plot(int argc, char **argv)
 
 	if (argc != 3)
 		return bench_fail(STATUS_USAGE, "plot takes a result file and a folder");
-	if (strchr(argv[2], '\''))
-		return bench_fail(STATUS_USAGE, "a folder with a quote in its name");
+	if (strpbrk(argv[2], "'\n"))
+		return bench_fail(STATUS_USAGE, "a folder with a quote, or two lines, in its name");
 	result = result_read(argv[1]);
 	if (!result)
 		return bench_failed();

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <jansson.h>
 
@@ -13,7 +14,9 @@
 #include "result.h"
 
 static json_t *root, *figures;
+/* Written beside the file, and put in its place when it is complete. */
 static FILE *output;
+static char *beside;
 
 static const double points[] = { 0.5, 0.9, 0.99, 0.999 };
 static const char *const point_names[] = { "p50", "p90", "p99", "p99.9" };
@@ -24,10 +27,11 @@ enum status result_begin(int argc, char **argv)
 	json_t *arguments;
 
 	if (options.output) {
-		output = fopen(options.output, "w");
+		if (asprintf(&beside, "%s.new", options.output) < 0)
+			abort();
+		output = fopen(beside, "w");
 		if (!output)
-			return bench_fail(STATUS_USAGE, "%s: %s", options.output,
-					  strerror(errno));
+			return bench_fail(STATUS_USAGE, "%s: %s", beside, strerror(errno));
 	}
 	arguments = json_array();
 	for (int i = 1; i < argc; i++)
@@ -48,12 +52,18 @@ enum status result_end(enum status status)
 	if (output) {
 		written = !json_dumpf(root, output, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
 		written &= !fclose(output);
+		written = written && !rename(beside, options.output);
+		if (!written)
+			remove(beside);
+		free(beside);
 	}
 	json_decref(root);
 	if (written)
 		return STATUS_OK;
 	return bench_fail(STATUS_FAILED, "%s cannot be written", options.output);
 }
+
+#define SURE	6
 
 static json_t *estimate_json(struct estimate e)
 {
@@ -62,12 +72,18 @@ static json_t *estimate_json(struct estimate e)
 
 static json_t *latency_json(const struct histogram *h)
 {
+	json_t *buckets = json_array();
 	json_t *j = json_pack("{s:I, s:f, s:I}", "count", (json_int_t)h->count, "mean",
 			      h->count ? h->sum / h->count : 0.0, "max", (json_int_t)h->max);
 
 	for (size_t i = 0; i < POINTS; i++)
 		json_object_set_new(j, point_names[i],
 				    json_integer(histogram_at(h, points[i])));
+	for (size_t i = 0; i < HISTOGRAM_SLOTS; i++)
+		if (h->slots[i])
+			json_array_append_new(buckets, json_pack("[I, i]",
+					      (json_int_t)histogram_slot_end(i), h->slots[i]));
+	json_object_set_new(j, "buckets", buckets);
 	return j;
 }
 
@@ -79,11 +95,12 @@ static void print_latency(const struct histogram *h)
 	printf(" max %.1f (%llu)\n", h->max / 1e3, (unsigned long long)h->count);
 }
 
-static const char *verdict(bool steady, double value, double goal, bool at_most)
+/* "open": it is on both sides of the goal. */
+static const char *verdict(struct estimate e, double goal, bool at_most)
 {
-	if (!steady)
-		return "unsteady";
-	return (at_most ? value <= goal : value >= goal) ? "met" : "not met";
+	if (e.low < goal && e.high > goal)
+		return "open";
+	return (at_most ? e.value <= goal : e.value >= goal) ? "met" : "not met";
 }
 
 static void append_ratio(json_t *ratios, const struct figure *f, const struct comparison *c,
@@ -100,7 +117,7 @@ static void append_ratio(json_t *ratios, const struct figure *f, const struct co
 		printf("  %s / %s: no ratio, rounds differ too much (%.2f to %.2f)",
 		       f->variants[c->over], f->variants[c->under], e.low, e.high);
 	if (c->goal) {
-		const char *word = verdict(steady, e.value, c->goal, c->at_most);
+		const char *word = steady ? verdict(e, c->goal, c->at_most) : "unsteady";
 
 		printf(", goal at %s %.2f: %s", c->at_most ? "most" : "least", c->goal, word);
 		json_object_set_new(j, "goal", json_real(c->goal));
@@ -124,8 +141,12 @@ void result_add(const struct figure *f, double *const *samples,
 		for (unsigned int i = 0; i < rounds; i++)
 			json_array_append_new(raw, json_real(samples[v][i]));
 		e = median(samples[v], rounds);
-		printf("%-26s %-12s %10.2f  (%.2f to %.2f) %s\n", v ? "" : f->name,
+		printf("%-26s %-12s %10.2f  (%.2f to %.2f) %s", v ? "" : f->name,
 		       f->variants[v], e.value, e.low, e.high, f->unit);
+		/* Of so few the interval is all of them, and less than 95%. */
+		if (rounds < SURE)
+			printf(", %u rounds only", rounds);
+		printf("\n");
 		j = json_pack("{s:s, s:o, s:o}", "name", f->variants[v], "median",
 			      estimate_json(e), "samples", raw);
 		if (f->latencies) {
@@ -154,7 +175,7 @@ void result_scale(const struct figure *f, const double *sizes, const double *cos
 		  unsigned int n, struct estimate e, double at_most)
 {
 	json_t *all = json_array();
-	const char *word = e.value <= at_most ? "met" : "not met";
+	const char *word = verdict(e, at_most, true);
 
 	for (unsigned int i = 0; i < n; i++) {
 		printf("%-26s %12.0f %12.1f %s, %.4f each\n", i ? "" : f->name, sizes[i],

@@ -12,10 +12,10 @@
 
 #include "gpu.h"
 #include "memory.h"
-#include "rdma.h"
+#include "verbs.h"
 
 #define GOAL		1.05
-#define POINTS		12
+#define LEAST_SIZES	4	/* of which something can be said */
 #define CHUNK		(4UL << 20)	/* of RDMA: a work request each */
 #define MOST_RDMA	(256UL << 20)
 #define MOST_MRS	1000
@@ -24,15 +24,10 @@
 struct scale {
 	struct memory m;
 	int gpu[2];
-	double sizes[POINTS];
+	double sizes[SIZES];
 	struct rdma_pair pair;
+	char *chunk;
 };
-
-static double failed(const char *what)
-{
-	bench_fail(STATUS_FAILED, "%s: %s", what, strerror(errno));
-	return -1;
-}
 
 static double since(uint64_t begin)
 {
@@ -52,13 +47,13 @@ static double sample_migrate(void *arg, unsigned int point, struct histogram *la
 	double us;
 
 	if (gpu_to_device(s->gpu[0], s->m.p, length))
-		return failed("to the device");
+		return bench_errno("to the device");
 	us = since(begin);
-	if (pages_on_device(0, s->m.p, length) != (long)(length / PAGE)) {
+	if (pages_on_gpu(0, s->m.p, length) != (long)(length / PAGE)) {
 		bench_fail(STATUS_FAILED, "not all of it came to the device");
 		return -1;
 	}
-	return gpu_to_ram(s->gpu[0], s->m.p, length) ? failed("to RAM") : us;
+	return gpu_to_ram(s->gpu[0], s->m.p, length) ? bench_errno("to RAM") : us;
 }
 
 /* A GPU that has it not mapped reads a few bytes of each page. */
@@ -74,9 +69,9 @@ static double map(struct scale *s, unsigned int point)
 	double us;
 
 	if (file < 0)
-		return failed("another importer");
+		return bench_errno("another importer");
 	begin = bench_now();
-	us = gpu_command(file, &c) ? failed("a peer's read") : since(begin);
+	us = gpu_command(file, &c) ? bench_errno("a peer's read") : since(begin);
 	close(file);
 	return us;
 }
@@ -98,9 +93,9 @@ static double sample_map_peer(void *arg, unsigned int point, struct histogram *l
 	double us;
 
 	if (gpu_to_device(s->gpu[0], s->m.p, length))
-		return failed("to the device");
+		return bench_errno("to the device");
 	us = map(s, point);
-	if (us >= 0 && pages_on_device(0, s->m.p, length) != (long)(length / PAGE)) {
+	if (us >= 0 && pages_on_gpu(0, s->m.p, length) != (long)(length / PAGE)) {
 		bench_fail(STATUS_FAILED, "it did not stay on the device");
 		return -1;
 	}
@@ -117,25 +112,30 @@ static double sample_rdma(void *arg, unsigned int point, struct histogram *laten
 	double us = 0;
 
 	if (gpu_to_device(s->gpu[0], s->m.p, length))
-		return failed("to the device");
-	begin = bench_now();
+		return bench_errno("to the device");
 	to = (struct rdma_buf) { ibv_reg_mr(s->pair.pd, s->m.p, length, RDMA_ODP), s->m.p };
-	from = (struct rdma_buf) { .addr = malloc(CHUNK) };
+	from = (struct rdma_buf) { .addr = s->chunk };
 	from.mr = ibv_reg_mr(s->pair.pd, from.addr, CHUNK, RDMA_ODP);
 	if (!to.mr || !from.mr)
-		return failed("ibv_reg_mr");
+		us = bench_errno("ibv_reg_mr");
+	begin = bench_now();
 	for (size_t at = 0; at < length && us >= 0; at += CHUNK) {
 		size_t n = length - at < CHUNK ? length - at : CHUNK;
 
 		to.addr = s->m.p + at;
-		if (rdma_read(&s->pair, from, to, n))
-			us = failed("RDMA READ");
+		if (rdma_failed(rdma_read(&s->pair, from, to, n)))
+			us = -1;
 	}
 	if (us >= 0)
 		us = since(begin);
-	ibv_dereg_mr(to.mr);
-	ibv_dereg_mr(from.mr);
-	free(from.addr);
+	if (to.mr)
+		ibv_dereg_mr(to.mr);
+	if (from.mr)
+		ibv_dereg_mr(from.mr);
+	if (us >= 0 && pages_on_gpu(0, s->m.p, length) != (long)(length / PAGE)) {
+		bench_fail(STATUS_FAILED, "it did not stay on the device");
+		us = -1;
+	}
 	return us;
 }
 
@@ -150,19 +150,19 @@ static double sample_mrs(void *arg, unsigned int point, struct histogram *latenc
 	double us = 0;
 
 	if (gpu_to_device(s->gpu[0], s->m.p, n * PAGE))
-		return failed("to the device");
+		return bench_errno("to the device");
 	begin = bench_now();
 	from.mr = ibv_reg_mr(s->pair.pd, from.addr, PAGE, RDMA_ODP);
 	if (!from.mr)
-		return failed("ibv_reg_mr");
+		return bench_errno("ibv_reg_mr");
 	for (made = 0; made < n && us >= 0; made++) {
 		struct rdma_buf to = { .addr = s->m.p + made * PAGE };
 
 		to.mr = mrs[made] = ibv_reg_mr(s->pair.pd, to.addr, PAGE, RDMA_ODP);
 		if (!to.mr)
-			us = failed("ibv_reg_mr");
-		else if (rdma_read(&s->pair, from, to, PAGE))
-			us = failed("RDMA READ");
+			us = bench_errno("ibv_reg_mr");
+		else if (rdma_failed(rdma_read(&s->pair, from, to, PAGE)))
+			us = -1;
 	}
 	while (made--)
 		if (mrs[made])
@@ -182,15 +182,15 @@ static double sample_importers(void *arg, unsigned int point, struct histogram *
 	double us = 0;
 
 	if (gpu_to_device(s->gpu[0], s->m.p, length))
-		return failed("to the device");
+		return bench_errno("to the device");
 	begin = bench_now();
 	for (opened = 0; opened < n && us >= 0; opened++) {
 		files[opened] = gpu_open(1);
 		if (files[opened] < 0 || gpu_crc32c(files[opened], s->m.p, length, &crc))
-			us = failed("an importer's read");
+			us = bench_errno("an importer's read");
 	}
 	if (us >= 0 && gpu_to_ram(s->gpu[0], s->m.p, length))
-		us = failed("to RAM");
+		us = bench_errno("to RAM");
 	if (us >= 0)
 		us = since(begin);
 	while (opened--)
@@ -222,18 +222,23 @@ static double sample_threads(void *arg, unsigned int point, struct histogram *la
 	struct worker workers[64] = {};
 	pthread_t threads[64];
 	uint64_t begin = bench_now();
+	int error = 0;
 
 	for (unsigned int i = 0; i < n; i++) {
 		workers[i] = (struct worker) { .s = s, .p = s->m.p + i * HUGE };
-		if (pthread_create(&threads[i], NULL, work, &workers[i]))
-			abort();
+		error = pthread_create(&threads[i], NULL, work, &workers[i]);
+		if (error)
+			n = i;
 	}
 	for (unsigned int i = 0; i < n; i++)
 		pthread_join(threads[i], NULL);
+	errno = error;
+	if (error)
+		return bench_errno("a thread");
 	for (unsigned int i = 0; i < n; i++) {
 		errno = workers[i].error;
 		if (errno)
-			return failed("a thread's migration");
+			return bench_errno("a thread's migration");
 	}
 	return since(begin);
 }
@@ -241,7 +246,7 @@ static double sample_threads(void *arg, unsigned int point, struct histogram *la
 struct row {
 	const char *name, *what, *unit;
 	double (*sample)(void *arg, unsigned int point, struct histogram *latency);
-	size_t first, most;	/* in what is counted; twice as much each time */
+	size_t least, most;	/* in what is counted; half as much each time */
 };
 
 static enum status measure(struct scale *s)
@@ -251,13 +256,13 @@ static enum status measure(struct scale *s)
 	size_t mrs = pages - 1 < MOST_MRS ? pages - 1 : MOST_MRS;
 	size_t threads = options.length / HUGE < 16 ? options.length / HUGE : 16;
 	const struct row rows[] = {
-		{ "scale.migrate", "pages that go to a device", "us", sample_migrate, 0, pages },
-		{ "scale.map.ram", "pages in RAM that a GPU reads", "us", sample_map_ram, 0,
+		{ "scale.migrate", "pages that go to a device", "us", sample_migrate, 64, pages },
+		{ "scale.map.ram", "pages in RAM that a GPU reads", "us", sample_map_ram, 64,
 		  pages },
 		{ "scale.map.peer", "pages on a device that another reads", "us",
-		  sample_map_peer, 0, pages },
-		{ "scale.rdma", "pages on a device that a NIC reads", "us", sample_rdma, 0, rdma },
-		{ "scale.mrs", "memory regions of a page on a device", "us", sample_mrs, 0, mrs },
+		  sample_map_peer, 64, pages },
+		{ "scale.rdma", "pages on a device that a NIC reads", "us", sample_rdma, 64, rdma },
+		{ "scale.mrs", "memory regions of a page on a device", "us", sample_mrs, 16, mrs },
 		{ "scale.importers", "GPU files that have 64 pages mapped", "us",
 		  sample_importers, 1, MOST_FILES },
 		{ "scale.threads", "threads that have 2 MiB migrate", "us", sample_threads, 1,
@@ -272,13 +277,12 @@ static enum status measure(struct scale *s)
 		unsigned int n = 0;
 		size_t size = row->most;
 
-		/* From the largest on, down to what is too little to be told. */
-		while (n < POINTS && size >= 1 && (row->first || n < 3 || size >= 128)) {
+		for (; n < SIZES && size >= row->least; size /= 2)
 			s->sizes[n++] = size;
-			size /= 2;
-		}
-		if (n < 3)
+		if (n < LEAST_SIZES) {
+			printf("%-26s %12s there is too little of it\n", row->name, "skipped:");
 			continue;
+		}
 		status = bench_scale(&f, s->sizes, n, GOAL);
 	}
 	return status;
@@ -294,7 +298,9 @@ enum status bench_scaling(int argc, char **argv)
 	status = devices_open(s.gpu) ?: memory_get(&s.m, options.length, false);
 	if (!status && rdma_pair_open(&s.pair))
 		status = bench_fail(STATUS_MISSING, "no RDMA: %s", rdma_error());
+	s.chunk = calloc(1, CHUNK);
 	status = status ?: measure(&s);
+	free(s.chunk);
 	if (s.pair.context)
 		rdma_pair_close(&s.pair);
 	memory_put(&s.m);

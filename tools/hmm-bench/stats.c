@@ -29,6 +29,9 @@ static size_t outer_ranks(size_t n)
 	double p = pow(0.5, n), below = 0;
 	size_t k;
 
+	/* Where the powers become too small, the normal distribution is near enough. */
+	if (n > 200)
+		return (n - 1.96 * sqrt(n)) / 2;
 	for (k = 0; k < n / 2; k++) {
 		below += p;
 		if (2 * below > 0.05)
@@ -114,8 +117,7 @@ static size_t slot_of(uint64_t ns)
 	return ((size_t)(shift + 1) << HISTOGRAM_BITS) + (ns >> shift) - (1 << HISTOGRAM_BITS);
 }
 
-/* The highest that @slot has. */
-static uint64_t slot_end(size_t slot)
+uint64_t histogram_slot_end(size_t slot)
 {
 	unsigned int shift = slot >> HISTOGRAM_BITS;
 	uint64_t in = slot & ((1 << HISTOGRAM_BITS) - 1);
@@ -152,7 +154,7 @@ uint64_t histogram_at(const struct histogram *h, double q)
 	for (size_t i = 0; i < HISTOGRAM_SLOTS; i++) {
 		seen += h->slots[i];
 		if (seen && seen >= want)
-			return slot_end(i) < h->max ? slot_end(i) : h->max;
+			return histogram_slot_end(i) < h->max ? histogram_slot_end(i) : h->max;
 	}
 	return 0;
 }

@@ -60,6 +60,9 @@ struct histogram {
 void histogram_add(struct histogram *h, uint64_t ns);
 void histogram_merge(struct histogram *to, const struct histogram *from);
 
+/* The highest latency that a slot stands for. */
+uint64_t histogram_slot_end(size_t slot);
+
 /* The highest latency of the lowest @q of all, 0 to 1.  0 if there are none. */
 uint64_t histogram_at(const struct histogram *h, double q);
 

@@ -5,10 +5,8 @@
  * it can be compared; counting instructions, since what they differ in is less than noise.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -24,21 +22,10 @@ struct stock {
 	char *buffer;
 };
 
-static double failed(const char *what)
-{
-	bench_fail(STATUS_FAILED, "%s: %s", what, strerror(errno));
-	return -1;
-}
-
 /* test_hmm's device reads all of it, and has it mapped then. */
 static int device_reads(struct stock *w)
 {
-	struct hmm_dmirror_cmd cmd = {
-		.addr = (uintptr_t)w->m.p, .ptr = (uintptr_t)w->buffer,
-		.npages = w->m.length / PAGE,
-	};
-
-	return ioctl(w->dmirror, HMM_DMIRROR_READ, &cmd);
+	return dmirror(w->dmirror, HMM_DMIRROR_READ, w->m.p, w->m.length, w->buffer);
 }
 
 static double sample_fault(void *arg, unsigned int variant, struct histogram *latency)
@@ -46,13 +33,10 @@ static double sample_fault(void *arg, unsigned int variant, struct histogram *la
 	struct stock *w = arg;
 	double us;
 
-	/* It lets go of all of it. */
-	if (mprotect(w->m.p, w->m.length, PROT_READ) ||
-	    mprotect(w->m.p, w->m.length, PROT_READ | PROT_WRITE))
-		return failed("mprotect");
-	trace_clear();
+	if (memory_forget(&w->m) || trace_clear())
+		return bench_errno("mprotect");
 	if (device_reads(w))
-		return failed("test_hmm's read");
+		return bench_errno("test_hmm's read");
 	us = trace_inside(functions[0]);
 	if (us <= 0 || memcmp(w->m.p, w->buffer, w->m.length)) {
 		bench_fail(STATUS_FAILED, us <= 0 ? "no fault was seen" : "wrong data");
@@ -66,13 +50,13 @@ static double sample_invalidate(void *arg, unsigned int variant, struct histogra
 	struct stock *w = arg;
 	uint64_t begin;
 
-	memory_fill(&w->m, 1);
+	memory_fill(&w->m);
 	if (device_reads(w))
-		return failed("test_hmm's read");
+		return bench_errno("test_hmm's read");
 	begin = bench_now();
 	for (size_t i = 0; i < w->m.length; i += PAGE)
 		if (madvise(w->m.p + i, PAGE, MADV_DONTNEED))
-			return failed("MADV_DONTNEED");
+			return bench_errno("MADV_DONTNEED");
 	return (bench_now() - begin) / 1e3 / (w->m.length / PAGE);
 }
 
@@ -84,18 +68,18 @@ enum status bench_stock(int argc, char **argv)
 		{ .name = "stock.invalidate", .unit = "us/page", .variants = { "RAM" },
 		  .what = "a page goes that test_hmm has mapped", .sample = sample_invalidate },
 	};
-	struct stock w = { .dmirror = open("/dev/hmm_dmirror0", O_RDWR) };
-	enum status status = STATUS_OK;
+	struct stock w = {};
+	enum status status;
 
 	if (argc > 1)
 		return bench_fail(STATUS_USAGE, "stock takes no \"%s\"", argv[1]);
+	w.dmirror = dmirror_open();
 	if (w.dmirror < 0)
-		return bench_fail(STATUS_MISSING, "test_hmm, /dev/hmm_dmirror0: %s",
-				  strerror(errno));
+		return bench_failed();
+	status = memory_get(&w.m, options.length, false) ?: trace_start(functions);
 	w.buffer = malloc(options.length);
 	if (!w.buffer)
 		abort();
-	status = memory_get(&w.m, options.length, false) ?: trace_start(functions);
 	for (int i = 0; i < 2 && !status; i++) {
 		f[i].arg = &w;
 		status = bench_measure(&f[i]);

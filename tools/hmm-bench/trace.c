@@ -4,11 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "trace.h"
 
-#define TRACE		"/sys/kernel/tracing/"
+#define TRACEFS		"/sys/kernel/tracing/"
+/* Where nobody else's trace is touched. */
+#define TRACE		TRACEFS "instances/hmm_bench/"
 #define GROUP		"hmm_bench"
 #define TASKS		64	/* that are in a watched function at the same time */
 
@@ -29,15 +32,16 @@ enum status trace_start(const char *const *functions)
 {
 	char text[128];
 
-	if (write_text(TRACE "trace_clock", "mono") ||
-	    write_text(TRACE "buffer_size_kb", "8192"))
-		return bench_fail(STATUS_MISSING, "no tracefs at " TRACE ": %s",
-				  strerror(errno));
 	trace_stop();
+	if (mkdir(TRACEFS "instances/hmm_bench", 0700) ||
+	    write_text(TRACE "trace_clock", "mono") ||
+	    write_text(TRACE "buffer_size_kb", "8192"))
+		return bench_fail(STATUS_MISSING, "no tracefs at " TRACEFS ": %s",
+				  strerror(errno));
 	for (; *functions; functions++) {
 		snprintf(text, sizeof(text), "p:" GROUP "/in_%s %s\nr:" GROUP "/out_%s %s\n",
 			 *functions, *functions, *functions, *functions);
-		if (write_text(TRACE "kprobe_events", text))
+		if (write_text(TRACEFS "kprobe_events", text))
 			return bench_fail(STATUS_MISSING, "no kprobe on %s: %s", *functions,
 					  strerror(errno));
 	}
@@ -53,17 +57,18 @@ void trace_stop(void)
 
 	write_text(TRACE "events/" GROUP "/enable", "0");
 	/* Ours only. */
-	f = fopen(TRACE "kprobe_events", "r");
+	f = fopen(TRACEFS "kprobe_events", "r");
 	while (f && fgets(line, sizeof(line), f)) {
 		char *ours = strstr(line, ":" GROUP "/");
 
 		if (!ours || sscanf(ours + 1, "%63s", name) != 1)
 			continue;
 		snprintf(text, sizeof(text), "-:%s\n", name);
-		write_text(TRACE "kprobe_events", text);
+		write_text(TRACEFS "kprobe_events", text);
 	}
 	if (f)
 		fclose(f);
+	rmdir(TRACEFS "instances/hmm_bench");
 }
 
 int trace_clear(void)
@@ -97,9 +102,31 @@ static bool parse_line(char *line, int *pid, double *us, const char **event)
 	return true;
 }
 
+/* Whether events were lost: then what is left of a trace says nothing. */
+static bool is_overrun(void)
+{
+	unsigned long lost = 0;
+
+	for (int cpu = 0; ; cpu++) {
+		char path[96], line[64];
+		unsigned long n;
+		FILE *f;
+
+		snprintf(path, sizeof(path), TRACE "per_cpu/cpu%d/stats", cpu);
+		f = fopen(path, "r");
+		if (!f)
+			return lost;
+		while (fgets(line, sizeof(line), f))
+			if (sscanf(line, "overrun: %lu", &n) == 1 ||
+			    sscanf(line, "dropped events: %lu", &n) == 1)
+				lost += n;
+		fclose(f);
+	}
+}
+
 static void each_event(void (*fn)(void *arg, int pid, double us, const char *event), void *arg)
 {
-	FILE *f = fopen(TRACE "trace", "r");
+	FILE *f = is_overrun() ? NULL : fopen(TRACE "trace", "r");
 	const char *event;
 	char line[512];
 	double us;

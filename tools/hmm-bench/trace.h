@@ -15,10 +15,13 @@ void trace_stop(void);
 /* Forget what was seen. */
 int trace_clear(void);
 
-/* Microseconds from the first call of @from to the last return of @to; 0 if there is none. */
+/*
+ * Microseconds from the first call of @from to the last return of @to; 0 if there is none, or
+ * if not all of the trace is there.
+ */
 double trace_span(const char *from, const char *to);
 
-/* Microseconds in all calls of @function, by whomever; nothing nested. */
+/* Microseconds in all calls of @function, by whomever; nothing nested.  0 as above. */
 double trace_inside(const char *function);
 
 #endif

@@ -178,8 +178,11 @@ int gpu_control(unsigned int n, const char *format, ...)
 
 #define MAX_DEVICES	8
 
+#define ANY_DEVICE	(-1)
+
 struct pfn_range {
 	unsigned long long first, last;
+	int id;
 };
 
 /* The stretches of physical address space that stand for device memory. */
@@ -198,13 +201,13 @@ static int device_pfns(struct pfn_range *ranges)
 		/* The BAR has the driver's name too, but no number behind it. */
 		if (sscanf(line, " %llx-%llx : hmm_dummy%u", &start, &end,
 			   &id) == 3)
-			ranges[n++] = (struct pfn_range) { start >> 12, end >> 12 };
+			ranges[n++] = (struct pfn_range) { start >> 12, end >> 12, id };
 	}
 	fclose(f);
 	return n;
 }
 
-static bool on_device(uint64_t entry, const struct pfn_range *ranges, int n)
+static bool on_device(uint64_t entry, const struct pfn_range *ranges, int n, int id)
 {
 	uint64_t type = entry & PM_SWAP_TYPE;
 
@@ -214,11 +217,11 @@ static bool on_device(uint64_t entry, const struct pfn_range *ranges, int n)
 	for (int i = 0; i < n; i++)
 		if (PM_SWAP_OFFSET(entry) >= ranges[i].first &&
 		    PM_SWAP_OFFSET(entry) <= ranges[i].last)
-			return true;
+			return id == ANY_DEVICE || id == ranges[i].id;
 	return false;
 }
 
-long pages_on_device(pid_t pid, const void *addr, size_t length)
+static long count_pages(pid_t pid, int id, const void *addr, size_t length)
 {
 	struct pfn_range ranges[MAX_DEVICES];
 	uintptr_t first = (uintptr_t)addr >> 12;
@@ -247,11 +250,21 @@ long pages_on_device(pid_t pid, const void *addr, size_t length)
 			break;
 		}
 		for (ssize_t i = 0; i < got / 8; i++)
-			pages += on_device(entries[i], ranges, n);
+			pages += on_device(entries[i], ranges, n, id);
 		first += got / 8;
 	}
 	close(fd);
 	return pages;
+}
+
+long pages_on_device(pid_t pid, const void *addr, size_t length)
+{
+	return count_pages(pid, ANY_DEVICE, addr, length);
+}
+
+long pages_on_gpu(unsigned int n, const void *addr, size_t length)
+{
+	return count_pages(0, n, addr, length);
 }
 
 long long gpu_offset(const void *addr, unsigned long *pfn)
@@ -266,7 +279,7 @@ long long gpu_offset(const void *addr, unsigned long *pfn)
 		return -1;
 	got = pread(fd, &entry, 8, ((uintptr_t)addr >> 12) * 8);
 	close(fd);
-	if (got != 8 || !on_device(entry, ranges, n))
+	if (got != 8 || !on_device(entry, ranges, n, ANY_DEVICE))
 		return -1;
 	for (int i = 0; i < n; i++) {
 		unsigned long long p = PM_SWAP_OFFSET(entry);

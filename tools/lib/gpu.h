@@ -54,6 +54,9 @@ int peer_access_set(bool on);
  */
 long pages_on_device(pid_t pid, const void *addr, size_t length);
 
+/* Of the caller's, in the memory of GPU @n. */
+long pages_on_gpu(unsigned int n, const void *addr, size_t length);
+
 double now_seconds(void);
 
 #endif

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Many commands at once, by io_uring: a GPU reads a page each, in its own memory and in a
+ * peer's.  Latencies are from when a command was submitted to when its completion was seen.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <liburing.h>
+
+#include "gpu.h"
+#include "memory.h"
+
+#define COMMANDS	2048
+#define MOST_DEPTH	64
+
+static const unsigned int depths[] = { 1, 8, MOST_DEPTH };
+
+struct load {
+	struct memory m;
+	int gpu[2];
+	struct io_uring ring;
+	uint64_t random;
+	struct {
+		struct hmm_dummy_command c;
+		uint64_t since;
+	} slots[MOST_DEPTH];
+};
+
+static uint64_t next_random(struct load *w)
+{
+	w->random ^= w->random << 13;
+	w->random ^= w->random >> 7;
+	w->random ^= w->random << 17;
+	return w->random;
+}
+
+static void submit(struct load *w, unsigned int slot)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&w->ring);
+	struct hmm_dummy_uring *u;
+
+	/* No more than it has room for are under way. */
+	if (!sqe)
+		abort();
+	w->slots[slot].c = (struct hmm_dummy_command) {
+		.size = sizeof(w->slots[slot].c), .op = HMM_DUMMY_OP_CRC32C,
+		.queue = slot % HMM_DUMMY_QUEUES, .length = PAGE,
+		.addr = (uintptr_t)w->m.p + next_random(w) % (w->m.length / PAGE) * PAGE,
+	};
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->fd = w->gpu[0];
+	sqe->off = HMM_DUMMY_COMMAND;
+	sqe->user_data = slot;
+	/* sqe->cmd, of which liburing 2.3 knows nothing */
+	u = (struct hmm_dummy_uring *)((char *)sqe + 48);
+	u->ptr = (uintptr_t)&w->slots[slot].c;
+	w->slots[slot].since = bench_now();
+}
+
+/* Microseconds for each command, with @depth of them under way. */
+static double run(struct load *w, unsigned int depth, struct histogram *latency)
+{
+	unsigned int begun = 0, done = 0, slot;
+	uint64_t begin = bench_now();
+	struct io_uring_cqe *cqe;
+	int error = 0;
+
+	for (; begun < depth; begun++)
+		submit(w, begun);
+	while (done < begun) {
+		int ret = io_uring_submit_and_wait(&w->ring, 1);
+
+		if (ret < 0 && ret != -EINTR) {
+			errno = -ret;
+			return bench_errno("io_uring");
+		}
+		while (!io_uring_peek_cqe(&w->ring, &cqe)) {
+			slot = cqe->user_data;
+			error = error ?: -cqe->res;
+			io_uring_cqe_seen(&w->ring, cqe);
+			done++;
+			if (latency)
+				histogram_add(latency, bench_now() - w->slots[slot].since);
+			if (begun < COMMANDS && !error) {
+				submit(w, slot);
+				begun++;
+			}
+		}
+	}
+	errno = error;
+	return error ? bench_errno("a command") : (bench_now() - begin) / 1e3 / done;
+}
+
+static double sample(struct load *w, int place, unsigned int depth, struct histogram *latency)
+{
+	double us;
+
+	memory_fill(&w->m);
+	if (gpu_to_device(w->gpu[place], w->m.p, w->m.length))
+		return bench_errno("to the device");
+	us = run(w, depth, latency);
+	return us >= 0 && memory_is_on(&w->m, place) && memory_is_right(&w->m) ? us : -1;
+}
+
+static double sample_own(void *arg, unsigned int variant, struct histogram *latency)
+{
+	return sample(arg, 0, depths[variant], latency);
+}
+
+static double sample_peer(void *arg, unsigned int variant, struct histogram *latency)
+{
+	return sample(arg, 1, depths[variant], latency);
+}
+
+enum status bench_load(int argc, char **argv)
+{
+	struct figure f[2] = {
+		{ .name = "load.own", .what = "a GPU reads pages of its own, so many at once",
+		  .sample = sample_own },
+		{ .name = "load.peer", .what = "a GPU reads pages of another's, so many at once",
+		  .sample = sample_peer },
+	};
+	struct load w = { .random = options.seed | 1 };
+	enum status status;
+
+	if (argc > 1)
+		return bench_fail(STATUS_USAGE, "load takes no \"%s\"", argv[1]);
+	if (io_uring_queue_init(MOST_DEPTH, &w.ring, 0))
+		return bench_fail(STATUS_MISSING, "no io_uring");
+	status = devices_open(w.gpu) ?: memory_get(&w.m, options.length, false);
+	for (int i = 0; i < 2 && !status; i++) {
+		f[i].unit = "us";
+		f[i].variants[0] = "depth 1";
+		f[i].variants[1] = "depth 8";
+		f[i].variants[2] = "depth 64";
+		f[i].compare[0] = (struct comparison) { .under = 2 };
+		f[i].arg = &w;
+		f[i].latencies = true;
+		status = bench_measure(&f[i]);
+	}
+	io_uring_queue_exit(&w.ring);
+	memory_put(&w.m);
+	return status;
+}
