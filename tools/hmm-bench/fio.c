@@ -90,7 +90,7 @@ static enum status read_names(struct jobs *jobs)
 			n = 0;
 			break;
 		}
-		strcpy(jobs->names[n++], line + 1);
+		snprintf(jobs->names[n++], NAMES, "%s", line + 1);
 	}
 	fclose(f);
 	if (n)

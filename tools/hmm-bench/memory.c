@@ -188,7 +188,7 @@ int driver_param(const char *name, bool on)
 		close(fd);
 		if (!i)
 			atexit(restore_params);
-		strcpy(params[i].path, path);
+		memcpy(params[i].path, path, sizeof(path));
 		params[i].before = before;
 	}
 	return write_param(path, on ? 'Y' : 'N');

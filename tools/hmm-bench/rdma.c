@@ -272,7 +272,8 @@ static enum status measure(struct rdma *r)
 
 	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]) && !status; i++) {
 		r->transfer = ops[i].transfer;
-		first.what = second.what = ops[i].what;
+		first.what = ops[i].what;
+		second.what = ops[i].what;
 		first.name = ops[i].first;
 		second.name = ops[i].name;
 		status = bench_measure(&first) ?: bench_measure(&second);

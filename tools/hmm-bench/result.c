@@ -70,6 +70,11 @@ static json_t *estimate_json(struct estimate e)
 	return json_pack("{s:f, s:f, s:f}", "value", e.value, "low", e.low, "high", e.high);
 }
 
+static json_t *bucket_json(const struct histogram *h, size_t slot)
+{
+	return json_pack("[I, i]", (json_int_t)histogram_slot_end(slot), h->slots[slot]);
+}
+
 static json_t *latency_json(const struct histogram *h)
 {
 	json_t *buckets = json_array();
@@ -81,8 +86,7 @@ static json_t *latency_json(const struct histogram *h)
 				    json_integer(histogram_at(h, points[i])));
 	for (size_t i = 0; i < HISTOGRAM_SLOTS; i++)
 		if (h->slots[i])
-			json_array_append_new(buckets, json_pack("[I, i]",
-					      (json_int_t)histogram_slot_end(i), h->slots[i]));
+			json_array_append_new(buckets, bucket_json(h, i));
 	json_object_set_new(j, "buckets", buckets);
 	return j;
 }

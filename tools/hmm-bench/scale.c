@@ -158,7 +158,8 @@ static double sample_mrs(void *arg, unsigned int point, struct histogram *latenc
 	for (made = 0; made < n && us >= 0; made++) {
 		struct rdma_buf to = { .addr = s->m.p + made * PAGE };
 
-		to.mr = mrs[made] = ibv_reg_mr(s->pair.pd, to.addr, PAGE, RDMA_ODP);
+		to.mr = ibv_reg_mr(s->pair.pd, to.addr, PAGE, RDMA_ODP);
+		mrs[made] = to.mr;
 		if (!to.mr)
 			us = bench_errno("ibv_reg_mr");
 		else if (rdma_failed(rdma_read(&s->pair, from, to, PAGE)))

@@ -47,6 +47,7 @@ static void medians(void)
 {
 	double v[] = { 5, 1, 4, 2, 3 }, even[] = { 4, 1, 3, 2 };
 	double fifteen[15];
+	static double many[1100];
 	struct estimate e = median(v, 5);
 
 	check(e.value == 3 && e.low == 1 && e.high == 5, "median of five, and all of them");
@@ -55,6 +56,10 @@ static void medians(void)
 	check(median(v, 1).value == 5, "median of one");
 	for (int i = 0; i < 15; i++)
 		fifteen[i] = i + 1;
+	for (int i = 0; i < 1100; i++)
+		many[i] = i;
+	e = median(many, 1100);
+	check(e.low > 510 && e.low < 520 && e.high > 580 && e.high < 590, "median of very many");
 	e = median(fifteen, 15);
 	check(e.value == 8 && e.low == 4 && e.high == 12, "interval of fifteen: 4th to 12th");
 	check(coverage(6) > 0.94 && coverage(15) > 0.94 && coverage(31) > 0.94,
