@@ -19,7 +19,7 @@ static const struct {
 	bool reads;		/* results, and makes none */
 } commands[] = {
 	{ "migrate", bench_migrate, "pages to a device, to RAM, from device to device", false },
-	{ "fault", bench_fault, "a fault of a device, and of the CPU on memory of a device", false },
+	{ "fault", bench_fault, "faults of a device, and of the CPU on memory of one", false },
 	{ "map", bench_map, "what a device does to reach a page", false },
 	{ "invalidate", bench_invalidate, "take a page from who has it", false },
 	{ "revoke", bench_revoke, "take a window away; more windows than fit", false },
