@@ -320,7 +320,7 @@ bench_engine() {
 # Each command of hmm-bench for a moment: it looks itself at the data, and where it is.
 bench() {
 	local command bench=$HMM_P2P_TOP/build/bin/hmm-bench jobs=$HMM_P2P_TOP/tools/hmm-bench/jobs
-	local short=(-r 3 -w 1 -t 1 -l 4) enable=/sys/module/hmm_p2p/parameters/enable
+	local short=(-r 3 -w 0 -t 1 -l 2) enable=/sys/module/hmm_p2p/parameters/enable
 	plan 42
 	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
 	for command in migrate fault map invalidate revoke load oversub scale stock; do
@@ -340,7 +340,7 @@ bench() {
 	# What is measured is not what it should be: it says so.
 	echo N > "$enable"
 	check bounces exits_with 1 "$bench" "${short[@]}" -o /run/bounces.json map
-	check bounces.shown grep -q '"why": "0 of 1024 pages are on GPU 0' /run/bounces.json
+	check bounces.shown grep -q '"why": "0 of 512 pages are on GPU 0' /run/bounces.json
 	check stays_off grep -q N "$enable"
 	echo Y > "$enable"
 	check no_command exits_with 2 "$bench" sing
