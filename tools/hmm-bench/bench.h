@@ -87,6 +87,9 @@ const char *bench_why(void);
 /* Whether Ctrl-C was pressed: what there is is printed. */
 bool bench_interrupted(void);
 
+/* xorshift64; @state is not 0 */
+uint64_t bench_random(uint64_t *state);
+
 /* Nanoseconds of CLOCK_MONOTONIC. */
 uint64_t bench_now(void);
 

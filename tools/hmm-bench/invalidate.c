@@ -27,12 +27,18 @@ struct crowd {
 
 static const unsigned int sizes[] = { 0, 1, 8, 64 };
 
+static bool failed(const char *what)
+{
+	bench_errno(what);
+	return false;
+}
+
 /* All of @m is on GPU 0, or in RAM, and nobody has it. */
 static bool place(struct crowd *w, struct memory *m, bool on_device)
 {
 	memory_fill(m);
 	if (on_device && gpu_to_device(w->gpu[0], m->p, m->length))
-		return bench_errno("to the device") > 0;
+		return failed("to the device");
 	return memory_is_on(m, on_device ? 0 : IN_RAM);
 }
 
@@ -45,20 +51,20 @@ static bool gather(struct crowd *w, unsigned int files, unsigned int mrs, bool o
 		int file = gpu_open(1);
 
 		if (file < 0)
-			return bench_errno("another importer") > 0;
+			return failed("another importer");
 		w->files[w->nr_files++] = file;
 		if (gpu_crc32c(file, w->m.p, w->m.length, &crc))
-			return bench_errno("an importer's read") > 0;
+			return failed("an importer's read");
 	}
 	while (w->nr_mrs < mrs) {
 		struct ibv_mr *mr = ibv_reg_mr(w->pair.pd, w->m.p, w->m.length, RDMA_ODP);
 
 		if (!mr)
-			return bench_errno("ibv_reg_mr") > 0;
+			return failed("ibv_reg_mr");
 		w->mrs[w->nr_mrs++] = mr;
 		if (rdma_advise(&w->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, mr, w->m.p,
 				w->m.length))
-			return bench_errno("prefetch") > 0;
+			return failed("prefetch");
 	}
 	if (!on_device || gpu_counter(0, "mapped_now") == (files + mrs) * PAGES)
 		return true;

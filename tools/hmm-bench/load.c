@@ -27,14 +27,6 @@ struct load {
 	} slots[MOST_DEPTH];
 };
 
-static uint64_t next_random(struct load *w)
-{
-	w->random ^= w->random << 13;
-	w->random ^= w->random >> 7;
-	w->random ^= w->random << 17;
-	return w->random;
-}
-
 static void submit(struct load *w, unsigned int slot)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&w->ring);
@@ -46,7 +38,7 @@ static void submit(struct load *w, unsigned int slot)
 	w->slots[slot].c = (struct hmm_dummy_command) {
 		.size = sizeof(w->slots[slot].c), .op = HMM_DUMMY_OP_CRC32C,
 		.queue = slot % HMM_DUMMY_QUEUES, .length = PAGE,
-		.addr = (uintptr_t)w->m.p + next_random(w) % (w->m.length / PAGE) * PAGE,
+		.addr = (uintptr_t)w->m.p + bench_random(&w->random) % (w->m.length / PAGE) * PAGE,
 	};
 	memset(sqe, 0, sizeof(*sqe));
 	sqe->opcode = IORING_OP_URING_CMD;

@@ -32,6 +32,14 @@ uint64_t bench_now(void)
 	return t.tv_sec * 1000000000ULL + t.tv_nsec;
 }
 
+uint64_t bench_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
 bool bench_interrupted(void)
 {
 	return interrupted;

@@ -63,14 +63,6 @@ static double sample_revoke(void *arg, unsigned int variant, struct histogram *l
 	return memory_is_on(&w->m, 0) ? us : -1;
 }
 
-static uint64_t next_random(struct thrash *w)
-{
-	w->random ^= w->random << 13;
-	w->random ^= w->random >> 7;
-	w->random ^= w->random << 17;
-	return w->random;
-}
-
 /* Windows that are younger than this stay. */
 #define RESIDENCY_US	150000
 
@@ -92,7 +84,7 @@ static double sample_thrash(void *arg, unsigned int variant, struct histogram *l
 	}
 	usleep(RESIDENCY_US);
 	for (unsigned int i = 0; i < READS; i++) {
-		char *p = w->m.p + next_random(w) % (length / PAGE) * PAGE;
+		char *p = w->m.p + bench_random(&w->random) % (length / PAGE) * PAGE;
 		uint64_t begin = bench_now();
 		int ret;
 

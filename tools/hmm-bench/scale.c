@@ -39,6 +39,14 @@ static size_t bytes_of(struct scale *s, unsigned int point)
 	return (size_t)s->sizes[point] * PAGE;
 }
 
+static bool is_on_device(struct scale *s, size_t length, const char *otherwise)
+{
+	if (pages_on_gpu(0, s->m.p, length) == (long)(length / PAGE))
+		return true;
+	bench_fail(STATUS_FAILED, "%s", otherwise);
+	return false;
+}
+
 static double sample_migrate(void *arg, unsigned int point, struct histogram *latency)
 {
 	struct scale *s = arg;
@@ -49,10 +57,8 @@ static double sample_migrate(void *arg, unsigned int point, struct histogram *la
 	if (gpu_to_device(s->gpu[0], s->m.p, length))
 		return bench_errno("to the device");
 	us = since(begin);
-	if (pages_on_gpu(0, s->m.p, length) != (long)(length / PAGE)) {
-		bench_fail(STATUS_FAILED, "not all of it came to the device");
+	if (!is_on_device(s, length, "not all of it came to the device"))
 		return -1;
-	}
 	return gpu_to_ram(s->gpu[0], s->m.p, length) ? bench_errno("to RAM") : us;
 }
 
@@ -95,11 +101,7 @@ static double sample_map_peer(void *arg, unsigned int point, struct histogram *l
 	if (gpu_to_device(s->gpu[0], s->m.p, length))
 		return bench_errno("to the device");
 	us = map(s, point);
-	if (us >= 0 && pages_on_gpu(0, s->m.p, length) != (long)(length / PAGE)) {
-		bench_fail(STATUS_FAILED, "it did not stay on the device");
-		return -1;
-	}
-	return us;
+	return us >= 0 && is_on_device(s, length, "it did not stay on the device") ? us : -1;
 }
 
 /* READ, with its faults, of memory on the device. */
@@ -132,11 +134,7 @@ static double sample_rdma(void *arg, unsigned int point, struct histogram *laten
 		ibv_dereg_mr(to.mr);
 	if (from.mr)
 		ibv_dereg_mr(from.mr);
-	if (us >= 0 && pages_on_gpu(0, s->m.p, length) != (long)(length / PAGE)) {
-		bench_fail(STATUS_FAILED, "it did not stay on the device");
-		us = -1;
-	}
-	return us;
+	return us >= 0 && is_on_device(s, length, "it did not stay on the device") ? us : -1;
 }
 
 /* So many MRs of a page each: registered, read from, and deregistered. */

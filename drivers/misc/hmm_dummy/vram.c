@@ -70,11 +70,8 @@ static void canary_check(struct hmm_dummy_dev *dev, unsigned long index,
 	}
 }
 
-/*
- * Look at all that is free.  Returns the pages found written since loading; @unseen: of
- * them, those that nobody was told of before.
- */
-static unsigned long vram_check(struct hmm_dummy_dev *dev, unsigned long *unseen)
+/* Look at all that is free.  Returns, and tells, the pages found written since loading. */
+unsigned long hmm_dummy_vram_check(struct hmm_dummy_dev *dev)
 {
 	unsigned long i, bit, found, in_slots = 0, irq;
 
@@ -94,18 +91,9 @@ static unsigned long vram_check(struct hmm_dummy_dev *dev, unsigned long *unseen
 	spin_lock_irqsave(&dev->free_lock, irq);
 	dev->stale_writes += in_slots;
 	found = dev->stale_writes;
-	*unseen = found - dev->stale_told;
 	dev->stale_told = found;
 	spin_unlock_irqrestore(&dev->free_lock, irq);
 	return found;
-}
-
-/* The pages that were free and written to, since loading. */
-unsigned long hmm_dummy_vram_check(struct hmm_dummy_dev *dev)
-{
-	unsigned long unseen;
-
-	return vram_check(dev, &unseen);
 }
 
 /* Put the chunk in the list where it belongs. */
@@ -269,11 +257,11 @@ void hmm_dummy_vram_init(struct hmm_dummy_dev *dev)
 /* The last moment at which a write to memory that the device had back can be seen. */
 void hmm_dummy_vram_exit(struct hmm_dummy_dev *dev)
 {
-	unsigned long unseen = 0;
+	unsigned long told = dev->stale_told, found = told;
 
 	WARN_ON(dev->nr_free + dev->nr_bad != PHYS_PFN(dev->mem_size));
 	if (!hmm_dummy_is_lost(dev))
-		vram_check(dev, &unseen);
-	WARN(unseen, "%s: %lu pages were written to while they were free\n", dev->name,
-	     unseen);
+		found = hmm_dummy_vram_check(dev);
+	WARN(found != told, "%s: %lu pages were written to while they were free\n", dev->name,
+	     found - told);
 }
