@@ -47,6 +47,18 @@ notices_panic() {
 	[ $status = 125 ] && grep -q "the guest died" "$TMP/err"
 }
 
+# Who writes to memory that the GPU had back, and nobody asks before its driver goes.
+notices_stale_writes() {
+	local status=0
+	"$vm" --gpus 1 --module-param canary=1 -- sh -c 'python3 -c "
+import glob, mmap
+bar = glob.glob(\"/sys/bus/pci/drivers/hmm_dummy/0*/resource2_wc\")[0]
+with open(bar, \"r+b\") as f:
+    mmap.mmap(f.fileno(), 8192)[4096] = 1" && rmmod hmm_dummy' 2> "$TMP/err" || status=$?
+	cat "$TMP/err"
+	[ $status = 125 ] && grep -q "hmm_dummy0: 1 pages were written to while they were free" "$TMP/err"
+}
+
 times_out() {
 	local status=0
 	"$vm" --timeout 10 -- sleep 100 2> "$TMP/err" || status=$?
@@ -143,6 +155,7 @@ t "arguments arrive as they are" quoting
 t "read-only root, writable share" file_system
 t "faults in the kernel log fail the run" notices_faults
 t "a panic fails the run" notices_panic
+t "writes to free device memory fail the run" notices_stale_writes
 t "timeout" times_out
 t "edu, IOMMU and GPU together" edu_is_there
 t "a guest with hot-plugging" hotplug

@@ -104,7 +104,7 @@ static int load(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
 	if (ret)
 		return ret;
 	*bytes = min3(*bytes, access.bytes, (unsigned long)BUFFER_SIZE);
-	memcpy(job->buffer, access.kva, *bytes);
+	hmm_dummy_copy_bytes(job->buffer, access.kva, *bytes);
 	hmm_dummy_access_put(&access);
 	return 0;
 }
@@ -140,7 +140,7 @@ static void work_on(struct hmm_dummy_job *job, void *p, u64 offset,
 		memset(p, arg->value, bytes);
 		break;
 	case HMM_DUMMY_OP_COPY:
-		memcpy(p, job->buffer, bytes);
+		hmm_dummy_copy_bytes(p, job->buffer, bytes);
 		break;
 	case HMM_DUMMY_OP_CRC32C:
 		job->crc = crc32c(job->crc, p, bytes);

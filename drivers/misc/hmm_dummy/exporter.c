@@ -118,13 +118,13 @@ static int copy_piece(struct hmm_dummy_dev *dev, const struct hmm_p2p_copy *c,
 		}
 		vram = hmm_dummy_vram_get(dev, offset);
 		if (peer)
-			memcpy(vram, peer, n);
+			hmm_dummy_copy_bytes(vram, peer, n);
 		else if (!c->ram_page)
 			memset(vram, 0, n);
 		else if (dir == HMM_P2P_TO_DEVICE)
-			memcpy(vram, page_address(c->ram_page) + done, n);
+			hmm_dummy_copy_bytes(vram, page_address(c->ram_page) + done, n);
 		else
-			memcpy(page_address(c->ram_page) + done, vram, n);
+			hmm_dummy_copy_bytes(page_address(c->ram_page) + done, vram, n);
 		hmm_dummy_vram_put(dev);
 		if (peer)
 			hmm_pfn_kunmap_local(c->peer + (done >> PAGE_SHIFT), peer);

@@ -164,6 +164,7 @@ int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev);
 unsigned int hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 				    struct folio **folios, unsigned int nr);
+void hmm_dummy_copy_bytes(void *to, const void *from, unsigned long bytes);
 void *hmm_dummy_vram_get(struct hmm_dummy_dev *dev, u64 offset);
 void hmm_dummy_vram_put(struct hmm_dummy_dev *dev);
 

@@ -38,9 +38,9 @@ static void scratch_copy(struct hmm_dummy_dev *dev, void *p, u64 offset,
 	void *vram = hmm_dummy_vram_get(dev, offset);
 
 	if (to_memory)
-		memcpy(p, vram, bytes);
+		hmm_dummy_copy_bytes(p, vram, bytes);
 	else
-		memcpy(vram, p, bytes);
+		hmm_dummy_copy_bytes(vram, p, bytes);
 	hmm_dummy_vram_put(dev);
 }
 
@@ -76,9 +76,9 @@ static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	if (!job->buffer)
 		scratch_copy(dev, access.kva, offset, *bytes, job->to_memory);
 	else if (job->to_memory)
-		memcpy(access.kva, job->buffer, *bytes);
+		hmm_dummy_copy_bytes(access.kva, job->buffer, *bytes);
 	else
-		memcpy(job->buffer, access.kva, *bytes);
+		hmm_dummy_copy_bytes(job->buffer, access.kva, *bytes);
 	hmm_dummy_access_put(&access);
 	if (job->buffer && !job->to_memory)
 		scratch_copy(dev, job->buffer, offset, *bytes, job->to_memory);
