@@ -423,6 +423,9 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 				   struct page *page, unsigned int flags,
 				   unsigned long *alias_pfn,
 				   struct hmm_p2p_window **pending);
+bool hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
+			  struct page *page, bool required,
+			  unsigned long *alias_pfn);
 void hmm_p2p_lookup_done(struct hmm_p2p_cursor *cursor);
 int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 		    unsigned long since);
@@ -577,6 +580,13 @@ hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
 	       struct hmm_p2p_window **pending)
 {
 	return HMM_P2P_NO_EXPORTER;
+}
+
+static inline bool
+hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
+		     struct page *page, bool required, unsigned long *alias_pfn)
+{
+	return false;
 }
 
 static inline void hmm_p2p_lookup_done(struct hmm_p2p_cursor *cursor)

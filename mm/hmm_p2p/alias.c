@@ -200,29 +200,40 @@ static struct hmm_p2p_line *cursor_line(struct hmm_p2p_cursor *cursor,
 }
 
 /*
- * The next page of the window that the last alias was in: only what can have changed
- * is looked at.  The line keeps the exporter's memory; if it was unregistered, and
- * the PFNs are another's by now, it is not LIVE any more.
+ * hmm_p2p_lookup_again - the alias of a page near the last one
+ * @peer: as for hmm_p2p_lookup(), and all that follows
+ * @cursor: what the walk remembers
+ * @page: a device-private page, not the importer's own, whose entry allows what is wanted
+ * @required: the page is required
+ * @alias_pfn: set if it is known
+ *
+ * For a page of the window that the last alias was in: only what can have changed is
+ * looked at, since this is what a page of a large range costs.  The line keeps the
+ * exporter's memory; if it was unregistered, and the PFNs are another's by now, it is
+ * not LIVE any more.
+ *
+ * Context: As hmm_p2p_lookup(), which is to be asked if this does not know.
  */
-static bool lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
-			 struct page *page, unsigned int flags,
-			 unsigned long *alias_pfn)
+bool hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
+			  struct page *page, bool required, unsigned long *alias_pfn)
 {
 	struct hmm_p2p_window *window = cursor->window;
 	unsigned long i = page_to_pfn(page) - cursor->first_pfn;
 
-	if (!window || i >= cursor->nr || flags & HMM_P2P_READ_ONLY_ENTRY ||
+	if (!window || i >= cursor->nr ||
 	    READ_ONCE(window->exp->state) != HMM_P2P_STATE_LIVE ||
 	    READ_ONCE(peer->importer->quarantined) ||
 	    !hmm_p2p_window_usable(window))
 		return false;
 	*alias_pfn = hmm_p2p_window_alias(window) + i;
 	cursor->aliases++;
-	cursor->faults += flags & HMM_P2P_FAULT ? 1 : 0;
-	trace_hmm_p2p_alias(window->exp->desc.name, peer->importer->name,
-			    *alias_pfn);
+	cursor->faults += required;
+	if (trace_hmm_p2p_alias_enabled())
+		trace_hmm_p2p_alias(window->exp->desc.name, peer->importer->name,
+				    *alias_pfn);
 	return true;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup_again);
 
 /*
  * hmm_p2p_lookup - the alias of a device-private page, for the page walk
@@ -252,9 +263,6 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 	struct hmm_p2p_window *window;
 	enum hmm_p2p_reason reason;
 	unsigned long pfn;
-
-	if (lookup_again(peer, cursor, page, flags, alias_pfn))
-		return HMM_P2P_REACHABLE;
 
 	/* Pairs with rcu_assign_pointer() in hmm_p2p_register(). */
 	exp = rcu_dereference(page_pgmap(page)->p2p_exporter);

@@ -261,10 +261,34 @@ int hmm_p2p_track_insert(struct hmm_p2p_window *window);
 void hmm_p2p_track_erase(struct hmm_p2p_window *window);
 struct hmm_p2p_window *hmm_p2p_window_of_alias(unsigned long alias_pfn);
 unsigned long hmm_p2p_refs(struct hmm_p2p_exporter *exp);
-struct hmm_p2p_window *hmm_p2p_map_window(struct hmm_p2p_map *m,
-					  unsigned long pfn);
+struct hmm_p2p_window *hmm_p2p_map_other_window(struct hmm_p2p_map *m,
+						unsigned long pfn);
 bool hmm_p2p_map_holds(struct hmm_dma_map *map, struct hmm_p2p_window *window);
 void hmm_p2p_map_drop_all(struct hmm_dma_map *map);
+
+/*
+ * hmm_p2p_map_window - the window of an entry, and in m->line the line for it
+ * @m: the importer's map, under the importer's lock
+ * @pfn: of an entry that is current, or that holds a reference
+ *
+ * Most often the same as last time.  The line keeps the exporter's memory, so the
+ * window that is remembered is there; but it may have been closed, or its exporter
+ * unregistered, and its address be another window's.  Then it has none any more:
+ * hmm_p2p_track_erase() comes before the address can be used again.
+ *
+ * Return: the window, or NULL if @pfn is no alias of an exporter that was met.
+ */
+static inline struct hmm_p2p_window *hmm_p2p_map_window(struct hmm_p2p_map *m,
+							unsigned long pfn)
+{
+	struct hmm_p2p_window *window = m->window;
+	u32 alias = window ? READ_ONCE(window->alias) : 0;
+
+	if (alias && (pfn - ((unsigned long)alias << HMM_P2P_ALIAS_ORDER)) >>
+		     window->exp->window_order == 0)
+		return window;
+	return hmm_p2p_map_other_window(m, pfn);
+}
 
 /* ledger.c */
 extern struct mutex hmm_p2p_ledger_lock;

@@ -115,28 +115,12 @@ void hmm_p2p_map_free(struct hmm_dma_map *map)
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_free, "HMM_P2P");
 
-/*
- * hmm_p2p_map_window - the window of an entry, and in m->line the line for it
- * @m: the importer's map, under the importer's lock
- * @pfn: of an entry that is current, or that holds a reference
- *
- * Most often the same as last time.  The line keeps the exporter's memory, so the
- * window that is remembered is there; but it may have been closed, or its exporter
- * unregistered, and its address be another window's.  Then it has none any more:
- * hmm_p2p_track_erase() comes before the address can be used again.
- *
- * Return: the window, or NULL if @pfn is no alias of an exporter that was met.
- */
-struct hmm_p2p_window *hmm_p2p_map_window(struct hmm_p2p_map *m,
-					  unsigned long pfn)
+/* See hmm_p2p_map_window(): it is not the same as last time. */
+struct hmm_p2p_window *hmm_p2p_map_other_window(struct hmm_p2p_map *m,
+						unsigned long pfn)
 {
-	struct hmm_p2p_window *window = m->window;
+	struct hmm_p2p_window *window = hmm_p2p_window_of_alias(pfn);
 
-	if (window && READ_ONCE(window->alias) &&
-	    (pfn - hmm_p2p_window_alias(window)) >>
-	    window->exp->window_order == 0)
-		return window;
-	window = hmm_p2p_window_of_alias(pfn);
 	if (!window)
 		return NULL;
 	if (!m->line || m->line->exp != window->exp) {
@@ -177,7 +161,8 @@ void hmm_p2p_map_get(struct hmm_dma_map *map, size_t idx)
 	m->held++;
 	atomic_inc(&window->refs);
 	hmm_p2p_line_count(m->line, HMM_P2P_C_MAPPED, 1);
-	trace_hmm_p2p_map(window->exp->desc.name, pfn);
+	if (trace_hmm_p2p_map_enabled())
+		trace_hmm_p2p_map(window->exp->desc.name, pfn);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_get, "HMM_P2P");
 
@@ -210,7 +195,8 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 
 	/* The line keeps the exporter, also where this is the last reference. */
 	hmm_p2p_line_count(m->line, HMM_P2P_C_UNMAPPED, 1);
-	trace_hmm_p2p_unmap(window->exp->desc.name, pfn);
+	if (trace_hmm_p2p_unmap_enabled())
+		trace_hmm_p2p_unmap(window->exp->desc.name, pfn);
 	/* Ordered before the look at the state: see hmm_p2p_window_end_revoke(). */
 	if (atomic_dec_and_test(&window->refs))
 		hmm_p2p_window_idle(window);

@@ -77,15 +77,18 @@ static void lookup_software(struct kunit *test)
 			hmm_p2p_total_read(f->exp, HMM_P2P_C_ALIASES));
 }
 
+/* As hmm.c asks for one page after the other. */
 static enum hmm_p2p_reason lookup_next(struct mirror *m, struct hmm_p2p_cursor *cursor,
 				       struct page *page)
 {
 	struct hmm_p2p_window *pending = NULL;
-	enum hmm_p2p_reason reason;
+	enum hmm_p2p_reason reason = HMM_P2P_REACHABLE;
 	unsigned long alias;
 
 	rcu_read_lock();
-	reason = hmm_p2p_lookup(&m->peer, cursor, page, HMM_P2P_FAULT, &alias, &pending);
+	if (!hmm_p2p_lookup_again(&m->peer, cursor, page, true, &alias))
+		reason = hmm_p2p_lookup(&m->peer, cursor, page, HMM_P2P_FAULT, &alias,
+					&pending);
 	rcu_read_unlock();
 	return reason;
 }
