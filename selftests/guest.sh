@@ -321,7 +321,7 @@ bench_engine() {
 bench() {
 	local command bench=$HMM_P2P_TOP/build/bin/hmm-bench jobs=$HMM_P2P_TOP/tools/hmm-bench/jobs
 	local short=(-r 3 -w 0 -t 1 -l 2) enable=/sys/module/hmm_p2p/parameters/enable
-	plan 42
+	plan 43
 	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
 	for command in migrate fault map invalidate revoke load oversub scale stock; do
 		check "$command" "$bench" "${short[@]}" -o "/run/$command.json" "$command"
@@ -329,7 +329,7 @@ bench() {
 	done
 	check rdma "$bench" "${short[@]}" -o /run/rdma.json rdma "$jobs/pressure.fio"
 	check rdma.result bench_result /run/rdma.json
-	check fio "$bench" "${short[@]}" -o /run/fio.json fio "$jobs/resident.fio"
+	check fio "$bench" "${short[@]}" -o /run/fio.json fio "$jobs/resident.fio" "$jobs/rdma.fio"
 	check fio.result bench_result /run/fio.json
 	check compare quietly "$bench" compare /run/map.json /run/map.json 2
 	bench_worse /run/map.json /run/worse.json
@@ -349,6 +349,9 @@ bench() {
 	check no_file exits_with 2 "$bench" -r 3 -t 1 -l 2 -o /nowhere/x fault
 	check no_result exits_with 2 "$bench" compare /run/map.json "$jobs/resident.fio"
 	check no_figures exits_with 2 "$bench" compare /run/map.json /run/fio.json
+	printf '[x]\nioengine=null\nsize=1M\n' > /run/mute.server.fio
+	cp "$jobs/rdma.fio" /run/mute.fio
+	check no_server exits_with 1 "$bench" -r 3 -w 0 fio /run/mute.fio
 	check no_job exits_with 2 "$bench" fio /nowhere/x.fio
 	check too_many exits_with 2 "$bench" map everything
 	check too_many_threads exits_with 2 "$bench" -l 4 -j 3 migrate

@@ -9,24 +9,23 @@
 
 #include "read.h"
 
-/* Of the machine: what makes two results hard to compare if it differs. */
+/* What makes two results hard to compare if it differs: of the machine, and of the options. */
 static const char *const same[] = {
-	"kernel", "processor", "processors", "memory", "hardware", "transparent_hugepage",
+	"kernel", "processor", "processors", "memory", "hardware", "transparent_hugepage", NULL
 };
+static const char *const same_options[] = { "length", "threads", NULL };
 
-static void compare_machines(json_t *a, json_t *b)
+static void print_differences(json_t *a, json_t *b, const char *const *keys)
 {
-	json_t *ma = json_object_get(a, "machine"), *mb = json_object_get(b, "machine");
-
-	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
-		json_t *ja = json_object_get(ma, same[i]), *jb = json_object_get(mb, same[i]);
+	for (size_t i = 0; keys[i]; i++) {
+		json_t *ja = json_object_get(a, keys[i]), *jb = json_object_get(b, keys[i]);
 		char *ta, *tb;
 
 		if (json_equal(ja, jb))
 			continue;
 		ta = json_dumps(ja, JSON_ENCODE_ANY);
 		tb = json_dumps(jb, JSON_ENCODE_ANY);
-		printf("differs: %s: %s, %s\n", same[i], ta ?: "none", tb ?: "none");
+		printf("differs: %s: %s, %s\n", keys[i], ta ?: "none", tb ?: "none");
 		free(ta);
 		free(tb);
 	}
@@ -105,7 +104,9 @@ enum status bench_compare(int argc, char **argv)
 		    !json_is_true(json_object_get(b, "complete")))
 			printf("not complete: %s\n", json_is_true(json_object_get(a, "complete")) ?
 			       argv[2] : argv[1]);
-		compare_machines(a, b);
+		print_differences(json_object_get(a, "machine"), json_object_get(b, "machine"),
+				  same);
+		print_differences(a, b, same_options);
 		more = compare_figures(a, b, percent);
 	}
 	json_decref(a);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * fio, as the system has it, on the device's own read() and write(): each job of a file is
- * a variant, with the buffers in RAM and on the device.
+ * a variant, with the buffers in RAM and on the device.  Beside X.fio there may be a
+ * X.server.fio: then the jobs are the clients of such a process, and have their buffers in RAM,
+ * where fio has the NIC pin them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,9 +24,11 @@
 extern char **environ;
 
 #define NAMES	32
+#define SERVER_MS	10000
 
 struct jobs {
 	const char *file;
+	char server[256];	/* its job file, or "" */
 	char names[VARIANTS][NAMES];
 	bool on_device;
 };
@@ -69,6 +73,65 @@ bool fio_stop(pid_t pid)
 	return true;
 }
 
+/* Whether it says within some time that clients may come. */
+static bool is_listening(pid_t pid, const char *output)
+{
+	char text[4096];
+
+	for (int ms = 0; ms < SERVER_MS && !bench_interrupted(); ms += 20) {
+		FILE *f = fopen(output, "r");
+		size_t n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+
+		if (f)
+			fclose(f);
+		text[n] = 0;
+		if (strstr(text, "waiting for connection"))
+			return true;
+		if (kill(pid, 0) || waitpid(pid, NULL, WNOHANG) == pid)
+			break;
+		usleep(20000);
+	}
+	return false;
+}
+
+/* For one client; below 0 if it cannot. */
+static pid_t server_start(const char *job)
+{
+	/* It says so at once to a terminal only. */
+	char *const argv[] = { "stdbuf", "-oL", "fio", "--aux-path=/tmp", (char *)job, NULL };
+	char output[] = "/tmp/hmm-bench.XXXXXX";
+	int fd = mkstemp(output);
+	pid_t pid = -1;
+
+	if (fd < 0) {
+		bench_fail(STATUS_MISSING, "/tmp: %s", strerror(errno));
+		return -1;
+	}
+	close(fd);
+	pid = spawn(argv, output);
+	if (pid >= 0 && !is_listening(pid, output)) {
+		kill(-pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		if (!bench_interrupted())
+			bench_fail(STATUS_FAILED, "fio as a server does not listen");
+		pid = -1;
+	}
+	unlink(output);
+	return pid;
+}
+
+/* It ends behind its client.  Before that it hears no other signal. */
+static void server_stop(pid_t pid)
+{
+	for (int ms = 0; ms < SERVER_MS && !bench_interrupted(); ms += 20) {
+		if (waitpid(pid, NULL, WNOHANG) == pid)
+			return;
+		usleep(20000);
+	}
+	kill(-pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 /* The jobs of a file, except "global". */
 static enum status read_names(struct jobs *jobs)
 {
@@ -99,24 +162,31 @@ static enum status read_names(struct jobs *jobs)
 			  jobs->file, VARIANTS);
 }
 
-/* Microseconds for each I/O, of fio's own account. */
-static double read_result(const char *path)
+/*
+ * Microseconds for each I/O, of fio's own account.  Its RDMA engine counts half a second of
+ * sleep before the first: of a client, its mean latency.
+ */
+static double read_result(const char *path, bool client)
 {
-	json_t *result = json_load_file(path, 0, NULL), *job;
+	json_t *result = json_load_file(path, 0, NULL), *job, *read, *write;
 	double us = -1, ios;
 
 	job = json_array_get(json_object_get(result, "jobs"), 0);
-	ios = json_number_value(json_object_get(json_object_get(job, "read"), "total_ios")) +
-	      json_number_value(json_object_get(json_object_get(job, "write"), "total_ios"));
+	read = json_object_get(job, "read");
+	write = json_object_get(job, "write");
+	ios = json_number_value(json_object_get(read, "total_ios")) +
+	      json_number_value(json_object_get(write, "total_ios"));
 	if (job && !json_integer_value(json_object_get(job, "error")) && ios > 0)
-		us = 1e3 * json_number_value(json_object_get(job, "job_runtime")) / ios;
+		us = client ? json_number_value(json_object_get(json_object_get(write, "lat_ns"),
+								"mean")) / 1e3 :
+			      1e3 * json_number_value(json_object_get(job, "job_runtime")) / ios;
 	json_decref(result);
 	if (us <= 0)
 		bench_fail(STATUS_FAILED, "fio failed, or did nothing");
 	return us;
 }
 
-static double run(const char *file, const char *name)
+static double run(const char *file, const char *name, bool client)
 {
 	char output[] = "/tmp/hmm-bench.XXXXXX", section[NAMES + 16];
 	char *const argv[] = { "fio", "--aux-path=/tmp", "--output-format=json", section,
@@ -134,14 +204,29 @@ static double run(const char *file, const char *name)
 	pid = spawn(argv, output);
 	while (pid >= 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		if (bench_interrupted())
-			kill(pid, SIGTERM);
+			kill(pid, client ? SIGKILL : SIGTERM);
 	if (pid >= 0 && !bench_interrupted()) {
 		if (WIFEXITED(status) && !WEXITSTATUS(status))
-			us = read_result(output);
+			us = read_result(output, client);
 		else
 			bench_fail(STATUS_FAILED, "fio ended with status %#x", status);
 	}
 	unlink(output);
+	return us;
+}
+
+static double run_client(const char *server_file, const char *file, const char *name)
+{
+	pid_t server = server_start(server_file);
+	double us;
+
+	if (server < 0)
+		return -1;
+	us = run(file, name, true);
+	/* One that has had no client would wait on. */
+	if (us < 0)
+		kill(-server, SIGKILL);
+	server_stop(server);
 	return us;
 }
 
@@ -153,7 +238,9 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 
 	if (driver_param("migrate_on_fault", jobs->on_device))
 		return bench_errno("parameter migrate_on_fault");
-	us = run(jobs->file, jobs->names[variant]);
+	us = jobs->server[0] ?
+	     run_client(jobs->server, jobs->file, jobs->names[variant]) :
+	     run(jobs->file, jobs->names[variant], false);
 	driver_param("migrate_on_fault", false);
 	if (us >= 0 && jobs->on_device != (gpu_counter(0, "to_device") > moved)) {
 		bench_fail(STATUS_FAILED, "the buffers were not %s",
@@ -170,7 +257,8 @@ static enum status measure(struct jobs *jobs)
 	enum status status = STATUS_OK;
 
 	snprintf(copy, sizeof(copy), "%s", jobs->file);
-	for (int i = 0; i < 2 && !status; i++) {
+	/* What a NIC has pinned does not move. */
+	for (int i = 0; i < (jobs->server[0] ? 1 : 2) && !status; i++) {
 		struct figure f = {
 			.name = name, .what = "fio, with its buffers there", .unit = "us/io",
 			.sample = sample, .arg = jobs,
@@ -198,7 +286,12 @@ enum status bench_fio(int argc, char **argv)
 	status = devices_open(gpu);
 	for (int i = 1; i < argc && !status; i++) {
 		struct jobs jobs = { .file = argv[i] };
+		const char *dot = strrchr(argv[i], '.');
 
+		snprintf(jobs.server, sizeof(jobs.server), "%.*s.server.fio",
+			 dot ? (int)(dot - argv[i]) : 0, argv[i]);
+		if (access(jobs.server, R_OK))
+			jobs.server[0] = 0;
 		status = read_names(&jobs) ?: measure(&jobs);
 	}
 	return status;

@@ -31,7 +31,7 @@ main)
 	bench invalidate "$@" invalidate
 	bench rdma "$@" rdma "$jobs/pressure.fio"
 	bench oversub "$@" oversub
-	bench fio "$@" fio "$jobs/resident.fio"
+	bench fio "$@" fio "$jobs/resident.fio" "$jobs/rdma.fio"
 	;;
 windows) bench revoke "$@" revoke ;;
 large) bench scale "$@" scale ;;

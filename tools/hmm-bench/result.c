@@ -37,9 +37,10 @@ enum status result_begin(int argc, char **argv)
 	for (int i = 1; i < argc; i++)
 		json_array_append_new(arguments, json_string(argv[i]));
 	figures = json_array();
-	root = json_pack("{s:i, s:s, s:o, s:I, s:o}", "schema", SCHEMA, "tool", "hmm-bench",
-			 "arguments", arguments, "seed", (json_int_t)options.seed, "machine",
-			 machine_describe());
+	root = json_pack("{s:i, s:s, s:o, s:I, s:I, s:i, s:o}", "schema", SCHEMA, "tool",
+			 "hmm-bench", "arguments", arguments, "length", (json_int_t)options.length,
+			 "seed", (json_int_t)options.seed, "threads", (int)options.threads,
+			 "machine", machine_describe());
 	return STATUS_OK;
 }
 
