@@ -30,9 +30,9 @@ main)
 	bench map "$@" map
 	bench invalidate "$@" invalidate
 	bench rdma "$@" rdma "$jobs/pressure.fio"
-	bench oversub "$@" oversub
 	bench fio "$@" fio "$jobs/resident.fio" "$jobs/rdma.fio"
 	;;
+oversub) bench oversub "$@" oversub ;;
 windows) bench revoke "$@" revoke ;;
 large) bench scale "$@" scale ;;
 stock | stock-off) bench "$part" "$@" stock ;;

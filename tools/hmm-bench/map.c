@@ -23,8 +23,9 @@ enum { RAM, PEER, BOUNCE };
 /* Where the variant wants it, and no device has an entry for it. */
 static bool place(struct mapper *w, unsigned int variant)
 {
-	if ((variant == RAM ? gpu_to_ram(w->gpu[0], w->m.p, w->m.length) :
-			      gpu_to_device(w->gpu[0], w->m.p, w->m.length)) ||
+	/* Both have just been moved: neither is warmer than the other. */
+	if (gpu_to_device(w->gpu[0], w->m.p, w->m.length) ||
+	    (variant == RAM && gpu_to_ram(w->gpu[0], w->m.p, w->m.length)) ||
 	    memory_forget(&w->m) || peer_access(variant != BOUNCE)) {
 		bench_errno("memory cannot be placed");
 		return false;
