@@ -62,13 +62,12 @@ static double sample_migrate(void *arg, unsigned int point, struct histogram *la
 	return gpu_to_ram(s->gpu[0], s->m.p, length) ? bench_errno("to RAM") : us;
 }
 
-/* A GPU that has it not mapped reads a few bytes of each page. */
+/* A GPU that has it not mapped fills it, and finds as much at once as a fault brings. */
 static double map(struct scale *s, unsigned int point)
 {
 	struct hmm_dummy_command c = {
-		.op = HMM_DUMMY_OP_CRC32C, .addr = (uintptr_t)s->m.p,
-		.length = bytes_of(s, point), .pattern = HMM_DUMMY_STRIDED, .unit = 8,
-		.stride = PAGE,
+		.op = HMM_DUMMY_OP_FILL, .addr = (uintptr_t)s->m.p,
+		.length = bytes_of(s, point),
 	};
 	int file = gpu_open(1);
 	uint64_t begin;
@@ -77,7 +76,7 @@ static double map(struct scale *s, unsigned int point)
 	if (file < 0)
 		return bench_errno("another importer");
 	begin = bench_now();
-	us = gpu_command(file, &c) ? bench_errno("a peer's read") : since(begin);
+	us = gpu_command(file, &c) ? bench_errno("a device's write") : since(begin);
 	close(file);
 	return us;
 }
@@ -256,9 +255,9 @@ static enum status measure(struct scale *s)
 	size_t threads = options.length / HUGE < 16 ? options.length / HUGE : 16;
 	const struct row rows[] = {
 		{ "scale.migrate", "pages that go to a device", "us", sample_migrate, 64, pages },
-		{ "scale.map.ram", "pages in RAM that a GPU reads", "us", sample_map_ram, 64,
+		{ "scale.map.ram", "pages in RAM that a GPU fills", "us", sample_map_ram, 64,
 		  pages },
-		{ "scale.map.peer", "pages on a device that another reads", "us",
+		{ "scale.map.peer", "pages on a device that another fills", "us",
 		  sample_map_peer, 64, pages },
 		{ "scale.rdma", "pages on a device that a NIC reads", "us", sample_rdma, 64, rdma },
 		{ "scale.mrs", "memory regions of a page on a device", "us", sample_mrs, 16, mrs },
