@@ -52,11 +52,11 @@ notices_stale_writes() {
 	local status=0
 	"$vm" --gpus 1 --module-param canary=1 -- sh -c 'python3 -c "
 import glob, mmap
-bar = glob.glob(\"/sys/bus/pci/drivers/hmm_dummy/0*/resource2_wc\")[0]
+bar = glob.glob(\"/sys/bus/pci/drivers/hmm_dummy/0*/resource2\")[0]
 with open(bar, \"r+b\") as f:
     mmap.mmap(f.fileno(), 8192)[4096] = 1" && rmmod hmm_dummy' 2> "$TMP/err" || status=$?
 	cat "$TMP/err"
-	[ $status = 125 ] && grep -q "hmm_dummy0: 1 pages were written to while they were free" "$TMP/err"
+	[ $status = 125 ] && grep -q "WARNING: .* hmm_dummy_vram_exit" "$TMP/err"
 }
 
 times_out() {
