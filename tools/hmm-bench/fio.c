@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * fio, as the system has it, on the device's own read() and write(): each job of a file is
- * a variant, with the buffers in RAM and on the device.  Beside X.fio there may be a
+ * a variant, with the buffers in RAM and on the device.  Beside X.fio there may be an
  * X.server.fio: then the jobs are the clients of such a process, and have their buffers in RAM,
  * where fio has the NIC pin them.
  */
@@ -55,6 +55,19 @@ static pid_t spawn(char *const *argv, const char *output)
 	return -1;
 }
 
+/* For what a fio says; @path is a template.  Whether there is one. */
+static bool make_output(char *path)
+{
+	int fd = mkstemp(path);
+
+	if (fd < 0) {
+		bench_fail(STATUS_MISSING, "/tmp: %s", strerror(errno));
+		return false;
+	}
+	close(fd);
+	return true;
+}
+
 pid_t fio_start(const char *job)
 {
 	char *const argv[] = { "fio", "--aux-path=/tmp", (char *)job, NULL };
@@ -76,6 +89,7 @@ bool fio_stop(pid_t pid)
 /* Whether it says within some time that clients may come. */
 static bool is_listening(pid_t pid, const char *output)
 {
+	siginfo_t ended = {};
 	char text[4096];
 
 	for (int ms = 0; ms < SERVER_MS && !bench_interrupted(); ms += 20) {
@@ -87,11 +101,18 @@ static bool is_listening(pid_t pid, const char *output)
 		text[n] = 0;
 		if (strstr(text, "waiting for connection"))
 			return true;
-		if (kill(pid, 0) || waitpid(pid, NULL, WNOHANG) == pid)
+		/* Who waits for it is the caller. */
+		if (waitid(P_PID, pid, &ended, WEXITED | WNOHANG | WNOWAIT) || ended.si_pid)
 			break;
 		usleep(20000);
 	}
 	return false;
+}
+
+static void server_kill(pid_t pid)
+{
+	kill(-pid, SIGKILL);
+	waitpid(pid, NULL, 0);
 }
 
 /* For one client; below 0 if it cannot. */
@@ -100,18 +121,13 @@ static pid_t server_start(const char *job)
 	/* It says so at once to a terminal only. */
 	char *const argv[] = { "stdbuf", "-oL", "fio", "--aux-path=/tmp", (char *)job, NULL };
 	char output[] = "/tmp/hmm-bench.XXXXXX";
-	int fd = mkstemp(output);
-	pid_t pid = -1;
+	pid_t pid;
 
-	if (fd < 0) {
-		bench_fail(STATUS_MISSING, "/tmp: %s", strerror(errno));
+	if (!make_output(output))
 		return -1;
-	}
-	close(fd);
 	pid = spawn(argv, output);
 	if (pid >= 0 && !is_listening(pid, output)) {
-		kill(-pid, SIGKILL);
-		waitpid(pid, NULL, 0);
+		server_kill(pid);
 		if (!bench_interrupted())
 			bench_fail(STATUS_FAILED, "fio as a server does not listen");
 		pid = -1;
@@ -128,8 +144,7 @@ static void server_stop(pid_t pid)
 			return;
 		usleep(20000);
 	}
-	kill(-pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	server_kill(pid);
 }
 
 /* The jobs of a file, except "global". */
@@ -191,15 +206,12 @@ static double run(const char *file, const char *name, bool client)
 	char output[] = "/tmp/hmm-bench.XXXXXX", section[NAMES + 16];
 	char *const argv[] = { "fio", "--aux-path=/tmp", "--output-format=json", section,
 			       (char *)file, NULL };
-	int fd = mkstemp(output), status;
 	double us = -1;
+	int status;
 	pid_t pid;
 
-	if (fd < 0) {
-		bench_fail(STATUS_MISSING, "/tmp: %s", strerror(errno));
+	if (!make_output(output))
 		return -1;
-	}
-	close(fd);
 	snprintf(section, sizeof(section), "--section=%s", name);
 	pid = spawn(argv, output);
 	while (pid >= 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
@@ -225,8 +237,9 @@ static double run_client(const char *server_file, const char *file, const char *
 	us = run(file, name, true);
 	/* One that has had no client would wait on. */
 	if (us < 0)
-		kill(-server, SIGKILL);
-	server_stop(server);
+		server_kill(server);
+	else
+		server_stop(server);
 	return us;
 }
 

@@ -65,10 +65,6 @@ static double sample_migrate(void *arg, unsigned int point, struct histogram *la
 /* A GPU that has it not mapped fills it, and finds as much at once as a fault brings. */
 static double map(struct scale *s, unsigned int point)
 {
-	struct hmm_dummy_command c = {
-		.op = HMM_DUMMY_OP_FILL, .addr = (uintptr_t)s->m.p,
-		.length = bytes_of(s, point),
-	};
 	int file = gpu_open(1);
 	uint64_t begin;
 	double us;
@@ -76,7 +72,8 @@ static double map(struct scale *s, unsigned int point)
 	if (file < 0)
 		return bench_errno("another importer");
 	begin = bench_now();
-	us = gpu_command(file, &c) ? bench_errno("a device's write") : since(begin);
+	us = gpu_fill(file, s->m.p, bytes_of(s, point), 0) ? bench_errno("a device's write") :
+							     since(begin);
 	close(file);
 	return us;
 }
