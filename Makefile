@@ -15,7 +15,7 @@ TESTS += $(BIN)/hmm-bench $(BIN)/bench-stats
 .PHONY: help
 help:
 	@echo "make run      show it: RDMA on GPU-resident memory, in place and as in stock Linux"
-	@echo "make check    run the tests; T=PATTERN for a part (T=list names them)"
+	@echo "make check    run the tests; T=PATTERN for a part (scripts/check list names them)"
 	@echo "make build    build kernels and programs"
 	@echo "make lint     what checkers say of the code; make series-check: each patch builds"
 	@echo "make mutants  small defects, one at a time: each is caught; T=PATTERN for a part"
@@ -25,7 +25,7 @@ help:
 	@echo "make bench    how fast, against stock Linux and the machine's limit: build/bench/report.html"
 	@echo "make bench-quick  instructions for ten hot paths, against the run accepted last"
 	@echo "make coverage which lines of the kernel parts the tests reach; T=PATTERN as for check"
-	@echo "make vm       a shell in the project's kernel, with a dummy GPU and rxe"
+	@echo "make vm       a shell in the project's kernel, with two dummy GPUs and rxe"
 	@echo "make clean    remove build/; the cache stays ($${HMM_P2P_CACHE:-$${XDG_CACHE_HOME:-~/.cache}/hmm_p2p})"
 
 .PHONY: packages
@@ -131,7 +131,7 @@ coverage: tools tests
 
 .PHONY: vm
 vm: tools tests
-	@scripts/vm --rxe --gpus 1
+	@scripts/vm --rxe --gpus 2 --share "$(CURDIR)/build"
 
 .PHONY: clean
 clean:

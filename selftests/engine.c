@@ -386,6 +386,26 @@ TEST_F_TIMEOUT(engine, evicts_the_oldest, 120)
 		munmap(p[i], third);
 }
 
+/* Whether this process may have any.  0, or -1 with errno. */
+static int huge_pages_of_ram(bool on)
+{
+	static const char *const set[][2] = {
+		{ "min-order", "9" }, { "ignore-gfp-wait", "N" },
+		{ "ignore-gfp-highmem", "N" }, { "task-filter", "Y" },
+		{ "verbose", "0" }, { "times", "-1" }, { "probability", "100" },
+	};
+	char path[128];
+
+	for (size_t i = 0; i < sizeof(set) / sizeof(set[0]) && !on; i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/debug/fail_page_alloc/%s", set[i][0]);
+		if (write_file(path, set[i][1]))
+			return -1;
+	}
+	if (on && write_file("/sys/kernel/debug/fail_page_alloc/probability", "0"))
+		return -1;
+	return write_file("/proc/self/make-it-fail", on ? "0" : "1");
+}
+
 /*
  * RAM that has no huge page left: a huge page of the device is split for its eviction,
  * and for the CPU's fault.
@@ -393,23 +413,12 @@ TEST_F_TIMEOUT(engine, evicts_the_oldest, 120)
 TEST_F_TIMEOUT(engine, no_huge_page_of_ram, 120)
 {
 	size_t all = self->before.vram_free / HUGE * HUGE;
-	const char *inject = "/sys/kernel/debug/fail_page_alloc/";
-	static const char *const set[][2] = {
-		{ "min-order", "9" }, { "ignore-gfp-wait", "N" },
-		{ "ignore-gfp-highmem", "N" }, { "task-filter", "Y" },
-		{ "verbose", "0" }, { "times", "-1" }, { "probability", "100" },
-	};
 	char *p = anon_huge(all, MADV_HUGEPAGE), *q = anon_huge(HUGE, MADV_NOHUGEPAGE);
-	char path[128];
 
 	fill_pattern(p, all, 7);
 	fill_pattern(q, HUGE, 8);
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, all));
-	for (size_t i = 0; i < sizeof(set) / sizeof(set[0]); i++) {
-		snprintf(path, sizeof(path), "%s%s", inject, set[i][0]);
-		ASSERT_EQ(0, write_file(path, set[i][1])) TH_LOG("%s", path);
-	}
-	ASSERT_EQ(0, write_file("/proc/self/make-it-fail", "1"));
+	ASSERT_EQ(0, huge_pages_of_ram(false));
 	/* Room for it is made by one huge page, in pieces. */
 	EXPECT_EQ(0, gpu_to_device(self->gpu[0], q, HUGE));
 	EXPECT_EQ(HUGE_PAGES, pages_on_device(0, q, HUGE));
@@ -417,13 +426,39 @@ TEST_F_TIMEOUT(engine, no_huge_page_of_ram, 120)
 	/* Of what is faulted on, as much as the fault brings along of small pages. */
 	EXPECT_EQ(pattern(all - 1, 7), (unsigned char)p[all - 1]);
 	EXPECT_EQ(all / PAGE - HUGE_PAGES - around_pages(), pages_on_device(0, p, all));
-	ASSERT_EQ(0, write_file("/proc/self/make-it-fail", "0"));
-	snprintf(path, sizeof(path), "%sprobability", inject);
-	ASSERT_EQ(0, write_file(path, "0"));
+	ASSERT_EQ(0, huge_pages_of_ram(true));
 	EXPECT_EQ(-1, check_pattern(p, all, 7));
 	EXPECT_EQ(-1, check_pattern(q, HUGE, 8));
 	munmap(p, all);
 	munmap(q, HUGE);
+}
+
+/* The same for the fault on one that is shared after fork(), and so is no exception there. */
+TEST_F_TIMEOUT(engine, no_huge_page_of_ram_for_shared, 120)
+{
+	char *p = anon_huge(HUGE, MADV_HUGEPAGE);
+	pid_t child;
+
+	fill_pattern(p, HUGE, 9);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, HUGE));
+	child = fork();
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	ASSERT_EQ(0, huge_pages_of_ram(false));
+	EXPECT_EQ(pattern(0, 9), (unsigned char)p[0]);
+	EXPECT_EQ(HUGE_PAGES - around_pages(), pages_on_device(0, p, HUGE));
+	/* Also where all of it is looked at, as a device does. */
+	EXPECT_EQ(0, gpu_fill(self->gpu[1], p + PAGE, PAGE, 1));
+	ASSERT_EQ(0, huge_pages_of_ram(true));
+	EXPECT_EQ(0, pages_on_device(child, p, PAGE));
+	kill(child, SIGKILL);
+	EXPECT_EQ(-SIGKILL, wait_child(child));
+	for (size_t i = 0; i < HUGE; i++) {
+		ASSERT_EQ(i / PAGE == 1 ? 1 : pattern(i, 9), (unsigned char)p[i]);
+	}
+	munmap(p, HUGE);
 }
 
 /* Somebody who is killed in the middle of it leaves nothing behind. */

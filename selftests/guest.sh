@@ -248,15 +248,24 @@ leaks() {
 	check none_of_ours eval '! grep -E "hmm_|\[hmm_dummy\]" /run/leaks'
 }
 
-# Three samples and more of each variant, or three sizes; none of them 0, and nothing left out.
+# Three samples and more of each variant and size, the same number of all in a figure, and as many
+# latencies in each of them; none of them 0, nothing left out, and nothing said of so few.
 bench_result() { # FILE
 	python3 -c 'import json, sys
 result = json.load(open(sys.argv[1]))
-samples = [v["samples"] for f in result["figures"] for v in f.get("variants", [])]
-samples += [[p["cost"] for p in f["points"]] for f in result["figures"] if "points" in f]
-print("#", len(result["figures"]), "figures,", len(samples), "variants")
-sys.exit(not (result["complete"] and samples and all(len(s) >= 3 and min(s) > 0 for s in samples)))
-' "$1"
+good = result["complete"] and result["figures"]
+for f in result["figures"]:
+    parts = f.get("variants") or f["points"]
+    rounds = len(parts[0]["samples"])
+    verdicts = [r["verdict"] for r in f.get("ratios", []) if "goal" in r]
+    print("#", f["name"], len(parts), "x", rounds, *verdicts)
+    good = good and rounds >= 3
+    for p in parts:
+        latencies = p.get("latency_ns", {"count": rounds})["count"]
+        good = (good and len(p["samples"]) == rounds and min(p["samples"]) > 0
+                and latencies >= rounds and not latencies % rounds)
+    good = good and all((v == "too few rounds") == (rounds < 6) for v in verdicts)
+sys.exit(not good)' "$1"
 }
 
 # Of a figure one variant over another, at least.
@@ -277,6 +286,11 @@ median = result["figures"][0]["variants"][0]["median"]
 for key in median:
     median[key] *= 10
 json.dump(result, open(sys.argv[2], "w"))' "$@"
+}
+
+# The same, as if it had been measured in something else.
+bench_other_unit() { # FILE TO
+	sed 's,"unit": "[^"]*","unit": "parsecs",' "$1" > "$2"
 }
 
 # It ends by Ctrl-C, says so, and what there is is in the result.
@@ -321,12 +335,21 @@ bench_engine() {
 bench() {
 	local command bench=$HMM_P2P_TOP/build/bin/hmm-bench jobs=$HMM_P2P_TOP/tools/hmm-bench/jobs
 	local short=(-r 3 -w 0 -t 1 -l 2) enable=/sys/module/hmm_p2p/parameters/enable
-	plan 43
+	plan 49
 	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
-	for command in migrate fault map invalidate revoke load oversub scale stock; do
+	for command in migrate fault map invalidate revoke load oversub stock; do
 		check "$command" "$bench" "${short[@]}" -o "/run/$command.json" "$command"
 		check "$command.result" bench_result "/run/$command.json"
 	done
+	for command in migrate fault; do
+		check "$command.threads" "$bench" "${short[@]}" -l 4 -j 2 -o "/run/$command.json" "$command"
+		check "$command.threads.result" bench_result "/run/$command.json"
+	done
+	# As much as makes enough sizes of threads.
+	check scale "$bench" "${short[@]}" -l 16 -o /run/scale.json scale
+	check scale.result bench_result /run/scale.json
+	HMM_BENCH_FILE=$("$HMM_P2P_TOP/tools/hmm-bench/pressure-file.sh")
+	export HMM_BENCH_FILE
 	check rdma "$bench" "${short[@]}" -o /run/rdma.json rdma "$jobs/pressure.fio"
 	check rdma.result bench_result /run/rdma.json
 	check fio "$bench" "${short[@]}" -o /run/fio.json fio "$jobs/resident.fio" "$jobs/rdma.fio"
@@ -334,7 +357,9 @@ bench() {
 	check compare quietly "$bench" compare /run/map.json /run/map.json 2
 	bench_worse /run/map.json /run/worse.json
 	check compare.worse exits_with 1 "$bench" compare /run/map.json /run/worse.json 2
-	check plot plots /run/scale.json 6
+	bench_other_unit /run/map.json /run/parsecs.json
+	check compare.units exits_with 2 "$bench" compare /run/map.json /run/parsecs.json
+	check plot plots /run/scale.json 7
 	check interrupted bench_interrupted /run/interrupted.json 6 map
 	check interrupted.fio bench_interrupted /run/interrupted.json 15 fio "$jobs/resident.fio"
 	# What is measured is not what it should be: it says so.
@@ -353,7 +378,8 @@ bench() {
 	cp "$jobs/rdma.fio" /run/mute.fio
 	check no_server exits_with 1 "$bench" -r 3 -w 0 fio /run/mute.fio
 	check no_job exits_with 2 "$bench" fio /nowhere/x.fio
-	check too_many exits_with 2 "$bench" map everything
+	check too_many exits_with 2 "$bench" -o /run/map.json map everything
+	check no_threads exits_with 2 "$bench" -j 2 map
 	check too_many_threads exits_with 2 "$bench" -l 4 -j 3 migrate
 	check makes_none exits_with 2 "$bench" -o /run/map.json compare /run/map.json /run/map.json
 	check kept bench_result /run/map.json

@@ -86,6 +86,41 @@ TEST_F(svm, copy_any_mix)
 	munmap(q, LEN);
 }
 
+/* Pages that follow each other for the process, and not where they are. */
+TEST_F(svm, pages_in_disorder)
+{
+	const size_t n = 64;
+	char *q = anon(n * PAGE);
+
+	ASSERT_NE(MAP_FAILED, q);
+	ASSERT_EQ(0, madvise(self->p, LEN, MADV_NOHUGEPAGE));
+	fill_pattern(self->p, LEN, 6);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
+	/* The last is the first; the rest of the memory goes over the end of a chunk. */
+	for (size_t i = 0; i < n; i++) {
+		ASSERT_EQ(q + i * PAGE,
+			  mremap(self->p + (n - 1 - i) * PAGE, PAGE, PAGE,
+				 MREMAP_MAYMOVE | MREMAP_FIXED, q + i * PAGE));
+	}
+	for (int i = 0; i < 2; i++) {
+		char *to = anon(LEN);
+
+		ASSERT_NE(MAP_FAILED, to);
+		ASSERT_EQ(0, gpu_copy(self->gpu[i], to, q, n * PAGE));
+		ASSERT_EQ(0, gpu_copy(self->gpu[i], to + n * PAGE, self->p + n * PAGE,
+				      LEN - n * PAGE));
+		for (size_t j = 0; j < LEN; j++) {
+			size_t from = j < n * PAGE ? j + (n - 1 - 2 * (j / PAGE)) * PAGE : j;
+
+			ASSERT_EQ(pattern(from, 6), (unsigned char)to[j]) {
+				TH_LOG("GPU %d, byte %zu", i, j);
+			}
+		}
+		munmap(to, LEN);
+	}
+	munmap(q, n * PAGE);
+}
+
 /* The GPU works on memory that lives in another GPU. */
 TEST_F(svm, peer)
 {

@@ -97,6 +97,52 @@ TEST_LONG(killed, 60)
 	close(gpu);
 }
 
+static void *migrates(void *arg)
+{
+	int gpu = gpu_open(1), ret = ioctl(gpu, HMM_DUMMY_MIGRATE, arg);
+
+	close(gpu);
+	return (void *)(intptr_t)ret;
+}
+
+/* An answer that user space does not take does not keep the driver. */
+TEST_LONG(answer_not_taken, 60)
+{
+	struct hmm_dummy_migrate m = { .size = sizeof(m), .pidfd = -1, .length = 4 * PAGE };
+	char *p = anon(LEN), *vec = anon(LEN), address[32];
+	int fd = watch(vec), gpu;
+	void *status;
+	pthread_t t;
+
+	ASSERT_LE(0, fd);
+	memset(p, 7, LEN);
+	m.addr = (uintptr_t)p;
+	m.vec = (uintptr_t)vec;
+	ASSERT_EQ(0, gpu_bus_address(1, address, sizeof(address)));
+	ASSERT_EQ(0, pthread_create(&t, NULL, migrates, &m));
+	/* It has been moved, and waits for where to say so. */
+	while (pages_on_device(0, p, LEN) < 4)
+		usleep(1000);
+	usleep(200000);
+	ASSERT_EQ(0, gpu_driver("unbind", address));
+	EXPECT_EQ(0, pages_on_device(0, p, LEN));
+	close(fd);
+	pthread_join(t, &status);
+	/* With no file of the one that went, the new one has its name. */
+	ASSERT_EQ(0, gpu_driver("bind", address));
+	EXPECT_EQ(0, (intptr_t)status);
+	EXPECT_EQ(4, m.migrated);
+	for (size_t i = 0; i < 4; i++) {
+		EXPECT_EQ(HMM_DUMMY_MOVED, vec[i]);
+	}
+	EXPECT_EQ(7, p[LEN - 1]);
+	gpu = gpu_open(1);
+	EXPECT_LE(0, gpu);
+	close(gpu);
+	munmap(p, LEN);
+	munmap(vec, LEN);
+}
+
 /* Where nobody waits in a system call it is refused, and its queue goes on. */
 TEST(not_in_the_background)
 {

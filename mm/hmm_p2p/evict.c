@@ -190,7 +190,8 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
 int hmm_p2p_evict(struct hmm_p2p_exporter *exp, u64 offset, u64 length,
 		  struct hmm_p2p_result *result)
 {
-	unsigned long pfn, end, next, no_memory;
+	struct hmm_p2p_result before;
+	unsigned long pfn, end, next;
 	struct eviction e;
 	u64 end_offset;
 	int ret = 0;
@@ -211,11 +212,12 @@ int hmm_p2p_evict(struct hmm_p2p_exporter *exp, u64 offset, u64 length,
 		}
 		if (!pages_in_use(pfn, next - pfn))
 			continue;
-		no_memory = result->count[HMM_P2P_NO_MEMORY];
+		before = *result;
 		evict_batch(&e, pfn, next - pfn, result);
 		if (e.b->error == -ENOMEM) {
-			/* Now that it is split. */
-			result->count[HMM_P2P_NO_MEMORY] = no_memory;
+			/* Now that it is split.  What has moved is not met again. */
+			before.count[HMM_P2P_MOVED] = result->count[HMM_P2P_MOVED];
+			*result = before;
 			evict_batch(&e, pfn, next - pfn, result);
 			if (e.b->error == -ENOMEM)
 				ret = -ENOMEM;

@@ -257,7 +257,7 @@ static inline unsigned long hmm_p2p_window_pfn(struct hmm_p2p_window *window)
 }
 
 /* track.c */
-int hmm_p2p_track_insert(struct hmm_p2p_window *window);
+int hmm_p2p_track_insert(struct hmm_p2p_window *window, u32 alias);
 void hmm_p2p_track_erase(struct hmm_p2p_window *window);
 struct hmm_p2p_window *hmm_p2p_window_of_alias(unsigned long alias_pfn);
 unsigned long hmm_p2p_refs(struct hmm_p2p_exporter *exp);
@@ -313,7 +313,10 @@ static inline void hmm_p2p_line_count(struct hmm_p2p_line *line,
 }
 
 /* revoke.c */
-bool hmm_p2p_revoke_window(struct hmm_p2p_window *window, unsigned long timeout);
+enum hmm_p2p_revoked { HMM_P2P_REVOKED, HMM_P2P_HELD, HMM_P2P_BROKEN };
+
+enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
+					   unsigned long timeout);
 
 /* life.c */
 int hmm_p2p_live_get(struct hmm_p2p_exporter *exp);

@@ -55,7 +55,7 @@ struct migration {
 	struct hmm_p2p_batch *extra;	/* for passes beside those */
 	struct hmm_p2p_scan scan;
 	bool look_first;
-	unsigned long no_room;		/* pages of the chunk */
+	unsigned long no_room;		/* pages of the chunk, which is to be done again */
 	bool again;			/* the chunk, which has been split */
 	bool split_tried;
 	int late_error;
@@ -107,7 +107,6 @@ static int chunk_pass(struct migration *m, struct hmm_p2p_batch *b,
 	for (i = 0; i < b->nr && exp == m->exp; i++)
 		if (pass->why[i] != HMM_P2P_THERE)
 			b->why[i] = pass->why[i];
-	m->no_room += pass->no_room;
 	return ret;
 }
 
@@ -147,6 +146,7 @@ static bool reaches(struct migration *m, struct hmm_p2p_batch *b,
 	return !dev || hmm_p2p_ask(other, dev, &b->job.type) == HMM_P2P_REACHABLE;
 }
 
+/* Leaves in m->extra->no_room how many pages the device had no memory for. */
 static int chunk_through_ram(struct migration *m, struct hmm_p2p_batch *b,
 			     struct hmm_p2p_exporter *other)
 {
@@ -172,11 +172,12 @@ static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 		/* What fails here may work by way of RAM. */
 		chunk_pass(m, b, m->exp, HMM_P2P_FROM_PEER);
 		done = !m->extra->error && !has_outcome(m->extra, HMM_P2P_OTHER);
-		if (m->no_room)
+		if (m->extra->no_room)
 			ret = -ENOMEM;
 	}
 	if (!done && !ret)
 		ret = chunk_through_ram(m, b, other);
+	m->no_room += m->extra->no_room;
 	other_put(other);
 	return ret;
 }
@@ -188,19 +189,28 @@ static int chunk_end(struct migration *m, struct hmm_p2p_batch *b)
 
 	if (b->job.dir != HMM_P2P_FROM_PEER)
 		return ret;
-	if (!b->no_room && (ret || has_outcome(b, HMM_P2P_OTHER)))
+	if (!b->no_room && (ret || has_outcome(b, HMM_P2P_OTHER))) {
 		ret = chunk_through_ram(m, b, b->from);
+		b->no_room = m->extra->no_room;
+	}
 	other_put(b->from);
 	hmm_p2p_exporter_put(b->from);
-	/* Too late to make room: the next chunk is under way.  Said at the end. */
-	if (ret == -ENOMEM) {
+	return ret;
+}
+
+/* A chunk that has ended with @ret, and that nobody will do once more. */
+static int chunk_over(struct migration *m, struct hmm_p2p_batch *b, int ret)
+{
+	chunk_account(m, b);
+	/* What is under way beside it goes on.  Said at the end. */
+	if (b->job.dir == HMM_P2P_FROM_PEER && ret == -ENOMEM) {
 		m->late_error = ret;
 		ret = 0;
 	}
 	return ret;
 }
 
-/* End the chunk whose copy runs, if there is one. */
+/* End the chunk whose copy runs, if there is one: too late to make room for it. */
 static int settle(struct migration *m)
 {
 	struct hmm_p2p_batch *b = m->busy;
@@ -208,8 +218,7 @@ static int settle(struct migration *m)
 
 	if (!b)
 		return 0;
-	ret = chunk_end(m, b);
-	chunk_account(m, b);
+	ret = chunk_over(m, b, chunk_end(m, b));
 	m->busy = NULL;
 	m->next = b;
 	return ret;
@@ -282,7 +291,6 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 	int ret, err;
 
 	ret = chunk_begin(m, b, vma, start, end, &i);
-	m->no_room = 0;
 	err = settle(m);
 	m->no_room = b->no_room;
 	/* Holes that it is about to fill look like any, and are not for another pass. */
@@ -299,15 +307,19 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 		m->no_room = 0;
 		chunk_end(m, b);
 		ret = 0;
-	} else if (m->no_room && may_make_room) {
-		chunk_end(m, b);
-	} else {
+	} else if (b->in_flight && !(m->no_room && may_make_room)) {
 		m->no_room = 0;
 		m->busy = b;
 		m->idle = m->next;
 		m->next = NULL;
-		if (!b->in_flight)
-			ret = settle(m) ?: ret;
+	} else {
+		int end = chunk_end(m, b);
+
+		m->no_room = max(m->no_room, b->no_room);
+		if (!m->no_room || !may_make_room) {
+			m->no_room = 0;
+			ret = chunk_over(m, b, end) ?: ret;
+		}
 	}
 	for (i = 0; i < m->scan.nr_others; i++)
 		hmm_p2p_exporter_put(m->scan.others[i]);
@@ -542,6 +554,20 @@ static bool fault_is_stale(struct vm_fault *vmf)
 	return !same;
 }
 
+/*
+ * There is no huge page of RAM for one that was shared when the batch looked at it (see
+ * may_split()).  It is back in the page table, locked and with the reference of the fault:
+ * split it, and what faults next is a small page.  Or else the fault would be repeated, by
+ * the OOM handler, until there is a huge page.
+ */
+static int fault_split(struct vm_fault *vmf)
+{
+	int ret = split_folio(page_folio(vmf->page));
+
+	/* Somebody has a reference, for a moment: as with a page that does not move. */
+	return ret == -EAGAIN || ret == -EBUSY ? 0 : ret;
+}
+
 /* One attempt at [start, end), which holds @addr.  Whether that arrived: @moved. */
 static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 		     struct vm_fault *vmf, unsigned long start, unsigned long end,
@@ -557,6 +583,8 @@ static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 	*moved = b->why[(addr - start) >> PAGE_SHIFT] == HMM_P2P_MOVED;
 	if (b->moved)
 		hmm_p2p_count(exp, HMM_P2P_C_CPU_FAULTS, b->moved);
+	if (ret == -ENOMEM && !vmf->pte)
+		ret = fault_split(vmf);
 	return ret;
 }
 

@@ -87,7 +87,7 @@ static bool revoke_folio(struct folio *folio, struct revoke_arg *arg)
 	bool locked;
 
 	if (!folio_try_get(folio))
-		return true;		/* free: nobody maps it */
+		return true;	/* free, or being split, which calls the notifiers itself */
 	locked = folio_trylock(folio);
 	if (locked) {
 		if (folio_mapped(folio))
@@ -127,14 +127,18 @@ next:
  * @window: REVOKING by the caller's doing
  * @timeout: jiffies to go on trying pages that are locked
  *
- * On success the window has no references, or it is STUCK and the importer that
- * holds on is quarantined.  The caller decides what becomes of it then.
- *
  * Context: May sleep; no mmap_lock, no page lock, no lock of an importer.
  *
- * Return: false if a page stayed locked; aliases may be left, nobody is to blame.
+ * Return:
+ * * %HMM_P2P_REVOKED: the window has no references.  It is the caller's, who decides
+ *   what becomes of it
+ * * %HMM_P2P_HELD: a page stayed locked; aliases may be left, nobody is to blame.  It
+ *   is the caller's, too
+ * * %HMM_P2P_BROKEN: it is STUCK, or was: the importer that holds on is quarantined.
+ *   Whoever lets go last has hmm_p2p_settle() look after it, which may have begun
  */
-bool hmm_p2p_revoke_window(struct hmm_p2p_window *window, unsigned long timeout)
+enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
+					   unsigned long timeout)
 {
 	struct hmm_p2p_exporter *exp = window->exp;
 	unsigned long pfn = hmm_p2p_window_pfn(window);
@@ -154,7 +158,7 @@ bool hmm_p2p_revoke_window(struct hmm_p2p_window *window, unsigned long timeout)
 		if (pfn == end)
 			break;
 		if (time_after(jiffies, deadline))
-			return false;
+			return HMM_P2P_HELD;
 		schedule_timeout_uninterruptible(1);
 	}
 	stuck = atomic_read(&window->refs);
@@ -162,11 +166,11 @@ bool hmm_p2p_revoke_window(struct hmm_p2p_window *window, unsigned long timeout)
 	hmm_p2p_count(exp, HMM_P2P_C_REVOKED, 1);
 	trace_hmm_p2p_revoke(exp->desc.name, hmm_p2p_window_index(window),
 			     arg.events, stuck);
-	if (stuck) {
-		hmm_p2p_quarantine(window);
-		hmm_p2p_window_end_revoke(window, true);
-	}
-	return true;
+	if (!stuck)
+		return HMM_P2P_REVOKED;
+	hmm_p2p_quarantine(window);
+	hmm_p2p_window_end_revoke(window, true);
+	return HMM_P2P_BROKEN;
 }
 
 /**
@@ -207,9 +211,12 @@ int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 		if (ret)
 			return ret;
 		if (hmm_p2p_window_begin_revoke(window)) {
-			if (!hmm_p2p_revoke_window(window, HZ))
+			enum hmm_p2p_revoked revoked = hmm_p2p_revoke_window(window, HZ);
+
+			if (revoked == HMM_P2P_HELD)
 				ret = -EBUSY;
-			if (READ_ONCE(window->state) == HMM_P2P_REVOKING)
+			/* Its state says nothing: it may be REVOKING by others. */
+			if (revoked != HMM_P2P_BROKEN)
 				hmm_p2p_window_end_revoke(window, false);
 		}
 		hmm_p2p_live_put(exp);

@@ -67,8 +67,9 @@ static enum hmm_p2p_outcome scan_leaf(struct hmm_p2p_scan *s, softleaf_t entry)
 {
 	if (softleaf_is_device_private(entry))
 		return scan_page(s, softleaf_to_page(entry));
-	/* On its way somewhere, or used by one device exclusively. */
-	return softleaf_has_pfn(entry) ? HMM_P2P_LOST : HMM_P2P_ABSENT;
+	/* On its way somewhere, or used by one device exclusively; broken memory is not. */
+	return softleaf_has_pfn(entry) && !softleaf_is_hwpoison(entry) ? HMM_P2P_LOST :
+									 HMM_P2P_ABSENT;
 }
 
 /* BUSY stands for what may move: if it does not, that is why. */

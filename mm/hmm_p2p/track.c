@@ -49,22 +49,25 @@ void hmm_p2p_track_erase(struct hmm_p2p_window *window)
 	WRITE_ONCE(window->alias, 0);
 }
 
-/* Make the window's aliases known.  -EBUSY if one is another window's. */
-int hmm_p2p_track_insert(struct hmm_p2p_window *window)
+/*
+ * Make the window's aliases known, from @alias on.  -EBUSY if one is another window's: then
+ * who remembers this one from earlier has not seen it there for a moment.
+ */
+int hmm_p2p_track_insert(struct hmm_p2p_window *window, u32 alias)
 {
 	unsigned long i, nr = nr_slots(window);
 	int ret;
 
 	for (i = 0; i < nr; i++) {
-		ret = xa_insert(&hmm_p2p_aliases, window->alias + i, window,
-				GFP_KERNEL);
+		ret = xa_insert(&hmm_p2p_aliases, alias + i, window, GFP_KERNEL);
 		if (ret)
 			goto err;
 	}
+	WRITE_ONCE(window->alias, alias);
 	return 0;
 err:
 	while (i--)
-		xa_erase(&hmm_p2p_aliases, window->alias + i);
+		xa_erase(&hmm_p2p_aliases, alias + i);
 	return ret;
 }
 

@@ -119,12 +119,8 @@ static int window_ask_driver(struct hmm_p2p_window *window)
 	if (exp->on_demand && (map.phys < desc->aperture.start ||
 			       map.phys + size - 1 > desc->aperture.end))
 		goto lie;
-	WRITE_ONCE(window->alias, map.phys >> PMD_SHIFT);
 	window->kva = map.kva;
-	ret = hmm_p2p_track_insert(window);
-	/* As after track_erase(): it is nobody's who remembers the window. */
-	if (ret)
-		WRITE_ONCE(window->alias, 0);
+	ret = hmm_p2p_track_insert(window, map.phys >> PMD_SHIFT);
 	if (ret == -EBUSY)
 		goto lie;
 	if (!ret && map.phys + size - 1 > exp->alias_last)
@@ -251,17 +247,20 @@ static bool reclaim(struct hmm_p2p_exporter *exp, u32 since)
 	struct hmm_p2p_window *victim;
 
 	while ((victim = reclaim_victim(exp, since))) {
-		if (!hmm_p2p_revoke_window(victim, RECLAIM_TIMEOUT)) {
+		switch (hmm_p2p_revoke_window(victim, RECLAIM_TIMEOUT)) {
+		case HMM_P2P_REVOKED:
+			window_close(victim);
+			hmm_p2p_count(exp, HMM_P2P_C_RECLAIMED, 1);
+			return true;
+		case HMM_P2P_HELD:
 			/* Somebody works on its pages: take it for used. */
 			WRITE_ONCE(victim->used, (u32)jiffies);
 			window_change(victim, HMM_P2P_OPEN);
-			continue;
+			break;
+		case HMM_P2P_BROKEN:
+			/* It is not ours any more. */
+			break;
 		}
-		if (READ_ONCE(victim->state) == HMM_P2P_STUCK)
-			continue;
-		window_close(victim);
-		hmm_p2p_count(exp, HMM_P2P_C_RECLAIMED, 1);
-		return true;
 	}
 	return false;
 }
@@ -375,8 +374,8 @@ static void window_settle(struct hmm_p2p_window *window)
 	window_set(window, gone ? HMM_P2P_CLOSED :
 			   exp->on_demand ? HMM_P2P_REVOKING : HMM_P2P_OPEN);
 	spin_unlock(&exp->window_lock);
-	pr_info("hmm_p2p: %s: window %lu is in use again\n", exp->desc.name,
-		hmm_p2p_window_index(window));
+	pr_info("hmm_p2p: %s: window %lu is %s\n", exp->desc.name,
+		hmm_p2p_window_index(window), gone ? "not in use any more" : "in use again");
 	if (gone) {
 		hmm_p2p_track_erase(window);
 		hmm_p2p_exporter_put(exp);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# scripts/tree: what it refuses, and what must build beside the two kernels.
+# scripts/tree: what it refuses, and what must build beside the kernels.
 # shellcheck source=scripts/tests/tap.sh
 . "$(dirname "$0")/tap.sh"
 

@@ -11,7 +11,8 @@
 
 /* What makes two results hard to compare if it differs: of the machine, and of the options. */
 static const char *const same[] = {
-	"kernel", "processor", "processors", "memory", "hardware", "transparent_hugepage", NULL
+	"kernel", "processor", "processors", "memory", "hardware", "hypervisor",
+	"transparent_hugepage", "hmm_p2p", "hmm_dummy", NULL
 };
 static const char *const same_options[] = { "length", "threads", NULL };
 
@@ -29,6 +30,11 @@ static void print_differences(json_t *a, json_t *b, const char *const *keys)
 		free(ta);
 		free(tb);
 	}
+}
+
+static const char *text_of(json_t *figure, const char *key)
+{
+	return json_string_value(json_object_get(figure, key)) ?: "none";
 }
 
 /* Whether it changed: beyond what either has seen, and by @percent or more. */
@@ -53,13 +59,22 @@ static unsigned int compare_figures(json_t *a, json_t *b, double percent)
 	printf("%-26s %-12s %12s %12s\n", "", "", "first", "second");
 	json_array_foreach(json_object_get(a, "figures"), i, fa) {
 		const char *name = json_string_value(json_object_get(fa, "name"));
-		json_t *fb = result_figure(b, name), *exponent;
+		json_t *fb = result_figure(b, name);
 
-		exponent = json_object_get(fa, "exponent");
-		if (exponent && json_object_get(fb, "exponent")) {
+		/* Time against instructions says nothing. */
+		if (fb && !json_equal(json_object_get(fa, "unit"), json_object_get(fb, "unit"))) {
+			printf("%-26s differs: unit: %s, %s\n", name, text_of(fa, "unit"),
+			       text_of(fb, "unit"));
+			gone++;
+			continue;
+		}
+		if (json_object_get(fa, "exponent") && json_object_get(fb, "exponent")) {
 			both++;
 			more += print_change(name, "exponent", estimate_read(fa, "exponent"),
 					     estimate_read(fb, "exponent"), percent);
+		} else if (json_object_get(fa, "exponent")) {
+			printf("%-26s %-12s only in the first\n", name, "exponent");
+			gone++;
 		}
 		json_array_foreach(json_object_get(fa, "variants"), k, va) {
 			const char *variant = json_string_value(json_object_get(va, "name"));
@@ -76,9 +91,10 @@ static unsigned int compare_figures(json_t *a, json_t *b, double percent)
 		}
 	}
 	if (!both)
-		bench_fail(STATUS_USAGE, "the two files have no figure in common");
+		bench_fail(STATUS_USAGE, "the two files have no figure in common, or not its unit");
 	else if (percent && gone)
-		bench_fail(STATUS_FAILED, "%u of the first are not in the second", gone);
+		bench_fail(STATUS_FAILED, "%u of the first have nothing like them in the second",
+			   gone);
 	return more;
 }
 

@@ -4,6 +4,7 @@
  * on a device.  A latency for each page, alone or from several threads at once.
  */
 #include <errno.h>
+#include <sys/resource.h>
 
 #include "gpu.h"
 #include "parts.h"
@@ -11,6 +12,7 @@
 struct faults {
 	struct memory m;
 	int gpu[2];
+	size_t step;		/* of the CPU's faults, one of which brings so many bytes */
 };
 
 /* A few bytes of each page by GPU 1, each thread in a queue of its own. */
@@ -33,26 +35,36 @@ static int device_touches(struct part *part)
 	return 0;
 }
 
+/* Latencies are of those that fault; the others find what has come along. */
 static int cpu_touches(struct part *part)
 {
+	struct faults *w = part->arg;
+
 	for (size_t i = 0; i < part->length; i += PAGE) {
 		uint64_t begin = bench_now();
 
 		(void)*(volatile char *)(part->p + i);
-		if (part->latency)
+		if (part->latency && !(((uintptr_t)part->p + i) & (w->step - 1)))
 			histogram_add(part->latency, bench_now() - begin);
 	}
 	return 0;
 }
 
-enum { RAM, OWN, PEER, BOUNCE };
+static long faults_so_far(void)
+{
+	struct rusage usage;
+
+	return getrusage(RUSAGE_SELF, &usage) ? -1 : usage.ru_minflt + usage.ru_majflt;
+}
+
+enum { MAPPED, RAM, OWN, PEER, BOUNCE };
 
 static double sample_device(void *arg, unsigned int variant, struct histogram *latency)
 {
 	/* Where it is before, and after. */
 	static const int places[][2] = {
-		[RAM] = { IN_RAM, IN_RAM }, [OWN] = { 1, 1 }, [PEER] = { 0, 0 },
-		[BOUNCE] = { 0, IN_RAM },
+		[MAPPED] = { IN_RAM, IN_RAM }, [RAM] = { IN_RAM, IN_RAM }, [OWN] = { 1, 1 },
+		[PEER] = { 0, 0 }, [BOUNCE] = { 0, IN_RAM },
 	};
 	struct faults *w = arg;
 	int place = places[variant][0];
@@ -68,7 +80,12 @@ static double sample_device(void *arg, unsigned int variant, struct histogram *l
 		bench_fail(STATUS_MISSING, "peer access cannot be switched");
 		return -1;
 	}
-	us = parts_run(&w->m, device_touches, w, latency, "a device's read");
+	us = 0;
+	/* What a command takes that finds everything there. */
+	if (variant == MAPPED)
+		us = parts_run(&w->m, device_touches, w, NULL, "a device's read");
+	if (us >= 0)
+		us = parts_run(&w->m, device_touches, w, latency, "a device's read");
 	peer_access(true);
 	if (us < 0 || !memory_is_on(&w->m, places[variant][1]) || !memory_is_right(&w->m))
 		return -1;
@@ -78,6 +95,7 @@ static double sample_device(void *arg, unsigned int variant, struct histogram *l
 static double sample_cpu(void *arg, unsigned int variant, struct histogram *latency)
 {
 	struct faults *w = arg;
+	long faults, blocks = w->m.length / w->step;
 	double us;
 
 	memory_fill(&w->m);
@@ -85,7 +103,14 @@ static double sample_cpu(void *arg, unsigned int variant, struct histogram *late
 		return bench_errno("to the device");
 	if (!memory_is_on(&w->m, 0))
 		return -1;
+	faults = faults_so_far();
 	us = parts_run(&w->m, cpu_touches, w, latency, "the CPU's read");
+	faults = faults_so_far() - faults;
+	/* A few are of this program's own memory. */
+	if (us >= 0 && (faults < blocks || faults > blocks + blocks / 4 + 100)) {
+		bench_fail(STATUS_FAILED, "%ld faults of the CPU, not %ld", faults, blocks);
+		return -1;
+	}
 	if (us < 0 || !memory_is_in_ram(&w->m) || !memory_is_right(&w->m))
 		return -1;
 	return us / (w->m.length / PAGE);
@@ -96,7 +121,7 @@ enum status bench_fault(int argc, char **argv)
 	struct figure f[2] = {
 		{
 			.what = "a device reads from each page, without an entry for it",
-			.variants = { "RAM", "own", "peer", "bounce" },
+			.variants = { "no fault", "RAM", "own", "peer", "bounce" },
 			.compare = { { PEER, RAM }, { BOUNCE, PEER } },
 			.sample = sample_device,
 		}, {
@@ -114,6 +139,7 @@ enum status bench_fault(int argc, char **argv)
 
 		f[0].name = huge ? "fault.device.huge" : "fault.device.4k";
 		f[1].name = huge ? "fault.cpu.huge" : "fault.cpu.4k";
+		w.step = huge ? HUGE : driver_fault_around();
 		status = devices_open(w.gpu) ?: memory_get(&w.m, options.length, huge);
 		for (int i = 0; i < 2 && !status; i++) {
 			f[i].unit = "us/page";

@@ -23,25 +23,32 @@ bench() { # RESULT OPTION... COMMAND [ARGUMENT...]
 	"$HMM_P2P_TOP/build/bin/hmm-bench" -o "$folder/$result.json" "$@" || status=1
 }
 
+each() { # COMMAND... -- OPTION...
+	local commands=()
+	while [ "$1" != -- ]; do
+		commands+=("$1")
+		shift
+	done
+	shift
+	for command in "${commands[@]}"; do
+		bench "$command" "$@" "$command"
+	done
+}
+
 case $part in
 main)
-	bench migrate "$@" migrate
-	bench fault "$@" fault
-	bench map "$@" map
-	bench invalidate "$@" invalidate
+	each migrate fault map invalidate load -- "$@"
+	HMM_BENCH_FILE=$("$HMM_P2P_TOP/tools/hmm-bench/pressure-file.sh") || exit
+	export HMM_BENCH_FILE
 	bench rdma "$@" rdma "$jobs/pressure.fio"
 	bench fio "$@" fio "$jobs/resident.fio" "$jobs/rdma.fio"
 	;;
-oversub) bench oversub "$@" oversub ;;
-windows) bench revoke "$@" revoke ;;
-large) bench scale "$@" scale ;;
+threads) each migrate fault -- "$@" ;;
+oversub) each oversub -- "$@" ;;
+windows) each revoke -- "$@" ;;
+large) each scale -- "$@" ;;
 stock | stock-off) bench "$part" "$@" stock ;;
-quick)
-	bench migrate "$@" migrate
-	bench fault "$@" fault
-	bench map "$@" map
-	bench invalidate "$@" invalidate
-	;;
+quick) each migrate fault map invalidate -- "$@" ;;
 *)
 	echo "no such part: $part" >&2
 	exit 2

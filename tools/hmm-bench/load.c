@@ -116,11 +116,13 @@ enum status bench_load(int argc, char **argv)
 	};
 	struct load w = { .random = options.seed | 1 };
 	enum status status;
+	int ret;
 
 	if (argc > 1)
 		return bench_fail(STATUS_USAGE, "load takes no \"%s\"", argv[1]);
-	if (io_uring_queue_init(MOST_DEPTH, &w.ring, 0))
-		return bench_fail(STATUS_MISSING, "no io_uring");
+	ret = io_uring_queue_init(MOST_DEPTH, &w.ring, 0);
+	if (ret)
+		return bench_fail(STATUS_MISSING, "no io_uring: %s", strerror(-ret));
 	status = devices_open(w.gpu) ?: memory_get(&w.m, options.length, false);
 	for (int i = 0; i < 2 && !status; i++) {
 		f[i].unit = "us";

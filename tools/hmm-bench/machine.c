@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <dirent.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 
 #include "gpu.h"
 #include "machine.h"
@@ -33,6 +37,44 @@ static const char *line_of(const char *path, const char *key)
 static void set_text(json_t *object, const char *key, const char *text)
 {
 	json_object_set_new(object, key, text ? json_string(text) : json_null());
+}
+
+/* Who emulates, or virtualizes, the processor: "TCGTCGTCGTCG", "KVMKVMKVM", or nobody. */
+static void set_hypervisor(json_t *machine)
+{
+	char name[13] = "";
+
+#ifdef __x86_64__
+	unsigned int eax, ebx, ecx, edx;
+
+	if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx >> 31) {
+		__cpuid(0x40000000, eax, ebx, ecx, edx);
+		memcpy(name, (unsigned int[]) { ebx, ecx, edx }, 12);
+	}
+#endif
+	set_text(machine, "hypervisor", *name ? name : NULL);
+}
+
+/* What can be set of a module, and is. */
+static json_t *parameters_of(const char *module)
+{
+	json_t *all = json_object();
+	char path[320];
+	struct dirent *entry;
+	DIR *folder;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/parameters", module);
+	folder = opendir(path);
+	while (folder && (entry = readdir(folder))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/sys/module/%s/parameters/%.200s", module,
+			 entry->d_name);
+		set_text(all, entry->d_name, line_of(path, ""));
+	}
+	if (folder)
+		closedir(folder);
+	return all;
 }
 
 /* All that the exporter says of it: "0000:02:00.0 reachable bus-address", ... */
@@ -92,6 +134,9 @@ json_t *machine_describe(void)
 	set_text(machine, "hardware", line_of("/sys/class/dmi/id/product_name", ""));
 	set_text(machine, "transparent_hugepage",
 		 line_of("/sys/kernel/mm/transparent_hugepage/enabled", ""));
+	set_hypervisor(machine);
+	json_object_set_new(machine, "hmm_p2p", parameters_of("hmm_p2p"));
+	json_object_set_new(machine, "hmm_dummy", parameters_of("hmm_dummy"));
 	set_text(machine, "memory", line_of("/proc/meminfo", "MemTotal"));
 	json_object_set_new(machine, "processors", json_integer(sysconf(_SC_NPROCESSORS_ONLN)));
 	json_object_set_new(machine, "devices", devices());

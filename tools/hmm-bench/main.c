@@ -16,21 +16,22 @@ static const struct {
 	const char *name;
 	enum status (*run)(int argc, char **argv);
 	const char *what;
-	bool reads;		/* results, and makes none */
+	/* Of options: --threads too; or what reads results, and makes none. */
+	enum { MOST, THREADS, READS } kind;
 } commands[] = {
-	{ "migrate", bench_migrate, "pages to a device, to RAM, from device to device", false },
-	{ "fault", bench_fault, "faults of a device, and of the CPU on memory of one", false },
-	{ "map", bench_map, "what a device does to reach a page", false },
-	{ "invalidate", bench_invalidate, "take a page from who has it", false },
-	{ "revoke", bench_revoke, "take a window away; more windows than fit", false },
-	{ "load", bench_load, "many commands at once, by io_uring", false },
-	{ "rdma", bench_rdma, "RDMA on memory in RAM and on a device", false },
-	{ "oversub", bench_oversub, "a GPU works on more than its memory", false },
-	{ "scale", bench_scaling, "how cost grows with pages, MRs, importers, threads", false },
-	{ "stock", bench_stock, "what who has no peer pays; needs test_hmm only", false },
-	{ "fio", bench_fio, "fio JOBFILE...: on a device's read() and write()", false },
-	{ "compare", bench_compare, "compare A B [PERCENT]: two result files", true },
-	{ "plot", bench_plot, "plot RESULT FOLDER: pictures, by gnuplot", true },
+	{ "migrate", bench_migrate, "pages to a device, to RAM, from device to device", THREADS },
+	{ "fault", bench_fault, "faults of a device, and of the CPU on memory of one", THREADS },
+	{ "map", bench_map, "what a device does to reach a page", MOST },
+	{ "invalidate", bench_invalidate, "take a page from who has it", MOST },
+	{ "revoke", bench_revoke, "take a window away; more windows than fit", MOST },
+	{ "load", bench_load, "many commands at once, by io_uring", MOST },
+	{ "rdma", bench_rdma, "RDMA on memory in RAM and on a device", MOST },
+	{ "oversub", bench_oversub, "a GPU works on more than its memory", MOST },
+	{ "scale", bench_scaling, "how cost grows with pages, MRs, importers, threads", MOST },
+	{ "stock", bench_stock, "what who has no peer pays; needs test_hmm only", MOST },
+	{ "fio", bench_fio, "fio JOBFILE...: on a device's read() and write()", MOST },
+	{ "compare", bench_compare, "compare A B [PERCENT]: two result files", READS },
+	{ "plot", bench_plot, "plot RESULT FOLDER: pictures, by gnuplot", READS },
 };
 #define COMMANDS	(sizeof(commands) / sizeof(commands[0]))
 
@@ -133,8 +134,10 @@ int main(int argc, char **argv)
 	if (i == COMMANDS)
 		return bench_fail(STATUS_USAGE, "there is no command \"%s\"; see --help",
 				  argv[optind]);
-	if (commands[i].reads && options.output)
+	if (commands[i].kind == READS && options.output)
 		return bench_fail(STATUS_USAGE, "%s makes no result", commands[i].name);
+	if (commands[i].kind != THREADS && options.threads > 1)
+		return bench_fail(STATUS_USAGE, "%s takes no --threads", commands[i].name);
 	status = bench_begin(argc, argv);
 	if (status)
 		return status;

@@ -51,7 +51,7 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 	if (!memory_is_on(&w->m, variant == PEER ? 0 : IN_RAM))
 		return -1;
 	if (us <= 0 || crc != w->crc) {
-		bench_fail(STATUS_FAILED, us <= 0 ? "no fault was seen, or too many" :
+		bench_fail(STATUS_FAILED, "%s", us <= 0 ? trace_why("fault") :
 			   "a device reads something else");
 		return -1;
 	}

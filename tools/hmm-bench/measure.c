@@ -168,7 +168,7 @@ enum status bench_measure(const struct figure *f)
 	rounds_get(&r, variants, f->latencies);
 	complete = run_rounds(f, &r);
 	if (r.done)
-		result_add(f, r.samples, r.latency, r.done);
+		result_add(f, r.samples, r.latency, r.done, complete);
 	rounds_free(&r);
 	return rounds_status(complete);
 }
@@ -176,20 +176,13 @@ enum status bench_measure(const struct figure *f)
 enum status bench_scale(const struct figure *f, const double *sizes, unsigned int n,
 			double at_most)
 {
-	double cost[SIZES];
 	struct rounds r;
 	bool complete;
 
 	rounds_get(&r, n, false);
 	complete = run_rounds(f, &r);
-	for (unsigned int i = 0; i < n && r.done; i++) {
-		cost[i] = r.samples[i][0];
-		for (unsigned int k = 1; k < r.done; k++)
-			if (r.samples[i][k] < cost[i])
-				cost[i] = r.samples[i][k];
-	}
 	if (r.done)
-		result_scale(f, sizes, cost, n, exponent(sizes, cost, n), at_most);
+		result_scale(f, sizes, r.samples, n, r.done, complete ? at_most : 0);
 	rounds_free(&r);
 	return rounds_status(complete);
 }

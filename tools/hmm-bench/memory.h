@@ -45,10 +45,13 @@ bool memory_is_in_ram(const struct memory *m);
 int memory_forget(const struct memory *m);
 
 /*
- * A parameter of the module hmm_dummy: what it was is restored at the end.  0, or -1 with
+ * A switch of the module hmm_dummy: what it was is restored at the end.  0, or -1 with
  * errno.
  */
 int driver_param(const char *name, bool on);
+
+/* Around which so many bytes come along when the CPU faults on memory of GPU 0. */
+size_t driver_fault_around(void);
 
 /*
  * Switch peer access for all of the system; what it was is restored at the end.  Where it

@@ -72,7 +72,7 @@ static double timed(struct mover *w, int (*move)(struct part *part), bool copies
 	us = copies ? trace_inside(functions[2]) : trace_span(functions[0], functions[1]);
 	if (us > 0)
 		return us / (w->m.length / PAGE);
-	bench_fail(STATUS_FAILED, "no migration was seen");
+	bench_fail(STATUS_FAILED, "%s", trace_why("migration"));
 	return -1;
 }
 

@@ -30,11 +30,12 @@ static void *run(void *arg)
 	return NULL;
 }
 
-double parts_run(const struct memory *m, int (*fn)(struct part *part), void *arg,
-		 struct histogram *latency, const char *what)
+double parts_run_some(const struct memory *m, size_t length, unsigned int n,
+		      int (*fn)(struct part *part), void *arg, struct histogram *latency,
+		      const char *what)
 {
-	struct runner *all = calloc(options.threads, sizeof(*all));
-	size_t each = m->length / options.threads / HUGE * HUGE;
+	struct runner *all = calloc(n, sizeof(*all));
+	size_t each = length / n / HUGE * HUGE;
 	uint64_t begin = bench_now();
 	unsigned int started;
 	int error = 0;
@@ -42,15 +43,15 @@ double parts_run(const struct memory *m, int (*fn)(struct part *part), void *arg
 
 	if (!all)
 		abort();
-	for (unsigned int i = 0; i < options.threads; i++) {
+	for (unsigned int i = 0; i < n; i++) {
 		all[i].fn = fn;
 		all[i].part = (struct part) {
 			.nr = i, .p = m->p + i * each, .arg = arg,
-			.length = i == options.threads - 1 ? m->length - i * each : each,
+			.length = i == n - 1 ? length - i * each : each,
 			.latency = latency ? &all[i].latency : NULL,
 		};
 	}
-	for (started = 1; started < options.threads && !error; started++)
+	for (started = 1; started < n && !error; started++)
 		error = pthread_create(&all[started].thread, NULL, run, &all[started]);
 	if (error)
 		started--;

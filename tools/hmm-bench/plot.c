@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -42,22 +43,27 @@ static void plot_variants(FILE *to, json_t *figure)
 	      "$data using 1:2:3:4 with yerrorbars linecolor rgb \"#000000\" pointtype 0\n", to);
 }
 
-/* Cost against size; and how it would be if it was flat. */
+/* Cost against size; and how it would be if each cost what it does in the largest. */
 static void plot_points(FILE *to, json_t *figure)
 {
 	json_t *points = json_object_get(figure, "points"), *p;
-	double size = 0, cost = 0;
+	double most = 0, each = 0;
 	size_t i;
 
 	fputs("set logscale xy\nset autoscale\nunset offsets\nset key left top\n$data << END\n",
 	      to);
 	json_array_foreach(points, i, p) {
-		size = json_number_value(json_object_get(p, "size"));
-		cost = json_number_value(json_object_get(p, "cost"));
+		double size = json_number_value(json_object_get(p, "size"));
+		double cost = json_number_value(json_object_get(p, "cost"));
+
+		if (size > most) {
+			most = size;
+			each = cost / size;
+		}
 		fprintf(to, "%.9g %.9g\n", size, cost);
 	}
 	fprintf(to, "END\nplot $data with linespoints linecolor rgb \"#4477aa\" title \"measured\", "
-		"%.9g * x title \"the same for each\" linecolor rgb \"#bbbbbb\"\n", cost / size);
+		"%.9g * x title \"the same for each\" linecolor rgb \"#bbbbbb\"\n", each);
 }
 
 static bool is_file_name(const char *name)
@@ -104,6 +110,10 @@ enum status bench_plot(int argc, char **argv)
 	if (mkdir(argv[2], 0777) && errno != EEXIST) {
 		json_decref(result);
 		return bench_fail(STATUS_USAGE, "%s: %s", argv[2], strerror(errno));
+	}
+	if (system("command -v gnuplot > /dev/null")) {
+		json_decref(result);
+		return bench_fail(STATUS_MISSING, "there is no gnuplot");
 	}
 	to = popen("gnuplot", "w");
 	if (to)

@@ -6,6 +6,7 @@
  * NIC, or another GPU, reads it, again and again.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,7 +18,7 @@
 /* rxe makes some 20 MB/s here. */
 #define MOST	(4UL << 20)
 
-#define ATOMICS	256
+#define SCARCE_MS	120000
 
 enum { RAM, PEER, BOUNCE, PINNED };
 
@@ -152,19 +153,47 @@ static double sample_atomic(void *arg, unsigned int variant, struct histogram *l
 
 enum { ALONE, BESIDE };
 
+/* How many pages reclaim has looked at since boot. */
+static unsigned long long pages_scanned(void)
+{
+	FILE *f = fopen("/proc/vmstat", "r");
+	unsigned long long all = 0, n;
+	char name[64];
+
+	while (f && fscanf(f, "%63s %llu", name, &n) == 2)
+		if (!strcmp(name, "pgscan_kswapd") || !strcmp(name, "pgscan_direct"))
+			all += n;
+	if (f)
+		fclose(f);
+	return all;
+}
+
+/* Until fio has made memory so scarce that the kernel looks for some. */
+static bool is_scarce(pid_t fio)
+{
+	unsigned long long before = pages_scanned();
+
+	for (int ms = 0; ms < SCARCE_MS && fio_runs(fio) && !bench_interrupted(); ms += 20) {
+		if (pages_scanned() > before)
+			return true;
+		usleep(20000);
+	}
+	if (fio_runs(fio))
+		bench_fail(STATUS_FAILED, "fio does not make memory scarce");
+	return false;
+}
+
 /* With fio at work on memory, or without it. */
 static double sample_pressure(void *arg, unsigned int variant, struct histogram *latency)
 {
 	struct rdma *r = arg;
 	pid_t fio = variant == BESIDE ? fio_start(r->job) : 0;
-	double us;
+	double us = -1;
 
 	if (fio < 0)
 		return -1;
-	/* Until it is at work. */
-	if (fio)
-		sleep(1);
-	us = sample(arg, PEER, 2);
+	if (!fio || is_scarce(fio))
+		us = sample(arg, PEER, 2);
 	if (fio && !fio_stop(fio)) {
 		bench_fail(STATUS_FAILED, "fio was not at work");
 		return -1;

@@ -51,10 +51,12 @@ enum status result_end(enum status status)
 	json_object_set_new(root, "complete", json_boolean(status == STATUS_OK));
 	json_object_set_new(root, "figures", figures);
 	if (output) {
+		bool any = json_array_size(figures) || json_object_get(root, "failed");
+
 		written = !json_dumpf(root, output, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
 		written &= !fclose(output);
-		written = written && !rename(beside, options.output);
-		if (!written)
+		written = written && (!any || !rename(beside, options.output));
+		if (!any || !written)
 			remove(beside);
 		free(beside);
 	}
@@ -64,6 +66,7 @@ enum status result_end(enum status status)
 	return bench_fail(STATUS_FAILED, "%s cannot be written", options.output);
 }
 
+/* Of fewer rounds the interval is all of them, and less than 95%. */
 #define SURE	6
 
 static json_t *estimate_json(struct estimate e)
@@ -109,7 +112,7 @@ static const char *verdict(struct estimate e, double goal, bool at_most)
 }
 
 static void append_ratio(json_t *ratios, const struct figure *f, const struct comparison *c,
-			 struct estimate e)
+			 struct estimate e, unsigned int rounds, bool complete)
 {
 	bool steady = is_steady(e);
 	json_t *j = json_pack("{s:s, s:s, s:o, s:b}", "over", f->variants[c->over], "under",
@@ -121,8 +124,9 @@ static void append_ratio(json_t *ratios, const struct figure *f, const struct co
 	else
 		printf("  %s / %s: no ratio, rounds differ too much (%.2f to %.2f)",
 		       f->variants[c->over], f->variants[c->under], e.low, e.high);
-	if (c->goal) {
-		const char *word = steady ? verdict(e, c->goal, c->at_most) : "unsteady";
+	if (c->goal && complete) {
+		const char *word = rounds < SURE ? "too few rounds" : !steady ? "unsteady" :
+				   verdict(e, c->goal, c->at_most);
 
 		printf(", goal at %s %.2f: %s", c->at_most ? "most" : "least", c->goal, word);
 		json_object_set_new(j, "goal", json_real(c->goal));
@@ -134,26 +138,31 @@ static void append_ratio(json_t *ratios, const struct figure *f, const struct co
 	json_array_append_new(ratios, j);
 }
 
+static json_t *raw_json(const double *samples, unsigned int rounds)
+{
+	json_t *raw = json_array();
+
+	for (unsigned int i = 0; i < rounds; i++)
+		json_array_append_new(raw, json_real(samples[i]));
+	return raw;
+}
+
 void result_add(const struct figure *f, double *const *samples,
-		struct histogram *const *latency, unsigned int rounds)
+		struct histogram *const *latency, unsigned int rounds, bool complete)
 {
 	json_t *variants = json_array(), *ratios = json_array();
 
 	for (unsigned int v = 0; v < VARIANTS && f->variants[v]; v++) {
-		json_t *raw = json_array(), *j;
-		struct estimate e;
+		struct estimate e = median(samples[v], rounds);
+		json_t *j;
 
-		for (unsigned int i = 0; i < rounds; i++)
-			json_array_append_new(raw, json_real(samples[v][i]));
-		e = median(samples[v], rounds);
 		printf("%-26s %-12s %10.2f  (%.2f to %.2f) %s", v ? "" : f->name,
 		       f->variants[v], e.value, e.low, e.high, f->unit);
-		/* Of so few the interval is all of them, and less than 95%. */
 		if (rounds < SURE)
-			printf(", %u rounds only", rounds);
+			printf(", %u round%s only", rounds, rounds > 1 ? "s" : "");
 		printf("\n");
 		j = json_pack("{s:s, s:o, s:o}", "name", f->variants[v], "median",
-			      estimate_json(e), "samples", raw);
+			      estimate_json(e), "samples", raw_json(samples[v], rounds));
 		if (f->latencies) {
 			print_latency(latency[v]);
 			json_object_set_new(j, "latency_ns", latency_json(latency[v]));
@@ -161,7 +170,8 @@ void result_add(const struct figure *f, double *const *samples,
 		json_array_append_new(variants, j);
 	}
 	for (const struct comparison *c = f->compare; c->over != c->under; c++)
-		append_ratio(ratios, f, c, ratio_of(samples[c->over], samples[c->under], rounds));
+		append_ratio(ratios, f, c, ratio_of(samples[c->over], samples[c->under], rounds),
+			     rounds, complete);
 	json_array_append_new(figures, json_pack("{s:s, s:s, s:s, s:o, s:o}", "name", f->name,
 						 "what", f->what, "unit", f->unit, "variants",
 						 variants, "ratios", ratios));
@@ -176,23 +186,46 @@ void result_failed(const char *figure, const char *variant, const char *why)
 	fflush(stdout);
 }
 
-void result_scale(const struct figure *f, const double *sizes, const double *cost,
-		  unsigned int n, struct estimate e, double at_most)
+/* Of two: both are to meet it. */
+static const char *worse(const char *a, const char *b)
 {
-	json_t *all = json_array();
-	const char *word = verdict(e, at_most, true);
+	return strcmp(a, "not met") && (!strcmp(b, "not met") || !strcmp(b, "open")) ? b : a;
+}
+
+void result_scale(const struct figure *f, const double *sizes, double *const *samples,
+		  unsigned int n, unsigned int rounds, double at_most)
+{
+	struct estimate all, largest;
+	json_t *points = json_array(), *j;
+	double cost[SIZES];
 
 	for (unsigned int i = 0; i < n; i++) {
+		cost[i] = samples[i][0];
+		for (unsigned int k = 1; k < rounds; k++)
+			if (samples[i][k] < cost[i])
+				cost[i] = samples[i][k];
 		printf("%-26s %12.0f %12.1f %s, %.4f each\n", i ? "" : f->name, sizes[i],
 		       cost[i], f->unit, cost[i] / sizes[i]);
-		json_array_append_new(all, json_pack("{s:f, s:f}", "size", sizes[i], "cost",
-						     cost[i]));
+		json_array_append_new(points,
+				      json_pack("{s:f, s:f, s:o}", "size", sizes[i], "cost",
+						cost[i], "samples", raw_json(samples[i], rounds)));
 	}
-	printf("  exponent %.3f (%.3f to %.3f), goal at most %.2f: %s\n", e.value, e.low,
-	       e.high, at_most, word);
-	json_array_append_new(figures, json_pack("{s:s, s:s, s:s, s:o, s:o, s:f, s:s}", "name",
-						 f->name, "what", f->what, "unit", f->unit,
-						 "points", all, "exponent", estimate_json(e),
-						 "goal", at_most, "verdict", word));
+	all = exponent(sizes, cost, n);
+	largest = exponent(sizes, cost, LARGEST);
+	j = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "name", f->name, "what", f->what, "unit",
+		      f->unit, "points", points, "exponent", estimate_json(all), "largest",
+		      estimate_json(largest));
+	printf("  exponent %.3f (%.3f to %.3f), of the %d largest %.3f (%.3f to %.3f)", all.value,
+	       all.low, all.high, LARGEST, largest.value, largest.low, largest.high);
+	if (at_most > 0) {
+		const char *word = worse(verdict(all, at_most, true),
+					 verdict(largest, at_most, true));
+
+		printf(", goal at most %.2f: %s", at_most, word);
+		json_object_set_new(j, "goal", json_real(at_most));
+		json_object_set_new(j, "verdict", json_string(word));
+	}
+	printf("\n");
+	json_array_append_new(figures, j);
 	fflush(stdout);
 }

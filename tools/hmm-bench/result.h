@@ -8,17 +8,24 @@
 /* STATUS_USAGE if there can be no options.output: better now than after an hour. */
 enum status result_begin(int argc, char **argv);
 
-/* Writes it.  STATUS_FAILED if that cannot be done. */
+/*
+ * Writes it, if anything was measured, or failed when it was: else a file that was there
+ * stays.  STATUS_FAILED if that cannot be done.
+ */
 enum status result_end(enum status status);
 
-/* @samples[variant][round], and @latency[variant] if the figure has any. */
+/*
+ * @samples[variant][round], and @latency[variant] if the figure has any.  If one failed
+ * behind them the figure is not @complete, and says nothing of goals.
+ */
 void result_add(const struct figure *f, double *const *samples,
-		struct histogram *const *latency, unsigned int rounds);
+		struct histogram *const *latency, unsigned int rounds, bool complete);
 
 /* A sample of a figure's variant, or size, could not be had. */
 void result_failed(const char *figure, const char *variant, const char *why);
 
-void result_scale(const struct figure *f, const double *sizes, const double *cost,
-		  unsigned int n, struct estimate e, double at_most);
+/* As bench_scale(); @at_most is 0 if nothing can be said of it. */
+void result_scale(const struct figure *f, const double *sizes, double *const *samples,
+		  unsigned int n, unsigned int rounds, double at_most);
 
 #endif

@@ -104,7 +104,10 @@ static double sample_thrash(void *arg, unsigned int variant, struct histogram *l
 		}
 	}
 	close(file);
-	return us / 1e3 / READS;
+	if (length > w->bar || pages_on_gpu(0, w->m.p, length) == (long)(length / PAGE))
+		return us / 1e3 / READS;
+	bench_fail(STATUS_FAILED, "there is room for all, and it did not stay on the device");
+	return -1;
 }
 
 static enum status measure(struct thrash *w)

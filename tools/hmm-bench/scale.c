@@ -4,18 +4,16 @@
  * cost twice as much, and no more: an exponent of 1.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "gpu.h"
-#include "memory.h"
+#include "parts.h"
 #include "verbs.h"
 
 #define GOAL		1.05
-#define LEAST_SIZES	4	/* of which something can be said */
 #define CHUNK		(4UL << 20)	/* of RDMA: a work request each */
 #define MOST_RDMA	(256UL << 20)
 #define MOST_MRS	1000
@@ -62,9 +60,32 @@ static double sample_migrate(void *arg, unsigned int point, struct histogram *la
 	return gpu_to_ram(s->gpu[0], s->m.p, length) ? bench_errno("to RAM") : us;
 }
 
+/* Whether @length bytes are all @byte. */
+static bool is_filled(const char *p, size_t length, unsigned char byte)
+{
+	if ((unsigned char)*p == byte && !memcmp(p, p + 1, length - 1))
+		return true;
+	bench_fail(STATUS_FAILED, "what was written is not there");
+	return false;
+}
+
+/* On the device, and in each sample something else. */
+static double fill_device(struct scale *s, size_t length, unsigned char *byte)
+{
+	static unsigned char last;
+
+	*byte = ++last;
+	if (gpu_to_device(s->gpu[0], s->m.p, length) ||
+	    gpu_fill(s->gpu[0], s->m.p, length, *byte))
+		return bench_errno("to the device");
+	return 0;
+}
+
 /* A GPU that has it not mapped fills it, and finds as much at once as a fault brings. */
 static double map(struct scale *s, unsigned int point)
 {
+	size_t length = bytes_of(s, point), last = length < CHUNK ? length : CHUNK;
+	static unsigned char byte;
 	int file = gpu_open(1);
 	uint64_t begin;
 	double us;
@@ -72,10 +93,13 @@ static double map(struct scale *s, unsigned int point)
 	if (file < 0)
 		return bench_errno("another importer");
 	begin = bench_now();
-	us = gpu_fill(file, s->m.p, bytes_of(s, point), 0) ? bench_errno("a device's write") :
-							     since(begin);
+	us = gpu_fill(file, s->m.p, length, ++byte) ? bench_errno("a device's write") :
+						      since(begin);
 	close(file);
-	return us;
+	/* As the one that may have it sees it. */
+	if (us >= 0 && gpu_copy(s->gpu[0], s->chunk, s->m.p + length - last, last))
+		us = bench_errno("a device's read");
+	return us >= 0 && is_filled(s->chunk, last, byte) ? us : -1;
 }
 
 static double sample_map_ram(void *arg, unsigned int point, struct histogram *latency)
@@ -104,13 +128,14 @@ static double sample_map_peer(void *arg, unsigned int point, struct histogram *l
 static double sample_rdma(void *arg, unsigned int point, struct histogram *latency)
 {
 	struct scale *s = arg;
-	size_t length = bytes_of(s, point);
+	size_t length = bytes_of(s, point), n = 0;
 	struct rdma_buf from, to;
+	unsigned char byte;
 	uint64_t begin;
-	double us = 0;
+	double us = fill_device(s, length, &byte);
 
-	if (gpu_to_device(s->gpu[0], s->m.p, length))
-		return bench_errno("to the device");
+	if (us < 0)
+		return us;
 	to = (struct rdma_buf) { ibv_reg_mr(s->pair.pd, s->m.p, length, RDMA_ODP), s->m.p };
 	from = (struct rdma_buf) { .addr = s->chunk };
 	from.mr = ibv_reg_mr(s->pair.pd, from.addr, CHUNK, RDMA_ODP);
@@ -118,8 +143,7 @@ static double sample_rdma(void *arg, unsigned int point, struct histogram *laten
 		us = bench_errno("ibv_reg_mr");
 	begin = bench_now();
 	for (size_t at = 0; at < length && us >= 0; at += CHUNK) {
-		size_t n = length - at < CHUNK ? length - at : CHUNK;
-
+		n = length - at < CHUNK ? length - at : CHUNK;
 		to.addr = s->m.p + at;
 		if (rdma_failed(rdma_read(&s->pair, from, to, n)))
 			us = -1;
@@ -130,7 +154,8 @@ static double sample_rdma(void *arg, unsigned int point, struct histogram *laten
 		ibv_dereg_mr(to.mr);
 	if (from.mr)
 		ibv_dereg_mr(from.mr);
-	return us >= 0 && is_on_device(s, length, "it did not stay on the device") ? us : -1;
+	return us >= 0 && is_filled(s->chunk, n, byte) &&
+	       is_on_device(s, length, "it did not stay on the device") ? us : -1;
 }
 
 /* So many MRs of a page each: registered, read from, and deregistered. */
@@ -138,17 +163,18 @@ static double sample_mrs(void *arg, unsigned int point, struct histogram *latenc
 {
 	struct scale *s = arg;
 	unsigned int n = s->sizes[point], made;
+	struct rdma_buf from = { .addr = s->chunk };
 	struct ibv_mr *mrs[MOST_MRS];
-	struct rdma_buf from = { .addr = s->m.p + s->m.length - PAGE };
+	unsigned char byte;
 	uint64_t begin;
-	double us = 0;
+	double us = fill_device(s, n * PAGE, &byte);
 
-	if (gpu_to_device(s->gpu[0], s->m.p, n * PAGE))
-		return bench_errno("to the device");
-	begin = bench_now();
+	if (us < 0)
+		return us;
 	from.mr = ibv_reg_mr(s->pair.pd, from.addr, PAGE, RDMA_ODP);
 	if (!from.mr)
 		return bench_errno("ibv_reg_mr");
+	begin = bench_now();
 	for (made = 0; made < n && us >= 0; made++) {
 		struct rdma_buf to = { .addr = s->m.p + made * PAGE };
 
@@ -162,15 +188,18 @@ static double sample_mrs(void *arg, unsigned int point, struct histogram *latenc
 	while (made--)
 		if (mrs[made])
 			ibv_dereg_mr(mrs[made]);
+	if (us >= 0)
+		us = since(begin);
 	ibv_dereg_mr(from.mr);
-	return us < 0 ? us : since(begin);
+	return us >= 0 && is_filled(s->chunk, PAGE, byte) &&
+	       is_on_device(s, n * PAGE, "it did not stay on the device") ? us : -1;
 }
 
-/* So many GPU files that have the same 64 pages, until these move. */
+/* So many GPU files that have the same 64 pages mapped, until these move. */
 static double sample_importers(void *arg, unsigned int point, struct histogram *latency)
 {
 	struct scale *s = arg;
-	unsigned int n = s->sizes[point], opened, crc;
+	unsigned int n = s->sizes[point], opened, crc, first = 0;
 	size_t length = 64 * PAGE;
 	int files[MOST_FILES];
 	uint64_t begin;
@@ -181,32 +210,35 @@ static double sample_importers(void *arg, unsigned int point, struct histogram *
 	begin = bench_now();
 	for (opened = 0; opened < n && us >= 0; opened++) {
 		files[opened] = gpu_open(1);
-		if (files[opened] < 0 || gpu_crc32c(files[opened], s->m.p, length, &crc))
+		if (files[opened] < 0 || gpu_crc32c(files[opened], s->m.p, length, &crc)) {
 			us = bench_errno("an importer's read");
+		} else if (opened && crc != first) {
+			bench_fail(STATUS_FAILED, "importers read different things");
+			us = -1;
+		}
+		first = crc;
 	}
+	if (us >= 0)
+		us = since(begin);
+	if (us >= 0 && !is_on_device(s, length, "it did not stay on the device"))
+		us = -1;
+	begin = bench_now();
 	if (us >= 0 && gpu_to_ram(s->gpu[0], s->m.p, length))
 		us = bench_errno("to RAM");
 	if (us >= 0)
-		us = since(begin);
+		us += since(begin);
 	while (opened--)
 		if (files[opened] >= 0)
 			close(files[opened]);
 	return us;
 }
 
-struct worker {
-	struct scale *s;
-	char *p;
-	int error;
-};
-
-static void *work(void *arg)
+static int there_and_back(struct part *part)
 {
-	struct worker *w = arg;
+	struct scale *s = part->arg;
 
-	if (gpu_to_device(w->s->gpu[0], w->p, HUGE) || gpu_to_ram(w->s->gpu[0], w->p, HUGE))
-		w->error = errno;
-	return NULL;
+	return gpu_to_device(s->gpu[0], part->p, part->length) ||
+	       gpu_to_ram(s->gpu[0], part->p, part->length);
 }
 
 /* So many threads, and 2 MiB for each to migrate there and back. */
@@ -214,28 +246,16 @@ static double sample_threads(void *arg, unsigned int point, struct histogram *la
 {
 	struct scale *s = arg;
 	unsigned int n = s->sizes[point];
-	struct worker workers[64] = {};
-	pthread_t threads[64];
-	uint64_t begin = bench_now();
-	int error = 0;
+	long long before = gpu_counter(0, "to_device"), moved;
+	double us = parts_run_some(&s->m, n * HUGE, n, there_and_back, s, NULL,
+				   "a thread's migration");
 
-	for (unsigned int i = 0; i < n; i++) {
-		workers[i] = (struct worker) { .s = s, .p = s->m.p + i * HUGE };
-		error = pthread_create(&threads[i], NULL, work, &workers[i]);
-		if (error)
-			n = i;
-	}
-	for (unsigned int i = 0; i < n; i++)
-		pthread_join(threads[i], NULL);
-	errno = error;
-	if (error)
-		return bench_errno("a thread");
-	for (unsigned int i = 0; i < n; i++) {
-		errno = workers[i].error;
-		if (errno)
-			return bench_errno("a thread's migration");
-	}
-	return since(begin);
+	moved = gpu_counter(0, "to_device") - before;
+	if (us < 0 || moved == (long long)(n * HUGE / PAGE))
+		return us;
+	bench_fail(STATUS_FAILED, "%lld pages came to the device, not %lu", moved,
+		   n * HUGE / PAGE);
+	return -1;
 }
 
 struct row {
@@ -248,7 +268,7 @@ static enum status measure(struct scale *s)
 {
 	size_t pages = options.length / PAGE;
 	size_t rdma = (options.length < MOST_RDMA ? options.length : MOST_RDMA) / PAGE;
-	size_t mrs = pages - 1 < MOST_MRS ? pages - 1 : MOST_MRS;
+	size_t mrs = pages < MOST_MRS ? pages : MOST_MRS;
 	size_t threads = options.length / HUGE < 16 ? options.length / HUGE : 16;
 	const struct row rows[] = {
 		{ "scale.migrate", "pages that go to a device", "us", sample_migrate, 64, pages },
@@ -274,7 +294,7 @@ static enum status measure(struct scale *s)
 
 		for (; n < SIZES && size >= row->least; size /= 2)
 			s->sizes[n++] = size;
-		if (n < LEAST_SIZES) {
+		if (n < LARGEST) {
 			printf("%-26s %12s there is too little of it\n", row->name, "skipped:");
 			continue;
 		}

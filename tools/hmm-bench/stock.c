@@ -39,7 +39,7 @@ static double sample_fault(void *arg, unsigned int variant, struct histogram *la
 		return bench_errno("test_hmm's read");
 	us = trace_inside(functions[0]);
 	if (us <= 0 || memcmp(w->m.p, w->buffer, w->m.length)) {
-		bench_fail(STATUS_FAILED, us <= 0 ? "no fault was seen" : "wrong data");
+		bench_fail(STATUS_FAILED, "%s", us <= 0 ? trace_why("fault") : "wrong data");
 		return -1;
 	}
 	return us / (w->m.length / PAGE);

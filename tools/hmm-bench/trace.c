@@ -124,6 +124,16 @@ static bool is_overrun(void)
 	}
 }
 
+const char *trace_why(const char *what)
+{
+	static char why[96];
+
+	if (is_overrun())
+		return "events of the trace were lost: less --length";
+	snprintf(why, sizeof(why), "no %s was seen", what);
+	return why;
+}
+
 static void each_event(void (*fn)(void *arg, int pid, double us, const char *event), void *arg)
 {
 	FILE *f = is_overrun() ? NULL : fopen(TRACE "trace", "r");

@@ -21,6 +21,9 @@ int trace_clear(void);
  */
 double trace_span(const char *from, const char *to);
 
+/* Why there is none, of what was to be seen. */
+const char *trace_why(const char *what);
+
 /* Microseconds in all calls of @function, by whomever; nothing nested.  0 as above. */
 double trace_inside(const char *function);
 

@@ -72,7 +72,7 @@ static u64 command_offset(struct hmm_dummy_job *job, unsigned long *bytes)
  * hmm_dummy_job_access - access to memory, and if there is none, note what to fault in
  * @job: a command
  * @addr: any address
- * @bytes: needed there
+ * @bytes: how much is wanted there
  * @write: the access is a write
  * @access: set on success; see hmm_dummy_access_get()
  *
@@ -82,7 +82,7 @@ int hmm_dummy_job_access(struct hmm_dummy_job *job, unsigned long addr,
 			 unsigned long bytes, bool write,
 			 struct hmm_dummy_access *access)
 {
-	int ret = hmm_dummy_access_get(job->queue->ctx, addr, write, access);
+	int ret = hmm_dummy_access_get(job->queue->ctx, addr, bytes, write, access);
 
 	if (ret != HMM_DUMMY_FAULT)
 		return ret;
@@ -97,13 +97,14 @@ int hmm_dummy_job_access(struct hmm_dummy_job *job, unsigned long addr,
 /* Copy from the source into the buffer, as much as there is in one piece. */
 static int load(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
 {
+	unsigned long wanted = min(*bytes, BUFFER_SIZE);
 	struct hmm_dummy_access access;
-	int ret = hmm_dummy_job_access(job, job->arg.src + offset, *bytes, false,
+	int ret = hmm_dummy_job_access(job, job->arg.src + offset, wanted, false,
 				       &access);
 
 	if (ret)
 		return ret;
-	*bytes = min3(*bytes, access.bytes, (unsigned long)BUFFER_SIZE);
+	*bytes = access.bytes;
 	hmm_dummy_copy_bytes(job->buffer, access.kva, *bytes);
 	hmm_dummy_access_put(&access);
 	return 0;
@@ -187,7 +188,7 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	ret = hmm_dummy_job_access(job, arg->addr + offset, *bytes, write, &access);
 	if (ret)
 		return ret;
-	*bytes = min(*bytes, access.bytes);
+	*bytes = access.bytes;
 	work_on(job, access.kva, offset, *bytes);
 	hmm_dummy_access_put(&access);
 	return 0;

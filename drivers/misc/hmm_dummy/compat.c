@@ -65,7 +65,7 @@ static int copy_mapped(struct mirror *m, bool write)
 
 		if (addr == m->end)
 			return 0;
-		ret = hmm_dummy_access_get(m->ctx, addr, write, &access);
+		ret = hmm_dummy_access_get(m->ctx, addr, PAGE_SIZE, write, &access);
 		if (ret)
 			return ret;
 		data = m->data + (addr - m->start);

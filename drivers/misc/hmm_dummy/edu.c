@@ -123,7 +123,7 @@ static int transfer_process(struct hmm_dummy_job *job, unsigned long addr,
 	ret = hmm_dummy_job_access(job, addr, *bytes, to_memory, &access);
 	if (ret)
 		return ret;
-	*bytes = min(*bytes, access.bytes);
+	*bytes = access.bytes;
 	start(edu, access.dma, *bytes, to_memory);
 	if (READ_ONCE(edu->loose)) {
 		hmm_dummy_access_put(&access);

@@ -310,7 +310,7 @@ int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	struct hmm_dummy_access access;
 	int ret;
 
-	ret = hmm_dummy_access_get(ctx, addr, true, &access);
+	ret = hmm_dummy_access_get(ctx, addr, bytes, true, &access);
 	if (ret)
 		return ret;
 	if (access.own || access.entry & HMM_PFN_PEER) {

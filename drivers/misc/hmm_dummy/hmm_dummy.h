@@ -110,6 +110,7 @@ struct hmm_dummy_dev {
 	/* exporter.c */
 	struct hmm_p2p_exporter *exporter;	/* NULL: no memory */
 	bool dead;			/* READ_ONCE */
+	bool in_reset;			/* by the bus, of which there is one at a time; pci.c */
 	spinlock_t copy_lock;
 	struct list_head copies;	/* copy_lock: jobs of the copy engine */
 	struct work_struct copy_work;
@@ -277,7 +278,7 @@ bool hmm_dummy_entry_is_own(unsigned long hmm_pfn);
 /* Memory that the device may access until hmm_dummy_access_put(). */
 struct hmm_dummy_access {
 	struct hmm_dummy_range *range;	/* locked */
-	unsigned long entry;		/* of the page, as from hmm_range_fault() */
+	unsigned long entry;		/* of the first page, as from hmm_range_fault() */
 	void *kva;			/* of the address that was asked for */
 	dma_addr_t dma;			/* likewise; of no use for own memory */
 	unsigned long bytes;		/* from there on */
@@ -285,7 +286,8 @@ struct hmm_dummy_access {
 	bool own;
 };
 
-int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr, bool write,
+int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
+			 unsigned long bytes, bool write,
 			 struct hmm_dummy_access *access);
 void hmm_dummy_access_put(struct hmm_dummy_access *access);
 

@@ -130,7 +130,11 @@ struct hmm_dummy_ioctl {
 	unsigned int min_size;	/* of the first version */
 	unsigned int size;
 	int (*fn)(struct hmm_dummy_ctx *ctx, void *arg);
-	bool waits;		/* for a job, and not for long under dev->life */
+	/*
+	 * It waits, for a job or for user space's memory (which may be behind userfaultfd):
+	 * not under dev->life, of which it takes what it needs by itself.
+	 */
+	bool waits;
 };
 
 #define IOCTL(cmd, type, last, func, ...)				\
@@ -139,8 +143,8 @@ struct hmm_dummy_ioctl {
 
 static const struct hmm_dummy_ioctl hmm_dummy_ioctls[] = {
 	IOCTL(HMM_DUMMY_INFO, hmm_dummy_info, stale_writes, hmm_dummy_info),
-	IOCTL(HMM_DUMMY_MIGRATE, hmm_dummy_migrate, failed, hmm_dummy_migrate),
-	IOCTL(HMM_DUMMY_QUERY, hmm_dummy_query, vec, hmm_dummy_query),
+	IOCTL(HMM_DUMMY_MIGRATE, hmm_dummy_migrate, failed, hmm_dummy_migrate, true),
+	IOCTL(HMM_DUMMY_QUERY, hmm_dummy_query, vec, hmm_dummy_query, true),
 	IOCTL(HMM_DUMMY_COMMAND, hmm_dummy_command, value, hmm_dummy_command, true),
 	IOCTL(HMM_DUMMY_CANCEL, hmm_dummy_cancel, cancelled, hmm_dummy_cancel),
 };

@@ -58,6 +58,17 @@ static int migrate(struct hmm_dummy_dev *dev, struct mm_struct *mm,
 					 arg->addr + arg->length, flags, result);
 }
 
+/* What became of the pages, as far as it went. */
+static int vec_to_user(const struct hmm_dummy_migrate *arg,
+		       const struct hmm_p2p_result *result)
+{
+	unsigned long nr = result->migrated + result->skipped + result->failed;
+
+	if (WARN_ON_ONCE(nr > PHYS_PFN(arg->length)))
+		nr = PHYS_PFN(arg->length);
+	return copy_to_user(u64_to_user_ptr(arg->vec), result->vec, nr) ? -EFAULT : 0;
+}
+
 /* HMM_DUMMY_MIGRATE */
 int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *data)
 {
@@ -85,15 +96,18 @@ int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *data)
 	ret = -ENOMEM;
 	if (arg->vec)
 		result.vec = kvzalloc(PHYS_PFN(arg->length), GFP_KERNEL_ACCOUNT);
-	if (!arg->vec || result.vec)
-		ret = migrate(ctx->dev, mm, arg, &result);
+	if (!arg->vec || result.vec) {
+		ret = hmm_dummy_enter(ctx->dev, true);
+		if (!ret) {
+			ret = migrate(ctx->dev, mm, arg, &result);
+			hmm_dummy_leave(ctx->dev);
+		}
+	}
 	mmput(mm);
 	arg->migrated = result.migrated;
 	arg->skipped = result.skipped;
 	arg->failed = result.failed;
-	if (result.vec && copy_to_user(u64_to_user_ptr(arg->vec), result.vec,
-				       result.migrated + result.skipped +
-				       result.failed) && !ret)
+	if (result.vec && vec_to_user(arg, &result) && !ret)
 		ret = -EFAULT;
 	kvfree(result.vec);
 	return ret;

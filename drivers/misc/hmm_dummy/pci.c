@@ -97,7 +97,8 @@ static void hmm_dummy_reset_prepare(struct pci_dev *pdev)
 {
 	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
 
-	if (hmm_p2p_reset_begin(dev->exporter))
+	dev->in_reset = !hmm_p2p_reset_begin(dev->exporter);
+	if (!dev->in_reset)
 		pci_warn(pdev, "reset of a device that is in use\n");
 }
 
@@ -105,7 +106,10 @@ static void hmm_dummy_reset_done(struct pci_dev *pdev)
 {
 	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
 
-	hmm_p2p_reset_end(dev->exporter);
+	/* Another one's, which has kept ours from beginning, goes on. */
+	if (dev->in_reset)
+		hmm_p2p_reset_end(dev->exporter);
+	dev->in_reset = false;
 }
 
 static const struct pci_error_handlers hmm_dummy_err_handler = {

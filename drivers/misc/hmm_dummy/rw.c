@@ -69,10 +69,11 @@ static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 		if (job->to_memory)
 			scratch_copy(dev, job->buffer, offset, *bytes, job->to_memory);
 	}
-	ret = hmm_dummy_access_get(job->queue->ctx, addr, job->to_memory, &access);
+	ret = hmm_dummy_access_get(job->queue->ctx, addr, *bytes, job->to_memory,
+				   &access);
 	if (ret)
 		return ret;
-	*bytes = min(*bytes, access.bytes);
+	*bytes = access.bytes;
 	if (!job->buffer)
 		scratch_copy(dev, access.kva, offset, *bytes, job->to_memory);
 	else if (job->to_memory)

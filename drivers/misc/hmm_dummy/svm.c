@@ -19,7 +19,7 @@
  *  - on invalidation, under the same lock, let go of them
  *
  * Replace for real hardware: the dummy executes commands on the CPU, so it gets
- * at the entries by hmm_pfn_kmap_local() and under the lock.  A GPU would be given
+ * at the entries by their kernel addresses and under the lock.  A GPU would be given
  * the DMA addresses, and invalidation would flush its TLB and wait for that.
  */
 #include <linux/dma-mapping.h>
@@ -324,21 +324,44 @@ static bool entry_usable(unsigned long hmm_pfn, bool write)
 	return (hmm_pfn & need) == need;
 }
 
+/*
+ * How much from @offset in a range on can be accessed at once, @bytes at most: pages side
+ * by side where they are, with the same rights.  Memory is in one piece up to the end of a
+ * chunk, and so is what a peer shows of its memory.
+ */
+static unsigned long run_bytes(struct hmm_dummy_range *range, unsigned long offset,
+			       unsigned long bytes)
+{
+	const unsigned long *entry = &range->map.pfn_list[offset >> PAGE_SHIFT];
+	unsigned long in_page = offset_in_page(offset), nr = 1, max;
+
+	bytes = min(bytes, RANGE_SIZE - offset);
+	if (range->huge)
+		return bytes;
+	max = min(PFN_UP(in_page + bytes),
+		  CHUNK_PAGES - (*entry & ~HMM_PFN_FLAGS) % CHUNK_PAGES);
+	while (nr < max && entry[nr] == *entry + nr)
+		nr++;
+	return min(bytes, PFN_PHYS(nr) - in_page);
+}
+
 /**
  * hmm_dummy_access_get - let the device access memory of the process
  * @ctx: the context; the caller holds a reference on its mm (mmget())
  * @addr: any address
+ * @bytes: how much from there on is of use; not 0
  * @write: the access is a write
  * @access: set on success
  *
- * On success @access->bytes from @addr on cannot be invalidated until
- * hmm_dummy_access_put(), before which the caller must not sleep for long, nor wait for
- * anything that needs the process's memory.
+ * On success @access->bytes from @addr on, which may be less than @bytes, cannot be
+ * invalidated until hmm_dummy_access_put(), before which the caller must not sleep for
+ * long, nor wait for anything that needs the process's memory.
  *
  * Return: 0; %HMM_DUMMY_FAULT if there is no entry, and hmm_dummy_fault() is to make one;
  * or an errno of hmm_dummy_range_get().
  */
-int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr, bool write,
+int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
+			 unsigned long bytes, bool write,
 			 struct hmm_dummy_access *access)
 {
 	struct hmm_dummy_range *range = hmm_dummy_range_get(ctx, addr);
@@ -356,8 +379,7 @@ int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr, bool wri
 	*access = (struct hmm_dummy_access) {
 		.range = range,
 		.entry = entry,
-		.bytes = (range->huge ? RANGE_SIZE : PAGE_SIZE) -
-			 (addr & ((range->huge ? RANGE_SIZE : PAGE_SIZE) - 1)),
+		.bytes = run_bytes(range, addr - range->start, bytes),
 		.write = write,
 		.own = hmm_dummy_entry_is_own(entry),
 	};
@@ -366,8 +388,11 @@ int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr, bool wri
 
 		hmm_dummy_vram_touch(ctx->dev, offset);
 		access->kva = hmm_dummy_vram_get(ctx->dev, offset);
-	} else if (!ctx->dev->edu) {
+	} else if (entry & HMM_PFN_PEER && !ctx->dev->edu) {
 		access->kva = hmm_pfn_kmap_local(entry);
+	} else if (!ctx->dev->edu) {
+		/* As kmap_local_page(), but of all of the run: RAM is mapped on 64 bits. */
+		access->kva = page_address(hmm_pfn_to_page(entry));
 	} else {
 		/* One page is mapped after the other, as it happens. */
 		access->bytes = min(access->bytes, PAGE_SIZE - offset_in_page(addr));
@@ -383,6 +408,18 @@ int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr, bool wri
 	return 0;
 }
 
+/* Of pages in system memory, side by side. */
+static void mark_dirty(unsigned long pfn, unsigned long nr)
+{
+	unsigned long end = pfn + nr;
+	struct folio *folio;
+
+	for (; pfn < end; pfn = folio_pfn(folio) + folio_nr_pages(folio)) {
+		folio = page_folio(pfn_to_page(pfn));
+		folio_mark_dirty(folio);
+	}
+}
+
 void hmm_dummy_access_put(struct hmm_dummy_access *access)
 {
 	struct hmm_dummy_range *range = access->range;
@@ -390,11 +427,12 @@ void hmm_dummy_access_put(struct hmm_dummy_access *access)
 
 	if (access->own)
 		hmm_dummy_vram_put(range->ctx->dev);
-	else if (access->kva)
+	else if (access->kva && entry & HMM_PFN_PEER)
 		hmm_pfn_kunmap_local(entry,
 				     (void *)((unsigned long)access->kva & PAGE_MASK));
 	if (access->write && !access->own && !(entry & HMM_PFN_PEER))
-		set_page_dirty(hmm_pfn_to_page(entry));
+		mark_dirty(entry & ~HMM_PFN_FLAGS,
+			   PFN_UP(offset_in_page(access->kva) + access->bytes));
 	mutex_unlock(&range->lock);
 }
 

@@ -102,21 +102,17 @@ static int read_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags,
 	return 0;
 }
 
-static int uring_command(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
-			 unsigned int issue_flags)
+static int submit(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
+		  unsigned int issue_flags, const struct hmm_dummy_command *arg,
+		  struct hmm_dummy_command __user *user)
 {
-	struct hmm_dummy_command __user *user;
-	struct hmm_dummy_command arg = {};
 	struct hmm_dummy_job *job;
 	int ret;
 
-	ret = read_command(ioucmd, issue_flags, &arg, &user);
-	if (ret)
-		return ret;
 	job = kzalloc_obj(*job, GFP_KERNEL_ACCOUNT);
 	if (!job)
 		return -ENOMEM;
-	ret = hmm_dummy_command_init(job, ctx, &arg);
+	ret = hmm_dummy_command_init(job, ctx, arg);
 	if (ret) {
 		kfree(job);
 		return ret;
@@ -138,10 +134,52 @@ static int uring_command(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
 	return -EIOCBQUEUED;
 }
 
-static int uring_cancel(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd)
+/*
+ * The context, with the device kept from being taken apart until hmm_dummy_leave(); or an
+ * ERR_PTR().  If it is on its way out, a worker waits for that.
+ */
+static struct hmm_dummy_ctx *enter(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
+{
+	struct hmm_dummy_file *file = ioucmd->file->private_data;
+	struct hmm_dummy_ctx *ctx;
+	int ret;
+
+	ret = hmm_dummy_enter(file->dev, !(issue_flags & IO_URING_F_NONBLOCK));
+	if (ret)
+		return ERR_PTR(ret);
+	ctx = hmm_dummy_ctx_get(file);
+	if (IS_ERR(ctx))
+		hmm_dummy_leave(file->dev);
+	return ctx;
+}
+
+/* Memory of user space, which may take its time, is read and written outside. */
+static int uring_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
+{
+	struct hmm_dummy_command __user *user;
+	struct hmm_dummy_command arg = {};
+	struct hmm_dummy_ctx *ctx;
+	struct hmm_dummy_dev *dev;
+	int ret;
+
+	ret = read_command(ioucmd, issue_flags, &arg, &user);
+	if (ret)
+		return ret;
+	ctx = enter(ioucmd, issue_flags);
+	if (IS_ERR(ctx))
+		return PTR_ERR(ctx);
+	/* What is submitted may be over at once, and the file with it: not so the device. */
+	dev = ctx->dev;
+	ret = submit(ctx, ioucmd, issue_flags, &arg, user);
+	hmm_dummy_leave(dev);
+	return ret;
+}
+
+static int uring_cancel(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 {
 	struct hmm_dummy_cancel __user *user;
 	struct hmm_dummy_cancel arg = {};
+	struct hmm_dummy_ctx *ctx;
 	void __user *ptr;
 	int ret;
 
@@ -151,7 +189,11 @@ static int uring_cancel(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd)
 	if (ret)
 		return ret;
 	user = ptr;
+	ctx = enter(ioucmd, issue_flags);
+	if (IS_ERR(ctx))
+		return PTR_ERR(ctx);
 	ret = hmm_dummy_cancel(ctx, &arg);
+	hmm_dummy_leave(ctx->dev);
 	if (put_user(arg.cancelled, &user->cancelled) && !ret)
 		ret = -EFAULT;
 	return ret;
@@ -160,33 +202,16 @@ static int uring_cancel(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd)
 /* file_operations.uring_cmd */
 int hmm_dummy_uring_cmd(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 {
-	struct hmm_dummy_file *file = ioucmd->file->private_data;
-	struct hmm_dummy_ctx *ctx;
-	int ret;
-
 	if (issue_flags & IO_URING_F_CANCEL) {
 		hmm_dummy_job_cancel(pdu_of(ioucmd)->job);
 		return 0;
 	}
-	/* The device is on its way out: wait for that in a worker. */
-	ret = hmm_dummy_enter(file->dev, !(issue_flags & IO_URING_F_NONBLOCK));
-	if (ret)
-		return ret;
-	ctx = hmm_dummy_ctx_get(file);
-	ret = PTR_ERR_OR_ZERO(ctx);
-	if (!ret) {
-		switch (ioucmd->cmd_op) {
-		case HMM_DUMMY_COMMAND:
-		case HMM_DUMMY_COMMAND_INLINE:
-			ret = uring_command(ctx, ioucmd, issue_flags);
-			break;
-		case HMM_DUMMY_CANCEL:
-			ret = uring_cancel(ctx, ioucmd);
-			break;
-		default:
-			ret = -ENOTTY;
-		}
+	switch (ioucmd->cmd_op) {
+	case HMM_DUMMY_COMMAND:
+	case HMM_DUMMY_COMMAND_INLINE:
+		return uring_command(ioucmd, issue_flags);
+	case HMM_DUMMY_CANCEL:
+		return uring_cancel(ioucmd, issue_flags);
 	}
-	hmm_dummy_leave(file->dev);
-	return ret;
+	return -ENOTTY;
 }

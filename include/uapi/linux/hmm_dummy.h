@@ -15,7 +15,8 @@
  *		or longer than a page
  *  EOPNOTSUPP	a flag, a value of an enumeration, or a reserved field is unknown
  *  EFAULT	the structure cannot be read (or, when all else is done, written)
- *  ENODEV	the device has been removed
+ *  ENODEV	the device has been removed, or is dead
+ *  ENOMEM	out of memory
  *  ENOTTY	no such ioctl
  */
 #ifndef _UAPI_LINUX_HMM_DUMMY_H
@@ -214,9 +215,10 @@ enum hmm_dummy_pattern {
  * @value: in (FILL, ADD, ATOMIC_ADD) or out (CRC32C, COMPARE, TO_*), see the op; must
  *	be 0 for COPY
  * @pattern: enum hmm_dummy_pattern; TO_* take LINEAR only
- * @unit: STRIDED and RANDOM: bytes, 1 to 4096 (ADD and ATOMIC_ADD: a multiple of 8)
+ * @unit: STRIDED and RANDOM: bytes, 1 to 4096 (ADD and ATOMIC_ADD: a multiple of 8);
+ *	@length is no less (STRIDED), or a multiple of it (RANDOM)
  * @stride: STRIDED: bytes, @unit or more
- * @seed: RANDOM
+ * @seed: RANDOM; these three must be 0 where they mean nothing
  * @tag: any number, to cancel it by
  *
  * The device works on the memory of the calling process, wherever it is: RAM, its own
@@ -234,8 +236,8 @@ enum hmm_dummy_pattern {
  *  EBUSY	memory kept moving for longer than the fault handler waits
  *  ENOMEM	out of memory
  *  EOPNOTSUPP	also: the device cannot map memory for DMA, or not do this op; or, of
- *		commands that nobody waits for in a system call, userfaultfd watches the
- *		memory
+ *		commands that nobody waits for in a system call, the memory may be fetched
+ *		by user space: userfaultfd watches it, or a file has it that is not in tmpfs
  *  ECANCELED	somebody cancelled it
  *  EINTR	a fatal signal arrived
  *  ESRCH	the process has ended
@@ -285,9 +287,9 @@ struct hmm_dummy_cancel {
 /*
  * IORING_OP_URING_CMD: sqe->cmd_op is one of
  *
- *  HMM_DUMMY_COMMAND		sqe->cmd is a struct hmm_dummy_uring; the command is read
- *				when it is submitted, and its value written before it
- *				completes
+ *  HMM_DUMMY_COMMAND		sqe->cmd is a struct hmm_dummy_uring; the command, which
+ *				has to have its tag, is read when it is submitted, and its
+ *				value written before it completes
  *  HMM_DUMMY_COMMAND_INLINE	sqe->cmd, in a ring with IORING_SETUP_SQE128, is a struct
  *				hmm_dummy_inline; the value is in the CQE's first extra word
  *				in a ring with IORING_SETUP_CQE32, and otherwise not told
@@ -341,7 +343,7 @@ struct hmm_dummy_inline {
  *
  *  EAGAIN	as for HMM_DUMMY_COMMAND, where the caller must not wait
  *  ENOSPC	write beyond the end (at the end of the memory a read gives 0)
- *  EFAULT, EPERM, EBUSY, ENOMEM, EINTR, ENODEV	as for HMM_DUMMY_COMMAND
+ *  EFAULT, EPERM, EBUSY, ENOMEM, EINTR, ENODEV, EOPNOTSUPP	as for HMM_DUMMY_COMMAND
  */
 
 #endif /* _UAPI_LINUX_HMM_DUMMY_H */

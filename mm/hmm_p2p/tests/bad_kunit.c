@@ -3,6 +3,7 @@
  * KUnit tests of what the core does about drivers that break their contract.
  */
 #include <linux/delay.h>
+#include <linux/kprobes.h>
 
 #include "fake.h"
 
@@ -106,6 +107,55 @@ static void importer_keeps_slot(struct kunit *test)
 	msleep(150);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, 1, 1, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_TRUE(test, mirror_has(good, 1, fake_alias(f, WINDOW_PAGES + 1)));
+	mirror_destroy(bad);
+	mirror_destroy(good);
+}
+
+static int linger(struct kretprobe_instance *ri, struct pt_regs *regs)
+{
+	mdelay(300);
+	return 0;
+}
+
+/*
+ * It lets go at the very moment when it is found out, before whoever found out goes on: the
+ * window is looked after by one of them only.
+ *
+ *	reclaim				importer, and who looks after the window
+ *	  window is STUCK
+ *	  (lingers)
+ *					  lets go
+ *					  window is REVOKING, closed, CLOSED
+ *	  goes on
+ */
+static void importer_lets_go_when_found(struct kunit *test)
+{
+	struct kretprobe slow = {
+		.handler = linger, .kp.symbol_name = "hmm_p2p_revoke_window",
+	};
+	struct fake *f = test->priv;
+	struct mirror *bad, *good;
+	unsigned long start;
+	struct job job;
+
+	fake_on_demand(test, 1);
+	fake_register(test);
+	bad = keeper(test, "bad importer", WINDOW_PAGES);
+	start = memory_create(test, 8);
+	memory_place(test, start, 8);
+	good = mirror_create(test, "good importer", start, 8);
+	msleep(150);
+	KUNIT_ASSERT_EQ(test, 0, register_kretprobe(&slow));
+	job_fault(test, &job, good, 0, 1, HMM_PFN_REQ_FAULT);
+	KUNIT_EXPECT_TRUE(test, in_state(f, 0, HMM_P2P_STUCK));
+	bad->keeps = false;
+	mirror_let_go(bad);
+	KUNIT_EXPECT_TRUE(test, in_state(f, 0, HMM_P2P_CLOSED));
+	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
+	unregister_kretprobe(&slow);
+	KUNIT_EXPECT_EQ(test, 1, f->closed);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, state(f, 0));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_total_read(f->exp, HMM_P2P_C_RECLAIMED));
 	mirror_destroy(bad);
 	mirror_destroy(good);
 }
@@ -295,6 +345,7 @@ static void exporter_unregisters_in_reset(struct kunit *test)
 static struct kunit_case hmm_p2p_bad_cases[] = {
 	KUNIT_CASE(importer_keeps),
 	KUNIT_CASE(importer_keeps_slot),
+	KUNIT_CASE(importer_lets_go_when_found),
 	KUNIT_CASE(importer_keeps_over_unregister),
 	KUNIT_CASE(importer_keeps_in_reset_and_death),
 	KUNIT_CASE(importer_late),

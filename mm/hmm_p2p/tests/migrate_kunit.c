@@ -224,6 +224,44 @@ static void migrate_opens_no_window(struct kunit *test)
 	second_exit(test, b);
 }
 
+/*
+ * A device that is full is found to be so when the pages have been to RAM already: there is
+ * room made for them all the same, if that is allowed, and each page counts once.
+ */
+static void migrate_makes_room_behind_closed_windows(struct kunit *test)
+{
+	struct hmm_p2p_result result = {};
+	unsigned long start, others;
+	struct fake *b;
+
+	fake_on_demand(test, NR_WINDOWS);
+	fake_register(test);
+	b = second(test);
+	start = memory_create(test, 4);
+	others = memory_create(test, 3);
+	KUNIT_EXPECT_EQ(test, 0, to_device(b, others, 3, 0, &result));
+	b->small_pages = 4;
+
+	memory_place(test, start, 4);
+	KUNIT_EXPECT_EQ(test, -ENOMEM,
+			to_device(b, start, 4, HMM_P2P_NO_EVICT, &result));
+	KUNIT_EXPECT_EQ(test, 0, b->nr_room);
+	KUNIT_EXPECT_EQ(test, 1, result.migrated);
+	KUNIT_EXPECT_EQ(test, 3, result.failed);
+	KUNIT_EXPECT_EQ(test, 0, result.skipped);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 0));
+
+	memory_place(test, start, 4);
+	KUNIT_EXPECT_EQ(test, 0, to_device(b, start, 4, 0, &result));
+	KUNIT_EXPECT_EQ(test, 1, b->nr_room);
+	KUNIT_EXPECT_EQ(test, 4, result.migrated);
+	KUNIT_EXPECT_EQ(test, 0, result.failed);
+	KUNIT_EXPECT_EQ(test, 0, result.skipped);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
+	KUNIT_EXPECT_TRUE(test, memory_right(others, 2));
+	second_exit(test, b);
+}
+
 /* Small pages where a huge one was: what is left of that confuses nobody. */
 static void migrate_after_huge(struct kunit *test)
 {
@@ -280,6 +318,7 @@ static struct kunit_case hmm_p2p_migrate_cases[] = {
 	KUNIT_CASE(migrate_bad_flags),
 	KUNIT_CASE_SLOW(migrate_keeps_window),
 	KUNIT_CASE(migrate_opens_no_window),
+	KUNIT_CASE(migrate_makes_room_behind_closed_windows),
 	KUNIT_CASE(migrate_after_huge),
 	KUNIT_CASE(migrate_huge_unmapped_meanwhile),
 	{}
