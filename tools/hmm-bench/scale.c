@@ -246,10 +246,14 @@ static double sample_threads(void *arg, unsigned int point, struct histogram *la
 {
 	struct scale *s = arg;
 	unsigned int n = s->sizes[point];
-	long long before = gpu_counter(0, "to_device"), moved;
-	double us = parts_run_some(&s->m, n * HUGE, n, there_and_back, s, NULL,
-				   "a thread's migration");
+	long long before, moved;
+	double us;
 
+	if (gpu_to_ram(s->gpu[0], s->m.p, n * HUGE))
+		return bench_errno("to RAM");
+	before = gpu_counter(0, "to_device");
+	us = parts_run_some(&s->m, n * HUGE, n, there_and_back, s, NULL,
+			    "a thread's migration");
 	moved = gpu_counter(0, "to_device") - before;
 	if (us < 0 || moved == (long long)(n * HUGE / PAGE))
 		return us;
