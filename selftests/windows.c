@@ -75,6 +75,32 @@ TEST_F_TIMEOUT(windows, reclaim, 240)
 	EXPECT_EQ(-1, check_pattern(self->big, self->length, 1));
 }
 
+/* Memory that goes on behind a window, which has moved to the BAR, is not behind it there. */
+TEST_F(windows, own_memory_over_the_end)
+{
+	char *shift = place(self->o.gpu, PAGE, 0), *to = anon(2 * WINDOW);
+	char *p = anon_huge(2 * WINDOW, MADV_NOHUGEPAGE);
+	int peer = gpu_open(1);
+	unsigned int crc;
+
+	/* Aligned for the process, and a page off where it is. */
+	ASSERT_NE(NULL, shift);
+	ASSERT_NE(NULL, p);
+	fill_pattern(p, 2 * WINDOW, 3);
+	ASSERT_EQ(0, gpu_to_device(self->o.gpu, p, 2 * WINDOW));
+	ASSERT_EQ(0, gpu_crc32c(peer, p + WINDOW, PAGE, &crc));
+	ASSERT_EQ(0, gpu_copy(self->o.gpu, to, p, 2 * WINDOW));
+	for (size_t i = 0; i < 2 * WINDOW; i++) {
+		ASSERT_EQ(pattern(i, 3), (unsigned char)to[i]) {
+			TH_LOG("byte %zu", i);
+		}
+	}
+	close(peer);
+	munmap(p, 2 * WINDOW);
+	munmap(to, 2 * WINDOW);
+	munmap(shift, PAGE);
+}
+
 /* Root is told of what is open, how much of it is mapped, and by whom. */
 TEST_F(windows, shown)
 {
