@@ -41,7 +41,8 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 	size_t length = (size_t)(w->vram * times[variant]) / PIECE * PIECE;
 	struct hmm_dummy_info before, after;
 	uint64_t begin = 0, last;
-	bool evicted, too_much = length > w->vram;
+	unsigned long long evicted;
+	bool too_much = length > w->vram;
 	/* Of too much, some of the last is on its way. */
 	long on_device, least = (too_much ? w->vram / 2 : length) / PAGE;
 
@@ -67,11 +68,11 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 	if (gpu_info(w->gpu[0], &after))
 		return bench_errno("/dev/hmm_dummy0");
 	/* What there is room for has come, and for more others had to go. */
-	evicted = after.evicted > before.evicted;
+	evicted = after.evicted - before.evicted;
 	on_device = pages_on_gpu(0, w->m.p, length);
-	if (on_device < least || evicted != too_much) {
+	if (on_device < least || !evicted == too_much) {
 		bench_fail(STATUS_FAILED, "%ld of %zu pages are on the device, %llu were evicted",
-			   on_device, length / PAGE, (unsigned long long)(after.evicted - before.evicted));
+			   on_device, length / PAGE, evicted);
 		return -1;
 	}
 	for (size_t at = 0; at < length; at += PAGE) {

@@ -121,11 +121,11 @@ static int linger(struct kretprobe_instance *ri, struct pt_regs *regs)
  * It lets go at the very moment when it is found out, before whoever found out goes on: the
  * window is looked after by one of them only.
  *
- *	reclaim				importer, and who looks after the window
- *	  window is STUCK
+ *	reclaim				importer, and hmm_p2p_settle()
+ *	  it is STUCK
  *	  (lingers)
  *					  lets go
- *					  window is REVOKING, closed, CLOSED
+ *					  it is REVOKING, closed, CLOSED
  *	  goes on
  */
 static void importer_lets_go_when_found(struct kunit *test)
