@@ -81,20 +81,27 @@ static void importer_keeps(struct kunit *test)
 	mirror_destroy(good);
 }
 
+/* Room for one window, which a bad importer has had for long enough; a good one wants another. */
+static void one_slot(struct kunit *test, struct mirror **bad, struct mirror **good)
+{
+	unsigned long start;
+
+	fake_on_demand(test, 1);
+	fake_register(test);
+	*bad = keeper(test, "bad importer", WINDOW_PAGES);
+	start = memory_create(test, 8);
+	memory_place(test, start, 8);
+	*good = mirror_create(test, "good importer", start, 8);
+	msleep(150);
+}
+
 /* The same where windows come and go: the slot is not given to another window. */
 static void importer_keeps_slot(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct mirror *bad, *good;
-	unsigned long start;
 
-	fake_on_demand(test, 1);
-	fake_register(test);
-	bad = keeper(test, "bad importer", WINDOW_PAGES);
-	start = memory_create(test, 8);
-	memory_place(test, start, 8);
-	good = mirror_create(test, "good importer", start, 8);
-	msleep(150);
+	one_slot(test, &bad, &good);
 	/* Wants the room, does not get it, and gets by. */
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, 0, 1, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_TRUE(test, mirror_has(good, 0, 0));
@@ -135,16 +142,9 @@ static void importer_lets_go_when_found(struct kunit *test)
 	};
 	struct fake *f = test->priv;
 	struct mirror *bad, *good;
-	unsigned long start;
 	struct job job;
 
-	fake_on_demand(test, 1);
-	fake_register(test);
-	bad = keeper(test, "bad importer", WINDOW_PAGES);
-	start = memory_create(test, 8);
-	memory_place(test, start, 8);
-	good = mirror_create(test, "good importer", start, 8);
-	msleep(150);
+	one_slot(test, &bad, &good);
 	KUNIT_ASSERT_EQ(test, 0, register_kretprobe(&slow));
 	job_fault(test, &job, good, 0, 1, HMM_PFN_REQ_FAULT);
 	KUNIT_EXPECT_TRUE(test, in_state(f, 0, HMM_P2P_STUCK));
