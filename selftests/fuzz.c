@@ -8,8 +8,8 @@
  * about must be as it was, and nothing may be left on the devices.  The kernel's own
  * checkers see the rest.
  *
- * HMM_P2P_SECONDS says for how long, HMM_P2P_SEED what is said.  It takes longer, up to five
- * times that, for as long as some kind of call has not succeeded.
+ * HMM_P2P_SECONDS says for how long, HMM_P2P_SEED what is said.  It takes longer, up to twice
+ * that, for as long as some kind of call has not succeeded.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -83,10 +83,10 @@ static uint64_t any_number(struct fuzzer *f)
 	return draw(f);
 }
 
-/* A range in the arena, more often than not aligned. */
+/* A range in the arena; the shorter, the more likely is all of it usable. */
 static void any_range(struct fuzzer *f, __u64 *addr, __u64 *length, uint64_t unit)
 {
-	*length = (draw(f) % (PIECE / unit) + 1) * unit;
+	*length = (draw(f) % ((one_in(f, 2) ? PIECE : PAGE) / unit) + 1) * unit;
 	*addr = (uintptr_t)arena + draw(f) % ((ARENA - *length) / unit) * unit;
 }
 
@@ -164,14 +164,18 @@ static void refuse(struct fuzzer *f, int error, const int *errors, const char *w
 
 static void any_command(struct fuzzer *f, struct hmm_dummy_command *c)
 {
+	uint64_t unit = 1;
 	__u64 unused;
 
 	*c = (struct hmm_dummy_command) {
 		.size = sizeof(*c), .op = draw(f) % 9, .queue = draw(f) % 9,
 		.tag = draw(f) % 8,
 	};
-	any_range(f, &c->addr, &c->length, c->op >= HMM_DUMMY_OP_TO_DEVICE ? PAGE :
-					   draw(f) % 2 ? 8 : 1);
+	/* Aligned as it has to be, most often. */
+	if (!one_in(f, 8))
+		unit = c->op >= HMM_DUMMY_OP_TO_DEVICE ? PAGE :
+		       c->op >= HMM_DUMMY_OP_ADD ? 8 : 1;
+	any_range(f, &c->addr, &c->length, unit);
 	if (c->op == HMM_DUMMY_OP_COPY || c->op == HMM_DUMMY_OP_COMPARE)
 		any_range(f, &c->src, &unused, 1);
 	else
@@ -180,7 +184,7 @@ static void any_command(struct fuzzer *f, struct hmm_dummy_command *c)
 		c->pattern = HMM_DUMMY_STRIDED + draw(f) % 2;
 		c->unit = 64 << draw(f) % 7;
 		if (c->pattern == HMM_DUMMY_STRIDED) {
-			c->stride = c->unit + draw(f) % 4096;
+			c->stride = c->unit + draw(f) % 4096 / unit * unit;
 		} else {
 			c->seed = draw(f);
 			c->length = c->length / c->unit * c->unit ?: c->unit;
@@ -315,6 +319,16 @@ static void fuzz_uring(struct fuzzer *f, int gpu)
 	/* What is under way writes to our stack, from which there is no return. */
 	if (io_uring_submit(&f->ring) != (int)n)
 		give_up("io_uring_submit");
+	/* Now there may be something to cancel. */
+	i = draw(f) % n;
+	if (used[i] != HMM_DUMMY_CANCEL && one_in(f, 2)) {
+		struct hmm_dummy_cancel cancel = {
+			.size = sizeof(cancel), .tag = c[i].command.tag,
+		};
+		int ret = ioctl(gpu, HMM_DUMMY_CANCEL, &cancel);
+
+		judge(f, ret ? errno : 0, of_cancel, CANCEL);
+	}
 	for (i = 0; i < n; i++) {
 		int ret = io_uring_wait_cqe_timeout(&f->ring, &cqe, &limit);
 
@@ -507,7 +521,7 @@ TEST_LONG(anything, 100000)
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, fuzz, &f[i]));
 	}
 	while (now_seconds() < end ||
-	       (now_seconds() < end + 4 * seconds && !all_succeeded(f))) {
+	       (now_seconds() < end + seconds && !all_succeeded(f))) {
 		churn(&f[THREADS]);
 		usleep(draw(&f[THREADS]) % 3000);
 		if (now_seconds() - said < 10)
