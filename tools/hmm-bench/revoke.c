@@ -78,7 +78,9 @@ static double sample_thrash(void *arg, unsigned int variant, struct histogram *l
 	int file = gpu_open(1);
 	uint64_t us = 0;
 
-	if (file < 0 || gpu_to_device(w->gpu[0], w->m.p, length)) {
+	/* From RAM, or it lies in what it was given in another sample, here and there. */
+	if (file < 0 || gpu_to_ram(w->gpu[0], w->m.p, w->m.length) ||
+	    gpu_to_device(w->gpu[0], w->m.p, length)) {
 		close(file);
 		return bench_errno("memory cannot be placed");
 	}
