@@ -128,16 +128,20 @@ static void eviction_exit(struct eviction *e)
 	kvfree(e->anon_vmas);
 }
 
-/* Move what is in use of @nr pages from @pfn, if @result is not NULL counted there. */
-static void evict_batch(struct eviction *e, unsigned long pfn, unsigned long nr,
+/*
+ * Move what is in use of @nr pages from @pfn, if @result is not NULL counted there.  Whether
+ * there was anything that could be tried.
+ */
+static bool evict_batch(struct eviction *e, unsigned long pfn, unsigned long nr,
 			struct hmm_p2p_result *result)
 {
 	unsigned long i, n = evict_collect(e->b, e->anon_vmas, pfn, nr);
 	struct hmm_p2p_batch *b = e->b;
 	struct hmm_p2p_watch watch;
 
+	b->error = 0;
 	if (!n)
-		return;
+		return false;
 	memset(b->why, HMM_P2P_BUSY, n);
 	hmm_p2p_watch_begin(&watch, e->exp, NULL);
 	migrate_device_pfns(b->args.src, n);
@@ -153,6 +157,7 @@ static void evict_batch(struct eviction *e, unsigned long pfn, unsigned long nr,
 		result->count[b->why[i]]++;
 	if (b->error == -ENOMEM)
 		evict_split(pfn);
+	return true;
 }
 
 static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
@@ -190,7 +195,7 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
 int hmm_p2p_evict(struct hmm_p2p_exporter *exp, u64 offset, u64 length,
 		  struct hmm_p2p_result *result)
 {
-	struct hmm_p2p_result before;
+	struct hmm_p2p_result before, once;
 	unsigned long pfn, end, next;
 	struct eviction e;
 	u64 end_offset;
@@ -216,9 +221,11 @@ int hmm_p2p_evict(struct hmm_p2p_exporter *exp, u64 offset, u64 length,
 		evict_batch(&e, pfn, next - pfn, result);
 		if (e.b->error == -ENOMEM) {
 			/* Now that it is split.  What has moved is not met again. */
+			once = *result;
 			before.count[HMM_P2P_MOVED] = result->count[HMM_P2P_MOVED];
 			*result = before;
-			evict_batch(&e, pfn, next - pfn, result);
+			if (!evict_batch(&e, pfn, next - pfn, result))
+				*result = once;
 			if (e.b->error == -ENOMEM)
 				ret = -ENOMEM;
 		}

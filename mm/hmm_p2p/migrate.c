@@ -313,17 +313,22 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 		m->idle = m->next;
 		m->next = NULL;
 	} else {
-		int end = chunk_end(m, b);
+		int ended = chunk_end(m, b);
 
 		m->no_room = max(m->no_room, b->no_room);
 		if (!m->no_room || !may_make_room) {
 			m->no_room = 0;
-			ret = chunk_over(m, b, end) ?: ret;
+			ret = chunk_over(m, b, ended) ?: ret;
 		}
 	}
 	for (i = 0; i < m->scan.nr_others; i++)
 		hmm_p2p_exporter_put(m->scan.others[i]);
-	return ret ?: err;
+	/* What the chunk before lacked is not what room is made for. */
+	if (m->no_room && err == -ENOMEM) {
+		m->late_error = err;
+		err = 0;
+	}
+	return err ?: ret;
 }
 
 /* Whether a device may reach, and we may move, what @vma maps (rule of hmm's). */
@@ -583,7 +588,8 @@ static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 	*moved = b->why[(addr - start) >> PAGE_SHIFT] == HMM_P2P_MOVED;
 	if (b->moved)
 		hmm_p2p_count(exp, HMM_P2P_C_CPU_FAULTS, b->moved);
-	if (ret == -ENOMEM && !vmf->pte)
+	/* It may have been split since, for another reason. */
+	if (ret == -ENOMEM && !*moved && !vmf->pte && folio_test_large(page_folio(vmf->page)))
 		ret = fault_split(vmf);
 	return ret;
 }
@@ -598,9 +604,9 @@ static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
  * Context: As for the op: vmf->page is locked and has a reference for the
  * fault; mmap_lock or the VMA lock is held.
  *
- * Never returns 0 while the page is where it was, unless a reset is about to take
- * it: hmm_range_fault() would fault on it again for ever without letting go of
- * mmap_lock.
+ * Never returns 0 while the page is where it was, unless it was split, or a reset is
+ * about to take it: hmm_range_fault() would fault on it again for ever without letting
+ * go of mmap_lock.
  *
  * Return: 0, VM_FAULT_OOM, or VM_FAULT_SIGBUS if the copy failed, the device is dead
  * or somebody holds on to the page with a reference.

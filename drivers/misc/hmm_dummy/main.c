@@ -344,11 +344,6 @@ void hmm_dummy_remove(struct hmm_dummy_dev *dev)
 	up_write(&dev->life);
 	hmm_dummy_sched_stop(dev);
 
-	/* Only now, or a query would not find the device that it asks. */
-	mutex_lock(&hmm_dummy_list_lock);
-	list_del(&dev->node);
-	mutex_unlock(&hmm_dummy_list_lock);
-
 	/* As importer: end what runs, and let go of what others lent us. */
 	mutex_lock(&dev->files_lock);
 	list_for_each_entry(file, &dev->files, node)
@@ -356,10 +351,14 @@ void hmm_dummy_remove(struct hmm_dummy_dev *dev)
 	mutex_unlock(&dev->files_lock);
 
 	/* As exporter: get everything back. */
-	if (dev->exporter) {
+	if (dev->exporter)
 		hmm_dummy_exporter_exit(dev);
+	/* Until then queries find here what is in its memory. */
+	mutex_lock(&hmm_dummy_list_lock);
+	list_del(&dev->node);
+	mutex_unlock(&hmm_dummy_list_lock);
+	if (dev->exporter)
 		hmm_dummy_devmem_exit(dev);
-	}
 	hmm_dummy_sched_exit(dev);
 	hmm_dummy_put(dev);
 }
