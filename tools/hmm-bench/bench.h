@@ -65,14 +65,14 @@ extern struct options options;
 enum status bench_measure(const struct figure *f);
 
 /*
- * Fit the exponent of cost against size, of all and of the LARGEST: what is the same for
- * each sample hides growth in the small ones.  sample() is given an index of @sizes, the
- * largest of which is the first, as variant, and returns the total cost; sizes take turns
- * as variants do, and the lowest cost of each counts, since what disturbs only adds.  @n is
- * at least LARGEST.
+ * Fit the exponent of cost against size, of all and of the larger half: what is the same
+ * for each sample hides growth in the small ones.  sample() is given an index of @sizes,
+ * the largest of which is the first, as variant, and returns the total cost; sizes take
+ * turns as variants do, and the lowest cost of each counts, since what disturbs only adds.
+ * @n is at least LEAST_SIZES, which also are a half.
  */
-#define SIZES	14
-#define LARGEST	4
+#define SIZES		14
+#define LEAST_SIZES	4
 enum status bench_scale(const struct figure *f, const double *sizes, unsigned int n,
 			double at_most);
 

@@ -298,7 +298,7 @@ static enum status measure(struct scale *s)
 
 		for (; n < SIZES && size >= row->least; size /= 2)
 			s->sizes[n++] = size;
-		if (n < LARGEST) {
+		if (n < LEAST_SIZES) {
 			printf("%-26s %12s there is too little of it\n", row->name, "skipped:");
 			continue;
 		}
