@@ -22,7 +22,8 @@ static void print_differences(json_t *a, json_t *b, const char *const *keys)
 		json_t *ja = json_object_get(a, keys[i]), *jb = json_object_get(b, keys[i]);
 		char *ta, *tb;
 
-		if (json_equal(ja, jb))
+		/* What neither has is no difference: json_equal() says that it is. */
+		if (json_equal(ja, jb) || (!ja && !jb))
 			continue;
 		ta = json_dumps(ja, JSON_ENCODE_ANY);
 		tb = json_dumps(jb, JSON_ENCODE_ANY);
