@@ -101,6 +101,62 @@ TEST_F(commands, copy)
 	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
 }
 
+/* In memory that the device looks up in one place, where it has one piece after the other. */
+TEST_F(commands, copy_within)
+{
+	COMMAND(c, .op = HMM_DUMMY_OP_COPY, .length = 300000,
+		.src = (uintptr_t)self->p + 4097);
+
+	c.addr += MiB + 13;
+	ASSERT_EQ(0, gpu_command(self->gpu[0], &c));
+	for (size_t i = 0; i < 300000; i++)
+		self->want[i + MiB + 13] = pattern(i + 4097, 1);
+	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
+}
+
+struct copier {
+	int gpu;
+	struct hmm_dummy_command c;
+	int error;
+};
+
+#define COPIES	20
+
+static void *copies(void *arg)
+{
+	struct copier *copier = arg;
+
+	for (int n = 0; n < COPIES && !copier->error; n++)
+		copier->error = gpu_command(copier->gpu, &copier->c);
+	return NULL;
+}
+
+/* Two queues, each of which wants what the other one has: neither waits for ever. */
+TEST_F(commands, copy_crosswise)
+{
+	struct copier two[2];
+	pthread_t t[2];
+
+	ASSERT_EQ(0, gpu_copy(self->gpu[0], self->q, self->p, LEN));
+	for (int i = 0; i < 2; i++) {
+		two[i] = (struct copier) {
+			.gpu = self->gpu[0],
+			.c = {
+				.op = HMM_DUMMY_OP_COPY, .length = LEN, .queue = i,
+				.addr = (uintptr_t)(i ? self->p : self->q),
+				.src = (uintptr_t)(i ? self->q : self->p),
+			},
+		};
+		pthread_create(&t[i], NULL, copies, &two[i]);
+	}
+	for (int i = 0; i < 2; i++) {
+		pthread_join(t[i], NULL);
+		EXPECT_EQ(0, two[i].error);
+	}
+	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
+	EXPECT_EQ(0, memcmp(self->q, self->want, LEN));
+}
+
 TEST_F(commands, compare)
 {
 	COMMAND(c, .op = HMM_DUMMY_OP_COMPARE, .length = LEN,
@@ -166,6 +222,8 @@ struct adder {
 	int error;
 };
 
+#define ADDS		20	/* by each device, to each counter */
+#define CPU_ADDS	100	/* by the CPU, to all of them */
 #define COUNTERS	16
 /* On as many pages. */
 #define COUNTER(p, i)	((uint64_t *)((p) + (i) * PAGE))
@@ -190,7 +248,7 @@ static void *adds(void *arg)
 TEST_F_TIMEOUT(commands, atomic_add, 120)
 {
 	struct adder a[2] = {
-		{ self->gpu[0], self->p, 40, 0 }, { self->gpu[1], self->p, 40, 0 },
+		{ self->gpu[0], self->p, ADDS, 0 }, { self->gpu[1], self->p, ADDS, 0 },
 	};
 	pthread_t t[2];
 
@@ -204,7 +262,7 @@ TEST_F_TIMEOUT(commands, atomic_add, 120)
 	}
 	for (int i = 0; i < 2; i++)
 		pthread_create(&t[i], NULL, adds, &a[i]);
-	for (int r = 0; r < 200; r++) {
+	for (int r = 0; r < CPU_ADDS; r++) {
 		__atomic_fetch_add(COUNTER(self->p, r % COUNTERS), 1, __ATOMIC_SEQ_CST);
 		usleep(1000);
 	}
@@ -213,7 +271,7 @@ TEST_F_TIMEOUT(commands, atomic_add, 120)
 		EXPECT_EQ(0, a[i].error);
 	}
 	for (int i = 0; i < COUNTERS; i++) {
-		EXPECT_EQ(80 + 200 / COUNTERS + (i < 200 % COUNTERS),
+		EXPECT_EQ(2 * ADDS + CPU_ADDS / COUNTERS + (i < CPU_ADDS % COUNTERS),
 			  *COUNTER(self->p, i));
 	}
 }

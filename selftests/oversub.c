@@ -9,7 +9,7 @@
 
 #include "odp.h"
 
-#define SECONDS		20
+#define SECONDS		10
 #define MOST_SECONDS	200
 #define PIECE		(2 * MiB)
 #define LINE		64		/* bytes between the counters of a page */

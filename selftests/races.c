@@ -18,7 +18,7 @@
 #define RESIDENCY "/sys/module/hmm_p2p/parameters/window_residency_ms"
 #define LEN	(8 * PAGE)
 #define MANY	(12 * MiB)	/* of more windows than a small BAR has */
-#define ENOUGH	20	/* meetings */
+#define ENOUGH	10	/* meetings */
 #define STEPS	10
 #define FORKS	3
 #define SECONDS	150

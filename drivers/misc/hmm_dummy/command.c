@@ -4,8 +4,9 @@
  *
  * What the dummy's compute engine can do.  A command goes through its memory in pieces,
  * none beyond an entry of the device page table; where there is no entry, it faults.
- * Two pieces of memory are never held at once: that would hold two ranges' locks, in
- * either order.  What is copied or compared goes through a buffer.
+ * Nobody waits for a second piece of memory with one in hand: that would be for two ranges'
+ * locks, in either order.  What is copied or compared, and cannot be had at once without
+ * waiting, goes through a buffer.
  *
  * Progress is counted in bytes of what is worked on.  The pattern says where those are.
  */
@@ -130,7 +131,7 @@ static unsigned long compare(const u8 *a, const u8 *b, unsigned long bytes)
 	return i;
 }
 
-static void work_on(struct hmm_dummy_job *job, void *p, u64 offset,
+static void work_on(struct hmm_dummy_job *job, void *p, const void *src, u64 offset,
 		    unsigned long bytes)
 {
 	struct hmm_dummy_command *arg = &job->arg;
@@ -141,13 +142,13 @@ static void work_on(struct hmm_dummy_job *job, void *p, u64 offset,
 		memset(p, arg->value, bytes);
 		break;
 	case HMM_DUMMY_OP_COPY:
-		hmm_dummy_copy_bytes(p, job->buffer, bytes);
+		hmm_dummy_copy_bytes(p, src, bytes);
 		break;
 	case HMM_DUMMY_OP_CRC32C:
 		job->crc = crc32c(job->crc, p, bytes);
 		break;
 	case HMM_DUMMY_OP_COMPARE:
-		same = compare(p, job->buffer, bytes);
+		same = compare(p, src, bytes);
 		arg->value = arg->length;
 		if (same == bytes)
 			break;
@@ -167,20 +168,29 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	struct hmm_dummy_command *arg = &job->arg;
 	bool write = arg->op != HMM_DUMMY_OP_CRC32C && arg->op != HMM_DUMMY_OP_COMPARE;
 	u64 offset = command_offset(job, bytes);
-	struct hmm_dummy_access access;
+	struct hmm_dummy_ctx *ctx = job->queue->ctx;
+	struct hmm_dummy_access from, access;
 	int ret;
 
-	if (job->queue->ctx->dev->edu)
+	if (ctx->dev->edu)
 		return hmm_dummy_edu_piece(job, offset, bytes);
 	if (arg->op == HMM_DUMMY_OP_ATOMIC_ADD) {
 		*bytes = min(*bytes, PAGE_SIZE - offset_in_page(arg->addr + offset));
 		job->fault.addr = arg->addr + offset;
 		job->fault.length = *bytes;
 		job->fault.write = true;
-		return hmm_dummy_atomic_add(job->queue->ctx, arg->addr + offset, *bytes,
+		return hmm_dummy_atomic_add(ctx, arg->addr + offset, *bytes,
 					    arg->value);
 	}
 	if (job->buffer) {
+		if (hmm_dummy_access_two(ctx, arg->src + offset, arg->addr + offset, *bytes,
+					 write, &from, &access)) {
+			*bytes = access.bytes;
+			work_on(job, access.kva, from.kva, offset, *bytes);
+			hmm_dummy_access_put(&access);
+			hmm_dummy_access_put(&from);
+			return 0;
+		}
 		ret = load(job, offset, bytes);
 		if (ret)
 			return ret;
@@ -189,7 +199,7 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	if (ret)
 		return ret;
 	*bytes = access.bytes;
-	work_on(job, access.kva, offset, *bytes);
+	work_on(job, access.kva, job->buffer, offset, *bytes);
 	hmm_dummy_access_put(&access);
 	return 0;
 }

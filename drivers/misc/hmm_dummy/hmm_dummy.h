@@ -15,7 +15,8 @@
  *	              hmm_dummy_dev.free_lock
  *	                hmm_dummy_dev.slot_lock	which windows are in the BAR
  *
- *	hmm_dummy_dev.sched_lock nests in all of them and nothing in it.
+ *	hmm_dummy_dev.sched_lock nests in all of them and nothing in it.  Of two ranges the
+ *	second lock is only ever tried.
  */
 #ifndef _HMM_DUMMY_H
 #define _HMM_DUMMY_H
@@ -289,6 +290,9 @@ struct hmm_dummy_access {
 int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			 unsigned long bytes, bool write,
 			 struct hmm_dummy_access *access);
+bool hmm_dummy_access_two(struct hmm_dummy_ctx *ctx, unsigned long src, unsigned long addr,
+			  unsigned long bytes, bool write,
+			  struct hmm_dummy_access *from, struct hmm_dummy_access *to);
 void hmm_dummy_access_put(struct hmm_dummy_access *access);
 
 /* fault.c: device page faults */

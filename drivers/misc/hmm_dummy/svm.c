@@ -345,6 +345,48 @@ static unsigned long run_bytes(struct hmm_dummy_range *range, unsigned long offs
 	return min(bytes, PFN_PHYS(nr) - in_page);
 }
 
+/* What hmm_dummy_access_get() says of @range, which is locked. */
+static int access_locked(struct hmm_dummy_range *range, unsigned long addr,
+			 unsigned long bytes, bool write,
+			 struct hmm_dummy_access *access)
+{
+	struct hmm_dummy_dev *dev = range->ctx->dev;
+	unsigned long idx = (addr - range->start) >> PAGE_SHIFT;
+	unsigned long entry = range->map.pfn_list[idx];
+
+	if (!entry_usable(entry, write))
+		return HMM_DUMMY_FAULT;
+	*access = (struct hmm_dummy_access) {
+		.range = range,
+		.entry = entry,
+		.bytes = run_bytes(range, addr - range->start, bytes),
+		.write = write,
+		.own = hmm_dummy_entry_is_own(entry),
+	};
+	if (dev->edu) {
+		/* One page is mapped after the other, as it happens. */
+		access->bytes = min(access->bytes, PAGE_SIZE - offset_in_page(addr));
+		access->dma = range->dma[idx] + offset_in_page(addr);
+		return 0;
+	}
+	if (access->own) {
+		u64 offset = hmm_p2p_page_offset(hmm_pfn_to_page(entry));
+
+		hmm_dummy_vram_touch(dev, offset);
+		access->kva = hmm_dummy_vram_get(dev, offset);
+	} else if (entry & HMM_PFN_PEER) {
+		access->kva = hmm_pfn_kmap_local(entry);
+	} else {
+		/* As kmap_local_page(), but of all of the run: RAM is mapped on 64 bits. */
+		access->kva = page_address(hmm_pfn_to_page(entry));
+	}
+	/* Real hardware would use the DMA address; we are the CPU. */
+	if (!access->kva)
+		return -EOPNOTSUPP;
+	access->kva += offset_in_page(addr);
+	return 0;
+}
+
 /**
  * hmm_dummy_access_get - let the device access memory of the process
  * @ctx: the context; the caller holds a reference on its mm (mmget())
@@ -365,47 +407,59 @@ int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			 struct hmm_dummy_access *access)
 {
 	struct hmm_dummy_range *range = hmm_dummy_range_get(ctx, addr);
-	unsigned long idx, entry;
+	int ret;
 
 	if (IS_ERR(range))
 		return PTR_ERR(range);
-	idx = (addr - range->start) >> PAGE_SHIFT;
 	mutex_lock(&range->lock);
-	entry = range->map.pfn_list[idx];
-	if (!entry_usable(entry, write)) {
+	ret = access_locked(range, addr, bytes, write, access);
+	if (ret)
 		mutex_unlock(&range->lock);
-		return HMM_DUMMY_FAULT;
-	}
-	*access = (struct hmm_dummy_access) {
-		.range = range,
-		.entry = entry,
-		.bytes = run_bytes(range, addr - range->start, bytes),
-		.write = write,
-		.own = hmm_dummy_entry_is_own(entry),
-	};
-	if (access->own) {
-		u64 offset = hmm_p2p_page_offset(hmm_pfn_to_page(entry));
+	return ret;
+}
 
-		hmm_dummy_vram_touch(ctx->dev, offset);
-		access->kva = hmm_dummy_vram_get(ctx->dev, offset);
-	} else if (entry & HMM_PFN_PEER && !ctx->dev->edu) {
-		access->kva = hmm_pfn_kmap_local(entry);
-	} else if (!ctx->dev->edu) {
-		/* As kmap_local_page(), but of all of the run: RAM is mapped on 64 bits. */
-		access->kva = page_address(hmm_pfn_to_page(entry));
-	} else {
-		/* One page is mapped after the other, as it happens. */
-		access->bytes = min(access->bytes, PAGE_SIZE - offset_in_page(addr));
-		access->dma = range->dma[idx] + offset_in_page(addr);
-		return 0;
-	}
-	if (!access->kva) {
-		/* Real hardware would use the DMA address; we are the CPU. */
-		mutex_unlock(&range->lock);
-		return -EOPNOTSUPP;
-	}
-	access->kva += offset_in_page(addr);
-	return 0;
+/**
+ * hmm_dummy_access_two - let the device access two pieces of memory at once
+ * @ctx: as for hmm_dummy_access_get()
+ * @src: an address, to be read
+ * @addr: another
+ * @bytes: how much from both on is of use; not 0
+ * @write: what is at @addr is written
+ * @from: set on success, for @src
+ * @to: likewise, for @addr; @to->bytes of both can be accessed
+ *
+ * Undo it with hmm_dummy_access_put() of @to, then of @from.  What can be had only by
+ * waiting is not: somebody else may have the one and wait for the other, or both are in
+ * the same range, or behind the same lock (hmm_dummy_vram_get()).
+ *
+ * Return: whether both are there.  If not, hmm_dummy_access_get() of one after the other
+ * tells why, or succeeds.
+ */
+bool hmm_dummy_access_two(struct hmm_dummy_ctx *ctx, unsigned long src, unsigned long addr,
+			  unsigned long bytes, bool write,
+			  struct hmm_dummy_access *from, struct hmm_dummy_access *to)
+{
+	struct hmm_dummy_range *source = xa_load(&ctx->ranges, src >> PMD_SHIFT);
+	struct hmm_dummy_range *range = xa_load(&ctx->ranges, addr >> PMD_SHIFT);
+
+	if (!source || !range || ctx->dev->nr_slots)
+		return false;
+	mutex_lock(&source->lock);
+	if (!mutex_trylock(&range->lock))
+		goto unlock;
+	if (access_locked(source, src, bytes, false, from))
+		goto unlock_both;
+	if (!access_locked(range, addr, from->bytes, write, to))
+		return true;
+	mutex_unlock(&range->lock);
+	hmm_dummy_access_put(from);
+	return false;
+
+unlock_both:
+	mutex_unlock(&range->lock);
+unlock:
+	mutex_unlock(&source->lock);
+	return false;
 }
 
 /* Of pages in system memory, side by side. */
