@@ -7,7 +7,7 @@
 
 #include "common.h"
 
-#define LEN	(3 * MiB)
+#define LEN	(2 * MiB + MiB / 4)
 
 FIXTURE(commands) {
 	int gpu[2];

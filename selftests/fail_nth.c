@@ -505,6 +505,8 @@ static int only_hmm_dummy(void)
 	return attr_write("failslab", "require-end", end) || ret || !address;
 }
 
+#define WORKER_ROUNDS	80
+
 /* Commands whose faults a worker handles, while its allocations fail. */
 TEST_F_TIMEOUT(fail, workers, 300)
 {
@@ -516,7 +518,7 @@ TEST_F_TIMEOUT(fail, workers, 300)
 	ASSERT_EQ(0, only_hmm_dummy());
 	ASSERT_EQ(0, attr_write("failslab", "task-filter", "Y"));
 	ASSERT_EQ(0, attr_write("failslab", "probability", "20"));
-	for (unsigned int i = 0; i < 200; i++) {
+	for (unsigned int i = 0; i < WORKER_ROUNDS; i++) {
 		int old = self->gpu[1], ret;
 
 		ASSERT_LT(0, each_worker("make-it-fail", "1"));

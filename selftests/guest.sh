@@ -496,8 +496,10 @@ for suite; do
 	svm_unreachable) HMM_P2P_EXPECT=fallback "$bin/svm" ;;
 	unload) unload ;;
 	rdma_no_kmap)
+		# Not what is about memory in RAM.
 		reload "${exact[@]}" kmap=0 || continue
-		HMM_P2P_EXPECT=fallback "$bin/rdma"
+		HMM_P2P_EXPECT=fallback "$bin/rdma" -T shapes_in_ram -T written_pages_are_dirty \
+			-T advise_without_odp -T control_bounces
 		;;
 	svm_reserved)
 		# Devices without PCI: software that reaches software.

@@ -157,6 +157,7 @@ static void *nic(void *arg)
 	const char *failed = odp_open(&o, 16 * PAGE);
 	struct rdma_buf remote = { .addr = mem };
 	unsigned int seed = 9;
+	int status;
 
 	if (failed) {
 		error = failed;
@@ -167,10 +168,11 @@ static void *nic(void *arg)
 		size_t at = rand_r(&seed) % (LEN / PAGE - 16) * PAGE + 77;
 
 		remote.addr = mem + at;
-		if (rdma_read(&o.pair, o.from, remote, 4 * PAGE)) {
+		status = rdma_read(&o.pair, o.from, remote, 4 * PAGE);
+		if (status) {
 			/* The queue pair is dead now, as it has to be. */
 			if (!lossy)
-				error = "RDMA READ failed";
+				error = ibv_wc_status_str(status);
 			break;
 		}
 		/* Of a device that was pulled out anything may be read, until it is known. */
