@@ -376,8 +376,8 @@ bench() {
 	check no_figures exits_with 2 "$bench" compare /run/map.json /run/fio.json
 	printf '[x]\nioengine=null\nsize=1M\n' > /run/mute.server.fio
 	cp "$jobs/rdma.fio" /run/mute.fio
-	check no_server exits_with 1 "$bench" -r 3 -w 0 fio /run/mute.fio
-	check no_job exits_with 2 "$bench" fio /nowhere/x.fio
+	check no_server exits_with 1 "$bench" "${short[@]}" fio /run/mute.fio
+	check no_job exits_with 2 "$bench" "${short[@]}" fio /nowhere/x.fio
 	check too_many exits_with 2 "$bench" -o /run/map.json map everything
 	check no_threads exits_with 2 "$bench" -j 2 map
 	check too_many_threads exits_with 2 "$bench" -l 4 -j 3 migrate
