@@ -114,40 +114,42 @@ TEST_F(commands, copy_within)
 	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
 }
 
-struct copier {
+#define COPIES	20
+
+/* A thread that has a device do the same thing a number of times. */
+struct repeater {
 	int gpu;
+	int rounds;
 	struct hmm_dummy_command c;
 	int error;
 };
 
-#define COPIES	20
-
-static void *copies(void *arg)
+static void *repeats(void *arg)
 {
-	struct copier *copier = arg;
+	struct repeater *r = arg;
 
-	for (int n = 0; n < COPIES && !copier->error; n++)
-		copier->error = gpu_command(copier->gpu, &copier->c);
+	for (int n = 0; n < r->rounds && !r->error; n++)
+		r->error = gpu_command(r->gpu, &r->c);
 	return NULL;
 }
 
 /* Two queues, each of which wants what the other one has: neither waits for ever. */
 TEST_F(commands, copy_crosswise)
 {
-	struct copier two[2];
+	struct repeater two[2];
 	pthread_t t[2];
 
 	ASSERT_EQ(0, gpu_copy(self->gpu[0], self->q, self->p, LEN));
 	for (int i = 0; i < 2; i++) {
-		two[i] = (struct copier) {
-			.gpu = self->gpu[0],
+		two[i] = (struct repeater) {
+			.gpu = self->gpu[0], .rounds = COPIES,
 			.c = {
 				.op = HMM_DUMMY_OP_COPY, .length = LEN, .queue = i,
 				.addr = (uintptr_t)(i ? self->p : self->q),
 				.src = (uintptr_t)(i ? self->q : self->p),
 			},
 		};
-		pthread_create(&t[i], NULL, copies, &two[i]);
+		pthread_create(&t[i], NULL, repeats, &two[i]);
 	}
 	for (int i = 0; i < 2; i++) {
 		pthread_join(t[i], NULL);
@@ -215,41 +217,16 @@ TEST_F(commands, random)
 	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
 }
 
-struct adder {
-	int gpu;
-	char *p;
-	int rounds;
-	int error;
-};
-
 #define ADDS		20	/* by each device, to each counter */
 #define CPU_ADDS	100	/* by the CPU, to all of them */
 #define COUNTERS	16
 /* On as many pages. */
 #define COUNTER(p, i)	((uint64_t *)((p) + (i) * PAGE))
 
-static void *adds(void *arg)
-{
-	struct adder *a = arg;
-
-	for (int r = 0; r < a->rounds && !a->error; r++) {
-		struct hmm_dummy_command c = {
-			.op = HMM_DUMMY_OP_ATOMIC_ADD, .addr = (uintptr_t)a->p,
-			.length = COUNTERS * PAGE, .value = 1,
-			.pattern = HMM_DUMMY_STRIDED, .unit = 8, .stride = PAGE,
-		};
-
-		a->error = gpu_command(a->gpu, &c);
-	}
-	return NULL;
-}
-
 /* Two devices and the CPU add to the same numbers, and none is lost. */
 TEST_F_TIMEOUT(commands, atomic_add, 120)
 {
-	struct adder a[2] = {
-		{ self->gpu[0], self->p, ADDS, 0 }, { self->gpu[1], self->p, ADDS, 0 },
-	};
+	struct repeater a[2];
 	pthread_t t[2];
 
 	for (int i = 0; i < COUNTERS; i++)
@@ -260,8 +237,17 @@ TEST_F_TIMEOUT(commands, atomic_add, 120)
 	if (variant->place & 1) {
 		ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
 	}
-	for (int i = 0; i < 2; i++)
-		pthread_create(&t[i], NULL, adds, &a[i]);
+	for (int i = 0; i < 2; i++) {
+		a[i] = (struct repeater) {
+			.gpu = self->gpu[i], .rounds = ADDS,
+			.c = {
+				.op = HMM_DUMMY_OP_ATOMIC_ADD, .addr = (uintptr_t)self->p,
+				.length = COUNTERS * PAGE, .value = 1,
+				.pattern = HMM_DUMMY_STRIDED, .unit = 8, .stride = PAGE,
+			},
+		};
+		pthread_create(&t[i], NULL, repeats, &a[i]);
+	}
 	for (int r = 0; r < CPU_ADDS; r++) {
 		__atomic_fetch_add(COUNTER(self->p, r % COUNTERS), 1, __ATOMIC_SEQ_CST);
 		usleep(1000);
