@@ -170,6 +170,7 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	u64 offset = command_offset(job, bytes);
 	struct hmm_dummy_ctx *ctx = job->queue->ctx;
 	struct hmm_dummy_access from, access;
+	bool two;
 	int ret;
 
 	if (ctx->dev->edu)
@@ -179,28 +180,23 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 		job->fault.addr = arg->addr + offset;
 		job->fault.length = *bytes;
 		job->fault.write = true;
-		return hmm_dummy_atomic_add(ctx, arg->addr + offset, *bytes,
-					    arg->value);
+		return hmm_dummy_atomic_add(ctx, arg->addr + offset, *bytes, arg->value);
 	}
-	if (job->buffer) {
-		if (hmm_dummy_access_two(ctx, arg->src + offset, arg->addr + offset, *bytes,
-					 write, &from, &access)) {
-			*bytes = access.bytes;
-			work_on(job, access.kva, from.kva, offset, *bytes);
-			hmm_dummy_access_put(&access);
-			hmm_dummy_access_put(&from);
-			return 0;
-		}
-		ret = load(job, offset, bytes);
+	two = job->buffer && hmm_dummy_access_two(ctx, arg->src + offset, arg->addr + offset,
+						  *bytes, write, &from, &access);
+	if (!two) {
+		ret = job->buffer ? load(job, offset, bytes) : 0;
+		if (!ret)
+			ret = hmm_dummy_job_access(job, arg->addr + offset, *bytes, write,
+						   &access);
 		if (ret)
 			return ret;
 	}
-	ret = hmm_dummy_job_access(job, arg->addr + offset, *bytes, write, &access);
-	if (ret)
-		return ret;
 	*bytes = access.bytes;
-	work_on(job, access.kva, job->buffer, offset, *bytes);
+	work_on(job, access.kva, two ? from.kva : job->buffer, offset, *bytes);
 	hmm_dummy_access_put(&access);
+	if (two)
+		hmm_dummy_access_put(&from);
 	return 0;
 }
 
