@@ -121,7 +121,7 @@ TEST_F_TIMEOUT(uring, thousand, 120)
 	for (i = 0; i < DEPTH / 64; i++)
 		*(uint64_t *)(self->p + i * PAGE) = 0;
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, LEN / 2));
-	ASSERT_EQ(DEPTH, io_uring_submit(&self->ring));
+	ASSERT_TRUE(uring_submit(&self->ring, DEPTH));
 	usleep(200000);
 	during = threads();
 	EXPECT_GE(before + 2, during) TH_LOG("%u threads, then %u", before, during);
@@ -154,7 +154,7 @@ TEST_F(uring, value)
 
 	ASSERT_EQ(0, gpu_crc32c(self->gpu, self->p, LEN, &crc));
 	prepare(&self->ring, self->gpu, &c, 7);
-	ASSERT_EQ(1, io_uring_submit(&self->ring));
+	ASSERT_TRUE(uring_submit(&self->ring, 1));
 	ASSERT_EQ(0, next(&self->ring, &done));
 	EXPECT_EQ(0, done.result);
 	EXPECT_EQ(crc, variant->flags & IORING_SETUP_CQE32 ? done.value : c.value);
@@ -175,7 +175,7 @@ TEST_F_TIMEOUT(uring, full, 120)
 		};
 		prepare(&self->ring, self->gpu, &c[i], i);
 	}
-	ASSERT_EQ(DEPTH + 8, io_uring_submit(&self->ring));
+	ASSERT_TRUE(uring_submit(&self->ring, DEPTH + 8));
 	for (i = 0; i < 8; i++) {
 		ASSERT_EQ(0, next(&self->ring, &done));
 		EXPECT_EQ(-EAGAIN, done.result);
@@ -215,14 +215,14 @@ TEST_F(uring, cancel)
 		};
 		prepare(&self->ring, self->gpu, &c[i], i);
 	}
-	ASSERT_EQ(6, io_uring_submit(&self->ring));
+	ASSERT_TRUE(uring_submit(&self->ring, 6));
 	while (variant->flags & IORING_SETUP_SQPOLL && io_uring_sq_ready(&self->ring))
 		usleep(1000);
 	usleep(50000);
 	sqe = uring_sqe(&self->ring, self->gpu, HMM_DUMMY_CANCEL);
 	((struct hmm_dummy_uring *)uring_payload(sqe))->ptr = (uintptr_t)&cancel;
 	sqe->user_data = 100;
-	ASSERT_EQ(1, io_uring_submit(&self->ring));
+	ASSERT_TRUE(uring_submit(&self->ring, 1));
 	for (i = 0; i < 4; i++) {
 		ASSERT_EQ(0, next(&self->ring, &done));
 		if (done.user_data == 100) {
@@ -265,7 +265,7 @@ TEST_F_TIMEOUT(uring, ring_exit, 120)
 			prepare(&ring, self->gpu, &c[i], i);
 		}
 		fill_pattern(self->p, LEN, 1);
-		ASSERT_EQ(64, io_uring_submit(&ring));
+		ASSERT_TRUE(uring_submit(&ring, 64));
 		io_uring_queue_exit(&ring);
 		sleep(1);
 	}
@@ -409,20 +409,20 @@ TEST_F(uring, refused)
 
 		u->ptr = t[i].ptr;
 		u->reserved = t[i].reserved;
-		ASSERT_EQ(1, io_uring_submit(&self->ring));
+		ASSERT_TRUE(uring_submit(&self->ring, 1));
 		ASSERT_EQ(0, next(&self->ring, &done));
 		EXPECT_EQ(t[i].result, done.result) TH_LOG("case %zu", i);
 	}
 	if (variant->flags & IORING_SETUP_SQE128) {
 		good.op = 99;
 		prepare(&self->ring, self->gpu, &good, 0);
-		ASSERT_EQ(1, io_uring_submit(&self->ring));
+		ASSERT_TRUE(uring_submit(&self->ring, 1));
 		ASSERT_EQ(0, next(&self->ring, &done));
 		EXPECT_EQ(-EOPNOTSUPP, done.result);
 	} else {
 		/* There is no room for it. */
 		uring_sqe(&self->ring, self->gpu, HMM_DUMMY_COMMAND_INLINE);
-		ASSERT_EQ(1, io_uring_submit(&self->ring));
+		ASSERT_TRUE(uring_submit(&self->ring, 1));
 		ASSERT_EQ(0, next(&self->ring, &done));
 		EXPECT_EQ(-EINVAL, done.result);
 	}

@@ -40,4 +40,15 @@ static inline struct io_uring_sqe *uring_command(struct io_uring *ring, int gpu,
 	return sqe;
 }
 
+/*
+ * Whether all @nr are on their way.  Where the kernel polls for them, what liburing counts are
+ * those that it has not taken yet, or not said so: any number.
+ */
+static inline bool uring_submit(struct io_uring *ring, int nr)
+{
+	int ret = io_uring_submit(ring);
+
+	return ring->flags & IORING_SETUP_SQPOLL ? ret >= 0 : ret == nr;
+}
+
 #endif
