@@ -55,6 +55,15 @@ static inline bool expect_reach(void)
 	return !e || strcmp(e, "fallback");
 }
 
+/* How many pages a fault brings along, itself included: HMM_P2P_AROUND=KiB, likewise. */
+static inline size_t around_pages(void)
+{
+	const char *kb = getenv("HMM_P2P_AROUND");
+	size_t pages = kb ? atoi(kb) * 1024 / PAGE : 0;
+
+	return pages ? pages : 1;
+}
+
 /* A byte that says where it belongs and to which round. */
 static inline unsigned char pattern(size_t i, unsigned int seed)
 {

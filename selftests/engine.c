@@ -36,14 +36,6 @@ FIXTURE_TEARDOWN(engine)
 	}
 }
 
-static size_t around_pages(void)
-{
-	const char *kb = getenv("HMM_P2P_AROUND");
-	size_t pages = kb ? atoi(kb) * 1024 / PAGE : 0;
-
-	return pages ? pages : 1;
-}
-
 /* Only a huge page comes back whole when one byte of it is touched. */
 static bool comes_back_whole(volatile char *p)
 {

@@ -42,6 +42,36 @@ TEST_F(policy, moves_on_fault)
 	EXPECT_EQ(0, pages_on_device(0, self->p, LEN));
 }
 
+/* What is beside it comes along, in an aligned piece, unless the piece is not all there. */
+TEST_F(policy, neighbours_come_along)
+{
+	size_t around = around_pages();
+	size_t huge = 2 * MiB;
+	char *p = anon_huge(huge, MADV_NOHUGEPAGE);
+	struct hmm_dummy_info before, after;
+
+	ASSERT_NE(NULL, p);
+	/* The CPU looks at it between the two. */
+	ASSERT_EQ(0, write_file(PARAM "timeslice_ms", "0"));
+	fill_pattern(p, huge, 2);
+	ASSERT_EQ(0, gpu_fill(self->gpu, p + 37 * PAGE, 8, 0xaa));
+	EXPECT_EQ(around, pages_on_device(0, p, huge));
+	EXPECT_EQ(around, pages_on_device(0, p + 37 / around * around * PAGE, around * PAGE));
+	gpu_info(self->gpu, &before);
+	ASSERT_EQ(0, gpu_fill(self->gpu, p + 38 * PAGE + 8, 8, 0xaa));
+	gpu_info(self->gpu, &after);
+	EXPECT_EQ(around == 1, after.device_faults - before.device_faults);
+	EXPECT_EQ(0xaa, (unsigned char)p[37 * PAGE]);
+	EXPECT_EQ(pattern(37 * PAGE + 8, 2), (unsigned char)p[37 * PAGE + 8]);
+	EXPECT_EQ(pattern(38 * PAGE, 2), (unsigned char)p[38 * PAGE]);
+	munmap(p, 4 * PAGE);
+	ASSERT_EQ(0, gpu_fill(self->gpu, p + 5 * PAGE, 8, 0xbb));
+	EXPECT_EQ(1, pages_on_device(0, p + 4 * PAGE, 12 * PAGE));
+	EXPECT_EQ(1, pages_on_device(0, p + 5 * PAGE, PAGE));
+	EXPECT_EQ(0xbb, (unsigned char)p[5 * PAGE]);
+	munmap(p, huge);
+}
+
 /* Both work on the same memory in turn. */
 static long moves(int gpu, char *p, const char *timeslice, unsigned long long *damped)
 {

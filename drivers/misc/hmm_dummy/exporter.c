@@ -35,7 +35,7 @@ MODULE_PARM_DESC(evict, "Make room by eviction when the memory is full (default)
 static unsigned int fault_around_kb = 64;
 module_param(fault_around_kb, uint, 0644);
 MODULE_PARM_DESC(fault_around_kb,
-		 "KiB that a CPU fault brings to RAM, a power of two up to 2048, 0: a page; for devices that are bound from now on (64)");
+		 "KiB that a CPU fault brings to RAM, and migrate_on_fault to the device, a power of two up to 2048, 0: a page; for devices that are bound from now on (64)");
 
 /* Below, the copy is made at once. */
 #define ASYNC_MIN_PAGES	32
@@ -252,6 +252,7 @@ int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev)
 		.fault_around = fault_around_kb << 10,
 	};
 
+	dev->fault_around = desc.fault_around;
 	spin_lock_init(&dev->copy_lock);
 	INIT_LIST_HEAD(&dev->copies);
 	INIT_WORK(&dev->copy_work, hmm_dummy_copy_work);

@@ -8,7 +8,9 @@
  *
  * Policy, which is the driver's and not the core's: where should memory live?  By default
  * it stays where it is.  With the module parameter migrate_on_fault, what the device
- * faults on moves to it.  Then a page that the CPU uses as well would go back and forth;
+ * faults on moves to it, and what is beside it along, as it is on the way back
+ * (fault_around_kb): it is likely to be next, and most of what a migration takes is the same
+ * for a page and for a few.  Then a page that the CPU uses as well would go back and forth;
  * so, if the CPU took memory of a range back within timeslice_ms of its coming here, the
  * device works on the range where it is until that time is over.  That the CPU did it is
  * seen by the core's counter of CPU faults.
@@ -127,18 +129,30 @@ static bool wants_migration(struct hmm_dummy_range *range, struct hmm_p2p_stats 
 static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
 			  unsigned long end)
 {
+	struct hmm_dummy_dev *dev = range->ctx->dev;
+	unsigned long around = max(dev->fault_around, PAGE_SIZE);
+	unsigned long first = ALIGN_DOWN(start, around), last = ALIGN(end, around);
 	struct hmm_p2p_result result = {};
 	struct hmm_p2p_stats stats;
+	int ret;
 
 	if (!wants_migration(range, &stats))
 		return;
-	hmm_p2p_migrate_to_device(range->ctx->dev->exporter, range->ctx->mm, start, end,
-				  0, &result);
+	ret = hmm_p2p_migrate_to_device(dev->exporter, range->ctx->mm, first, last, 0,
+					&result);
+	/* Not all that is around can be moved: then nothing was. */
+	if (ret == -EFAULT || ret == -EOPNOTSUPP)
+		hmm_p2p_migrate_to_device(dev->exporter, range->ctx->mm, start, end, 0,
+					  &result);
 	if (!result.migrated)
 		return;
 	/* Two faults at once may both write this: either is right. */
 	WRITE_ONCE(range->cpu_faults, stats.cpu_faults);
 	WRITE_ONCE(range->moved_at, jiffies | 1);
+	/* What came along is not to be faulted on page by page, if that can be helped. */
+	if (!ret && last - first > end - start)
+		range_fault(range, (first - range->start) >> PAGE_SHIFT,
+			    (last - first) >> PAGE_SHIFT, 0);
 }
 
 /*

@@ -110,6 +110,7 @@ struct hmm_dummy_dev {
 
 	/* exporter.c */
 	struct hmm_p2p_exporter *exporter;	/* NULL: no memory */
+	unsigned long fault_around;	/* bytes; 0: a page */
 	bool dead;			/* READ_ONCE */
 	bool in_reset;			/* by the bus, of which there is one at a time; pci.c */
 	spinlock_t copy_lock;
