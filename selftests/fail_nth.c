@@ -13,6 +13,7 @@
 #include <setjmp.h>
 #include <signal.h>
 
+#include "rdma.h"
 #include "uring.h"
 
 #define SMALL	(8 * PAGE)
@@ -31,6 +32,28 @@ static const char *const attrs[] = {
 enum kind { MEMORY, HARDWARE, KINDS };
 static const char *const kinds[KINDS] = { "memory", "hardware" };
 
+/* @name in the kernel, from @start to before @end. */
+static int function(const char *name, unsigned long *start, unsigned long *end)
+{
+	unsigned long address;
+	FILE *f = fopen("/proc/kallsyms", "r");
+	char line[256], other[128];
+
+	*start = 0;
+	*end = 0;
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx %*c %127s", &address, other) != 2)
+			continue;
+		if (*start && address > *start && (!*end || address < *end))
+			*end = address;
+		if (!strcmp(other, name))
+			*start = address;
+	}
+	if (f)
+		fclose(f);
+	return *end ? 0 : -1;
+}
+
 static int attr_write(const char *attr, const char *file, const char *value)
 {
 	char path[128];
@@ -39,10 +62,35 @@ static int attr_write(const char *attr, const char *file, const char *value)
 	return write_file(path, value);
 }
 
+/* Nothing fails below that function. */
+static int spare(unsigned long start, unsigned long end)
+{
+	char text[32];
+	int ret = 0;
+
+	for (size_t i = 0; i < 2; i++) {
+		snprintf(text, sizeof(text), "0x%lx", start);
+		ret |= attr_write(attrs[i], "reject-start", text);
+		snprintf(text, sizeof(text), "0x%lx", end);
+		ret |= attr_write(attrs[i], "reject-end", text);
+	}
+	return ret;
+}
+
+/*
+ * Where the kernel takes down what is mapped for DMA (kernel/dma/debug.c): without memory for
+ * that it stops looking, for good.  A kernel that does not look has no such function.
+ */
+#define DMA_DEBUG	"add_dma_entry"
+
 /* As they come they leave out whatever may wait, which is everything. */
 static int attrs_init(void)
 {
+	static unsigned long start, end;
 	int ret = 0;
+
+	if (!end && function(DMA_DEBUG, &start, &end))
+		end = 1;
 
 	for (size_t i = 0; i < 4; i++) {
 		ret |= attr_write(attrs[i], "probability", "0");
@@ -51,9 +99,8 @@ static int attrs_init(void)
 		ret |= attr_write(attrs[i], "task-filter", "N");
 		ret |= attr_write(attrs[i], "require-start", "0");
 		ret |= attr_write(attrs[i], "require-end", "0xffffffffffffffff");
-		ret |= attr_write(attrs[i], "reject-start", "0");
-		ret |= attr_write(attrs[i], "reject-end", "0");
 	}
+	ret |= spare(start, end);
 	ret |= attr_write("failslab", "ignore-gfp-wait", "N");
 	ret |= attr_write("fail_page_alloc", "ignore-gfp-wait", "N");
 	ret |= attr_write("fail_page_alloc", "ignore-gfp-highmem", "N");
@@ -97,15 +144,30 @@ static bool disarm(void)
 	return failed;
 }
 
+/* It has switched itself off, and would find nothing. */
+static bool dma_debug_is_off(void)
+{
+	FILE *f = fopen(DEBUG "dma-api/disabled", "r");
+	int c = f ? fgetc(f) : 'N';
+
+	if (f)
+		fclose(f);
+	return c != 'N';
+}
+
 FIXTURE(fail) {
 	int gpu[2];
 	char *p, *q;
 	size_t len;		/* of p, that is worked on */
 	long long offset;	/* of p in the memory of GPU 0 */
 	struct io_uring ring;
+	struct rdma_pair pair;
+	struct ibv_mr *mr;
+	char *others;		/* SLOTS huge pages on GPU 0, of which its BAR shows no more */
 	unsigned int failures[KINDS];
 	unsigned int refused[KINDS];
 	bool memory_only;	/* no hardware has a part in it */
+	bool by_device;		/* a device finds that there is no memory: EFAULT */
 };
 
 FIXTURE_VARIANT(fail) {
@@ -149,21 +211,17 @@ FIXTURE_TEARDOWN(fail)
 	for (int kind = 0; kind < KINDS; kind++)
 		TH_LOG("%s: %u failures, %u of them refused the call", kinds[kind],
 		       self->failures[kind], self->refused[kind]);
+	EXPECT_FALSE(dma_debug_is_off());
 	EXPECT_LT(0, self->failures[MEMORY]);
 	EXPECT_EQ(self->memory_only, !self->failures[HARDWARE]);
 }
 
-/* How a call may end that something failed in. */
-static bool is_documented(int error)
+/* How a call may end that something failed in: see <linux/hmm_dummy.h>. */
+static bool is_documented(FIXTURE_DATA(fail) *self, enum kind kind, int error)
 {
-	switch (error) {
-	case ENOMEM:
-	case EIO:	/* the copy */
-	case EFAULT:	/* a DMA mapping */
-	case EAGAIN:
+	if (self->by_device && error == EFAULT)
 		return true;
-	}
-	return false;
+	return error == (kind == MEMORY ? ENOMEM : EIO);
 }
 
 /* No failure excuses that. */
@@ -171,6 +229,22 @@ static int wrong_data(void)
 {
 	errno = EILSEQ;
 	return -1;
+}
+
+#define SLOTS	4
+#define RESIDENCY "/sys/module/hmm_p2p/parameters/window_residency_ms"
+
+/* Each slot shows a window that nobody uses now, but none of them what comes next. */
+static int fill_slots(FIXTURE_DATA(fail) *self)
+{
+	for (char *p = self->others; p < self->others + SLOTS * 2 * MiB; p += 2 * MiB) {
+		unsigned int crc;
+
+		if (gpu_crc32c(self->gpu[1], p, 8, &crc) ||
+		    gpu_control(0, "revoke %lld 4096", (long long)gpu_offset(p, NULL)))
+			return -1;
+	}
+	return 0;
 }
 
 /*
@@ -193,6 +267,8 @@ static void sweep_kind(struct __test_metadata *_metadata, FIXTURE_DATA(fail) *se
 		memset(self->q, 0, PAGE);
 		if (place >= 0)
 			ASSERT_EQ(0, gpu_to_device(self->gpu[place], self->p, self->len));
+		if (self->others)
+			ASSERT_EQ(0, fill_slots(self));
 		arm(n);
 		ret = op(self);
 		error = errno;
@@ -211,7 +287,7 @@ static void sweep_kind(struct __test_metadata *_metadata, FIXTURE_DATA(fail) *se
 		if (!ret)
 			continue;
 		self->refused[kind]++;
-		ASSERT_TRUE(is_documented(error))
+		ASSERT_TRUE(is_documented(self, kind, error))
 			TH_LOG("%s, failure %u: %s", kinds[kind], n, strerror(error));
 	}
 	ASSERT_GT(TOO_MANY, n);
@@ -312,6 +388,7 @@ static int device_reads(FIXTURE_DATA(fail) *self, int gpu)
 {
 	unsigned int crc;
 
+	self->by_device = true;
 	return gpu_crc32c(self->gpu[gpu], self->p, self->len, &crc);
 }
 
@@ -361,6 +438,21 @@ TEST_F_TIMEOUT(fail, peer_map, 300)
 TEST_F_TIMEOUT(fail, peer_map_again, 300)
 {
 	sweep(_metadata, self, 0, peer_reads);
+}
+
+/* The BAR is smaller than the memory: a window has to go, and one to be opened. */
+TEST_F_TIMEOUT(fail, window_open, 300)
+{
+	ASSERT_EQ(0, write_file(RESIDENCY, "0"));
+	self->others = anon_huge(SLOTS * 2 * MiB, MADV_HUGEPAGE);
+	ASSERT_NE(NULL, self->others);
+	memset(self->others, 1, SLOTS * 2 * MiB);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->others, SLOTS * 2 * MiB));
+	sweep(_metadata, self, 0, peer_reads);
+	/* Besides an alias that is not to be had and a DMA mapping: windows that do not open. */
+	EXPECT_LT(2, self->failures[HARDWARE]);
+	munmap(self->others, SLOTS * 2 * MiB);
+	ASSERT_EQ(0, write_file(RESIDENCY, "100"));
 }
 
 static int revoke_window(FIXTURE_DATA(fail) *self)
@@ -458,6 +550,44 @@ TEST_F_TIMEOUT(fail, uring, 300)
 {
 	self->memory_only = true;
 	sweep(_metadata, self, 0, uring);
+}
+
+static int reg_mr(FIXTURE_DATA(fail) *self)
+{
+	struct ibv_mr *mr = ibv_reg_mr(self->pair.pd, self->p, self->len, RDMA_ODP);
+
+	if (!mr)
+		return -1;
+	/* The system call may be what finds no memory: the MR is still there then. */
+	do {
+		errno = ibv_dereg_mr(mr);
+	} while (errno == ENOMEM);
+	return errno ? -1 : 0;
+}
+
+TEST_F_TIMEOUT(fail, reg_mr, 300)
+{
+	ASSERT_EQ(0, rdma_pair_open(&self->pair)) TH_LOG("%s", rdma_error());
+	sweep(_metadata, self, 0, reg_mr);
+	rdma_pair_close(&self->pair);
+}
+
+/* A NIC's fault, in the process that asks for it. */
+static int prefetch(FIXTURE_DATA(fail) *self)
+{
+	return rdma_advise(&self->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, self->mr,
+			   self->p, self->len);
+}
+
+TEST_F_TIMEOUT(fail, nic_fault, 300)
+{
+	ASSERT_EQ(0, rdma_pair_open(&self->pair)) TH_LOG("%s", rdma_error());
+	self->mr = ibv_reg_mr(self->pair.pd, self->p, self->len, RDMA_ODP);
+	ASSERT_NE(NULL, self->mr);
+	self->by_device = true;
+	sweep(_metadata, self, 0, prefetch);
+	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
+	rdma_pair_close(&self->pair);
 }
 
 /* The /proc file of each worker there is now. */
@@ -560,7 +690,11 @@ FIXTURE_SETUP(plug)
 
 FIXTURE_TEARDOWN(plug)
 {
+	const char *leak;
+
 	munmap(self->p, SMALL);
+	leak = gpu_leak(1, self->gpu);
+	EXPECT_EQ(NULL, leak) TH_LOG("%s", leak);
 	close(self->gpu);
 	close(fail_file);
 }
@@ -583,9 +717,12 @@ TEST_F_TIMEOUT(plug, unbind, 600)
 		gpu_driver("unbind", self->address);
 		failed = disarm();
 		if (is_bound())
-			ASSERT_EQ(0, gpu_driver("unbind", self->address));
-		ASSERT_EQ(-1, check_pattern(self->p, SMALL, 1));
-		ASSERT_EQ(0, gpu_driver("bind", self->address));
+			ASSERT_EQ(0, gpu_driver("unbind", self->address))
+				TH_LOG("failure %u", n);
+		ASSERT_EQ(-1, check_pattern(self->p, SMALL, 1))
+			TH_LOG("failure %u", n);
+		ASSERT_EQ(0, gpu_driver("bind", self->address))
+			TH_LOG("failure %u", n);
 		self->gpu = gpu_open(1);
 		ASSERT_LE(0, self->gpu);
 		if (!failed)
@@ -597,42 +734,15 @@ TEST_F_TIMEOUT(plug, unbind, 600)
 	TH_LOG("%u failures", failures);
 }
 
-/*
- * Nothing fails below a function of the kernel: memory hotplug warns where its own
- * allocations fail (add_pages() on x86), and a warning is a failure here.
- */
-static int spare(const char *function)
-{
-	unsigned long address, start = 0, end = 0;
-	FILE *f = fopen("/proc/kallsyms", "r");
-	char line[256], name[128], text[32];
-	int ret = 0;
-
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx %*c %127s", &address, name) != 2)
-			continue;
-		if (start && address > start && (!end || address < end))
-			end = address;
-		if (!strcmp(name, function))
-			start = address;
-	}
-	if (f)
-		fclose(f);
-	for (size_t i = 0; i < 2; i++) {
-		snprintf(text, sizeof(text), "0x%lx", start);
-		ret |= attr_write(attrs[i], "reject-start", text);
-		snprintf(text, sizeof(text), "0x%lx", end);
-		ret |= attr_write(attrs[i], "reject-end", text);
-	}
-	return ret || !end;
-}
-
 TEST_F_TIMEOUT(plug, bind, 600)
 {
 	unsigned int n, refused = 0;
+	unsigned long start, end;
 	bool failed;
 
-	ASSERT_EQ(0, spare("add_pages"));
+	/* Memory hotplug warns where its own allocations fail, and a warning is a failure here. */
+	ASSERT_EQ(0, function("add_pages", &start, &end));
+	ASSERT_EQ(0, spare(start, end));
 	for (n = 1; n < TOO_MANY; n++) {
 		close(self->gpu);
 		ASSERT_EQ(0, gpu_driver("unbind", self->address));

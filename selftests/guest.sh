@@ -245,7 +245,7 @@ leaks() {
 	awk -v RS="unreferenced object " '!/leak_write/' /sys/kernel/debug/kmemleak > /run/leaks
 	sed 's/^/# /' /run/leaks
 	check finds_lost grep -q leak_write /sys/kernel/debug/kmemleak
-	check none_of_ours eval '! grep -E "hmm_|\[hmm_dummy\]" /run/leaks'
+	check none_of_ours eval '! grep -E "hmm_|umem_odp|rxe_odp" /run/leaks'
 }
 
 # Three samples and more of each variant and size, the same number of all in a figure, and as many
@@ -423,7 +423,8 @@ for suite; do
 			HMM_P2P_AROUND=64 "$bin/policy" -t neighbours_come_along
 		reload "${exact[@]}"
 		;;
-	commands | uring | uffd | rw | fuzz | oversub | policy | fail_nth) "$bin/$suite" ;;
+	commands | uring | uffd | rw | fuzz | oversub | policy) "$bin/$suite" ;;
+	fail_nth) "$bin/fail_nth" -T window_open ;;
 	leaks) leaks ;;
 	soak)
 		swap_and_cgroups && echo 1 > /sys/kernel/mm/ksm/run && "$bin/soak"
@@ -433,6 +434,8 @@ for suite; do
 	kcsan_finds) kcsan_finds ;;
 	commands_small_bar) "$bin/commands" -v mix ;;
 	rw_small_bar) "$bin/rw" ;;
+	# Windows that are opened when they are asked for.
+	fail_small_bar) "$bin/fail_nth" -t window_open ;;
 	fio) fio_jobs ;;
 	hotplug) hotplug ;;
 	edu_bus | edu_host_bridge)

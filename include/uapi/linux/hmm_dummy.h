@@ -119,6 +119,7 @@ enum hmm_dummy_outcome {
  *  EOPNOTSUPP	part of the range is hugetlb, DAX or special; likewise.  Also: the
  *		device has no memory (HMM_DUMMY_CAP_EDU)
  *  ENOMEM	out of memory, or the device is full; the counts tell how far it went
+ *  EIO		data could not be copied; likewise
  *  EINTR	a fatal signal arrived
  */
 struct hmm_dummy_migrate {
@@ -231,7 +232,9 @@ enum hmm_dummy_pattern {
  *  EINVAL	@length is 0, a range wraps, or a size or alignment is not as above
  *  EAGAIN	the process has as many commands waiting on this file as it may have;
  *		nothing was done
- *  EFAULT	memory is not mapped, or maps a device
+ *  EFAULT	memory is not mapped, maps a device, or could not be fetched from where it
+ *		is: no memory on its way, its copy or its mapping for DMA failed
+ *  EIO		to migrate: as for HMM_DUMMY_MIGRATE
  *  EPERM	write to memory that is mapped read-only
  *  EBUSY	memory kept moving for longer than the fault handler waits
  *  ENOMEM	out of memory
