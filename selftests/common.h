@@ -18,6 +18,7 @@
 #include "kselftest_harness.h"
 #endif
 
+#include "crc32c.h"
 #include "gpu.h"
 
 #define PAGE	4096UL
@@ -87,22 +88,6 @@ static inline long check_pattern(const void *p, size_t n, unsigned int seed)
 		if (c[i] != pattern(i, seed))
 			return i;
 	return -1;
-}
-
-/* What HMM_DUMMY_OP_CRC32C finds in memory that is like this. */
-static inline uint32_t crc32c(const char *p, size_t length)
-{
-	static uint32_t table[256];
-	uint32_t crc = ~0U;
-
-	for (uint32_t i = 0; i < 256 && !table[255]; i++) {
-		table[i] = i;
-		for (int k = 0; k < 8; k++)
-			table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0x82f63b78 : 0);
-	}
-	while (length--)
-		crc = crc >> 8 ^ table[(crc ^ *p++) & 0xff];
-	return ~crc;
 }
 
 static inline int write_file(const char *path, const char *text)

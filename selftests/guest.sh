@@ -342,7 +342,8 @@ bench() {
 	local short=(-r 3 -w 0 -t 1 -l 2) enable=/sys/module/hmm_p2p/parameters/enable
 	local alone=(migrate fault map invalidate revoke load oversub stock)
 	local results=("${alone[@]}" migrate.threads fault.threads scale rdma fio)
-	plan 48
+	local thp=/sys/kernel/mm/transparent_hugepage/enabled
+	plan 50
 	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
 	for command in "${alone[@]}"; do
 		check "$command" "$bench" "${short[@]}" -o "/run/$command.json" "$command"
@@ -363,6 +364,7 @@ bench() {
 	bench_other_unit /run/map.json /run/parsecs.json
 	check compare.units exits_with 2 "$bench" compare /run/map.json /run/parsecs.json
 	check plot plots /run/scale.json 7
+	check config grep -q '"HMM_P2P": "y"' /run/map.json
 	check interrupted bench_interrupted /run/interrupted.json 6 map
 	check interrupted.fio bench_interrupted /run/interrupted.json 15 fio "$jobs/resident.fio"
 	# What is measured is not what it should be: it says so.
@@ -374,6 +376,9 @@ bench() {
 	check no_command exits_with 2 "$bench" sing
 	check no_number exits_with 2 "$bench" -r many migrate
 	check no_memory exits_with 3 "$bench" -l 100000 migrate
+	echo never > "$thp"
+	check no_huge_pages exits_with 3 "$bench" -r 1 -w 0 -t 1 -l 2 map
+	echo madvise > "$thp"
 	check no_file exits_with 2 "$bench" -r 3 -t 1 -l 2 -o /nowhere/x fault
 	check no_result exits_with 2 "$bench" compare /run/map.json "$jobs/resident.fio"
 	check no_figures exits_with 2 "$bench" compare /run/map.json /run/fio.json

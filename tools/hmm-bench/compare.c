@@ -11,7 +11,7 @@
 
 /* What makes two results hard to compare if it differs: of the machine, and of the options. */
 static const char *const same[] = {
-	"kernel", "processor", "processors", "memory", "hardware", "hypervisor",
+	"kernel", "config", "processor", "processors", "memory", "hardware", "hypervisor",
 	"transparent_hugepage", "hmm_p2p", "hmm_dummy", NULL
 };
 static const char *const same_options[] = { "length", "threads", NULL };

@@ -4,8 +4,10 @@
  * on a device.  A latency for each page, alone or from several threads at once.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 
+#include "crc32c.h"
 #include "gpu.h"
 #include "parts.h"
 
@@ -13,6 +15,7 @@ struct faults {
 	struct memory m;
 	int gpu[2];
 	size_t step;		/* of the CPU's faults, one of which brings so many bytes */
+	uint32_t *crcs;		/* what a device has found in each page */
 };
 
 /* A few bytes of each page by GPU 1, each thread in a queue of its own. */
@@ -29,6 +32,7 @@ static int device_touches(struct part *part)
 
 		if (gpu_command(w->gpu[1], &c))
 			return -1;
+		w->crcs[(part->p - w->m.p + i) / PAGE] = c.value;
 		if (part->latency)
 			histogram_add(part->latency, bench_now() - begin);
 	}
@@ -57,6 +61,19 @@ static long faults_so_far(void)
 	return getrusage(RUSAGE_SELF, &usage) ? -1 : usage.ru_minflt + usage.ru_majflt;
 }
 
+static bool has_read_right(struct faults *w)
+{
+	for (size_t i = 0; i < w->m.length / PAGE; i++) {
+		uint64_t there = memory_word(&w->m, i * PAGE / 8);
+
+		if (w->crcs[i] == crc32c((char *)&there, 8))
+			continue;
+		bench_fail(STATUS_FAILED, "a device reads something else from page %zu", i);
+		return false;
+	}
+	return true;
+}
+
 enum { MAPPED, RAM, OWN, PEER, BOUNCE };
 
 static double sample_device(void *arg, unsigned int variant, struct histogram *latency)
@@ -74,7 +91,7 @@ static double sample_device(void *arg, unsigned int variant, struct histogram *l
 	if ((place != IN_RAM && gpu_to_device(w->gpu[place], w->m.p, w->m.length)) ||
 	    memory_forget(&w->m))
 		return bench_errno("memory cannot be placed");
-	if (!memory_is_on(&w->m, place))
+	if (!memory_is_on(&w->m, place) || !memory_is_huge(&w->m))
 		return -1;
 	if (peer_access(variant != BOUNCE)) {
 		bench_fail(STATUS_MISSING, "peer access cannot be switched");
@@ -87,7 +104,8 @@ static double sample_device(void *arg, unsigned int variant, struct histogram *l
 	if (us >= 0)
 		us = parts_run(&w->m, device_touches, w, latency, "a device's read");
 	peer_access(true);
-	if (us < 0 || !memory_is_on(&w->m, places[variant][1]) || !memory_is_right(&w->m))
+	if (us < 0 || !has_read_right(w) || !memory_is_on(&w->m, places[variant][1]) ||
+	    !memory_is_right(&w->m))
 		return -1;
 	return us / (w->m.length / PAGE);
 }
@@ -101,7 +119,7 @@ static double sample_cpu(void *arg, unsigned int variant, struct histogram *late
 	memory_fill(&w->m);
 	if (gpu_to_device(w->gpu[0], w->m.p, w->m.length))
 		return bench_errno("to the device");
-	if (!memory_is_on(&w->m, 0))
+	if (!memory_is_on(&w->m, 0) || !memory_is_huge(&w->m))
 		return -1;
 	faults = faults_so_far();
 	us = parts_run(&w->m, cpu_touches, w, latency, "the CPU's read");
@@ -135,8 +153,10 @@ enum status bench_fault(int argc, char **argv)
 		parts_check(options.length);
 
 	for (int huge = 0; huge < 2 && !status; huge++) {
-		struct faults w = {};
+		struct faults w = { .crcs = calloc(options.length / PAGE, sizeof(*w.crcs)) };
 
+		if (!w.crcs)
+			abort();
 		f[0].name = huge ? "fault.device.huge" : "fault.device.4k";
 		f[1].name = huge ? "fault.cpu.huge" : "fault.cpu.4k";
 		w.step = huge ? HUGE : driver_fault_around();
@@ -148,6 +168,7 @@ enum status bench_fault(int argc, char **argv)
 			status = bench_measure(&f[i]);
 		}
 		memory_put(&w.m);
+		free(w.crcs);
 	}
 	return status;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * fio, as the system has it, on the device's own read() and write(): each job of a file is
- * a variant, with the buffers in RAM and on the device.  Beside X.fio there may be an
+ * two variants, with its buffers in RAM and on the device.  Beside X.fio there may be an
  * X.server.fio: then the jobs are the clients of such a process, and have their buffers in RAM,
  * where fio has the NIC pin them.
  */
@@ -30,7 +30,7 @@ struct jobs {
 	const char *file;
 	char server[256];	/* its job file, or "" */
 	char names[VARIANTS][NAMES];
-	bool on_device;
+	unsigned int nr, places;	/* of them; RAM and the device, or RAM alone */
 };
 
 static pid_t spawn(char *const *argv, const char *output)
@@ -156,11 +156,14 @@ static void server_stop(pid_t pid)
 static enum status read_names(struct jobs *jobs)
 {
 	FILE *f = fopen(jobs->file, "r");
-	unsigned int n = 0;
+	unsigned int n = 0, most;
 	char line[256];
 
 	if (!f)
 		return bench_fail(STATUS_USAGE, "%s: %s", jobs->file, strerror(errno));
+	/* What a NIC has pinned does not move. */
+	jobs->places = jobs->server[0] ? 1 : 2;
+	most = VARIANTS / jobs->places;
 	while (fgets(line, sizeof(line), f)) {
 		char *end = strchr(line, ']');
 
@@ -169,17 +172,18 @@ static enum status read_names(struct jobs *jobs)
 		*end = 0;
 		if (!strcmp(line + 1, "global"))
 			continue;
-		if (n == VARIANTS || strlen(line + 1) >= NAMES) {
+		if (n == most || strlen(line + 1) >= NAMES) {
 			n = 0;
 			break;
 		}
 		snprintf(jobs->names[n++], NAMES, "%s", line + 1);
 	}
 	fclose(f);
+	jobs->nr = n;
 	if (n)
 		return STATUS_OK;
-	return bench_fail(STATUS_USAGE, "%s: no jobs, more than %d, or too long a name",
-			  jobs->file, VARIANTS);
+	return bench_fail(STATUS_USAGE, "%s: no jobs, more than %u, or too long a name",
+			  jobs->file, most);
 }
 
 /*
@@ -254,13 +258,13 @@ static double run_client(const char *server_file, const char *file, const char *
  * In RAM nothing has moved.  On the device they have come, and have not gone back and forth:
  * a CPU that is at them takes back what comes.
  */
-static bool were_there(const struct jobs *jobs, long long moved, long long taken_back)
+static bool were_there(bool on_device, long long moved, long long taken_back)
 {
-	bool there = jobs->on_device ? moved > 0 && taken_back < moved / 2 : !moved;
+	bool there = on_device ? moved > 0 && taken_back < moved / 2 : !moved;
 
 	if (!there)
 		bench_fail(STATUS_FAILED, "buffers are not %s: %lld pages came, %lld went",
-			   jobs->on_device ? "on the device" : "in RAM", moved, taken_back);
+			   on_device ? "on the device" : "in RAM", moved, taken_back);
 	return there;
 }
 
@@ -269,41 +273,43 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 	long long moved = gpu_counter(0, "to_device");
 	long long taken_back = gpu_counter(0, "cpu_faults");
 	struct jobs *jobs = arg;
+	const char *name = jobs->names[variant / jobs->places];
+	bool on_device = variant % jobs->places;
 	double us;
 
-	if (driver_param("migrate_on_fault", jobs->on_device))
+	if (driver_param("migrate_on_fault", on_device))
 		return bench_errno("parameter migrate_on_fault");
-	us = jobs->server[0] ?
-	     run_client(jobs->server, jobs->file, jobs->names[variant]) :
-	     run(jobs->file, jobs->names[variant], false);
+	us = jobs->server[0] ? run_client(jobs->server, jobs->file, name) :
+			       run(jobs->file, name, false);
 	driver_param("migrate_on_fault", false);
-	return us >= 0 && were_there(jobs, gpu_counter(0, "to_device") - moved,
+	return us >= 0 && were_there(on_device, gpu_counter(0, "to_device") - moved,
 				     gpu_counter(0, "cpu_faults") - taken_back) ? us : -1;
 }
 
 static enum status measure(struct jobs *jobs)
 {
-	static const char *const places[] = { "ram", "device" };
-	char copy[256], name[256];
-	enum status status = STATUS_OK;
+	static const char *const places[] = { "RAM", "device" };
+	char copy[256], name[256], variants[VARIANTS][NAMES + 16];
+	struct figure f = {
+		.name = name, .what = "fio, with its buffers there", .unit = "us/io",
+		.sample = sample, .arg = jobs,
+	};
+	char *base;
 
 	snprintf(copy, sizeof(copy), "%s", jobs->file);
-	/* What a NIC has pinned does not move. */
-	for (int i = 0; i < (jobs->server[0] ? 1 : 2) && !status; i++) {
-		struct figure f = {
-			.name = name, .what = "fio, with its buffers there", .unit = "us/io",
-			.sample = sample, .arg = jobs,
-		};
-		char *base = basename(copy);
-
-		base[strcspn(base, ".")] = 0;
-		snprintf(name, sizeof(name), "fio.%.64s.%s", base, places[i]);
-		for (int k = 0; k < VARIANTS && jobs->names[k][0]; k++)
-			f.variants[k] = jobs->names[k];
-		jobs->on_device = i;
-		status = bench_measure(&f);
+	base = basename(copy);
+	base[strcspn(base, ".")] = 0;
+	snprintf(name, sizeof(name), "fio.%.64s", base);
+	for (unsigned int v = 0; v < jobs->nr * jobs->places; v++) {
+		snprintf(variants[v], sizeof(variants[v]), "%s, %s",
+			 jobs->names[v / jobs->places], places[v % jobs->places]);
+		f.variants[v] = variants[v];
+		if (v % jobs->places)
+			f.compare[v / jobs->places] = (struct comparison) {
+				.over = v, .under = v - 1,
+			};
 	}
-	return status;
+	return bench_measure(&f);
 }
 
 /* fio JOBFILE... */

@@ -8,11 +8,13 @@
 #include <string.h>
 #include <liburing.h>
 
+#include "crc32c.h"
 #include "gpu.h"
 #include "memory.h"
 
 #define COMMANDS	2048
 #define MOST_DEPTH	64
+#define LOOKED_AT	64	/* of the last commands, what they have read */
 
 static const unsigned int depths[] = { 1, 8, MOST_DEPTH };
 
@@ -25,6 +27,7 @@ struct load {
 		struct hmm_dummy_command c;
 		uint64_t since;
 	} slots[MOST_DEPTH];
+	struct hmm_dummy_command last[LOOKED_AT];
 };
 
 static void submit(struct load *w, unsigned int slot)
@@ -72,7 +75,7 @@ static double run(struct load *w, unsigned int depth, struct histogram *latency)
 			slot = cqe->user_data;
 			error = error ?: -cqe->res;
 			io_uring_cqe_seen(&w->ring, cqe);
-			done++;
+			w->last[done++ % LOOKED_AT] = w->slots[slot].c;
 			if (latency)
 				histogram_add(latency, bench_now() - w->slots[slot].since);
 			if (begun < COMMANDS && !error) {
@@ -85,34 +88,40 @@ static double run(struct load *w, unsigned int depth, struct histogram *latency)
 	return error ? bench_errno("a command") : (bench_now() - begin) / 1e3 / done;
 }
 
-static double sample(struct load *w, int place, unsigned int depth, struct histogram *latency)
+static bool has_read_right(struct load *w)
 {
+	for (size_t i = 0; i < LOOKED_AT; i++) {
+		if (crc32c((char *)(uintptr_t)w->last[i].addr, PAGE) == w->last[i].value)
+			continue;
+		bench_fail(STATUS_FAILED, "a GPU reads something else");
+		return false;
+	}
+	return true;
+}
+
+static double sample(void *arg, unsigned int variant, struct histogram *latency)
+{
+	int place = variant % 2;
+	struct load *w = arg;
 	double us;
 
 	memory_fill(&w->m);
 	if (gpu_to_device(w->gpu[place], w->m.p, w->m.length))
 		return bench_errno("to the device");
-	us = run(w, depth, latency);
-	return us >= 0 && memory_is_on(&w->m, place) && memory_is_right(&w->m) ? us : -1;
-}
-
-static double sample_own(void *arg, unsigned int variant, struct histogram *latency)
-{
-	return sample(arg, 0, depths[variant], latency);
-}
-
-static double sample_peer(void *arg, unsigned int variant, struct histogram *latency)
-{
-	return sample(arg, 1, depths[variant], latency);
+	us = run(w, depths[variant / 2], latency);
+	return us >= 0 && memory_is_on(&w->m, place) && memory_is_right(&w->m) &&
+	       has_read_right(w) ? us : -1;
 }
 
 enum status bench_load(int argc, char **argv)
 {
-	struct figure f[2] = {
-		{ .name = "load.own", .what = "a GPU reads pages of its own, so many at once",
-		  .sample = sample_own },
-		{ .name = "load.peer", .what = "a GPU reads pages of another's, so many at once",
-		  .sample = sample_peer },
+	enum { OWN_1, PEER_1, OWN_8, PEER_8, OWN_64, PEER_64 };
+	struct figure f = {
+		.name = "load", .what = "a GPU reads pages, so many at once", .unit = "us",
+		.variants = { "own, 1", "peer, 1", "own, 8", "peer, 8", "own, 64", "peer, 64" },
+		.compare = { { PEER_1, OWN_1 }, { PEER_8, OWN_8 }, { PEER_64, OWN_64 },
+			     { OWN_1, OWN_64 }, { PEER_1, PEER_64 } },
+		.sample = sample, .latencies = true,
 	};
 	struct load w = { .random = options.seed | 1 };
 	enum status status;
@@ -123,17 +132,9 @@ enum status bench_load(int argc, char **argv)
 	ret = io_uring_queue_init(MOST_DEPTH, &w.ring, 0);
 	if (ret)
 		return bench_fail(STATUS_MISSING, "no io_uring: %s", strerror(-ret));
-	status = devices_open(w.gpu) ?: memory_get(&w.m, options.length, false);
-	for (int i = 0; i < 2 && !status; i++) {
-		f[i].unit = "us";
-		f[i].variants[0] = "depth 1";
-		f[i].variants[1] = "depth 8";
-		f[i].variants[2] = "depth 64";
-		f[i].compare[0] = (struct comparison) { .under = 2 };
-		f[i].arg = &w;
-		f[i].latencies = true;
-		status = bench_measure(&f[i]);
-	}
+	f.arg = &w;
+	status = devices_open(w.gpu) ?: memory_get(&w.m, options.length, false) ?:
+		 bench_measure(&f);
 	io_uring_queue_exit(&w.ring);
 	memory_put(&w.m);
 	return status;

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <cpuid.h>
 #endif
 
+#include "crc32c.h"
 #include "gpu.h"
 #include "machine.h"
 
@@ -53,6 +55,50 @@ static void set_hypervisor(json_t *machine)
 	}
 #endif
 	set_text(machine, "hypervisor", *name ? name : NULL);
+}
+
+/* What makes one kernel slower than another, or has it do something else. */
+static const char *const config_names[] = {
+	"DEBUG_KMEMLEAK", "DEBUG_VM", "DEVICE_PRIVATE", "GCOV_KERNEL", "HMM_DUMMY", "HMM_P2P",
+	"HZ", "INTEL_IOMMU", "KASAN", "KCSAN", "MEMCG", "NR_CPUS", "NUMA_BALANCING",
+	"PCI_P2PDMA", "PREEMPT", "PREEMPT_LAZY", "PREEMPT_NONE", "PREEMPT_RT",
+	"PREEMPT_VOLUNTARY", "PROVE_LOCKING", "TRANSPARENT_HUGEPAGE",
+};
+
+#define MOST_CONFIG	(1UL << 20)
+
+/*
+ * Of how the kernel was configured, where it tells (CONFIG_IKCONFIG_PROC): the options above
+ * that are set, and a checksum of all, which says whether two are the same.
+ */
+static json_t *kernel_config(void)
+{
+	FILE *f = access("/proc/config.gz", R_OK) ? NULL : popen("gzip -dc /proc/config.gz", "r");
+	char *text = calloc(1, MOST_CONFIG), *line, *rest, sum[16];
+	json_t *config;
+	size_t length;
+
+	if (!text)
+		abort();
+	length = f ? fread(text, 1, MOST_CONFIG - 1, f) : 0;
+	if (f)
+		pclose(f);
+	config = length ? json_object() : json_null();
+	snprintf(sum, sizeof(sum), "%08x", crc32c(text, length));
+	if (length)
+		set_text(config, "crc32c", sum);
+	for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+		char *value = strchr(line, '=');
+
+		if (strncmp(line, "CONFIG_", 7) || !value)
+			continue;
+		*value++ = 0;
+		for (size_t i = 0; i < sizeof(config_names) / sizeof(*config_names); i++)
+			if (!strcmp(line + 7, config_names[i]))
+				set_text(config, line + 7, value);
+	}
+	free(text);
+	return config;
 }
 
 /* What can be set of a module, and is. */
@@ -129,6 +175,7 @@ json_t *machine_describe(void)
 	set_text(machine, "kernel", name.release);
 	set_text(machine, "version", name.version);
 	set_text(machine, "architecture", name.machine);
+	json_object_set_new(machine, "config", kernel_config());
 	set_text(machine, "command_line", line_of("/proc/cmdline", ""));
 	set_text(machine, "processor", line_of("/proc/cpuinfo", "model name"));
 	set_text(machine, "hardware", line_of("/sys/class/dmi/id/product_name", ""));

@@ -30,7 +30,8 @@ static bool place(struct mapper *w, unsigned int variant)
 		bench_errno("memory cannot be placed");
 		return false;
 	}
-	return memory_is_on(&w->m, variant == RAM ? IN_RAM : 0) && !trace_clear();
+	return memory_is_on(&w->m, variant == RAM ? IN_RAM : 0) && memory_is_huge(&w->m) &&
+	       !trace_clear();
 }
 
 static double sample(void *arg, unsigned int variant, struct histogram *latency)

@@ -193,6 +193,7 @@ enum status bench_begin(int argc, char **argv)
 
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
 	/* gnuplot may not be there to read. */
 	signal(SIGPIPE, SIG_IGN);
 	return result_begin(argc, argv);

@@ -33,12 +33,13 @@ static size_t kilobytes(const char *path, const char *behind, const char *name)
 	return kb << 10;
 }
 
-static bool is_huge(const struct memory *m)
+/* How much of it is of huge pages, in RAM or on a device. */
+static size_t huge_bytes(const struct memory *m)
 {
 	char start[32];
 
 	snprintf(start, sizeof(start), "%lx-", (unsigned long)m->p);
-	return kilobytes("/proc/self/smaps", start, "AnonHugePages") >= m->length;
+	return kilobytes("/proc/self/smaps", start, "AnonHugePages");
 }
 
 enum status memory_get(struct memory *m, size_t length, bool huge)
@@ -54,11 +55,11 @@ enum status memory_get(struct memory *m, size_t length, bool huge)
 				  strerror(errno));
 	}
 	m->p = (char *)(((uintptr_t)m->mapped + HUGE) & -HUGE);
-	/* A mapping of its own, which is_huge() finds by its start. */
+	/* A mapping of its own, which huge_bytes() finds by its start. */
 	if (madvise(m->p, length, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
 		return bench_fail(STATUS_MISSING, "huge pages: %s", strerror(errno));
 	memory_fill(m);
-	if (huge && !is_huge(m))
+	if (huge && huge_bytes(m) < length)
 		return bench_fail(STATUS_MISSING, "there are not %zu MiB of huge pages",
 				  length >> 20);
 	return STATUS_OK;
@@ -87,6 +88,9 @@ void memory_fill(struct memory *m)
 	static unsigned int seed;
 	uint64_t *p = (uint64_t *)m->p;
 
+	/* A migration may have left small ones. */
+	if (m->huge)
+		madvise(m->p, m->length, MADV_DONTNEED);
 	m->seed = ++seed;
 	for (size_t i = 0; i < m->length / 8; i++)
 		p[i] = word(i, m->seed);
@@ -122,6 +126,17 @@ static bool is_there(const struct memory *m, long found, size_t wanted, const ch
 	else
 		bench_fail(STATUS_FAILED, "%ld of %zu pages are on %s, not %zu", found,
 			   m->length / PAGE, where, wanted);
+	return false;
+}
+
+bool memory_is_huge(const struct memory *m)
+{
+	size_t huge = m->huge ? huge_bytes(m) : 0;
+
+	if (!m->huge || huge >= m->length)
+		return true;
+	bench_fail(STATUS_FAILED, "%zu of %zu MiB are of huge pages", huge >> 20,
+		   m->length >> 20);
 	return false;
 }
 
@@ -260,7 +275,7 @@ int dmirror_open(void)
 	return fd;
 }
 
-int dmirror(int fd, unsigned long request, void *p, size_t length, void *data)
+int dmirror(int fd, unsigned long request, void *p, size_t length, void *data, size_t piece)
 {
 	struct hmm_dmirror_cmd cmd = {
 		.addr = (uintptr_t)p, .ptr = (uintptr_t)data, .npages = length / PAGE,
@@ -268,8 +283,7 @@ int dmirror(int fd, unsigned long request, void *p, size_t length, void *data)
 
 	if (ioctl(fd, request, &cmd))
 		return -1;
-	/* On the way to RAM a huge page counts once. */
-	if (cmd.cpages == cmd.npages || cmd.cpages == cmd.npages / (HUGE / PAGE))
+	if (cmd.cpages == length / piece)
 		return 0;
 	/* It has done what it could, which is less than what is measured. */
 	errno = EBUSY;

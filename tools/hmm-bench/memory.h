@@ -25,8 +25,11 @@ struct memory {
 enum status memory_get(struct memory *m, size_t length, bool huge);
 void memory_put(struct memory *m);
 
-/* Fill it by the CPU, each time with something else. */
+/* Fill it by the CPU, each time with something else; if it is huge, in huge pages that are new. */
 void memory_fill(struct memory *m);
+
+/* If it is huge, whether all of its pages are, wherever they are. */
+bool memory_is_huge(const struct memory *m);
 
 /* The @i'th word that memory_fill() wrote. */
 uint64_t memory_word(const struct memory *m, size_t i);
@@ -66,8 +69,11 @@ int peer_access(bool on);
  */
 enum status devices_open(int gpu[2]);
 
-/* lib/test_hmm's device does @request with @length bytes at @p, and has @data for itself. */
+/*
+ * lib/test_hmm's device does @request with @length bytes at @p, and has @data for itself.  It
+ * counts pieces of @piece bytes.
+ */
 int dmirror_open(void);
-int dmirror(int fd, unsigned long request, void *p, size_t length, void *data);
+int dmirror(int fd, unsigned long request, void *p, size_t length, void *data, size_t piece);
 
 #endif

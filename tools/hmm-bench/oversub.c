@@ -40,7 +40,7 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 	struct oversub *w = arg;
 	size_t length = (size_t)(w->vram * times[variant]) / PIECE * PIECE;
 	struct hmm_dummy_info before, after;
-	uint64_t begin = 0, last;
+	uint64_t begin = 0, last = 0, ns;
 	unsigned long long evicted;
 	bool too_much = length > w->vram;
 	/* Of too much, some of the last is on its way. */
@@ -64,7 +64,7 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 			last = now;
 		}
 	}
-	begin = last - begin;
+	ns = last - begin;
 	if (gpu_info(w->gpu[0], &after))
 		return bench_errno("/dev/hmm_dummy0");
 	/* What there is room for has come, and for more others had to go. */
@@ -81,7 +81,7 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 		bench_fail(STATUS_FAILED, "the GPU's work is not there at byte %#zx", at);
 		return -1;
 	}
-	return begin / 1e3 / (length / PAGE);
+	return ns / 1e3 / (length / PAGE);
 }
 
 enum status bench_oversub(int argc, char **argv)

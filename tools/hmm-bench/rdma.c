@@ -90,6 +90,9 @@ static double sample(struct rdma *r, unsigned int variant, int times)
 	if (!place(r, variant))
 		return -1;
 	while (times--) {
+		/* Of another one's data what is there already would be right. */
+		if (!times)
+			memory_fill(&r->other);
 		us = transfer_to(r, variant == PINNED ? r->fixed : r->to);
 		if (us < 0 || !is_where(r, variant))
 			break;
@@ -118,7 +121,7 @@ static double add_each(struct rdma *r, struct rdma_buf to, struct histogram *lat
 {
 	size_t pages = r->m.length / PAGE;
 	char *base = to.addr;
-	uint64_t us = 0;
+	uint64_t ns = 0;
 
 	for (size_t i = 0; i < pages; i++) {
 		uint64_t begin = bench_now();
@@ -126,11 +129,11 @@ static double add_each(struct rdma *r, struct rdma_buf to, struct histogram *lat
 		to.addr = base + i * PAGE;
 		if (rdma_failed(rdma_fetch_add(&r->pair, r->from, to, 1)))
 			return -1;
-		us += bench_now() - begin;
+		ns += bench_now() - begin;
 		if (latency)
 			histogram_add(latency, bench_now() - begin);
 	}
-	return us / 1e3 / pages;
+	return ns / 1e3 / pages;
 }
 
 /* The second time: all is mapped. */
@@ -296,7 +299,7 @@ static enum status measure(struct rdma *r)
 	};
 	struct figure atomic = {
 		.name = "rdma.atomic", .what = "FETCH_ADD, a page each", .unit = "us", .arg = r,
-		.variants = { "RAM", "peer", "pinned RAM" }, .compare = { { 0, 1 }, { 2, 1 } },
+		.variants = { "RAM", "peer", "pinned RAM" }, .compare = { { 0, 1, 0.95 }, { 2, 1 } },
 		.sample = sample_atomic, .latencies = true,
 	};
 	struct figure pressure = {

@@ -76,7 +76,7 @@ static double sample_thrash(void *arg, unsigned int variant, struct histogram *l
 	size_t length = w->bar / 2 << variant;
 	unsigned int crc, expected;
 	int file = gpu_open(1);
-	uint64_t us = 0;
+	uint64_t ns = 0;
 
 	/* From RAM, or it lies in what it was given in another sample, here and there. */
 	if (file < 0 || gpu_to_ram(w->gpu[0], w->m.p, w->m.length) ||
@@ -93,7 +93,7 @@ static double sample_thrash(void *arg, unsigned int variant, struct histogram *l
 		do {
 			ret = gpu_crc32c(file, p, 64, &crc);
 		} while (ret && errno == EBUSY && !bench_interrupted());
-		us += bench_now() - begin;
+		ns += bench_now() - begin;
 		if (latency)
 			histogram_add(latency, bench_now() - begin);
 		/* As the other one reads it, from where it is. */
@@ -108,7 +108,7 @@ static double sample_thrash(void *arg, unsigned int variant, struct histogram *l
 	close(file);
 	/* A BAR of it may lie in one window more than a BAR has. */
 	if (length >= w->bar || pages_on_gpu(0, w->m.p, length) == (long)(length / PAGE))
-		return us / 1e3 / READS;
+		return ns / 1e3 / READS;
 	bench_fail(STATUS_FAILED, "there is room for all, and it did not stay on the device");
 	return -1;
 }

@@ -11,6 +11,7 @@
 
 #include "gpu.h"
 #include "parts.h"
+#include "trace.h"
 #include "verbs.h"
 
 #define GOAL		1.05
@@ -18,6 +19,8 @@
 #define MOST_RDMA	(256UL << 20)
 #define MOST_MRS	1000
 #define MOST_FILES	64
+
+static const char *const functions[] = { "hmm_dummy_fault", NULL };
 
 struct scale {
 	struct memory m;
@@ -81,21 +84,25 @@ static double fill_device(struct scale *s, size_t length, unsigned char *byte)
 	return 0;
 }
 
-/* A GPU that has it not mapped fills it, and finds as much at once as a fault brings. */
+/*
+ * A GPU that has it not mapped fills it, and finds as much at once as a fault brings.  What
+ * counts are its faults: to write all of it takes longer, and grows as it does.
+ */
 static double map(struct scale *s, unsigned int point)
 {
 	size_t length = bytes_of(s, point), last = length < CHUNK ? length : CHUNK;
 	static unsigned char byte;
 	int file = gpu_open(1);
-	uint64_t begin;
 	double us;
 
 	if (file < 0)
 		return bench_errno("another importer");
-	begin = bench_now();
-	us = gpu_fill(file, s->m.p, length, ++byte) ? bench_errno("a device's write") :
-						      since(begin);
+	us = trace_clear() ? bench_errno("the trace") :
+	     gpu_fill(file, s->m.p, length, ++byte) ? bench_errno("a device's write") :
+	     trace_inside(functions[0]);
 	close(file);
+	if (!us)
+		us = -bench_fail(STATUS_FAILED, "%s", trace_why("fault"));
 	/* As the one that may have it sees it. */
 	if (us >= 0 && gpu_copy(s->gpu[0], s->chunk, s->m.p + length - last, last))
 		us = bench_errno("a device's read");
@@ -314,11 +321,13 @@ enum status bench_scaling(int argc, char **argv)
 
 	if (argc > 1)
 		return bench_fail(STATUS_USAGE, "scale takes no \"%s\"", argv[1]);
-	status = devices_open(s.gpu) ?: memory_get(&s.m, options.length, false);
+	status = devices_open(s.gpu) ?: memory_get(&s.m, options.length, false) ?:
+		 trace_start(functions);
 	if (!status && rdma_pair_open(&s.pair))
 		status = bench_fail(STATUS_MISSING, "no RDMA: %s", rdma_error());
 	s.chunk = calloc(1, CHUNK);
 	status = status ?: measure(&s);
+	trace_stop();
 	free(s.chunk);
 	if (s.pair.context)
 		rdma_pair_close(&s.pair);

@@ -25,7 +25,8 @@ struct stock {
 /* test_hmm's device reads all of it, and has it mapped then. */
 static int device_reads(struct stock *w)
 {
-	return dmirror(w->dmirror, HMM_DMIRROR_READ, w->m.p, w->m.length, w->buffer);
+	return dmirror(w->dmirror, HMM_DMIRROR_READ, w->m.p, w->m.length, w->buffer,
+		       PAGE);
 }
 
 static double sample_fault(void *arg, unsigned int variant, struct histogram *latency)

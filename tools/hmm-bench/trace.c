@@ -172,8 +172,9 @@ double trace_span(const char *from, const char *to)
 	return s.first && s.last > s.first ? s.last - s.first : 0;
 }
 
-struct inside {
-	const char *function;
+/* From one event to another, of each thread. */
+struct stretches {
+	char from[64], to[64];
 	double us;
 	struct {
 		int pid;
@@ -181,19 +182,18 @@ struct inside {
 	} tasks[TASKS];
 };
 
-static void add_to_inside(void *arg, int pid, double us, const char *event)
+static void add_to_stretches(void *arg, int pid, double us, const char *event)
 {
-	struct inside *s = arg;
+	struct stretches *s = arg;
+	bool begins = !strcmp(event, s->from), ends = !strcmp(event, s->to);
 
-	if (strcmp(strchr(event, '_') + 1, s->function))
-		return;
-	for (int i = 0; i < TASKS; i++) {
-		if (event[0] == 'i' && !s->tasks[i].pid) {
+	for (int i = 0; i < TASKS && (begins || ends); i++) {
+		if (begins && !s->tasks[i].pid) {
 			s->tasks[i].pid = pid;
 			s->tasks[i].since = us;
 			return;
 		}
-		if (event[0] == 'o' && s->tasks[i].pid == pid) {
+		if (ends && s->tasks[i].pid == pid) {
 			s->us += us - s->tasks[i].since;
 			s->tasks[i].pid = 0;
 			return;
@@ -201,10 +201,23 @@ static void add_to_inside(void *arg, int pid, double us, const char *event)
 	}
 }
 
+static double stretches_of(const char *from, const char *function, const char *to,
+			   const char *other)
+{
+	struct stretches s = {};
+
+	snprintf(s.from, sizeof(s.from), "%s_%s", from, function);
+	snprintf(s.to, sizeof(s.to), "%s_%s", to, other);
+	each_event(add_to_stretches, &s);
+	return s.us;
+}
+
 double trace_inside(const char *function)
 {
-	struct inside s = { .function = function };
+	return stretches_of("in", function, "out", function);
+}
 
-	each_event(add_to_inside, &s);
-	return s.us;
+double trace_between(const char *from, const char *to)
+{
+	return stretches_of("out", from, "in", to);
 }

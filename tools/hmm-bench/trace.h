@@ -21,6 +21,12 @@ int trace_clear(void);
  */
 double trace_span(const char *from, const char *to);
 
+/*
+ * Microseconds from returns of @from to the call of @to that follows in the same thread, all of
+ * them.  0 if there is none, or not all of the trace.
+ */
+double trace_between(const char *from, const char *to);
+
 /* Why there is none, of what was to be seen. */
 const char *trace_why(const char *what);
 
