@@ -62,18 +62,27 @@ static int attr_write(const char *attr, const char *file, const char *value)
 	return write_file(path, value);
 }
 
+/* Whose call is on the stack of an allocation: "require", or "reject". */
+static int attr_range(const char *attr, const char *what, unsigned long start, unsigned long end)
+{
+	char file[32], text[32];
+	int ret;
+
+	snprintf(file, sizeof(file), "%s-start", what);
+	snprintf(text, sizeof(text), "0x%lx", start);
+	ret = attr_write(attr, file, text);
+	snprintf(file, sizeof(file), "%s-end", what);
+	snprintf(text, sizeof(text), "0x%lx", end);
+	return ret | attr_write(attr, file, text);
+}
+
 /* Nothing fails below that function. */
 static int spare(unsigned long start, unsigned long end)
 {
-	char text[32];
 	int ret = 0;
 
-	for (size_t i = 0; i < 2; i++) {
-		snprintf(text, sizeof(text), "0x%lx", start);
-		ret |= attr_write(attrs[i], "reject-start", text);
-		snprintf(text, sizeof(text), "0x%lx", end);
-		ret |= attr_write(attrs[i], "reject-end", text);
-	}
+	for (size_t i = 0; i < 2; i++)
+		ret |= attr_range(attrs[i], "reject", start, end);
 	return ret;
 }
 
@@ -97,8 +106,7 @@ static int attrs_init(void)
 		ret |= attr_write(attrs[i], "verbose", "0");
 		ret |= attr_write(attrs[i], "times", "-1");
 		ret |= attr_write(attrs[i], "task-filter", "N");
-		ret |= attr_write(attrs[i], "require-start", "0");
-		ret |= attr_write(attrs[i], "require-end", "0xffffffffffffffff");
+		ret |= attr_range(attrs[i], "require", 0, -1UL);
 	}
 	ret |= spare(start, end);
 	ret |= attr_write("failslab", "ignore-gfp-wait", "N");
@@ -116,8 +124,7 @@ static int attrs_only(enum kind kind)
 	for (size_t i = 0; i < 4; i++) {
 		if (i / 2 == kind)
 			continue;
-		ret |= attr_write(attrs[i], "require-start", "1");
-		ret |= attr_write(attrs[i], "require-end", "2");
+		ret |= attr_range(attrs[i], "require", 1, 2);
 	}
 	return ret;
 }
@@ -619,20 +626,16 @@ static int each_worker(const char *file, const char *value)
 /* Below the driver's functions: others' work is not for us to break. */
 static int only_hmm_dummy(void)
 {
-	char line[256], start[32], end[32];
+	char line[256];
 	unsigned long address = 0, size = 0;
 	FILE *f = fopen("/proc/modules", "r");
-	int ret;
 
 	while (f && fgets(line, sizeof(line), f))
 		if (sscanf(line, "hmm_dummy %lu %*d %*s %*s 0x%lx", &size, &address) == 2)
 			break;
 	if (f)
 		fclose(f);
-	snprintf(start, sizeof(start), "0x%lx", address);
-	snprintf(end, sizeof(end), "0x%lx", address + size);
-	ret = attr_write("failslab", "require-start", start);
-	return attr_write("failslab", "require-end", end) || ret || !address;
+	return attr_range("failslab", "require", address, address + size) || !address;
 }
 
 #define WORKER_ROUNDS	80

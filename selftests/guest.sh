@@ -473,7 +473,8 @@ for suite; do
 	bench) tracefs && bench ;;
 	bench_engine) tracefs && bench_engine ;;
 	tracepoints) tracepoints ;;
-	uapi | migrate | odp_stale | progress | numa) "$bin/$suite" ;;
+	odp_stale) tracefs && "$bin/$suite" ;;
+	uapi | migrate | progress | numa) "$bin/$suite" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;
 	vma_life) swap_and_cgroups && "$bin/vma_life" ;;
