@@ -4,10 +4,10 @@
  * copy to the BAR: of a migration that waits for it, that alone.
  *
  * What is timed is the span from the beginning of the first migrate_vma_setup() to the end
- * of the last migrate_vma_finalize(), by kprobes, without what a driver does between
- * migrate_vma_pages() and migrate_vma_finalize(): there test_hmm fills the page table of its
- * device, which this engine leaves to the device's faults.  That it reads everything back
- * after each migration is outside of the span.
+ * of the last migrate_vma_finalize(), by kprobes, for both engines alike: that leaves out
+ * that test_hmm reads everything back after each migration.  Within it, between
+ * migrate_vma_pages() and migrate_vma_finalize(), test_hmm fills the page table of its device,
+ * which this engine leaves to the device's faults: "bare" is without that.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -64,8 +64,24 @@ static int dmirror_to_memory(struct part *part)
 	return by_dmirror(part, HMM_DMIRROR_MIGRATE_TO_SYS);
 }
 
-/* Microseconds a page of a migration of all: its span, or the copies in it.  < 0: failed. */
-static double timed(struct mover *w, int (*move)(struct part *part), bool copies)
+enum { ENGINE, TEST_HMM, BARE, LIMIT };
+
+/* Microseconds of what was seen, as a variant counts them; <= 0: not all of it was. */
+static double seen(unsigned int variant)
+{
+	double span, tables;
+
+	if (variant == LIMIT)
+		return trace_inside("hmm_dummy_copy");
+	span = trace_span("migrate_vma_setup", "migrate_vma_finalize");
+	if (variant != BARE)
+		return span;
+	tables = trace_between("migrate_vma_pages", "migrate_vma_finalize");
+	return tables > 0 ? span - tables : 0;
+}
+
+/* Microseconds a page of a migration of all.  < 0: failed. */
+static double timed(struct mover *w, int (*move)(struct part *part), unsigned int variant)
 {
 	double us;
 
@@ -73,35 +89,29 @@ static double timed(struct mover *w, int (*move)(struct part *part), bool copies
 		return bench_errno("the trace");
 	if (parts_run(&w->m, move, w, NULL, "migration") < 0)
 		return -1;
-	/* Threads have the rest at the same time. */
-	us = copies ? trace_inside("hmm_dummy_copy") :
-		      trace_span("migrate_vma_setup", "migrate_vma_finalize") -
-		      trace_between("migrate_vma_pages", "migrate_vma_finalize") /
-		      options.threads;
+	us = seen(variant);
 	if (us > 0)
 		return us / (w->m.length / PAGE);
 	bench_fail(STATUS_FAILED, "%s", trace_why("migration"));
 	return -1;
 }
 
-enum { ENGINE, TEST_HMM, LIMIT };
-
 static double sample_to_device(void *arg, unsigned int variant, struct histogram *latency)
 {
+	bool ours = variant == ENGINE || variant == LIMIT;
 	struct mover *w = arg;
 	double us;
 
 	memory_fill(&w->m);
 	if (variant == LIMIT && driver_param("async_copy", false))
 		return bench_errno("hmm_dummy's parameter async_copy");
-	us = timed(w, variant == TEST_HMM ? to_dmirror : to_gpu0, variant == LIMIT);
+	us = timed(w, ours ? to_gpu0 : to_dmirror, variant);
 	if (variant == LIMIT)
 		driver_param("async_copy", true);
 	/* test_hmm's memory is nobody's that /proc/iomem knows by name. */
-	if (us < 0 || (variant != TEST_HMM && !memory_is_on(&w->m, 0)) ||
-	    !memory_is_huge(&w->m))
+	if (us < 0 || (ours && !memory_is_on(&w->m, 0)) || !memory_is_huge(&w->m))
 		return -1;
-	if (parts_run(&w->m, variant == TEST_HMM ? dmirror_to_memory : gpu_to_memory, w, NULL,
+	if (parts_run(&w->m, ours ? gpu_to_memory : dmirror_to_memory, w, NULL,
 		      "back to RAM") < 0)
 		return -1;
 	return memory_is_in_ram(&w->m) && memory_is_right(&w->m) ? us : -1;
@@ -118,7 +128,7 @@ static double sample_to_ram(void *arg, unsigned int variant, struct histogram *l
 		return -1;
 	if (variant == ENGINE && !memory_is_on(&w->m, 0))
 		return -1;
-	us = timed(w, variant == ENGINE ? gpu_to_memory : dmirror_to_memory, false);
+	us = timed(w, variant == ENGINE ? gpu_to_memory : dmirror_to_memory, variant);
 	return us >= 0 && memory_is_in_ram(&w->m) && memory_is_huge(&w->m) &&
 	       memory_is_right(&w->m) ? us : -1;
 }
@@ -135,10 +145,10 @@ static double sample_between(void *arg, unsigned int variant, struct histogram *
 	    !memory_is_on(&w->m, 0))
 		return -1;
 	if (variant == THROUGH_RAM)
-		us = timed(w, gpu_to_memory, false);
+		us = timed(w, gpu_to_memory, ENGINE);
 	if (us < 0)
 		return -1;
-	rest = timed(w, to_gpu1, false);
+	rest = timed(w, to_gpu1, ENGINE);
 	if (rest < 0 || !memory_is_on(&w->m, 1) || !memory_is_huge(&w->m))
 		return -1;
 	return memory_is_right(&w->m) ? us + rest : -1;
@@ -150,9 +160,9 @@ static enum status measure(struct mover *w)
 		{
 			.name = w->m.huge ? "migrate.to_device.huge" : "migrate.to_device.4k",
 			.what = "from RAM to a device",
-			.variants = { "hmm_p2p", "test_hmm", "copy" },
+			.variants = { "hmm_p2p", "test_hmm", "bare", "copy" },
 			.compare = { { TEST_HMM, ENGINE, w->m.huge ? 1.15 : 1.1 },
-				     { ENGINE, LIMIT } },
+				     { BARE, ENGINE }, { ENGINE, LIMIT } },
 			.sample = sample_to_device,
 		}, {
 			.name = w->m.huge ? "migrate.to_ram.huge" : "migrate.to_ram.4k",
@@ -170,9 +180,9 @@ static enum status measure(struct mover *w)
 	};
 	enum status status = STATUS_OK;
 
-	/* Copies of several threads are at the same time: their sum is no limit. */
+	/* What several threads do at the same time is no part of a span. */
 	if (options.threads > 1) {
-		f[0].variants[LIMIT] = NULL;
+		f[0].variants[BARE] = NULL;
 		f[0].compare[1] = (struct comparison) {};
 	}
 	for (size_t i = 0; i < sizeof(f) / sizeof(f[0]) && !status; i++) {
