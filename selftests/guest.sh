@@ -357,7 +357,8 @@ bench() {
 	HMM_BENCH_FILE=$("$HMM_P2P_TOP/tools/hmm-bench/pressure-file.sh")
 	export HMM_BENCH_FILE
 	check rdma "$bench" "${short[@]}" -o /run/rdma.json rdma "$jobs/pressure.fio"
-	check fio "$bench" "${short[@]}" -o /run/fio.json fio "$jobs/resident.fio" "$jobs/rdma.fio"
+	check fio "$bench" "${short[@]}" -o /run/fio.json fio "$jobs/resident.fio" \
+		"$jobs/verify.fio" "$jobs/rdma.fio"
 	check compare quietly "$bench" compare /run/map.json /run/map.json 2
 	bench_worse /run/map.json /run/worse.json
 	check compare.worse exits_with 1 "$bench" compare /run/map.json /run/worse.json 2

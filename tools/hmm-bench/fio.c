@@ -3,7 +3,7 @@
  * fio, as the system has it, on the device's own read() and write(): each job of a file is
  * two variants, with its buffers in RAM and on the device.  Beside X.fio there may be an
  * X.server.fio: then the jobs are the clients of such a process, and have their buffers in RAM,
- * where fio has the NIC pin them.
+ * where fio has the NIC pin them.  Jobs that verify have them in RAM as well.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -163,16 +163,18 @@ static enum status read_names(struct jobs *jobs)
 		return bench_fail(STATUS_USAGE, "%s: %s", jobs->file, strerror(errno));
 	/* What a NIC has pinned does not move. */
 	jobs->places = jobs->server[0] ? 1 : 2;
-	most = VARIANTS / jobs->places;
 	while (fgets(line, sizeof(line), f)) {
 		char *end = strchr(line, ']');
 
+		/* To look at a buffer is to take it back. */
+		if (!strncmp(line, "verify=", 7))
+			jobs->places = 1;
 		if (line[0] != '[' || !end)
 			continue;
 		*end = 0;
 		if (!strcmp(line + 1, "global"))
 			continue;
-		if (n == most || strlen(line + 1) >= NAMES) {
+		if (n == VARIANTS || strlen(line + 1) >= NAMES) {
 			n = 0;
 			break;
 		}
@@ -180,7 +182,8 @@ static enum status read_names(struct jobs *jobs)
 	}
 	fclose(f);
 	jobs->nr = n;
-	if (n)
+	most = VARIANTS / jobs->places;
+	if (n && n <= most)
 		return STATUS_OK;
 	return bench_fail(STATUS_USAGE, "%s: no jobs, more than %u, or too long a name",
 			  jobs->file, most);
