@@ -25,21 +25,23 @@
 #define OTHERS	6
 #define SECONDS	20
 #define TRACE	"/sys/kernel/tracing/"
-#define WALK	"hmm_range_fault"
+#define WALK	"hmm_range_fault_locked"
 #define FAULT	"ib_umem_odp_map_dma_and_lock"
-
-/* Count calls of both: a fault in which nothing interferes is one walk. */
-static int watch(void)
-{
-	return write_file(TRACE "kprobe_events",
-			  "p:odp_stale/walk " WALK "\np:odp_stale/fault " FAULT) ||
-	       write_file(TRACE "events/odp_stale/enable", "1");
-}
 
 static void unwatch(void)
 {
 	write_file(TRACE "events/odp_stale/enable", "0");
 	close(open(TRACE "kprobe_events", O_WRONLY | O_TRUNC));
+}
+
+/* Count calls of both: a fault in which nothing interferes is one walk. */
+static int watch(void)
+{
+	/* What a run before this one has left. */
+	unwatch();
+	return write_file(TRACE "kprobe_events",
+			  "p:odp_stale/walk " WALK "\np:odp_stale/fault " FAULT) ||
+	       write_file(TRACE "events/odp_stale/enable", "1");
 }
 
 /* How often a walk has started over; -1 if nothing was counted. */

@@ -3,7 +3,7 @@
  * fio, as the system has it, on the device's own read() and write(): each job of a file is
  * two variants, with its buffers in RAM and on the device.  Beside X.fio there may be an
  * X.server.fio: then the jobs are the clients of such a process, and have their buffers in RAM,
- * where fio has the NIC pin them.  Jobs that verify have them in RAM as well.
+ * where fio has the NIC pin them.  A file with a job that verifies is run in RAM only as well.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -167,7 +167,7 @@ static enum status read_names(struct jobs *jobs)
 		char *end = strchr(line, ']');
 
 		/* To look at a buffer is to take it back. */
-		if (!strncmp(line, "verify=", 7))
+		if (!strncmp(line + strspn(line, " \t"), "verify=", 7))
 			jobs->places = 1;
 		if (line[0] != '[' || !end)
 			continue;

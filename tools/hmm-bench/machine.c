@@ -73,7 +73,8 @@ static const char *const config_names[] = {
  */
 static json_t *kernel_config(void)
 {
-	FILE *f = access("/proc/config.gz", R_OK) ? NULL : popen("gzip -dc /proc/config.gz", "r");
+	FILE *f = access("/proc/config.gz", R_OK) ? NULL : popen("gzip -dc /proc/config.gz 2> /dev/null",
+							      "r");
 	char *text = calloc(1, MOST_CONFIG), *line, *rest, sum[16];
 	json_t *config;
 	size_t length;

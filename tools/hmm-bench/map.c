@@ -15,23 +15,24 @@ static const char *const functions[] = { "hmm_dummy_fault", NULL };
 struct mapper {
 	struct memory m;
 	int gpu[2];
-	unsigned int crc;	/* what a device reads, once known from RAM */
+	unsigned int crc;	/* what a device reads: as the one sees it that has it */
 };
 
 enum { RAM, PEER, BOUNCE };
 
-/* Where the variant wants it, and no device has an entry for it. */
+/* Filled anew, where the variant wants it, and no device has an entry for it. */
 static bool place(struct mapper *w, unsigned int variant)
 {
-	/* Both have just been moved: neither is warmer than the other. */
+	memory_fill(&w->m);
+	/* All have just been moved: none is warmer than the others. */
 	if (gpu_to_device(w->gpu[0], w->m.p, w->m.length) ||
+	    gpu_crc32c(w->gpu[0], w->m.p, w->m.length, &w->crc) ||
 	    (variant == RAM && gpu_to_ram(w->gpu[0], w->m.p, w->m.length)) ||
-	    memory_forget(&w->m) || peer_access(variant != BOUNCE)) {
+	    memory_forget(&w->m) || peer_access(variant != BOUNCE) || trace_clear()) {
 		bench_errno("memory cannot be placed");
 		return false;
 	}
-	return memory_is_on(&w->m, variant == RAM ? IN_RAM : 0) && memory_is_huge(&w->m) &&
-	       !trace_clear();
+	return memory_is_on(&w->m, variant == RAM ? IN_RAM : 0) && memory_is_huge(&w->m);
 }
 
 static double sample(void *arg, unsigned int variant, struct histogram *latency)
@@ -77,11 +78,8 @@ enum status bench_map(int argc, char **argv)
 
 		f.name = huge ? "map.huge" : "map.4k";
 		f.arg = &w;
-		status = devices_open(w.gpu) ?: memory_get(&w.m, options.length, huge);
-		/* The GPU that is not measured says what is to be read. */
-		if (!status && gpu_crc32c(w.gpu[0], w.m.p, w.m.length, &w.crc))
-			status = bench_fail(STATUS_FAILED, "a device's read");
-		status = status ?: bench_measure(&f);
+		status = devices_open(w.gpu) ?: memory_get(&w.m, options.length, huge) ?:
+			 bench_measure(&f);
 		memory_put(&w.m);
 	}
 	trace_stop();

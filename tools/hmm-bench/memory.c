@@ -14,7 +14,10 @@
 
 #define SPARE	(64UL << 20)	/* that others have to have left */
 
-/* "Name:  123 kB" of a file, behind the line that begins with @behind; in bytes. */
+/*
+ * "Name:  123 kB" of a file, the first behind the line that begins with @behind; in bytes.  0 if
+ * there is none.
+ */
 static size_t kilobytes(const char *path, const char *behind, const char *name)
 {
 	FILE *f = fopen(path, "r");
@@ -22,11 +25,13 @@ static size_t kilobytes(const char *path, const char *behind, const char *name)
 	char line[512];
 	size_t kb = 0;
 
-	while (f && !kb && fgets(line, sizeof(line), f)) {
-		if (!there)
+	while (f && fgets(line, sizeof(line), f)) {
+		if (!there) {
 			there = !strncmp(line, behind, strlen(behind));
-		else if (!strncmp(line, name, strlen(name)))
+		} else if (!strncmp(line, name, strlen(name))) {
 			sscanf(line + strlen(name), ": %zu", &kb);
+			break;
+		}
 	}
 	if (f)
 		fclose(f);

@@ -5,9 +5,10 @@
  *
  * What is timed is the span from the beginning of the first migrate_vma_setup() to the end
  * of the last migrate_vma_finalize(), by kprobes, for both engines alike: that leaves out
- * that test_hmm reads everything back after each migration.  Within it, between
- * migrate_vma_pages() and migrate_vma_finalize(), test_hmm fills the page table of its device,
- * which this engine leaves to the device's faults: "bare" is without that.
+ * that test_hmm reads everything back after each migration.  Within it test_hmm fills the
+ * page table of its device, between migrate_vma_pages() and migrate_vma_finalize(), or empties
+ * it, on the way to RAM, before the copy.  This engine leaves that to the device's faults, and
+ * to invalidation.  "bare" is without it: not counted, or emptied before.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -128,7 +129,9 @@ static double sample_to_ram(void *arg, unsigned int variant, struct histogram *l
 		return -1;
 	if (variant == ENGINE && !memory_is_on(&w->m, 0))
 		return -1;
-	us = timed(w, variant == ENGINE ? gpu_to_memory : dmirror_to_memory, variant);
+	if (variant == BARE && memory_forget(&w->m))
+		return bench_errno("mprotect");
+	us = timed(w, variant == ENGINE ? gpu_to_memory : dmirror_to_memory, ENGINE);
 	return us >= 0 && memory_is_in_ram(&w->m) && memory_is_huge(&w->m) &&
 	       memory_is_right(&w->m) ? us : -1;
 }
@@ -167,8 +170,9 @@ static enum status measure(struct mover *w)
 		}, {
 			.name = w->m.huge ? "migrate.to_ram.huge" : "migrate.to_ram.4k",
 			.what = "from a device to RAM",
-			.variants = { "hmm_p2p", "test_hmm" },
-			.compare = { { TEST_HMM, ENGINE, w->m.huge ? 1.15 : 1.1 } },
+			.variants = { "hmm_p2p", "test_hmm", "bare" },
+			.compare = { { TEST_HMM, ENGINE, w->m.huge ? 1.15 : 1.1 },
+				     { BARE, ENGINE } },
 			.sample = sample_to_ram,
 		}, {
 			.name = w->m.huge ? "migrate.between.huge" : "migrate.between.4k",

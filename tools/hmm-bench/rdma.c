@@ -210,7 +210,7 @@ static double sample_pressure(void *arg, unsigned int variant, struct histogram 
 		return -1;
 	if (!fio || is_scarce(fio))
 		us = sample(arg, PEER, 2);
-	if (fio && !fio_stop(fio)) {
+	if (fio && !fio_stop(fio) && us >= 0) {
 		bench_fail(STATUS_FAILED, "fio was not at work");
 		return -1;
 	}

@@ -101,8 +101,10 @@ static double map(struct scale *s, unsigned int point)
 	     gpu_fill(file, s->m.p, length, ++byte) ? bench_errno("a device's write") :
 	     trace_inside(functions[0]);
 	close(file);
-	if (!us)
-		us = -bench_fail(STATUS_FAILED, "%s", trace_why("fault"));
+	if (!us) {
+		bench_fail(STATUS_FAILED, "%s", trace_why("fault"));
+		us = -1;
+	}
 	/* As the one that may have it sees it. */
 	if (us >= 0 && gpu_copy(s->gpu[0], s->chunk, s->m.p + length - last, last))
 		us = bench_errno("a device's read");
