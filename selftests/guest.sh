@@ -343,7 +343,7 @@ bench() {
 	local alone=(migrate fault map invalidate revoke load oversub stock)
 	local results=("${alone[@]}" migrate.threads fault.threads scale rdma fio)
 	local thp=/sys/kernel/mm/transparent_hugepage/enabled
-	plan 50
+	plan 53
 	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
 	for command in "${alone[@]}"; do
 		check "$command" "$bench" "${short[@]}" -o "/run/$command.json" "$command"
@@ -365,6 +365,8 @@ bench() {
 	bench_other_unit /run/map.json /run/parsecs.json
 	check compare.units exits_with 2 "$bench" compare /run/map.json /run/parsecs.json
 	check plot plots /run/scale.json 7
+	check figure "$bench" "${short[@]}" -f map.huge -o /run/huge.json map
+	check figure.alone [ "$(grep -c '"ratios"' /run/huge.json)" = 1 ]
 	check config grep -q '"HMM_P2P": "y"' /run/map.json
 	check interrupted bench_interrupted /run/interrupted.json 6 map
 	check interrupted.fio bench_interrupted /run/interrupted.json 15 fio "$jobs/resident.fio"
@@ -375,6 +377,7 @@ bench() {
 	check stays_off grep -q N "$enable"
 	echo Y > "$enable"
 	check no_command exits_with 2 "$bench" sing
+	check no_figure exits_with 2 "$bench" "${short[@]}" -f map.none map
 	check no_number exits_with 2 "$bench" -r many migrate
 	check no_memory exits_with 3 "$bench" -l 100000 migrate
 	echo never > "$thp"

@@ -57,6 +57,7 @@ struct options {
 	unsigned int threads;
 	uint64_t seed;
 	const char *output;		/* a file for JSON, or NULL */
+	const char *figure;		/* part of the names of those that are wanted, or NULL */
 };
 
 extern struct options options;

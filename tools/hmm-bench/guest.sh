@@ -48,7 +48,10 @@ oversub) each oversub -- "$@" ;;
 windows) each revoke -- "$@" ;;
 large) each scale -- "$@" ;;
 stock | stock-off) bench "$part" "$@" stock ;;
-quick) each migrate fault map invalidate -- "$@" ;;
+quick)
+	each migrate fault map invalidate -- "$@"
+	bench rdma "$@" -f loop rdma
+	;;
 *)
 	echo "no such part: $part" >&2
 	exit 2

@@ -47,6 +47,7 @@ static void usage(FILE *to)
 		"  -l, --length MIB     memory to work on (%zu)\n"
 		"  -j, --threads N      at once (%u)\n"
 		"  -s, --seed N         of random orders\n"
+		"  -f, --figure TEXT    only figures with that in their name\n"
 		"  -o, --output FILE    the result as JSON\n"
 		"  -h, --help\n", options.rounds, options.warm, options.seconds,
 		options.length >> 20, options.threads);
@@ -78,6 +79,7 @@ static void parse(int argc, char **argv)
 		{ "length", required_argument, NULL, 'l' },
 		{ "threads", required_argument, NULL, 'j' },
 		{ "seed", required_argument, NULL, 's' },
+		{ "figure", required_argument, NULL, 'f' },
 		{ "output", required_argument, NULL, 'o' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
@@ -85,7 +87,7 @@ static void parse(int argc, char **argv)
 	int c;
 
 	/* "+": what comes behind the command is the command's. */
-	while ((c = getopt_long(argc, argv, "+r:w:t:l:j:s:o:h", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+r:w:t:l:j:s:f:o:h", longs, NULL)) != -1) {
 		switch (c) {
 		case 'r':
 			options.rounds = number("rounds", optarg, 1, 100000);
@@ -104,6 +106,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 's':
 			options.seed = number("seed", optarg, 0, ~0ULL);
+			break;
+		case 'f':
+			options.figure = optarg;
 			break;
 		case 'o':
 			options.output = optarg;
@@ -134,8 +139,9 @@ int main(int argc, char **argv)
 	if (i == COMMANDS)
 		return bench_fail(STATUS_USAGE, "there is no command \"%s\"; see --help",
 				  argv[optind]);
-	if (commands[i].kind == READS && options.output)
-		return bench_fail(STATUS_USAGE, "%s makes no result", commands[i].name);
+	if (commands[i].kind == READS && (options.output || options.figure))
+		return bench_fail(STATUS_USAGE, "%s measures nothing, and makes no result",
+				  commands[i].name);
 	if (commands[i].kind != THREADS && options.threads > 1)
 		return bench_fail(STATUS_USAGE, "%s takes no --threads", commands[i].name);
 	status = bench_begin(argc, argv);

@@ -157,12 +157,25 @@ static enum status rounds_status(bool complete)
 	return interrupted ? STATUS_INTERRUPTED : STATUS_OK;
 }
 
+/* Whether one of its figures was wanted. */
+static bool any_wanted;
+
+static bool is_wanted(const struct figure *f)
+{
+	bool wanted = !options.figure || strstr(f->name, options.figure);
+
+	any_wanted |= wanted;
+	return wanted;
+}
+
 enum status bench_measure(const struct figure *f)
 {
 	unsigned int variants = 0;
 	struct rounds r;
 	bool complete;
 
+	if (!is_wanted(f))
+		return STATUS_OK;
 	while (variants < VARIANTS && f->variants[variants])
 		variants++;
 	rounds_get(&r, variants, f->latencies);
@@ -179,6 +192,8 @@ enum status bench_scale(const struct figure *f, const double *sizes, unsigned in
 	struct rounds r;
 	bool complete;
 
+	if (!is_wanted(f))
+		return STATUS_OK;
 	rounds_get(&r, n, false);
 	complete = run_rounds(f, &r);
 	if (r.done)
@@ -201,7 +216,11 @@ enum status bench_begin(int argc, char **argv)
 
 enum status bench_end(enum status status)
 {
-	enum status wrote = result_end(status);
+	enum status wrote;
 
+	if (!status && options.figure && !any_wanted)
+		status = bench_fail(STATUS_USAGE, "it has no figure with \"%s\" in its name",
+				    options.figure);
+	wrote = result_end(status);
 	return status ?: wrote;
 }

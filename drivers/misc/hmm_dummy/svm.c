@@ -418,6 +418,12 @@ int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	return ret;
 }
 
+/*
+ * Of two pieces at once.  The longer run is looked at up to here for each piece of the
+ * shorter, which may be a page.
+ */
+#define TWO_MOST	SZ_64K
+
 /**
  * hmm_dummy_access_two - let the device access two pieces of memory at once
  * @ctx: as for hmm_dummy_access_get()
@@ -447,7 +453,7 @@ bool hmm_dummy_access_two(struct hmm_dummy_ctx *ctx, unsigned long src, unsigned
 	mutex_lock(&source->lock);
 	if (!mutex_trylock(&range->lock))
 		goto unlock;
-	if (access_locked(source, src, bytes, false, from))
+	if (access_locked(source, src, min(bytes, TWO_MOST), false, from))
 		goto unlock_both;
 	if (!access_locked(range, addr, from->bytes, write, to))
 		return true;
