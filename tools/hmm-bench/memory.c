@@ -29,7 +29,8 @@ static size_t kilobytes(const char *path, const char *behind, const char *name)
 		if (!there) {
 			there = !strncmp(line, behind, strlen(behind));
 		} else if (!strncmp(line, name, strlen(name))) {
-			sscanf(line + strlen(name), ": %zu", &kb);
+			if (sscanf(line + strlen(name), ": %zu", &kb) != 1)
+				kb = 0;
 			break;
 		}
 	}

@@ -299,7 +299,8 @@ static enum status measure(struct rdma *r)
 	};
 	struct figure atomic = {
 		.name = "rdma.atomic", .what = "FETCH_ADD, a page each", .unit = "us", .arg = r,
-		.variants = { "RAM", "peer", "pinned RAM" }, .compare = { { 0, 1, 0.95 }, { 2, 1 } },
+		.variants = { "RAM", "peer", "pinned RAM" },
+		.compare = { { 0, 1, 0.95 }, { 2, 1 } },
 		.sample = sample_atomic, .latencies = true,
 	};
 	struct figure pressure = {
