@@ -102,6 +102,24 @@ static inline int write_file(const char *path, const char *text)
 	return n == (ssize_t)strlen(text) ? 0 : -1;
 }
 
+#define TRACE		"/sys/kernel/tracing/"
+#define TRACE_PROBES	"hmm_p2p_test"	/* the group of those that a test makes */
+
+/* No kprobes any more, also not those that a run before this one has left. */
+static inline void kprobes_off(void)
+{
+	write_file(TRACE "events/" TRACE_PROBES "/enable", "0");
+	close(open(TRACE "kprobe_events", O_WRONLY | O_TRUNC));
+}
+
+/* @probes as kprobe_events wants them, of the group TRACE_PROBES. */
+static inline int kprobes_on(const char *probes)
+{
+	kprobes_off();
+	return write_file(TRACE "kprobe_events", probes) ||
+	       write_file(TRACE "events/" TRACE_PROBES "/enable", "1");
+}
+
 /* A number from the environment: what a run is to be like. */
 static inline unsigned long long setting(const char *name, unsigned long long otherwise)
 {

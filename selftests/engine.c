@@ -4,6 +4,7 @@
  * device to device, fault-around, and room made by eviction.  The runner says how many
  * KiB a CPU fault brings along: HMM_P2P_AROUND.
  */
+#include <pthread.h>
 #include <signal.h>
 
 #include "common.h"
@@ -224,7 +225,7 @@ TEST_F(engine, outcomes)
 	munmap(p, 8 * PAGE);
 }
 
-/* One that stays, in the middle of others: what was taken for it is given back. */
+/* Pages that look as if they were to move, and stay, in the middle of others. */
 TEST_F_TIMEOUT(engine, merged_page_among_others, 120)
 {
 	unsigned char vec[8];
@@ -240,6 +241,33 @@ TEST_F_TIMEOUT(engine, merged_page_among_others, 120)
 			TH_LOG("page %d", i);
 		EXPECT_EQ(i == 5 ? 3 : i, p[i * PAGE]);
 	}
+	munmap(p, 8 * PAGE);
+}
+
+/* One that turns out to stay: what was taken for it, and others, is given back. */
+TEST_F(engine, file_page_among_others)
+{
+	FILE *f = tmpfile();
+	unsigned char vec[8];
+	char *p;
+
+	ASSERT_EQ(0, ftruncate(fileno(f), 8 * PAGE));
+	p = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fileno(f), 0);
+	ASSERT_NE(MAP_FAILED, p);
+	/* What is written to is anonymous, and a page of the file no more. */
+	for (int i = 0; i < 8; i++) {
+		if (i != 5)
+			p[i * PAGE] = i;
+		else
+			EXPECT_EQ(0, p[i * PAGE]);
+	}
+	ASSERT_EQ(0, outcomes(self->gpu[0], p, 8 * PAGE, 0, vec));
+	for (int i = 0; i < 8; i++) {
+		EXPECT_EQ(i == 5 ? HMM_DUMMY_NOT_ANON : HMM_DUMMY_MOVED, vec[i])
+			TH_LOG("page %d", i);
+		EXPECT_EQ(i == 5 ? 0 : i, p[i * PAGE]);
+	}
+	fclose(f);
 	munmap(p, 8 * PAGE);
 }
 
@@ -456,6 +484,30 @@ TEST_F_TIMEOUT(engine, no_huge_page_of_ram_for_shared, 120)
 		ASSERT_EQ(i / PAGE == 1 ? 1 : pattern(i, 9), (unsigned char)p[i]);
 	}
 	munmap(p, HUGE);
+}
+
+static void *reset_thread(void *unused)
+{
+	return (void *)(intptr_t)gpu_control(0, "reset 3000");
+}
+
+/* A huge page whose process gives it up while the device, in a reset, has it unmapped. */
+TEST_F_TIMEOUT(engine, huge_page_unmapped_during_reset, 120)
+{
+	char *p = anon_huge(HUGE, MADV_HUGEPAGE);
+	pthread_t thread;
+	void *failed;
+
+	fill_pattern(p, HUGE, 1);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, HUGE));
+	ASSERT_EQ(HUGE_PAGES, pages_on_device(0, p, HUGE));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, reset_thread, NULL));
+	while (pages_on_device(0, p, HUGE))
+		;
+	EXPECT_EQ(0, munmap(p, HUGE));
+	ASSERT_EQ(0, pthread_join(thread, &failed));
+	EXPECT_EQ(NULL, failed);
+	/* The teardown counts. */
 }
 
 /* Somebody who is killed in the middle of it leaves nothing behind. */

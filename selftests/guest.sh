@@ -95,17 +95,13 @@ reach() { # EXPECTED
 	done
 }
 
-tracefs() {
-	mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
-}
-
 # Every step that these tests take is seen.
 tracepoints() {
 	local n=0 event
 	local events=(reach alias map unmap invalidate revoke state poison migrate unregister register)
 	echo "TAP version 13"
 	echo "1..${#events[@]}"
-	tracefs && echo > /sys/kernel/tracing/trace && echo 1 > /sys/kernel/tracing/events/hmm_p2p/enable
+	echo > /sys/kernel/tracing/trace && echo 1 > /sys/kernel/tracing/events/hmm_p2p/enable
 	"$bin/revoke" -t without_migrating -t cpu_waits_for_reset -t poison > /dev/null
 	reload "${exact[@]}"
 	echo 0 > /sys/kernel/tracing/events/hmm_p2p/enable
@@ -423,7 +419,6 @@ for suite; do
 		cat /sys/kernel/debug/kunit/hmm_p2p_*/results
 		rmmod hmm_p2p_kunit
 		;;
-	iotlb) tracefs && "$bin/$suite" ;;
 	engine) HMM_P2P_EXPECT=reach HMM_P2P_AROUND=0 "$bin/engine" ;;
 	engine_iommu) HMM_P2P_EXPECT=reach "$bin/engine" "${between[@]}" ;;
 	engine_none) HMM_P2P_EXPECT=fallback "$bin/engine" "${between[@]}" ;;
@@ -467,18 +462,16 @@ for suite; do
 		echo Y > /sys/module/hmm_p2p/parameters/enable
 		;;
 	speed)
-		tracefs
 		echo 0 > /sys/module/hmm_dummy/parameters/fault_around_kb
 		device=$(victim)
 		echo "$device" > /sys/bus/pci/drivers/hmm_dummy/unbind
 		bind_gpu "$device"
 		"$bin/speed"
 		;;
-	bench) tracefs && bench ;;
-	bench_engine) tracefs && bench_engine ;;
+	bench) bench ;;
+	bench_engine) bench_engine ;;
 	tracepoints) tracepoints ;;
-	odp_stale) tracefs && "$bin/$suite" ;;
-	uapi | migrate | progress | numa) "$bin/$suite" ;;
+	uapi | migrate | progress | numa | iotlb | odp_stale) "$bin/$suite" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;
 	vma_life) swap_and_cgroups && "$bin/vma_life" ;;

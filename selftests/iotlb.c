@@ -6,7 +6,6 @@
 #include "common.h"
 
 #define LEN	(2 * MiB)
-#define TRACE	"/sys/kernel/tracing/"
 
 /* iommu_unmap() calls since the trace was cleared, and the bytes they were about. */
 static long unmaps(unsigned long long *bytes)

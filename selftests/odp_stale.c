@@ -24,25 +24,10 @@
 #define LEN	(8 * MiB)
 #define OTHERS	6
 #define SECONDS	20
-#define TRACE	"/sys/kernel/tracing/"
-#define WALK	"hmm_range_fault_locked"
-#define FAULT	"ib_umem_odp_map_dma_and_lock"
 
-static void unwatch(void)
-{
-	write_file(TRACE "events/odp_stale/enable", "0");
-	close(open(TRACE "kprobe_events", O_WRONLY | O_TRUNC));
-}
-
-/* Count calls of both: a fault in which nothing interferes is one walk. */
-static int watch(void)
-{
-	/* What a run before this one has left. */
-	unwatch();
-	return write_file(TRACE "kprobe_events",
-			  "p:odp_stale/walk " WALK "\np:odp_stale/fault " FAULT) ||
-	       write_file(TRACE "events/odp_stale/enable", "1");
-}
+/* Calls of both are counted: a fault in which nothing interferes is one walk. */
+#define PROBES	"p:" TRACE_PROBES "/walk hmm_range_fault_locked\n" \
+		"p:" TRACE_PROBES "/fault ib_umem_odp_map_dma_and_lock"
 
 /* How often a walk has started over; -1 if nothing was counted. */
 static long restarts(void)
@@ -96,7 +81,7 @@ FIXTURE_SETUP(odp_stale)
 	char *mem = anon(LEN), *result = anon(PAGE);
 
 	memset(s, 0, sizeof(*s));
-	ASSERT_EQ(0, watch());
+	ASSERT_EQ(0, kprobes_on(PROBES));
 	ASSERT_EQ(0, rdma_pair_open(&s->pair)) TH_LOG("%s", rdma_error());
 	s->buf = (struct rdma_buf) {
 		ibv_reg_mr(s->pair.pd, mem, LEN, RDMA_ODP), mem };
@@ -112,7 +97,7 @@ FIXTURE_SETUP(odp_stale)
 
 FIXTURE_TEARDOWN(odp_stale)
 {
-	unwatch();
+	kprobes_off();
 	for (int i = 0; i < OTHERS; i++)
 		ibv_dereg_mr(self->others[i]);
 	ibv_dereg_mr(self->s.buf.mr);

@@ -9,7 +9,6 @@
 
 #define LEN	(32 * MiB)
 #define ROUNDS	15
-#define TRACE	"/sys/kernel/tracing/"
 
 static int compare(const void *a, const void *b)
 {
@@ -43,27 +42,16 @@ static double report(const char *what, const char *a, const char *b, struct samp
 	return median;
 }
 
-static int probes_on(void)
-{
-	return write_file(TRACE "trace_clock", "mono") ||
-	       write_file(TRACE "buffer_size_kb", "4096") ||
-	       write_file(TRACE "kprobe_events",
-			  "p:sp_begin migrate_vma_setup\n"
-			  "r:sp_setup migrate_vma_setup\n"
-			  "p:sp_pages_in migrate_vma_pages\n"
-			  "r:sp_pages migrate_vma_pages\n"
-			  "p:sp_fin_in migrate_vma_finalize\n"
-			  "r:sp_end migrate_vma_finalize\n"
-			  "p:sp_copy_in hmm_dummy_copy\n"
-			  "r:sp_copy hmm_dummy_copy\n") ||
-	       write_file(TRACE "events/kprobes/enable", "1");
-}
-
-static void probes_off(void)
-{
-	write_file(TRACE "events/kprobes/enable", "0");
-	close(open(TRACE "kprobe_events", O_WRONLY | O_TRUNC));
-}
+/* What the three calls of a migration take, and the copy in it. */
+#define PROBE(what)	what ":" TRACE_PROBES "/sp_"
+#define PROBES		PROBE("p") "begin migrate_vma_setup\n" \
+			PROBE("r") "setup migrate_vma_setup\n" \
+			PROBE("p") "pages_in migrate_vma_pages\n" \
+			PROBE("r") "pages migrate_vma_pages\n" \
+			PROBE("p") "fin_in migrate_vma_finalize\n" \
+			PROBE("r") "end migrate_vma_finalize\n" \
+			PROBE("p") "copy_in hmm_dummy_copy\n" \
+			PROBE("r") "copy hmm_dummy_copy\n"
 
 static int trace_clear(void)
 {
@@ -119,12 +107,14 @@ FIXTURE_SETUP(speed)
 		self->gpu[i] = gpu_open(i);
 		ASSERT_LE(0, self->gpu[i]);
 	}
-	ASSERT_EQ(0, probes_on());
+	ASSERT_EQ(0, write_file(TRACE "trace_clock", "mono"));
+	ASSERT_EQ(0, write_file(TRACE "buffer_size_kb", "4096"));
+	ASSERT_EQ(0, kprobes_on(PROBES));
 }
 
 FIXTURE_TEARDOWN(speed)
 {
-	probes_off();
+	kprobes_off();
 	for (int i = 0; i < 2; i++)
 		close(self->gpu[i]);
 }
@@ -189,7 +179,7 @@ TEST_F_TIMEOUT(speed, cpu_fault, 300)
 	char *huge = anon_huge(2 * MiB, MADV_HUGEPAGE);
 	struct sample around, whole;
 
-	probes_off();
+	kprobes_off();
 	memset(small, 1, 2 * MiB);
 	memset(huge, 1, 2 * MiB);
 	for (int i = 0; i < ROUNDS; i++) {

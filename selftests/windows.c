@@ -9,7 +9,7 @@
 
 #define WINDOW	(2 * MiB)
 
-/* As many windows of device memory in use as @bars BARs would hold. */
+/* Memory on the device, with a pattern in it. */
 static char *place(int gpu, size_t length, unsigned int seed)
 {
 	char *p = anon(length);
@@ -75,32 +75,92 @@ TEST_F_TIMEOUT(windows, reclaim, 240)
 	EXPECT_EQ(-1, check_pattern(self->big, self->length, 1));
 }
 
-/* Memory that goes on behind a window, which has moved to the BAR, is not behind it there. */
-TEST_F(windows, own_memory_over_the_end)
+/* Memory of one window, or what of it somebody has. */
+struct piece {
+	char *p;
+	size_t length;
+	long long offset;
+};
+
+static int compare_offsets(const void *a, const void *b)
 {
-	char *shift = place(self->o.gpu, PAGE, 0), *to = anon(2 * WINDOW);
-	char *p = anon_huge(2 * WINDOW, MADV_NOHUGEPAGE);
+	const struct piece *x = a, *y = b;
+
+	return x->offset < y->offset ? 1 : -(x->offset > y->offset);
+}
+
+/*
+ * Give memory up, what is last on the device first: what is free is taken the other way
+ * round, and so lies side by side then.
+ */
+static int give_up_backwards(char *p, size_t length)
+{
+	struct piece pieces[32];
+	size_t at, n = 0;
+
+	for (at = 0; at < length; at += pieces[n++].length) {
+		struct piece *piece = &pieces[n];
+
+		if (n == sizeof(pieces) / sizeof(pieces[0]))
+			return -1;
+		piece->p = p + at;
+		piece->offset = gpu_offset(p + at, NULL);
+		if (piece->offset < 0)
+			return -1;
+		piece->length = WINDOW - piece->offset % WINDOW;
+		if (piece->length > length - at)
+			piece->length = length - at;
+	}
+	qsort(pieces, n, sizeof(pieces[0]), compare_offsets);
+	for (at = 0; at < n; at++)
+		if (madvise(pieces[at].p, pieces[at].length, MADV_DONTNEED))
+			return -1;
+	return 0;
+}
+
+/* Where in @p a window ends and goes on in the next one on the device; 0 if nowhere. */
+static size_t end_of_window(char *p, size_t length)
+{
+	for (size_t at = PAGE; at < length; at += PAGE) {
+		long long offset = gpu_offset(p + at, NULL);
+
+		if (offset > 0 && offset % WINDOW == 0 &&
+		    gpu_offset(p + at - PAGE, NULL) == offset - (long long)PAGE)
+			return at;
+	}
+	return 0;
+}
+
+/* Memory that goes on behind a window, which has moved to the BAR, is not behind it there. */
+TEST_F_TIMEOUT(windows, own_memory_over_the_end, 120)
+{
+	char *p = anon_huge(2 * WINDOW, MADV_NOHUGEPAGE), *to = anon(2 * PAGE), *shift;
 	int peer = gpu_open(1);
 	unsigned int crc;
+	size_t at;
 
 	/* Aligned for the process, and a page off where it is. */
+	ASSERT_EQ(0, give_up_backwards(self->big, self->length));
+	shift = place(self->o.gpu, PAGE, 0);
 	ASSERT_NE(NULL, shift);
 	ASSERT_NE(NULL, p);
 	fill_pattern(p, 2 * WINDOW, 3);
 	ASSERT_EQ(0, gpu_to_device(self->o.gpu, p, 2 * WINDOW));
+	at = end_of_window(p, 2 * WINDOW);
+	ASSERT_NE(0, at % WINDOW) TH_LOG("no window ends where the process's range does not");
 	/* Until those that are open may be closed for it. */
 	usleep(150000);
-	ASSERT_EQ(0, gpu_crc32c(peer, p + WINDOW, PAGE, &crc));
+	ASSERT_EQ(0, gpu_crc32c(peer, p + at - PAGE, PAGE, &crc));
 	ASSERT_EQ(2 * WINDOW / PAGE, pages_on_device(0, p, 2 * WINDOW));
-	ASSERT_EQ(0, gpu_copy(self->o.gpu, to, p, 2 * WINDOW));
-	for (size_t i = 0; i < 2 * WINDOW; i++) {
-		ASSERT_EQ(pattern(i, 3), (unsigned char)to[i]) {
+	ASSERT_EQ(0, gpu_copy(self->o.gpu, to, p + at - PAGE, 2 * PAGE));
+	for (size_t i = 0; i < 2 * PAGE; i++) {
+		ASSERT_EQ(pattern(at - PAGE + i, 3), (unsigned char)to[i]) {
 			TH_LOG("byte %zu", i);
 		}
 	}
 	close(peer);
 	munmap(p, 2 * WINDOW);
-	munmap(to, 2 * WINDOW);
+	munmap(to, 2 * PAGE);
 	munmap(shift, PAGE);
 }
 

@@ -12,7 +12,6 @@ shift 2
 jobs=$HMM_P2P_TOP/tools/hmm-bench/jobs
 status=0
 
-mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
 [ -e /dev/hmm_dmirror0 ] || insmod "$HMM_P2P_KERNEL_DIR/test_hmm.ko" || exit 1
 # Others' scans take mappings away.
 echo 0 > /proc/sys/kernel/numa_balancing 2> /dev/null

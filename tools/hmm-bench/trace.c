@@ -201,13 +201,13 @@ static void add_to_stretches(void *arg, int pid, double us, const char *event)
 	}
 }
 
-static double stretches_of(const char *from, const char *function, const char *to,
-			   const char *other)
+static double stretches_of(const char *from, const char *from_function, const char *to,
+			   const char *to_function)
 {
 	struct stretches s = {};
 
-	snprintf(s.from, sizeof(s.from), "%s_%s", from, function);
-	snprintf(s.to, sizeof(s.to), "%s_%s", to, other);
+	snprintf(s.from, sizeof(s.from), "%s_%s", from, from_function);
+	snprintf(s.to, sizeof(s.to), "%s_%s", to, to_function);
 	each_event(add_to_stretches, &s);
 	return s.us;
 }
