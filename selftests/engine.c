@@ -495,6 +495,7 @@ static void *reset_thread(void *unused)
 TEST_F_TIMEOUT(engine, huge_page_unmapped_during_reset, 120)
 {
 	char *p = anon_huge(HUGE, MADV_HUGEPAGE);
+	struct hmm_dummy_info info;
 	pthread_t thread;
 	void *failed;
 
@@ -505,6 +506,9 @@ TEST_F_TIMEOUT(engine, huge_page_unmapped_during_reset, 120)
 	while (pages_on_device(0, p, HUGE))
 		;
 	EXPECT_EQ(0, munmap(p, HUGE));
+	/* The reset has it still. */
+	ASSERT_EQ(0, gpu_info(self->gpu[0], &info));
+	EXPECT_EQ(self->before.vram_free - HUGE, info.vram_free);
 	ASSERT_EQ(0, pthread_join(thread, &failed));
 	EXPECT_EQ(NULL, failed);
 	/* The teardown counts. */
