@@ -4,7 +4,6 @@
  * device to device, fault-around, and room made by eviction.  The runner says how many
  * KiB a CPU fault brings along: HMM_P2P_AROUND.
  */
-#include <pthread.h>
 #include <signal.h>
 
 #include "common.h"
@@ -484,34 +483,6 @@ TEST_F_TIMEOUT(engine, no_huge_page_of_ram_for_shared, 120)
 		ASSERT_EQ(i / PAGE == 1 ? 1 : pattern(i, 9), (unsigned char)p[i]);
 	}
 	munmap(p, HUGE);
-}
-
-static void *reset_thread(void *unused)
-{
-	return (void *)(intptr_t)gpu_control(0, "reset 3000");
-}
-
-/* A huge page whose process gives it up while the device, in a reset, has it unmapped. */
-TEST_F_TIMEOUT(engine, huge_page_unmapped_during_reset, 120)
-{
-	char *p = anon_huge(HUGE, MADV_HUGEPAGE);
-	struct hmm_dummy_info info;
-	pthread_t thread;
-	void *failed;
-
-	fill_pattern(p, HUGE, 1);
-	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, HUGE));
-	ASSERT_EQ(HUGE_PAGES, pages_on_device(0, p, HUGE));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, reset_thread, NULL));
-	while (pages_on_device(0, p, HUGE))
-		;
-	EXPECT_EQ(0, munmap(p, HUGE));
-	/* The reset has it still. */
-	ASSERT_EQ(0, gpu_info(self->gpu[0], &info));
-	EXPECT_EQ(self->before.vram_free - HUGE, info.vram_free);
-	ASSERT_EQ(0, pthread_join(thread, &failed));
-	EXPECT_EQ(NULL, failed);
-	/* The teardown counts. */
 }
 
 /* Somebody who is killed in the middle of it leaves nothing behind. */
