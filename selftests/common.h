@@ -105,6 +105,11 @@ static inline int write_file(const char *path, const char *text)
 #define TRACE		"/sys/kernel/tracing/"
 #define TRACE_PROBES	"hmm_p2p_test"	/* the group of those that a test makes */
 
+static inline int trace_clear(void)
+{
+	return close(open(TRACE "trace", O_WRONLY | O_TRUNC));
+}
+
 /* No kprobes any more, also not those that a run before this one has left. */
 static inline void kprobes_off(void)
 {

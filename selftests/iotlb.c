@@ -51,7 +51,7 @@ TEST_LONG(one_flush, 120)
 			ASSERT_EQ(0, gpu_to_device(gpu[0], p, LEN));
 		}
 		ASSERT_EQ(0, gpu_crc32c(gpu[1], p, LEN, &crc));
-		ASSERT_EQ(0, close(open(TRACE "trace", O_WRONLY | O_TRUNC)));
+		ASSERT_EQ(0, trace_clear());
 		/* Its mirror lets go of all of it, by one event. */
 		ASSERT_EQ(0, mprotect(p, LEN, PROT_READ));
 		n = unmaps(&bytes);

@@ -53,11 +53,6 @@ static double report(const char *what, const char *a, const char *b, struct samp
 			PROBE("p") "copy_in hmm_dummy_copy\n" \
 			PROBE("r") "copy hmm_dummy_copy\n"
 
-static int trace_clear(void)
-{
-	return close(open(TRACE "trace", O_WRONLY | O_TRUNC));
-}
-
 /*
  * From the first begin to the last end, in us; in *calls what the three calls of the
  * kernel took of that, in *copy what the copy did.

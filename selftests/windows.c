@@ -121,7 +121,7 @@ static int give_up_backwards(char *p, size_t length)
 /* Where in @p a window ends and goes on in the next one on the device; 0 if nowhere. */
 static size_t end_of_window(char *p, size_t length)
 {
-	for (size_t at = PAGE; at < length; at += PAGE) {
+	for (size_t at = WINDOW - gpu_offset(p, NULL) % WINDOW; at < length; at += WINDOW) {
 		long long offset = gpu_offset(p + at, NULL);
 
 		if (offset > 0 && offset % WINDOW == 0 &&
@@ -134,10 +134,10 @@ static size_t end_of_window(char *p, size_t length)
 /* Memory that goes on behind a window, which has moved to the BAR, is not behind it there. */
 TEST_F_TIMEOUT(windows, own_memory_over_the_end, 120)
 {
-	char *p = anon_huge(2 * WINDOW, MADV_NOHUGEPAGE), *to = anon(2 * PAGE), *shift;
+	char *p = anon_huge(2 * WINDOW, MADV_NOHUGEPAGE), *to = anon(2 * WINDOW), *shift;
 	int peer = gpu_open(1);
 	unsigned int crc;
-	size_t at;
+	size_t at, last;
 
 	/* Aligned for the process, and a page off where it is. */
 	ASSERT_EQ(0, give_up_backwards(self->big, self->length));
@@ -148,19 +148,22 @@ TEST_F_TIMEOUT(windows, own_memory_over_the_end, 120)
 	ASSERT_EQ(0, gpu_to_device(self->o.gpu, p, 2 * WINDOW));
 	at = end_of_window(p, 2 * WINDOW);
 	ASSERT_NE(0, at % WINDOW) TH_LOG("no window ends where the process's range does not");
+	last = at - PAGE;
 	/* Until those that are open may be closed for it. */
 	usleep(150000);
-	ASSERT_EQ(0, gpu_crc32c(peer, p + at - PAGE, PAGE, &crc));
+	ASSERT_EQ(0, gpu_crc32c(peer, p + last, PAGE, &crc));
 	ASSERT_EQ(2 * WINDOW / PAGE, pages_on_device(0, p, 2 * WINDOW));
-	ASSERT_EQ(0, gpu_copy(self->o.gpu, to, p + at - PAGE, 2 * PAGE));
-	for (size_t i = 0; i < 2 * PAGE; i++) {
-		ASSERT_EQ(pattern(at - PAGE + i, 3), (unsigned char)to[i]) {
+	/* The second begins in the window and goes on behind its end. */
+	ASSERT_EQ(0, gpu_copy(self->o.gpu, to, p, last));
+	ASSERT_EQ(0, gpu_copy(self->o.gpu, to + last, p + last, 2 * WINDOW - last));
+	for (size_t i = 0; i < 2 * WINDOW; i++) {
+		ASSERT_EQ(pattern(i, 3), (unsigned char)to[i]) {
 			TH_LOG("byte %zu", i);
 		}
 	}
 	close(peer);
 	munmap(p, 2 * WINDOW);
-	munmap(to, 2 * PAGE);
+	munmap(to, 2 * WINDOW);
 	munmap(shift, PAGE);
 }
 
