@@ -554,6 +554,34 @@ TEST_F_TIMEOUT(race, dereg_invalidate, 240)
 	close(self->o.gpu);
 }
 
+/*
+ * A fault that is overtaken for longer than ib_umem_odp waits (HMM_RANGE_DEFAULT_TIMEOUT) is
+ * nobody's error, as long as a requester would wait.
+ */
+TEST_F_TIMEOUT(race, overtaken_for_long, 120)
+{
+	const char *error = odp_open(&self->o, LEN);
+	unsigned long lingered, met;
+	double begin;
+
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
+	fill_pattern(self->o.stage, LEN, 2);
+	/* The NIC has what it reads; what it writes to is left. */
+	ASSERT_EQ(0, rdma_advise(&self->o.pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH,
+				 self->o.from.mr, self->o.stage, LEN));
+	begin = now_seconds();
+	ASSERT_EQ(0, write_file(PAIR, "hmm_range_fault_locked:busy 1500"));
+	EXPECT_EQ(IBV_WC_SUCCESS, rdma_write(&self->o.pair, self->o.from, self->o.to, LEN));
+	EXPECT_LT(1, now_seconds() - begin);
+	ASSERT_EQ(0, pair_read(&lingered, &met));
+	TH_LOG("overtaken %lu times, %.1f s", lingered, now_seconds() - begin);
+	EXPECT_LT(1, lingered);
+	ASSERT_EQ(0, write_file(PAIR, "off"));
+	EXPECT_EQ(-1, check_pattern(self->o.mem, LEN, 2));
+	EXPECT_EQ(0, odp_free(&self->o));
+	close(self->o.gpu);
+}
+
 /* Pages that are alike, of which KSM makes one while somebody has them move. */
 static const char *are_alike(FIXTURE_DATA(race) *r, unsigned long n)
 {
@@ -601,6 +629,8 @@ TEST_F_TIMEOUT(race, is_counted, 120)
 	EXPECT_EQ(-1, write_file(PAIR, "range_invalidate 1 no_such_function"));
 	EXPECT_EQ(ENOENT, errno);
 	EXPECT_EQ(-1, write_file(PAIR, "hmm_p2p_revoke 1"));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, write_file(PAIR, "hmm_p2p_revoke:busy 1 hmm_p2p_batch_collect"));
 	EXPECT_EQ(EINVAL, errno);
 	/* One after the other, by one thread. */
 	ASSERT_EQ(0, write_file(PAIR, "hmm_p2p_revoke 1 hmm_p2p_batch_collect"));

@@ -16,8 +16,10 @@
  *
  *	write "FIRST MS OTHER"	FIRST lingers for MS milliseconds before it begins
  *	write "FIRST:return MS OTHER"	... before its caller goes on
+ *	write "FIRST:busy MS"	FIRST returns -EBUSY, for MS milliseconds from its first call
+ *				on: it is overtaken each time
  *	write "off"		nobody lingers
- *	read			"lingered N met M", since the last write
+ *	read			"lingered N met M", since the last write; what is busy lingers
  *
  *	write to plant		does nothing but race with others who write, for KCSAN to find
  *	write to leak		loses some memory, for kmemleak to find
@@ -32,6 +34,7 @@
 #include <linux/cleanup.h>
 #include <linux/debugfs.h>
 #include <linux/delay.h>
+#include <linux/jiffies.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -40,6 +43,7 @@
 #include <linux/uaccess.h>
 
 #define MAX_MS	20
+#define MAX_BUSY_MS	5000
 
 static DEFINE_MUTEX(race_lock);
 static struct dentry *race_dir;
@@ -48,6 +52,8 @@ static struct kretprobe *at_return;
 static struct kprobe *at_first, *at_other;
 static unsigned int linger_ms;
 static atomic_t lingering, overtaken;
+/* In jiffies; 0 before the first call. */
+static atomic_long_t busy_until;
 static atomic_long_t lingered, met;
 
 static void linger(void)
@@ -68,6 +74,16 @@ static int first_begins(struct kprobe *p, struct pt_regs *regs)
 static int first_returns(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
 	linger();
+	return 0;
+}
+
+static int first_is_busy(struct kretprobe_instance *ri, struct pt_regs *regs)
+{
+	atomic_long_cmpxchg(&busy_until, 0, (jiffies + msecs_to_jiffies(linger_ms)) | 1);
+	if (time_before(jiffies, (unsigned long)atomic_long_read(&busy_until))) {
+		regs_set_return_value(regs, -EBUSY);
+		atomic_long_inc(&lingered);
+	}
 	return 0;
 }
 
@@ -112,7 +128,7 @@ static int arm_probe(struct kprobe **where, const char *name, kprobe_pre_handler
 	return ret;
 }
 
-static int arm_return(const char *name)
+static int arm_return(const char *name, kretprobe_handler_t handler)
 {
 	struct kretprobe *p = kzalloc_obj(*p);
 	int ret;
@@ -120,7 +136,7 @@ static int arm_return(const char *name)
 	if (!p)
 		return -ENOMEM;
 	p->kp.symbol_name = name;
-	p->handler = first_returns;
+	p->handler = handler;
 	p->maxactive = 64;
 	ret = register_kretprobe(p);
 	if (ret)
@@ -132,26 +148,32 @@ static int arm_return(const char *name)
 
 static int arm(char *text)
 {
-	char *first = strsep(&text, " "), *ms = strsep(&text, " "), *at;
+	char *first = strsep(&text, " "), *ms = strsep(&text, " "), *at = strchr(first, ':');
+	bool busy = at && !strcmp(at, ":busy");
 	int ret;
 
 	disarm();
 	atomic_long_set(&lingered, 0);
 	atomic_long_set(&met, 0);
+	atomic_long_set(&busy_until, 0);
 	if (!strcmp(first, "off") && !ms)
 		return 0;
-	if (!ms || !text || kstrtouint(ms, 10, &linger_ms) || linger_ms > MAX_MS)
+	if (!ms || busy == !!text || kstrtouint(ms, 10, &linger_ms) ||
+	    linger_ms > (busy ? MAX_BUSY_MS : MAX_MS))
 		return -EINVAL;
-	at = strchr(first, ':');
-	if (at && strcmp(at, ":return"))
+	if (at && !busy && strcmp(at, ":return"))
 		return -EINVAL;
 	if (at)
 		*at = 0;
-	if (strscpy(first_name, first) < 0 || strscpy(other_name, text) < 0)
+	if (strscpy(first_name, first) < 0)
+		return -EINVAL;
+	if (busy)
+		return arm_return(first_name, first_is_busy);
+	if (strscpy(other_name, text) < 0)
 		return -EINVAL;
 	ret = arm_probe(&at_other, other_name, other_begins);
 	if (!ret)
-		ret = at ? arm_return(first_name) :
+		ret = at ? arm_return(first_name, first_returns) :
 			   arm_probe(&at_first, first_name, first_begins);
 	if (ret)
 		disarm();
