@@ -109,6 +109,11 @@ soak: MINUTES := 20
 fuzz: MINUTES := 5
 soak fuzz: SEED := $(shell date +%s)
 soak fuzz: tools tests
+	@case "$(MINUTES),$(SEED)" in \
+	 *[!0-9,]* | ,* | *, | *,*,*) \
+		echo "$@: MINUTES and SEED are numbers, not \"$(MINUTES)\" and \"$(SEED)\"" >&2; \
+		exit 2 ;; \
+	 esac
 	@$(LONG)
 
 .PHONY: bench bench-quick bench-accept

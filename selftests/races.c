@@ -256,7 +256,7 @@ static const char *unmaps(FIXTURE_DATA(race) *r, unsigned long n)
 
 TEST_F_TIMEOUT(race, fault_munmap, 240)
 {
-	meet(_metadata, self, FAULT "range_invalidate", peer_writes_perhaps, unmaps);
+	meet(_metadata, self, FAULT "unmap_vmas", peer_writes_perhaps, unmaps);
 }
 
 #define WORDS	(LEN / sizeof(uint64_t))
@@ -304,7 +304,7 @@ TEST_F_TIMEOUT(race, fault_fork, 240)
 	volatile uint64_t *p = (uint64_t *)self->p;
 
 	memset(self->p, 0, LEN);
-	meet(_metadata, self, LONG_FAULT "range_invalidate", peer_adds, forks);
+	meet(_metadata, self, LONG_FAULT "copy_page_range", peer_adds, forks);
 	for (size_t i = 0; i < WORDS; i++) {
 		ASSERT_EQ(self->steps[0], p[i])
 			TH_LOG("word %zu", i);

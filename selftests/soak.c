@@ -19,7 +19,7 @@
 #define CGROUP		"/sys/fs/cgroup/soak/"
 #define PROGRESS	5.0
 #define NAMES		48
-#define LOG_SIZE	(1 << 20)
+#define LOG_SIZE	(2 << 20)
 
 static struct soak_stats *stats;
 static pid_t workers[SOAK_WORKERS];

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# scripts/vm: what it refuses, what it hands back, what it notices.
+# scripts/vm, and make soak: what they refuse, what vm hands back, what it notices.
 # shellcheck source=scripts/tests/tap.sh
 . "$(dirname "$0")/tap.sh"
 
@@ -129,6 +129,14 @@ hotplug_said() {
 	[[ $'\n'$(cat "$TMP/hotplug")$'\n' == *$'\n'"$want"$'\n'* ]]
 }
 
+# It is make that says the last line.
+soak_for() { # MINUTES SEED
+	local status=0
+	env -u MAKEFLAGS -u MAKELEVEL make -s -C "$TOP" soak MINUTES="$1" SEED="$2" > "$TMP/err" 2>&1 || status=$?
+	cat "$TMP/err"
+	[ $status = 2 ] && grep -q "^soak: MINUTES and SEED are numbers, not \"$1\" and \"$2\"" "$TMP/err"
+}
+
 t "unknown option" refuses 2 "unknown option: --gpu" "$vm" --gpu 1 -- true
 t "option without value" refuses 2 "--gpus needs a value" "$vm" --gpus -- true
 t "not a number" refuses 2 "not a number from 0 to 8: x" "$vm" --gpus x -- true
@@ -150,6 +158,8 @@ t "hot-plugging without PCI" refuses 2 "--hotplug needs" "$vm" --hotplug --gpus 
 t "share that is not there" refuses 2 "--share: not a folder" "$vm" --share /nowhere -- true
 t "no command and no terminal" refuses 2 "no command" "$vm" < /dev/null
 t "stray word" refuses 2 "commands go behind --" "$vm" true
+t "a soak for no number of minutes" soak_for many 1
+t "a soak from no seed" soak_for 1 1,2
 t "output and exit status come back" hands_back
 t "arguments arrive as they are" quoting
 t "read-only root, writable share" file_system

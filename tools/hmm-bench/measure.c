@@ -79,13 +79,23 @@ static void on_interrupt(int signal)
 	interrupted = 1;
 }
 
+/* Of something that takes longer: a bar, or, where there is no terminal, lines now and then. */
 static void progress(const char *name, uint64_t begin, unsigned int done, unsigned int of)
 {
 	static const char bar[] = "##############################";
+	static uint64_t spoke;
 	unsigned int full = done * BAR / of;
+	uint64_t now = bench_now();
 
-	if (!isatty(STDERR_FILENO) || bench_now() - begin < PATIENCE * 1000000000ULL)
+	if (now - begin < PATIENCE * 1000000000ULL)
 		return;
+	if (!isatty(STDERR_FILENO)) {
+		if (done < of && now - (spoke > begin ? spoke : begin) >= PATIENCE * 1000000000ULL) {
+			fprintf(stderr, "# %s: %u/%u\n", name, done, of);
+			spoke = now;
+		}
+		return;
+	}
 	if (done >= of)
 		fprintf(stderr, "\r%*s\r", BAR + 60, "");
 	else
@@ -97,6 +107,7 @@ struct rounds {
 	unsigned int variants, done;
 	double *samples[SIZES];		/* each of options.rounds */
 	struct histogram *latency[SIZES];
+	struct histogram *latest[SIZES];	/* of a round that is not complete yet */
 };
 
 static void rounds_free(struct rounds *r)
@@ -104,23 +115,36 @@ static void rounds_free(struct rounds *r)
 	for (unsigned int v = 0; v < r->variants; v++) {
 		free(r->samples[v]);
 		free(r->latency[v]);
+		free(r->latest[v]);
 	}
+}
+
+static void round_done(struct rounds *r)
+{
+	for (unsigned int v = 0; v < r->variants; v++)
+		if (r->latest[v])
+			histogram_merge(r->latency[v], r->latest[v]);
+	r->done++;
 }
 
 /* False if a sample could not be had; r->done says how many rounds are complete. */
 static bool run_rounds(const struct figure *f, struct rounds *r)
 {
-	unsigned int total = options.warm + options.rounds;
+	unsigned int total = (options.warm + options.rounds) * r->variants;
 	uint64_t begin = bench_now();
 
-	for (unsigned int i = 0; i < total && !interrupted; i++) {
+	for (unsigned int i = 0; i < options.warm + options.rounds && !interrupted; i++) {
 		bool counts = i >= options.warm;
 
 		if (r->done >= AT_LEAST && bench_now() - begin > options.seconds * 1e9)
 			break;
-		progress(f->name, begin, i, total);
 		for (unsigned int v = 0; v < r->variants && !interrupted; v++) {
-			double s = f->sample(f->arg, v, counts ? r->latency[v] : NULL);
+			double s;
+
+			progress(f->name, begin, i * r->variants + v, total);
+			if (r->latest[v])
+				memset(r->latest[v], 0, sizeof(*r->latest[v]));
+			s = f->sample(f->arg, v, counts ? r->latest[v] : NULL);
 
 			if (s < 0) {
 				progress(f->name, begin, total, total);
@@ -133,7 +157,8 @@ static bool run_rounds(const struct figure *f, struct rounds *r)
 			if (counts)
 				r->samples[v][r->done] = s;
 		}
-		r->done += counts && !interrupted;
+		if (counts && !interrupted)
+			round_done(r);
 	}
 	progress(f->name, begin, total, total);
 	return true;
@@ -145,7 +170,8 @@ static void rounds_get(struct rounds *r, unsigned int variants, bool latencies)
 	for (unsigned int v = 0; v < variants; v++) {
 		r->samples[v] = calloc(options.rounds, sizeof(double));
 		r->latency[v] = latencies ? calloc(1, sizeof(struct histogram)) : NULL;
-		if (!r->samples[v] || (latencies && !r->latency[v]))
+		r->latest[v] = latencies ? calloc(1, sizeof(struct histogram)) : NULL;
+		if (!r->samples[v] || (latencies && (!r->latency[v] || !r->latest[v])))
 			abort();
 	}
 }

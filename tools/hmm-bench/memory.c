@@ -191,6 +191,16 @@ static void restore_params(void)
 			write_param(params[i].path, params[i].before);
 }
 
+void driver_param_restore(const char *name)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), PARAMS "%.48s", name);
+	for (size_t i = 0; i < sizeof(params) / sizeof(params[0]); i++)
+		if (params[i].before && !strcmp(params[i].path, path))
+			write_param(path, params[i].before);
+}
+
 int driver_param(const char *name, bool on)
 {
 	char path[96], before = 0;

@@ -53,6 +53,9 @@ int memory_forget(const struct memory *m);
  */
 int driver_param(const char *name, bool on);
 
+/* What it was, before the end. */
+void driver_param_restore(const char *name);
+
 /* Around which so many bytes come along when the CPU faults on memory of GPU 0. */
 size_t driver_fault_around(void);
 

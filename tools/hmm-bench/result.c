@@ -14,8 +14,7 @@
 #include "result.h"
 
 static json_t *root, *figures;
-/* Written beside the file, and put in its place when it is complete. */
-static FILE *output;
+/* Written beside the file, and put in its place. */
 static char *beside;
 
 static const double points[] = { 0.5, 0.9, 0.99, 0.999 };
@@ -27,39 +26,48 @@ enum status result_begin(int argc, char **argv)
 	json_t *arguments;
 
 	if (options.output) {
+		FILE *f;
+
 		if (asprintf(&beside, "%s.new", options.output) < 0)
 			abort();
-		output = fopen(beside, "w");
-		if (!output)
+		f = fopen(beside, "w");
+		if (!f)
 			return bench_fail(STATUS_USAGE, "%s: %s", beside, strerror(errno));
+		fclose(f);
 	}
 	arguments = json_array();
 	for (int i = 1; i < argc; i++)
 		json_array_append_new(arguments, json_string(argv[i]));
 	figures = json_array();
-	root = json_pack("{s:i, s:s, s:o, s:I, s:I, s:i, s:o}", "schema", SCHEMA, "tool",
+	root = json_pack("{s:i, s:s, s:o, s:I, s:I, s:i, s:o, s:b, s:o}", "schema", SCHEMA, "tool",
 			 "hmm-bench", "arguments", arguments, "length", (json_int_t)options.length,
 			 "seed", (json_int_t)options.seed, "threads", (int)options.threads,
-			 "machine", machine_describe());
+			 "machine", machine_describe(), "complete", 0, "figures", figures);
 	return STATUS_OK;
+}
+
+/* What there is so far, for the case that no more will come.  The end says if it failed. */
+static bool write_result(void)
+{
+	FILE *f = beside ? fopen(beside, "w") : NULL;
+	bool written;
+
+	if (!f)
+		return !beside;
+	written = !json_dumpf(root, f, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+	written &= !fclose(f);
+	return written && !rename(beside, options.output);
 }
 
 enum status result_end(enum status status)
 {
-	bool written = true;
+	bool any = json_array_size(figures) || json_object_get(root, "failed"), written;
 
 	json_object_set_new(root, "complete", json_boolean(status == STATUS_OK));
-	json_object_set_new(root, "figures", figures);
-	if (output) {
-		bool any = json_array_size(figures) || json_object_get(root, "failed");
-
-		written = !json_dumpf(root, output, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
-		written &= !fclose(output);
-		written = written && (!any || !rename(beside, options.output));
-		if (!any || !written)
-			remove(beside);
-		free(beside);
-	}
+	written = !any || write_result();
+	if (beside)
+		remove(beside);
+	free(beside);
 	json_decref(root);
 	if (written)
 		return STATUS_OK;
@@ -176,6 +184,7 @@ void result_add(const struct figure *f, double *const *samples,
 						 "what", f->what, "unit", f->unit, "variants",
 						 variants, "ratios", ratios));
 	fflush(stdout);
+	write_result();
 }
 
 void result_failed(const char *figure, const char *variant, const char *why)
@@ -184,6 +193,7 @@ void result_failed(const char *figure, const char *variant, const char *why)
 	json_object_set_new(root, "failed", json_pack("{s:s, s:s, s:s}", "figure", figure,
 						      "variant", variant, "why", why));
 	fflush(stdout);
+	write_result();
 }
 
 void result_scale(const struct figure *f, const double *sizes, double *const *samples,
@@ -224,4 +234,5 @@ void result_scale(const struct figure *f, const double *sizes, double *const *sa
 	printf("\n");
 	json_array_append_new(figures, j);
 	fflush(stdout);
+	write_result();
 }

@@ -79,10 +79,13 @@ static double sample_thrash(void *arg, unsigned int variant, struct histogram *l
 	uint64_t ns = 0;
 
 	/* From RAM, or it lies in what it was given in another sample, here and there. */
-	if (file < 0 || gpu_to_ram(w->gpu[0], w->m.p, w->m.length) ||
+	if (file < 0)
+		return bench_errno("another importer");
+	if (gpu_to_ram(w->gpu[0], w->m.p, w->m.length) ||
 	    gpu_to_device(w->gpu[0], w->m.p, length)) {
+		bench_errno("memory cannot be placed");
 		close(file);
-		return bench_errno("memory cannot be placed");
+		return -1;
 	}
 	usleep(RESIDENCY_US);
 	for (unsigned int i = 0; i < READS; i++) {
@@ -98,10 +101,11 @@ static double sample_thrash(void *arg, unsigned int variant, struct histogram *l
 			histogram_add(latency, bench_now() - begin);
 		/* As the other one reads it, from where it is. */
 		if (ret || gpu_crc32c(w->gpu[0], p, 64, &expected) || crc != expected) {
-			close(file);
 			if (ret)
-				return bench_errno("a peer's read");
-			bench_fail(STATUS_FAILED, "two GPUs read different things");
+				bench_errno("a peer's read");
+			else
+				bench_fail(STATUS_FAILED, "two GPUs read different things");
+			close(file);
 			return -1;
 		}
 	}

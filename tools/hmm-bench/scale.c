@@ -48,19 +48,49 @@ static bool is_on_device(struct scale *s, size_t length, const char *otherwise)
 	return false;
 }
 
+/* A word in each page, which is another one in each sample: 4 GiB are much to write and read. */
+static uint64_t numbers;
+
+static uint64_t *number_in(struct scale *s, size_t at)
+{
+	return (uint64_t *)(s->m.p + at + at / PAGE % (PAGE / sizeof(uint64_t)) * sizeof(uint64_t));
+}
+
+static void number(struct scale *s, size_t length)
+{
+	numbers += length;
+	for (size_t at = 0; at < length; at += PAGE)
+		*number_in(s, at) = numbers + at;
+}
+
+static bool is_numbered(struct scale *s, size_t length)
+{
+	for (size_t at = 0; at < length; at += PAGE) {
+		if (*number_in(s, at) == numbers + at)
+			continue;
+		bench_fail(STATUS_FAILED, "other data than before, at byte %#zx", at);
+		return false;
+	}
+	return true;
+}
+
 static double sample_migrate(void *arg, unsigned int point, struct histogram *latency)
 {
 	struct scale *s = arg;
 	size_t length = bytes_of(s, point);
-	uint64_t begin = bench_now();
+	uint64_t begin;
 	double us;
 
+	number(s, length);
+	begin = bench_now();
 	if (gpu_to_device(s->gpu[0], s->m.p, length))
 		return bench_errno("to the device");
 	us = since(begin);
 	if (!is_on_device(s, length, "not all of it came to the device"))
 		return -1;
-	return gpu_to_ram(s->gpu[0], s->m.p, length) ? bench_errno("to RAM") : us;
+	if (gpu_to_ram(s->gpu[0], s->m.p, length))
+		return bench_errno("to RAM");
+	return is_numbered(s, length) ? us : -1;
 }
 
 /* Whether @length bytes are all @byte. */
@@ -260,12 +290,15 @@ static double sample_threads(void *arg, unsigned int point, struct histogram *la
 
 	if (gpu_to_ram(s->gpu[0], s->m.p, n * HUGE))
 		return bench_errno("to RAM");
+	number(s, n * HUGE);
 	before = gpu_counter(0, "to_device");
 	us = parts_run_some(&s->m, n * HUGE, n, there_and_back, s, NULL,
 			    "a thread's migration");
 	moved = gpu_counter(0, "to_device") - before;
-	if (us < 0 || moved == (long long)(n * HUGE / PAGE))
+	if (us < 0)
 		return us;
+	if (moved == (long long)(n * HUGE / PAGE))
+		return is_numbered(s, n * HUGE) ? us : -1;
 	bench_fail(STATUS_FAILED, "%lld pages came to the device, not %lu", moved,
 		   n * HUGE / PAGE);
 	return -1;

@@ -13,7 +13,7 @@
 /* Where nobody else's trace is touched. */
 #define TRACE		TRACEFS "instances/hmm_bench/"
 #define GROUP		"hmm_bench"
-#define TASKS		64	/* that are in a watched function at the same time */
+#define TASKS		256	/* that are in a watched function at the same time */
 
 static int write_text(const char *file, const char *text)
 {
@@ -30,7 +30,7 @@ static int write_text(const char *file, const char *text)
 
 enum status trace_start(const char *const *functions)
 {
-	char text[128];
+	char text[256];
 
 	trace_stop();
 	if (mkdir(TRACEFS "instances/hmm_bench", 0700) ||
@@ -39,8 +39,8 @@ enum status trace_start(const char *const *functions)
 		return bench_fail(STATUS_MISSING, "no tracefs at " TRACEFS ": %s",
 				  strerror(errno));
 	for (; *functions; functions++) {
-		snprintf(text, sizeof(text), "p:" GROUP "/in_%s %s\nr:" GROUP "/out_%s %s\n",
-			 *functions, *functions, *functions, *functions);
+		snprintf(text, sizeof(text), "p:" GROUP "/in_%s %s\nr%d:" GROUP "/out_%s %s\n",
+			 *functions, *functions, TASKS, *functions, *functions);
 		if (write_text(TRACEFS "kprobe_events", text))
 			return bench_fail(STATUS_MISSING, "no kprobe on %s: %s", *functions,
 					  strerror(errno));

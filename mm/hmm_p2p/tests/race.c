@@ -15,7 +15,8 @@
  * knows of it.  debugfs, hmm_p2p_race/pair:
  *
  *	write "FIRST MS OTHER"	FIRST lingers for MS milliseconds before it begins
- *	write "FIRST:return MS OTHER"	... before its caller goes on
+ *	write "FIRST:return MS OTHER"	... before its caller goes on, if it returns no error:
+ *				then the caller has been told nothing that may be out of date
  *	write "FIRST:busy MS"	FIRST returns -EBUSY, for MS milliseconds from its first call
  *				on: it is overtaken each time
  *	write "off"		nobody lingers
@@ -34,6 +35,7 @@
 #include <linux/cleanup.h>
 #include <linux/debugfs.h>
 #include <linux/delay.h>
+#include <linux/err.h>
 #include <linux/jiffies.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -73,7 +75,8 @@ static int first_begins(struct kprobe *p, struct pt_regs *regs)
 
 static int first_returns(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
-	linger();
+	if (!IS_ERR_VALUE((long)(int)regs_return_value(regs)))
+		linger();
 	return 0;
 }
 
