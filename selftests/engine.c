@@ -371,6 +371,27 @@ TEST_F(engine, fault_around)
 	munmap(p, HUGE);
 }
 
+/*
+ * A huge page of the device that is mapped by small ones is split for a fault in it, and the
+ * first of its pages, which is around, is a folio of its own then, as is that of the fault.
+ */
+TEST_F(engine, fault_splits)
+{
+	size_t around = around_pages();
+	char *p = anon_huge(HUGE, MADV_HUGEPAGE);
+
+	fill_pattern(p, HUGE, 7);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, HUGE));
+	ASSERT_EQ(0, mprotect(p + HUGE / 2, PAGE, PROT_READ));
+	ASSERT_EQ(0, mprotect(p + HUGE / 2, PAGE, PROT_READ | PROT_WRITE));
+	ASSERT_EQ(HUGE_PAGES, pages_on_device(0, p, HUGE));
+	EXPECT_EQ(pattern(3 * PAGE, 7), (unsigned char)p[3 * PAGE]);
+	EXPECT_EQ(HUGE_PAGES - around, pages_on_device(0, p, HUGE));
+	EXPECT_EQ(0, pages_on_device(0, p + 3 / around * around * PAGE, around * PAGE));
+	EXPECT_EQ(-1, check_pattern(p, HUGE, 7));
+	munmap(p, HUGE);
+}
+
 /* What the device used least recently goes when there is no room. */
 TEST_F_TIMEOUT(engine, evicts_the_oldest, 120)
 {

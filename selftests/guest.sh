@@ -448,7 +448,8 @@ for suite; do
 	engine_iommu) HMM_P2P_EXPECT=reach "$bin/engine" "${between[@]}" ;;
 	engine_none) HMM_P2P_EXPECT=fallback "$bin/engine" "${between[@]}" ;;
 	engine_around)
-		reload canary=1 && HMM_P2P_EXPECT=reach HMM_P2P_AROUND=64 "$bin/engine" -t fault_around &&
+		reload canary=1 && HMM_P2P_EXPECT=reach HMM_P2P_AROUND=64 "$bin/engine" -t fault_around \
+			-t fault_splits &&
 			HMM_P2P_AROUND=64 "$bin/policy" -t neighbours_come_along
 		reload "${exact[@]}"
 		;;

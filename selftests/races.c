@@ -582,6 +582,35 @@ TEST_F_TIMEOUT(race, overtaken_for_long, 120)
 	close(self->o.gpu);
 }
 
+/* A huge page of the device that is mapped by small ones, page by page by the CPU. */
+static const char *touches(FIXTURE_DATA(race) *r, unsigned long n)
+{
+	char *p = r->many;
+
+	/* Huge again. */
+	if (madvise(p, 2 * MiB, MADV_DONTNEED))
+		return strerror(errno);
+	fill_pattern(p, 2 * MiB, n);
+	if (gpu_to_device(r->gpu[0], p, 2 * MiB) || mprotect(p, PAGE, PROT_READ) ||
+	    mprotect(p, PAGE, PROT_READ | PROT_WRITE))
+		return strerror(errno);
+	return check_pattern(p, 2 * MiB, n) < 0 ? NULL : "what was written is not there";
+}
+
+static const char *brings_back(FIXTURE_DATA(race) *r, unsigned long n)
+{
+	usleep(n % 8 * 1000);
+	return gpu_to_ram(r->gpu[0], r->many + n % 2 * MiB, MiB) ? strerror(errno) : NULL;
+}
+
+/* Both are to split it: who comes second must not keep the first from it. */
+TEST_F_TIMEOUT(race, two_split, 240)
+{
+	ASSERT_EQ(0, madvise(self->many, 2 * MiB, MADV_HUGEPAGE));
+	meet(_metadata, self, "hmm_p2p_migrate_fault 10 hmm_p2p_batch_collect", touches,
+	     brings_back);
+}
+
 /* Pages that are alike, of which KSM makes one while somebody has them move. */
 static const char *are_alike(FIXTURE_DATA(race) *r, unsigned long n)
 {

@@ -171,6 +171,9 @@ TEST_F_TIMEOUT(rw, waits_for_room, 60)
 
 	ASSERT_EQ(0, io_uring_queue_init(4, &ring, 0));
 	fill_pattern(self->p, PAGE, 6);
+	/* The device would have to be waited for, whether there is room or not. */
+	EXPECT_EQ(-1, pwritev2(self->gpu, &v, 1, 0, RWF_NOWAIT));
+	EXPECT_EQ(EAGAIN, errno);
 	ASSERT_EQ(0, write_file(QUEUE_DEPTH, "1"));
 	EXPECT_EQ(0, gpu_control(0, "pause"));
 	io_uring_prep_write(io_uring_get_sqe(&ring), self->gpu, self->p, PAGE, 0);

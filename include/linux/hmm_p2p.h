@@ -346,7 +346,8 @@ struct hmm_p2p_result {
  * @to_ram: pages that left it
  * @cpu_faults: of those, because the CPU touched them
  * @peer_faults: looks at pages on behalf of peers' faults
- * @peer_fallbacks: of those, pages that went to RAM because the peer cannot reach them
+ * @peer_fallbacks: of those, looks at what then had to go to RAM, a page or a huge one, since
+ *	the peer cannot reach it
  */
 struct hmm_p2p_stats {
 	u64 to_device;

@@ -78,12 +78,6 @@ static unsigned long batch_addr(struct hmm_p2p_batch *b, unsigned long i)
 	return b->args.start + (i << PAGE_SHIFT);
 }
 
-static void drop_folio(struct folio *folio)
-{
-	folio_unlock(folio);
-	folio_put(folio);
-}
-
 static struct folio *alloc_ram(struct hmm_p2p_batch *b, unsigned long i,
 			       unsigned int order)
 {
@@ -504,7 +498,7 @@ int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page)
 	return ret;
 }
 
-/* The same for pages of a device that migrate_device_pfns() has put in b->args.src. */
+/* The same for pages of a device that were unmapped, and are in b->args.src. */
 void hmm_p2p_batch_collect_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 				unsigned long nr)
 {

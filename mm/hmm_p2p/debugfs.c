@@ -2,7 +2,8 @@
 /*
  * DOC: debugfs
  *
- * Read-only, for people and tests; no ABI.
+ * For people and tests; no ABI.  Read-only but for fail_lookup, which has the kernel's
+ * fault injection with it, where that is configured.
  *
  *	hmm_p2p/importers		who there is, and who is quarantined
  *	hmm_p2p/EXPORTER/state		live, resetting, draining or dead

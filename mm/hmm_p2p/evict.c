@@ -31,77 +31,88 @@ static void evict_split(unsigned long pfn)
 }
 
 /*
- * Collect the folios of @nr pages from @pfn that are mapped, in b->args.src, and keep
- * the anon_vma of each in @anon_vmas.  migrate_device_pfns() unmaps them and does not
- * hold any process's mmap_lock: without that, one that exits would free the anon_vma
- * by which the migration entries are found again.  Folios that are locked stay.
+ * hmm_p2p_unmap_folio - replace all that maps a folio by migration entries
+ * @folio: of the device, locked
+ *
+ * Nobody's mmap_lock is held, so a process that exits would free the anon_vma by which
+ * the entries are found again: it stays until hmm_p2p_map_folio(), or put_anon_vma().
+ *
+ * Return: the anon_vma; NULL if nobody maps the folio, or all is as it was.
+ */
+struct anon_vma *hmm_p2p_unmap_folio(struct folio *folio)
+{
+	struct anon_vma *anon_vma = folio_get_anon_vma(folio);
+
+	if (!anon_vma)
+		return NULL;
+	try_to_migrate(folio, 0);
+	if (!folio_mapped(folio))
+		return anon_vma;
+	hmm_p2p_map_folio(folio, anon_vma);
+	return NULL;
+}
+
+/* Undo hmm_p2p_unmap_folio(); the folio stays locked. */
+void hmm_p2p_map_folio(struct folio *folio, struct anon_vma *anon_vma)
+{
+	remove_migration_ptes(folio, folio, 0);
+	put_anon_vma(anon_vma);
+}
+
+/* Whether a folio that is locked may move: unmapped then, and nobody else has a reference. */
+static struct anon_vma *evict_unmap(struct folio *folio)
+{
+	struct anon_vma *anon_vma = hmm_p2p_unmap_folio(folio);
+
+	if (!anon_vma || folio_ref_count(folio) == 1)
+		return anon_vma;
+	hmm_p2p_map_folio(folio, anon_vma);
+	return NULL;
+}
+
+/*
+ * Unmap the folios of @nr pages from @pfn that are mapped, as migrate_device_pfns() would,
+ * into b->args.src, and keep the anon_vma of each in @anon_vmas.  It is unmapped under the
+ * lock under which the anon_vma was taken: a folio that is free for a moment may be another
+ * process's when it is locked once more.  Folios that are locked stay, and do not count.
  */
 static unsigned long evict_collect(struct hmm_p2p_batch *b,
 				   struct anon_vma **anon_vmas,
 				   unsigned long pfn, unsigned long nr)
 {
-	unsigned long end = pfn + nr, n = 0, i;
+	unsigned long end = pfn + nr, n = 0, pages;
+	struct anon_vma *anon_vma;
+	struct folio *folio;
 
-	while (pfn < end) {
-		struct folio *folio = hmm_p2p_folio(pfn++);
-		struct anon_vma *anon_vma;
-		unsigned long pages;
-
+	for (; pfn < end; pfn += pages) {
+		pages = 1;
+		folio = hmm_p2p_folio(pfn);
 		if (!folio || !folio_try_get(folio))
 			continue;
 		if (!folio_trylock(folio)) {
 			folio_put(folio);
 			continue;
 		}
-		pages = folio_nr_pages(folio);
-		anon_vma = NULL;
-		if (folio_pfn(folio) == pfn - 1 && pages <= end - (pfn - 1))
-			anon_vma = folio_get_anon_vma(folio);
-		folio_unlock(folio);
-		folio_put(folio);
-		if (!anon_vma)
+		/* It may be partly in the range, or have been split before we had the lock. */
+		if (hmm_p2p_folio(pfn) != folio || folio_pfn(folio) != pfn ||
+		    folio_nr_pages(folio) > end - pfn || !folio_mapped(folio)) {
+			drop_folio(folio);
 			continue;
-		for (i = 0; i < pages; i++) {
-			anon_vmas[n] = i ? NULL : anon_vma;
-			b->args.src[n++] = pfn - 1 + i;
 		}
-		pfn += pages - 1;
+		pages = folio_nr_pages(folio);
+		memset(&b->args.src[n], 0, pages * sizeof(*b->args.src));
+		memset(&anon_vmas[n], 0, pages * sizeof(*anon_vmas));
+		anon_vma = evict_unmap(folio);
+		if (anon_vma) {
+			anon_vmas[n] = anon_vma;
+			b->args.src[n] = migrate_pfn(pfn) | MIGRATE_PFN_MIGRATE |
+					 (pages > 1 ? MIGRATE_PFN_COMPOUND : 0);
+		} else {
+			drop_folio(folio);
+		}
+		n += pages;
 	}
 	return n;
-}
-
-/*
- * The page may have been freed, and be somebody else's, before it was locked and unmapped:
- * then it is that one's anon_vma that we need.  If that is gone, nobody maps the page.
- */
-static void evict_check_anon_vmas(struct hmm_p2p_batch *b, struct anon_vma **anon_vmas,
-				  unsigned long nr)
-{
-	unsigned long i;
-
-	for (i = 0; i < nr; i++) {
-		struct page *page = migrate_pfn_to_page(b->args.src[i]);
-		struct anon_vma *anon_vma;
-
-		if (!page || !(b->args.src[i] & MIGRATE_PFN_MIGRATE))
-			continue;
-		anon_vma = folio_anon_vma(page_folio(page));
-		if (anon_vma == anon_vmas[i])
-			continue;
-		if (anon_vmas[i])
-			put_anon_vma(anon_vmas[i]);
-		/* Such objects are freed by RCU, and used again as what they are. */
-		rcu_read_lock();
-		if (anon_vma && !atomic_inc_not_zero(&anon_vma->refcount))
-			anon_vma = NULL;
-		rcu_read_unlock();
-		anon_vmas[i] = anon_vma;
-		if (!anon_vma) {
-			folio_unlock(page_folio(page));
-			folio_put(page_folio(page));
-			b->args.src[i] = 0;
-		}
-	}
 }
 
 struct eviction {
@@ -135,18 +146,17 @@ static void eviction_exit(struct eviction *e)
 static bool evict_batch(struct eviction *e, unsigned long pfn, unsigned long nr,
 			struct hmm_p2p_result *result)
 {
-	unsigned long i, n = evict_collect(e->b, e->anon_vmas, pfn, nr);
 	struct hmm_p2p_batch *b = e->b;
 	struct hmm_p2p_watch watch;
+	unsigned long i, n;
 
 	b->error = 0;
+	hmm_p2p_watch_begin(&watch, e->exp, NULL);
+	n = evict_collect(b, e->anon_vmas, pfn, nr);
+	hmm_p2p_watch_end(&watch);
 	if (!n)
 		return false;
 	memset(b->why, HMM_P2P_BUSY, n);
-	hmm_p2p_watch_begin(&watch, e->exp, NULL);
-	migrate_device_pfns(b->args.src, n);
-	hmm_p2p_watch_end(&watch);
-	evict_check_anon_vmas(b, e->anon_vmas, n);
 	hmm_p2p_batch_collect_pfns(b, e->exp, n);
 	hmm_p2p_batch_start(b);
 	hmm_p2p_batch_end(b);

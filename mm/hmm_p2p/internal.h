@@ -379,6 +379,12 @@ void hmm_p2p_batch_start(struct hmm_p2p_batch *b);
 int hmm_p2p_batch_end(struct hmm_p2p_batch *b);
 void hmm_p2p_split_mapped(struct folio *folio);
 
+static inline void drop_folio(struct folio *folio)
+{
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
 /*
  * The folio that a page of a device is in, NULL if it is free: one that was the tail of a
  * huge folio goes on saying so until it is used again, whatever its head is by then.  To
@@ -425,6 +431,8 @@ void hmm_p2p_result_sum(struct hmm_p2p_result *result);
 
 /* evict.c */
 void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp);
+struct anon_vma *hmm_p2p_unmap_folio(struct folio *folio);
+void hmm_p2p_map_folio(struct folio *folio, struct anon_vma *anon_vma);
 
 /* debugfs.c */
 extern struct fault_attr hmm_p2p_fail_lookup;

@@ -223,7 +223,7 @@ static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
  * @peer: the importer
  * @exp: does not get past draining meanwhile, so its provider is there
  *
- * Context: May sleep; no mmap_lock, since p2pdma takes pci_bus_sem.
+ * Context: May sleep; no mmap_lock, since it waits for memory.
  *
  * Return: 0 or -ENOMEM.
  */

@@ -132,25 +132,16 @@ static struct folio *folio_grab(unsigned long pfn, bool *busy)
 /* True if it is parked, and the lock and the references are kept for that. */
 static bool park_folio(struct hmm_p2p_exporter *exp, struct folio *folio)
 {
-	struct anon_vma *anon_vma = folio_get_anon_vma(folio);
 	struct hmm_p2p_watch watch;
+	bool unmapped;
 
-	/*
-	 * Without page table entries nothing else keeps the anon_vma, by which the
-	 * entries are found again.
-	 */
-	if (!anon_vma)
-		return false;
 	hmm_p2p_watch_begin(&watch, exp, NULL);
-	try_to_migrate(folio, 0);
+	/* The anon_vma is put by unpark_all(). */
+	unmapped = hmm_p2p_unmap_folio(folio);
 	hmm_p2p_watch_end(&watch);
-	if (!folio_mapped(folio)) {
+	if (unmapped)
 		__set_bit(folio_pfn(folio) - exp->first_pfn, exp->parked);
-		return true;
-	}
-	remove_migration_ptes(folio, folio, 0);
-	put_anon_vma(anon_vma);
-	return false;
+	return unmapped;
 }
 
 /* False if the device died meanwhile. */
@@ -182,8 +173,7 @@ static bool park_all(struct hmm_p2p_exporter *exp)
 			}
 			/* What nobody maps, nobody reaches. */
 			busy |= folio_mapped(folio);
-			folio_unlock(folio);
-			folio_put(folio);
+			drop_folio(folio);
 			cond_resched();
 		}
 		if (READ_ONCE(exp->dying))
@@ -207,10 +197,8 @@ static void unpark_all(struct hmm_p2p_exporter *exp)
 		struct folio *folio = page_folio(pfn_to_page(exp->first_pfn + i));
 		struct anon_vma *anon_vma = folio_anon_vma(folio);
 
-		remove_migration_ptes(folio, folio, 0);
-		folio_unlock(folio);
-		folio_put(folio);
-		put_anon_vma(anon_vma);
+		hmm_p2p_map_folio(folio, anon_vma);
+		drop_folio(folio);
 		cond_resched();
 	}
 	kvfree(exp->parked);
@@ -400,8 +388,7 @@ static void poison_all(struct hmm_p2p_exporter *exp)
 			poison_folio(exp, folio, NULL);
 			/* fork() may have been ahead of the walk. */
 			busy |= folio_mapped(folio);
-			folio_unlock(folio);
-			folio_put(folio);
+			drop_folio(folio);
 			cond_resched();
 		}
 		if (busy)
@@ -457,8 +444,7 @@ static int poison_page(struct hmm_p2p_exporter *exp, unsigned long pfn)
 
 		if (folio) {
 			poison_folio(exp, folio, pfn_to_page(pfn));
-			folio_unlock(folio);
-			folio_put(folio);
+			drop_folio(folio);
 			return 0;
 		}
 		if (!busy)

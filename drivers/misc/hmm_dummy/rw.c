@@ -8,7 +8,7 @@
  * position.
  *
  * A caller that can wait for the result elsewhere (AIO, io_uring) does not wait here, and
- * no thread waits for it.  Buffers that are no memory of a process (registered ones,
+ * no thread waits for it; one that cannot, and says RWF_NOWAIT, gets -EAGAIN.  Buffers that are no memory of a process (registered ones,
  * splice) have no address to fault on, and are copied to by the CPU at once.
  */
 #include <linux/fs.h>
@@ -213,6 +213,11 @@ static ssize_t rw(struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
 		ret = hmm_dummy_enter(dev, wait);
 		if (ret)
 			return ret;
+		/* What the caller itself waits for takes as long as the device. */
+		if (!wait && is_sync_kiocb(iocb)) {
+			hmm_dummy_leave(dev);
+			return -EAGAIN;
+		}
 		if (!user_backed_iter(iter)) {
 			ret = rw_kernel(dev, iocb, iter, to_memory);
 			hmm_dummy_leave(dev);
