@@ -371,9 +371,24 @@ TEST_F(engine, fault_around)
 	munmap(p, HUGE);
 }
 
+#define MIGRATIONS	TRACE "events/hmm_p2p/hmm_p2p_migrate/enable"
+
+static unsigned int migrations_traced(void)
+{
+	FILE *f = fopen(TRACE "trace", "r");
+	unsigned int n = 0;
+	char line[256];
+
+	while (f && fgets(line, sizeof(line), f))
+		n += !!strstr(line, ": hmm_p2p_migrate: ");
+	if (f)
+		fclose(f);
+	return n;
+}
+
 /*
  * A huge page of the device that is mapped by small ones is split for a fault in it, and the
- * first of its pages, which is around, is a folio of its own then, as is that of the fault.
+ * first of its pages, which is around, is a folio of its own then, as is that of the fault: both come, at once.
  */
 TEST_F(engine, fault_splits)
 {
@@ -385,7 +400,11 @@ TEST_F(engine, fault_splits)
 	ASSERT_EQ(0, mprotect(p + HUGE / 2, PAGE, PROT_READ));
 	ASSERT_EQ(0, mprotect(p + HUGE / 2, PAGE, PROT_READ | PROT_WRITE));
 	ASSERT_EQ(HUGE_PAGES, pages_on_device(0, p, HUGE));
+	ASSERT_EQ(0, trace_clear());
+	ASSERT_EQ(0, write_file(MIGRATIONS, "1"));
 	EXPECT_EQ(pattern(3 * PAGE, 7), (unsigned char)p[3 * PAGE]);
+	ASSERT_EQ(0, write_file(MIGRATIONS, "0"));
+	EXPECT_EQ(1, migrations_traced());
 	EXPECT_EQ(HUGE_PAGES - around, pages_on_device(0, p, HUGE));
 	EXPECT_EQ(0, pages_on_device(0, p + 3 / around * around * PAGE, around * PAGE));
 	EXPECT_EQ(-1, check_pattern(p, HUGE, 7));
