@@ -296,6 +296,19 @@ bench_other_unit() { # FILE TO
 	sed 's,"unit": "[^"]*","unit": "parsecs",' "$1" > "$2"
 }
 
+# Two results of which the second is 3 % more, and no more than rounds differ.
+bench_little() { # FILE FIRST SECOND UNIT
+	python3 -c 'import json, sys
+path, first, second, unit = sys.argv[1:]
+result = json.load(open(path))
+figure = result["figures"][0]
+figure["unit"] = unit
+for name, factor in (first, 1), (second, 1.03):
+    figure["variants"][0]["median"] = {"value": 100 * factor, "low": 98 * factor,
+                                       "high": 104 * factor}
+    json.dump(result, open(name, "w"))' "$@"
+}
+
 # It ends by Ctrl-C, says so, and what there is is in the result.
 bench_interrupted() { # FILE SECONDS COMMAND...
 	local file=$1 seconds=$2
@@ -352,7 +365,7 @@ bench() {
 	local alone=(migrate fault map invalidate revoke load oversub stock)
 	local results=("${alone[@]}" migrate.threads fault.threads scale rdma fio)
 	local thp=/sys/kernel/mm/transparent_hugepage/enabled
-	plan 58
+	plan 60
 	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
 	for command in "${alone[@]}"; do
 		check "$command" "$bench" "${short[@]}" -o "/run/$command.json" "$command"
@@ -371,6 +384,10 @@ bench() {
 	check compare quietly "$bench" compare /run/map.json /run/map.json 2
 	bench_worse /run/map.json /run/worse.json
 	check compare.worse exits_with 1 "$bench" compare /run/map.json /run/worse.json 2
+	bench_little /run/map.json /run/first.json /run/second.json us/page
+	check compare.little quietly "$bench" compare /run/first.json /run/second.json 2
+	bench_little /run/map.json /run/first.json /run/second.json "instructions/page"
+	check compare.counted exits_with 1 "$bench" compare /run/first.json /run/second.json 2
 	bench_other_unit /run/map.json /run/parsecs.json
 	check compare.units exits_with 2 "$bench" compare /run/map.json /run/parsecs.json
 	check plot plots /run/scale.json 7
