@@ -78,9 +78,10 @@ enum status bench_stock(int argc, char **argv)
 	if (w.dmirror < 0)
 		return bench_failed();
 	status = memory_get(&w.m, options.length, false) ?: trace_start(functions);
-	w.buffer = malloc(options.length);
-	if (!w.buffer)
-		abort();
+	w.buffer = status ? NULL : malloc(options.length);
+	if (!status && !w.buffer)
+		status = bench_fail(STATUS_MISSING, "%zu MiB of memory: %s",
+				    options.length >> 20, strerror(errno));
 	for (int i = 0; i < 2 && !status; i++) {
 		f[i].arg = &w;
 		status = bench_measure(&f[i]);
