@@ -365,7 +365,7 @@ bench() {
 	local alone=(migrate fault map invalidate revoke load oversub stock)
 	local results=("${alone[@]}" migrate.threads fault.threads scale rdma fio)
 	local thp=/sys/kernel/mm/transparent_hugepage/enabled
-	plan 60
+	plan 61
 	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
 	for command in "${alone[@]}"; do
 		check "$command" "$bench" "${short[@]}" -o "/run/$command.json" "$command"
@@ -388,6 +388,8 @@ bench() {
 	check compare.little quietly "$bench" compare /run/first.json /run/second.json 2
 	bench_little /run/map.json /run/first.json /run/second.json "instructions/page"
 	check compare.counted exits_with 1 "$bench" compare /run/first.json /run/second.json 2
+	"$bench" compare /run/first.json /run/first.json > /run/same
+	check compare.same eval '! grep -E "  (more|less)$" /run/same'
 	bench_other_unit /run/map.json /run/parsecs.json
 	check compare.units exits_with 2 "$bench" compare /run/map.json /run/parsecs.json
 	check plot plots /run/scale.json 7

@@ -198,8 +198,8 @@ static const char *to_and_fro(FIXTURE_DATA(race) *r, unsigned long n)
 }
 
 /* Between what the page table said and the question whether it still does. */
-#define FAULT		"hmm_range_fault_unlocked_timeout:return 3 "
-#define LONG_FAULT	"hmm_range_fault_unlocked_timeout:return 10 "
+#define FAULT		"hmm_range_fault_unlocked_timeout:success 3 "
+#define LONG_FAULT	"hmm_range_fault_unlocked_timeout:success 10 "
 
 TEST_F_TIMEOUT(race, map_migrate, 240)
 {

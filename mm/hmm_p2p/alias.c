@@ -52,7 +52,7 @@ const char *const hmm_p2p_reason_names[HMM_P2P_NR_REASONS] = {
  * @dev: the bus master
  * @type: set to how, if it does
  *
- * Context: Any; p2pdma knows a pair that it was asked about, and allocates without waiting.
+ * Context: Any but interrupts; p2pdma does not wait for memory.
  */
 enum hmm_p2p_reason hmm_p2p_ask(struct hmm_p2p_exporter *exp, struct device *dev,
 				enum pci_p2pdma_map_type *type)

@@ -223,7 +223,7 @@ static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
  * @peer: the importer
  * @exp: does not get past draining meanwhile, so its provider is there
  *
- * Context: May sleep; no mmap_lock, since it waits for memory.
+ * Context: May sleep; no mmap_lock: that nests in hmm_p2p_ledger_lock.
  *
  * Return: 0 or -ENOMEM.
  */

@@ -53,7 +53,8 @@ static bool print_change(const char *name, const char *variant, struct estimate 
 {
 	double change = change_of(a.value, b.value), low = change_of(a.low, b.low);
 	bool apart = a.high < b.low || b.high < a.low;
-	bool surely = apart || (counted && (change > 0 ? low >= percent : low <= -percent));
+	bool surely = apart || (counted && percent > 0 &&
+			       (change > 0 ? low >= percent : low <= -percent));
 	bool changed = surely && (change >= percent || change <= -percent);
 
 	printf("%-26s %-12s %12.3f %12.3f %+7.1f%%%s\n", name, variant, a.value, b.value,

@@ -8,8 +8,9 @@
  * position.
  *
  * A caller that can wait for the result elsewhere (AIO, io_uring) does not wait here, and
- * no thread waits for it; one that cannot, and says RWF_NOWAIT, gets -EAGAIN.  Buffers that are no memory of a process (registered ones,
- * splice) have no address to fault on, and are copied to by the CPU at once.
+ * no thread waits for it; one that cannot, and says RWF_NOWAIT, gets -EAGAIN.  Buffers
+ * that are no memory of a process (registered ones, splice) have no address to fault on, and
+ * are copied to by the CPU at once.
  */
 #include <linux/fs.h>
 #include <linux/mm.h>

@@ -15,8 +15,9 @@
  * knows of it.  debugfs, hmm_p2p_race/pair:
  *
  *	write "FIRST MS OTHER"	FIRST lingers for MS milliseconds before it begins
- *	write "FIRST:return MS OTHER"	... before its caller goes on, if it returns no error:
- *				then the caller has been told nothing that may be out of date
+ *	write "FIRST:return MS OTHER"	... before its caller goes on
+ *	write "FIRST:success MS OTHER"	... the same, if the int that it returns is no error: else
+ *				its caller was told nothing that may be out of date
  *	write "FIRST:busy MS"	FIRST returns -EBUSY, for MS milliseconds from its first call
  *				on: it is overtaken each time
  *	write "off"		nobody lingers
@@ -35,7 +36,6 @@
 #include <linux/cleanup.h>
 #include <linux/debugfs.h>
 #include <linux/delay.h>
-#include <linux/err.h>
 #include <linux/jiffies.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -75,7 +75,13 @@ static int first_begins(struct kprobe *p, struct pt_regs *regs)
 
 static int first_returns(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
-	if (!IS_ERR_VALUE((long)(int)regs_return_value(regs)))
+	linger();
+	return 0;
+}
+
+static int first_succeeds(struct kretprobe_instance *ri, struct pt_regs *regs)
+{
+	if ((int)regs_return_value(regs) >= 0)
 		linger();
 	return 0;
 }
@@ -152,7 +158,7 @@ static int arm_return(const char *name, kretprobe_handler_t handler)
 static int arm(char *text)
 {
 	char *first = strsep(&text, " "), *ms = strsep(&text, " "), *at = strchr(first, ':');
-	bool busy = at && !strcmp(at, ":busy");
+	bool busy = at && !strcmp(at, ":busy"), success = at && !strcmp(at, ":success");
 	int ret;
 
 	disarm();
@@ -164,7 +170,7 @@ static int arm(char *text)
 	if (!ms || busy == !!text || kstrtouint(ms, 10, &linger_ms) ||
 	    linger_ms > (busy ? MAX_BUSY_MS : MAX_MS))
 		return -EINVAL;
-	if (at && !busy && strcmp(at, ":return"))
+	if (at && !busy && !success && strcmp(at, ":return"))
 		return -EINVAL;
 	if (at)
 		*at = 0;
@@ -176,7 +182,7 @@ static int arm(char *text)
 		return -EINVAL;
 	ret = arm_probe(&at_other, other_name, other_begins);
 	if (!ret)
-		ret = at ? arm_return(first_name, first_returns) :
+		ret = at ? arm_return(first_name, success ? first_succeeds : first_returns) :
 			   arm_probe(&at_first, first_name, first_begins);
 	if (ret)
 		disarm();
