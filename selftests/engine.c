@@ -407,7 +407,8 @@ static unsigned int migrations_traced(void)
 
 /*
  * A huge page of the device that is mapped by small ones is split for a fault in it, and the
- * first of its pages, which is around, is a folio of its own then, as is that of the fault: both come, at once.
+ * first of its pages, which is around, is a folio of its own then, as is that of the fault:
+ * both come, at once.
  */
 TEST_F(engine, fault_splits)
 {

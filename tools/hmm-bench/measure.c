@@ -85,12 +85,12 @@ static void progress(const char *name, uint64_t begin, unsigned int done, unsign
 	static const char bar[] = "##############################";
 	static uint64_t spoke;
 	unsigned int full = done * BAR / of;
-	uint64_t now = bench_now();
+	uint64_t now = bench_now(), patience = PATIENCE * 1000000000ULL;
 
-	if (now - begin < PATIENCE * 1000000000ULL)
+	if (now - begin < patience)
 		return;
 	if (!isatty(STDERR_FILENO)) {
-		if (done < of && now - (spoke > begin ? spoke : begin) >= PATIENCE * 1000000000ULL) {
+		if (done < of && now - (spoke > begin ? spoke : begin) >= patience) {
 			fprintf(stderr, "# %s: %u/%u\n", name, done, of);
 			spoke = now;
 		}

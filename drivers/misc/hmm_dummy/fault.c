@@ -148,7 +148,7 @@ static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
 		return;
 	/* Two faults at once may both write this: either is right. */
 	WRITE_ONCE(range->cpu_faults, stats.cpu_faults);
-	WRITE_ONCE(range->moved_at, jiffies | 1);
+	WRITE_ONCE(range->moved_at, jiffies ?: 1);
 	/* What came along is not to be faulted on page by page, if that can be helped. */
 	if (!ret && last - first > end - start)
 		range_fault(range, (first - range->start) >> PAGE_SHIFT,
