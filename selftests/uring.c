@@ -268,16 +268,16 @@ TEST_F_TIMEOUT(uring, ring_exit, 120)
 		ASSERT_TRUE(uring_submit(&ring, 64));
 		io_uring_queue_exit(&ring);
 		sleep(1);
-	}
-	ASSERT_EQ(0, gpu_control(0, "resume"));
-	/* What was left behind would be in front of these. */
-	for (int i = 0; i < HMM_DUMMY_QUEUES; i++) {
-		struct hmm_dummy_command crc = {
-			.op = HMM_DUMMY_OP_CRC32C, .queue = i,
-			.addr = (uintptr_t)self->p, .length = PAGE,
-		};
+		ASSERT_EQ(0, gpu_control(0, "resume"));
+		/* What was left behind would be in front of these. */
+		for (int i = 0; i < HMM_DUMMY_QUEUES; i++) {
+			struct hmm_dummy_command crc = {
+				.op = HMM_DUMMY_OP_CRC32C, .queue = i,
+				.addr = (uintptr_t)self->p, .length = PAGE,
+			};
 
-		ASSERT_EQ(0, gpu_command(self->gpu, &crc));
+			ASSERT_EQ(0, gpu_command(self->gpu, &crc));
+		}
 	}
 	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
 }

@@ -11,6 +11,7 @@
  * Progress is counted in bytes of what is worked on.  The pattern says where those are.
  */
 #include <linux/crc32.h>
+#include <linux/kcsan-checks.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -126,7 +127,8 @@ static unsigned long compare(const u8 *a, const u8 *b, unsigned long bytes)
 
 	if (!memcmp(a, b, bytes))
 		return bytes;
-	while (a[i] == b[i])
+	/* Others may write there: what differed a moment ago may be the same now. */
+	while (i < bytes && a[i] == b[i])
 		i++;
 	return i;
 }
@@ -137,6 +139,8 @@ static void work_on(struct hmm_dummy_job *job, void *p, const void *src, u64 off
 	struct hmm_dummy_command *arg = &job->arg;
 	unsigned long same;
 
+	/* Who else uses the memory meanwhile is for its owner to say, as with any device. */
+	kcsan_disable_current();
 	switch (arg->op) {
 	case HMM_DUMMY_OP_FILL:
 		memset(p, arg->value, bytes);
@@ -160,6 +164,7 @@ static void work_on(struct hmm_dummy_job *job, void *p, const void *src, u64 off
 		add(p, bytes, arg->value);
 		break;
 	}
+	kcsan_enable_current();
 }
 
 /* One piece of a command; *bytes is set to what was done. */
