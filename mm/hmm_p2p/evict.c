@@ -83,19 +83,16 @@ static unsigned long evict_collect(struct hmm_p2p_batch *b,
 	unsigned long end = pfn + nr, n = 0, pages;
 	struct anon_vma *anon_vma;
 	struct folio *folio;
+	bool busy = false;
 
 	for (; pfn < end; pfn += pages) {
 		pages = 1;
-		folio = hmm_p2p_folio(pfn);
-		if (!folio || !folio_try_get(folio))
+		folio = hmm_p2p_grab_folio(pfn, &busy);
+		if (!folio)
 			continue;
-		if (!folio_trylock(folio)) {
-			folio_put(folio);
-			continue;
-		}
-		/* It may be partly in the range, or have been split before we had the lock. */
-		if (hmm_p2p_folio(pfn) != folio || folio_pfn(folio) != pfn ||
-		    folio_nr_pages(folio) > end - pfn || !folio_mapped(folio)) {
+		/* It may be partly in the range. */
+		if (folio_pfn(folio) != pfn || folio_nr_pages(folio) > end - pfn ||
+		    !folio_mapped(folio)) {
 			drop_folio(folio);
 			continue;
 		}

@@ -107,7 +107,7 @@ void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp)
  * The folio of a page, locked and with a reference.  NULL if it is free, or with
  * *busy set if somebody has it locked.
  */
-static struct folio *folio_grab(unsigned long pfn, bool *busy)
+struct folio *hmm_p2p_grab_folio(unsigned long pfn, bool *busy)
 {
 	struct folio *folio = hmm_p2p_folio(pfn);
 
@@ -163,7 +163,7 @@ static bool park_all(struct hmm_p2p_exporter *exp)
 				pfn += folio_nr_pages(page_folio(pfn_to_page(pfn)));
 				continue;
 			}
-			folio = folio_grab(pfn, &busy);
+			folio = hmm_p2p_grab_folio(pfn, &busy);
 			pfn++;
 			if (!folio)
 				continue;
@@ -381,7 +381,7 @@ static void poison_all(struct hmm_p2p_exporter *exp)
 	do {
 		busy = false;
 		for (pfn = exp->first_pfn; pfn < end; pfn++) {
-			struct folio *folio = folio_grab(pfn, &busy);
+			struct folio *folio = hmm_p2p_grab_folio(pfn, &busy);
 
 			if (!folio)
 				continue;
@@ -440,7 +440,7 @@ static int poison_page(struct hmm_p2p_exporter *exp, unsigned long pfn)
 
 	for (;;) {
 		bool busy = false;
-		struct folio *folio = folio_grab(pfn, &busy);
+		struct folio *folio = hmm_p2p_grab_folio(pfn, &busy);
 
 		if (folio) {
 			poison_folio(exp, folio, pfn_to_page(pfn));
