@@ -371,25 +371,6 @@ TEST_F(engine, fault_around)
 	munmap(p, HUGE);
 }
 
-/* Whether the mapping that begins at @p is of huge pages, in RAM or on a device. */
-static bool is_huge(const char *p)
-{
-	FILE *f = fopen("/proc/self/smaps", "r");
-	char line[512], start[32];
-	unsigned long kb = 0;
-	bool there = false;
-
-	snprintf(start, sizeof(start), "%lx-", (unsigned long)p);
-	while (f && !kb && fgets(line, sizeof(line), f)) {
-		there |= !strncmp(line, start, strlen(start));
-		if (there && sscanf(line, "AnonHugePages: %lu", &kb) == 1)
-			break;
-	}
-	if (f)
-		fclose(f);
-	return kb;
-}
-
 #define MIGRATIONS	TRACE "events/hmm_p2p/hmm_p2p_migrate/enable"
 
 static unsigned int migrations_traced(void)
@@ -417,7 +398,7 @@ TEST_F(engine, fault_splits)
 
 	fill_pattern(p, HUGE, 7);
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, HUGE));
-	ASSERT_TRUE(is_huge(p));
+	ASSERT_EQ(HUGE, huge_bytes(p));
 	ASSERT_EQ(0, mprotect(p + HUGE / 2, PAGE, PROT_READ));
 	ASSERT_EQ(0, mprotect(p + HUGE / 2, PAGE, PROT_READ | PROT_WRITE));
 	ASSERT_EQ(HUGE_PAGES, pages_on_device(0, p, HUGE));

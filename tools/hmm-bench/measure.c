@@ -121,9 +121,12 @@ static void rounds_free(struct rounds *r)
 
 static void round_done(struct rounds *r)
 {
-	for (unsigned int v = 0; v < r->variants; v++)
-		if (r->latest[v])
-			histogram_merge(r->latency[v], r->latest[v]);
+	for (unsigned int v = 0; v < r->variants; v++) {
+		if (!r->latest[v])
+			continue;
+		histogram_merge(r->latency[v], r->latest[v]);
+		memset(r->latest[v], 0, sizeof(*r->latest[v]));
+	}
 	r->done++;
 }
 
@@ -142,8 +145,6 @@ static bool run_rounds(const struct figure *f, struct rounds *r)
 			double s;
 
 			progress(f->name, begin, i * r->variants + v, total);
-			if (r->latest[v])
-				memset(r->latest[v], 0, sizeof(*r->latest[v]));
 			s = f->sample(f->arg, v, counts ? r->latest[v] : NULL);
 
 			if (s < 0) {

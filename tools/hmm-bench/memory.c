@@ -14,44 +14,10 @@
 
 #define SPARE	(64UL << 20)	/* that others have to have left */
 
-/*
- * "Name:  123 kB" of a file, the first behind the line that begins with @behind; in bytes.  0 if
- * there is none.
- */
-static size_t kilobytes(const char *path, const char *behind, const char *name)
-{
-	FILE *f = fopen(path, "r");
-	bool there = !behind;
-	char line[512];
-	size_t kb = 0;
-
-	while (f && fgets(line, sizeof(line), f)) {
-		if (!there) {
-			there = !strncmp(line, behind, strlen(behind));
-		} else if (!strncmp(line, name, strlen(name))) {
-			if (sscanf(line + strlen(name), ": %zu", &kb) != 1)
-				kb = 0;
-			break;
-		}
-	}
-	if (f)
-		fclose(f);
-	return kb << 10;
-}
-
-/* How much of it is of huge pages, in RAM or on a device. */
-static size_t huge_bytes(const struct memory *m)
-{
-	char start[32];
-
-	snprintf(start, sizeof(start), "%lx-", (unsigned long)m->p);
-	return kilobytes("/proc/self/smaps", start, "AnonHugePages");
-}
-
 enum status memory_get(struct memory *m, size_t length, bool huge)
 {
 	*m = (struct memory) { .length = length, .huge = huge };
-	if (kilobytes("/proc/meminfo", NULL, "MemAvailable") < length + SPARE)
+	if (proc_bytes("/proc/meminfo", NULL, "MemAvailable") < length + SPARE)
 		return bench_fail(STATUS_MISSING, "there are not %zu MiB of memory", length >> 20);
 	m->mapped = mmap(NULL, length + 2 * HUGE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -65,7 +31,7 @@ enum status memory_get(struct memory *m, size_t length, bool huge)
 	if (madvise(m->p, length, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
 		return bench_fail(STATUS_MISSING, "huge pages: %s", strerror(errno));
 	memory_fill(m);
-	if (huge && huge_bytes(m) < length)
+	if (huge && huge_bytes(m->p) < length)
 		return bench_fail(STATUS_MISSING, "there are not %zu MiB of huge pages",
 				  length >> 20);
 	return STATUS_OK;
@@ -137,7 +103,7 @@ static bool is_there(const struct memory *m, long found, size_t wanted, const ch
 
 bool memory_is_huge(const struct memory *m)
 {
-	size_t huge = m->huge ? huge_bytes(m) : 0;
+	size_t huge = m->huge ? huge_bytes(m->p) : 0;
 
 	if (!m->huge || huge >= m->length)
 		return true;
@@ -184,21 +150,11 @@ static int write_param(const char *path, char value)
 	return n == 1 ? 0 : -1;
 }
 
-static void restore_params(void)
+void driver_params_restore(void)
 {
 	for (size_t i = 0; i < sizeof(params) / sizeof(params[0]); i++)
 		if (params[i].before)
 			write_param(params[i].path, params[i].before);
-}
-
-void driver_param_restore(const char *name)
-{
-	char path[96];
-
-	snprintf(path, sizeof(path), PARAMS "%.48s", name);
-	for (size_t i = 0; i < sizeof(params) / sizeof(params[0]); i++)
-		if (params[i].before && !strcmp(params[i].path, path))
-			write_param(path, params[i].before);
 }
 
 int driver_param(const char *name, bool on)
@@ -218,7 +174,7 @@ int driver_param(const char *name, bool on)
 			before = 0;
 		close(fd);
 		if (!i)
-			atexit(restore_params);
+			atexit(driver_params_restore);
 		memcpy(params[i].path, path, sizeof(path));
 		params[i].before = before;
 	}

@@ -53,8 +53,8 @@ int memory_forget(const struct memory *m);
  */
 int driver_param(const char *name, bool on);
 
-/* What it was, before the end. */
-void driver_param_restore(const char *name);
+/* All that were set, before the end. */
+void driver_params_restore(void);
 
 /* Around which so many bytes come along when the CPU faults on memory of GPU 0. */
 size_t driver_fault_around(void);

@@ -108,7 +108,7 @@ static double sample_to_device(void *arg, unsigned int variant, struct histogram
 		return bench_errno("hmm_dummy's parameter async_copy");
 	us = timed(w, ours ? to_gpu0 : to_dmirror, variant);
 	if (variant == LIMIT)
-		driver_param_restore("async_copy");
+		driver_params_restore();
 	/* test_hmm's memory is nobody's that /proc/iomem knows by name. */
 	if (us < 0 || (ours && !memory_is_on(&w->m, 0)) || !memory_is_huge(&w->m))
 		return -1;

@@ -293,6 +293,35 @@ long long gpu_offset(const void *addr, unsigned long *pfn)
 	return -1;
 }
 
+size_t proc_bytes(const char *path, const char *behind, const char *name)
+{
+	FILE *f = fopen(path, "r");
+	bool there = !behind;
+	char line[512];
+	size_t kb = 0;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (!there) {
+			there = !strncmp(line, behind, strlen(behind));
+		} else if (!strncmp(line, name, strlen(name))) {
+			if (sscanf(line + strlen(name), ": %zu", &kb) != 1)
+				kb = 0;
+			break;
+		}
+	}
+	if (f)
+		fclose(f);
+	return kb << 10;
+}
+
+size_t huge_bytes(const void *addr)
+{
+	char start[32];
+
+	snprintf(start, sizeof(start), "%lx-", (unsigned long)addr);
+	return proc_bytes("/proc/self/smaps", start, "AnonHugePages");
+}
+
 double now_seconds(void)
 {
 	struct timespec ts;

@@ -57,6 +57,15 @@ long pages_on_device(pid_t pid, const void *addr, size_t length);
 /* Of the caller's, in the memory of GPU @n. */
 long pages_on_gpu(unsigned int n, const void *addr, size_t length);
 
+/*
+ * "NAME:  123 kB" of a file of /proc, the first behind the line that begins with @behind, if
+ * that is not NULL; in bytes.  0 if there is none.
+ */
+size_t proc_bytes(const char *path, const char *behind, const char *name);
+
+/* How much of the mapping that begins at @addr is of huge pages, in RAM or on a device. */
+size_t huge_bytes(const void *addr);
+
 double now_seconds(void);
 
 #endif
