@@ -207,6 +207,22 @@ static inline const char *gpu_leak(unsigned int n, int gpu)
 	return NULL;
 }
 
+/* Of all dma-bufs, whoever's: how many "objects" there are, or "devices" attached to them. */
+static inline long dmabufs(const char *what)
+{
+	FILE *f = fopen("/sys/kernel/debug/dma_buf/bufinfo", "r");
+	char line[256], word[16];
+	long n, found = 0;
+
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "Total %ld %7s", &n, word) == 2 && !strcmp(word, what))
+			found += n;
+	fclose(f);
+	return found;
+}
+
 /* How a child ends that reads there. */
 static inline int touch_in_child(volatile char *p)
 {

@@ -28,10 +28,10 @@ TEST_LONG(dead, 120)
 	struct sigaction act = { .sa_sigaction = on_bus, .sa_flags = SA_SIGINFO };
 	struct rdma_buf lost;
 	const char *error;
-	char *other;
+	char *other, buffer[PAGE];
+	int gpu1, pinned, fd;
 	pid_t child;
 	struct odp o;
-	int gpu1;
 
 	error = odp_open(&o, LEN);
 	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
@@ -44,7 +44,17 @@ TEST_LONG(dead, 120)
 	ASSERT_TRUE(odp_place(&o, 1));
 	ASSERT_EQ(0, gpu_to_ram(o.gpu, o.mem, 8 * PAGE));
 
+	/* And it has given some of it out. */
+	pinned = gpu_open(1);
+	fd = gpu_export(o.gpu);
+	ASSERT_EQ(0, gpu_import(pinned, fd));
+	ASSERT_EQ(PAGE, pread(pinned, buffer, PAGE, 0));
+
 	ASSERT_EQ(0, gpu_control(0, "dead"));
+	EXPECT_EQ(-1, pread(pinned, buffer, PAGE, 0));
+	EXPECT_EQ(ENODEV, errno);
+	EXPECT_EQ(-1, gpu_export(o.gpu));
+	EXPECT_EQ(ENODEV, errno);
 	EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
 	EXPECT_EQ(0, pages_on_device(0, o.mem, LEN));
 	EXPECT_EQ(-1, gpu_to_device(o.gpu, o.mem, LEN));

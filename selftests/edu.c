@@ -103,6 +103,35 @@ TEST_F_TIMEOUT(edu, from_gpu_to_gpu, 60)
 	EXPECT_EQ(pattern(3100, 2), (unsigned char)self->q[3100]);
 }
 
+/* What GPU 0 has pinned for it, at the address that it was mapped to. */
+TEST_F_TIMEOUT(edu, pinned, 60)
+{
+	struct hmm_dummy_command c = {
+		.flags = HMM_DUMMY_IN_SCRATCH, .op = HMM_DUMMY_OP_CRC32C, .addr = PAGE + 100,
+		.length = PAGE,
+	};
+	int fd = gpu_export(self->gpu[0]);
+	char byte = 0;
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-1, gpu_fill_scratch(self->edu, 0, 1, 1));
+	EXPECT_EQ(EFAULT, errno);
+	ASSERT_EQ(0, gpu_import(self->edu, fd));
+	ASSERT_EQ(2 * PAGE, pwrite(self->gpu[0], self->p, 2 * PAGE, PAGE));
+	ASSERT_EQ(0, gpu_command(self->edu, &c));
+	EXPECT_EQ(crc32c(self->p + 100, PAGE), c.value);
+	ASSERT_EQ(0, gpu_fill_scratch(self->edu, PAGE + 7, 5, 0x55));
+	ASSERT_EQ(2 * PAGE, pread(self->gpu[0], self->q, 2 * PAGE, PAGE));
+	for (size_t i = 0; i < 2 * PAGE; i++)
+		ASSERT_EQ(i >= 7 && i < 12 ? 0x55 : (unsigned char)self->p[i],
+			  (unsigned char)self->q[i]);
+	EXPECT_EQ(0, pread(self->edu, &byte, 1, 0));
+	ASSERT_EQ(0, gpu_control(0, "reset 0"));
+	EXPECT_EQ(-1, gpu_fill_scratch(self->edu, 0, 1, 1));
+	EXPECT_EQ(ENODEV, errno);
+	close(fd);
+}
+
 /* What it cannot do is refused, and nothing happens. */
 TEST_F(edu, refused)
 {

@@ -530,6 +530,27 @@ TEST_F_TIMEOUT(fail, read_write, 300)
 	sweep(_metadata, self, 0, scratch_or_less);
 }
 
+static int pinned(FIXTURE_DATA(fail) *self)
+{
+	int gpu = gpu_open(1), fd = -1, ret = -1, error;
+
+	if (gpu >= 0)
+		fd = gpu_export(self->gpu[0]);
+	if (fd >= 0 && !gpu_import(gpu, fd))
+		ret = gpu_fill_scratch(gpu, 0, SMALL, 1);
+	error = errno;
+	close(fd);
+	close(gpu);
+	errno = error;
+	return ret;
+}
+
+TEST_F_TIMEOUT(fail, pinned, 300)
+{
+	sweep(_metadata, self, 0, pinned);
+	EXPECT_EQ(0, dmabufs("objects"));
+}
+
 static int uring(FIXTURE_DATA(fail) *self)
 {
 	struct hmm_dummy_command c = {

@@ -27,7 +27,7 @@
 /* Each of them has to succeed now and then, or what is tested are only checks. */
 enum {
 	INFO = HMM_DUMMY_OP_TO_RAM + 1, MIGRATE, QUERY, CANCEL, URING, URING_CANCEL, READ, WRITE,
-	CONTROL, KINDS
+	CONTROL, EXPORT, IMPORT, SCRATCH, KINDS
 };
 
 static const char *const kind_names[KINDS] = {
@@ -37,7 +37,8 @@ static const char *const kind_names[KINDS] = {
 	[HMM_DUMMY_OP_TO_DEVICE] = "to device", [HMM_DUMMY_OP_TO_RAM] = "to RAM",
 	[INFO] = "info", [MIGRATE] = "migrate", [QUERY] = "query", [CANCEL] = "cancel",
 	[URING] = "uring command", [URING_CANCEL] = "uring cancel", [READ] = "read",
-	[WRITE] = "write", [CONTROL] = "control",
+	[WRITE] = "write", [CONTROL] = "control", [EXPORT] = "export", [IMPORT] = "import",
+	[SCRATCH] = "command on scratch memory",
 };
 
 struct fuzzer {
@@ -124,6 +125,10 @@ static const int of_query[] = {
 static const int of_cancel[] = { EINVAL, E2BIG, EOPNOTSUPP, EFAULT, ENODEV, ENOENT, 0 };
 static const int of_uring_cancel[] = {
 	EINVAL, E2BIG, EOPNOTSUPP, EFAULT, ENODEV, ENOENT, ECANCELED, 0
+};
+static const int of_export[] = { EINVAL, E2BIG, EOPNOTSUPP, EFAULT, ENODEV, EBUSY, ENOMEM, 0 };
+static const int of_import[] = {
+	EINVAL, E2BIG, EOPNOTSUPP, EFAULT, ENODEV, EBUSY, ENOMEM, EBADF, 0
 };
 static const int of_unknown[] = { ENOTTY, 0 };
 static const int of_uring_unknown[] = { ENOTTY, ECANCELED, 0 };
@@ -251,7 +256,7 @@ static void fuzz_ioctl(struct fuzzer *f, int gpu)
 	judge(f, ret ? errno : 0, calls[i].errors, kind);
 	if (one_in(f, 32)) {
 		unsigned int cmd = _IOC(draw(f) % 4, draw(f) % 2 ? HMM_DUMMY_TYPE : draw(f) % 256,
-					5 + draw(f) % 250, draw(f) % 4096);
+					8 + draw(f) % 247, draw(f) % 4096);
 
 		ret = ioctl(gpu, cmd, &arg);
 		/* Some other numbers belong to every file. */
@@ -374,6 +379,36 @@ static void fuzz_read_write(struct fuzzer *f, int gpu)
 	judge(f, ret < 0 ? errno : 0, of_read, write ? WRITE : READ);
 }
 
+/* A dma-buf, or what is taken for one, and a file that imports it. */
+static void fuzz_dmabuf(struct fuzzer *f, int gpu)
+{
+	struct hmm_dummy_export export = { .size = sizeof(export) };
+	struct hmm_dummy_import import = { .size = sizeof(import) };
+	struct hmm_dummy_command c;
+	int file = gpu_open(draw(f) % 2), fd;
+
+	if (one_in(f, 4))
+		spoil(f, &export, sizeof(export));
+	fd = ioctl(gpu, HMM_DUMMY_EXPORT, &export);
+	judge(f, fd < 0 ? errno : 0, of_export, EXPORT);
+	import.fd = one_in(f, 8) ? (int)any_number(f) : fd;
+	if (one_in(f, 4))
+		spoil(f, &import, sizeof(import));
+	judge(f, ioctl(file, HMM_DUMMY_IMPORT, &import) ? errno : 0, of_import, IMPORT);
+	if (draw(f) % 2) {
+		close(fd);
+		fd = -1;
+	}
+	fuzz_read_write(f, file);
+	any_command(f, &c);
+	c.flags |= HMM_DUMMY_IN_SCRATCH;
+	if (!one_in(f, 8))
+		c.addr %= 4 * MiB;
+	judge(f, gpu_command(file, &c) ? errno : 0, of_command, SCRATCH);
+	close(file);
+	close(fd);
+}
+
 static void fuzz_control(struct fuzzer *f, int gpu)
 {
 	unsigned int n = draw(f) % 2;
@@ -421,12 +456,12 @@ static void *fuzz(void *arg)
 {
 	static void (*const kinds[])(struct fuzzer *f, int gpu) = {
 		fuzz_ioctl, fuzz_ioctl, fuzz_ioctl, fuzz_uring, fuzz_read_write,
-		fuzz_control, fuzz_file,
+		fuzz_control, fuzz_file, fuzz_dmabuf,
 	};
 	struct fuzzer *f = arg;
 
 	while (!stop && !f->error)
-		kinds[draw(f) % 7](f, gpus[draw(f) % 2]);
+		kinds[draw(f) % 8](f, gpus[draw(f) % 2]);
 	return NULL;
 }
 

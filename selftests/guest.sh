@@ -443,6 +443,8 @@ bench() {
 	done
 }
 
+cannot() { HMM_P2P_CANNOT=$1 "$bin/dmabuf" -t cannot; } # export|import
+
 # The kernel's own HMM tests, on this driver: devices as they expect them.
 hmm_tests() {
 	rmmod hmm_dummy
@@ -473,6 +475,13 @@ for suite; do
 		reload "${exact[@]}"
 		;;
 	commands | uring | uffd | rw | fuzz | oversub | policy) "$bin/$suite" ;;
+	dmabuf | dmabuf_root | dmabuf_iommu) "$bin/dmabuf" -T cannot -T many ;;
+	# KASAN keeps what is freed for a while; kmemleak looks there.
+	dmabuf_many) "$bin/dmabuf" -t many ;;
+	dmabuf_small_bar) cannot export ;;
+	dmabuf_unreachable) cannot import ;;
+	dmabuf_reserved) reload "${exact[@]}" reserved=2 reserved_mb=64 && cannot export ;;
+	dmabuf_no_kmap) reload "${exact[@]}" kmap=0 && cannot import ;;
 	fail_nth) "$bin/fail_nth" -T window_open ;;
 	leaks) leaks ;;
 	soak)
@@ -488,7 +497,9 @@ for suite; do
 	fio) fio_jobs ;;
 	hotplug) hotplug ;;
 	edu_bus | edu_host_bridge)
-		HMM_P2P_EDU=bus "$bin/edu"
+		# A BAR that is smaller than the memory has none to be pinned.
+		# shellcheck disable=SC2046
+		HMM_P2P_EDU=bus "$bin/edu" $([ "$suite" = edu_host_bridge ] || echo "-T pinned")
 		# The last test of it has written where it should not, to show that it can.
 		# shellcheck disable=SC2046
 		reload "${exact[@]}" $(slots)
@@ -551,6 +562,7 @@ for suite; do
 		reload "${exact[@]}" dma_bits=31 || continue
 		reach "address"
 		HMM_P2P_EXPECT=fallback HMM_P2P_FALLBACK=fallback_address "$bin/svm"
+		cannot import
 		reload "${exact[@]}"
 		;;
 	svm_unreachable) HMM_P2P_EXPECT=fallback "$bin/svm" ;;

@@ -95,6 +95,27 @@ TEST_F(rw, position_and_end)
 	EXPECT_EQ(PAGE + 1, preadv(self->gpu, v, 3, 77));
 }
 
+/* Commands on it, over the end of a chunk as well. */
+TEST_F(rw, commands)
+{
+	struct hmm_dummy_command c = {
+		.flags = HMM_DUMMY_IN_SCRATCH, .op = HMM_DUMMY_OP_CRC32C,
+		.addr = 2 * MiB - PAGE + 1, .length = 2 * PAGE,
+	};
+
+	ASSERT_LE(2 * MiB + LEN, self->info.scratch_bytes);
+	fill_pattern(self->p, LEN, 5);
+	ASSERT_EQ(LEN, pwrite(self->gpu, self->p, LEN, 2 * MiB - PAGE));
+	ASSERT_EQ(0, gpu_command(self->gpu, &c));
+	EXPECT_EQ(crc32c(self->p + 1, 2 * PAGE), c.value);
+	ASSERT_EQ(0, gpu_fill_scratch(self->gpu, 2 * MiB - 5, 10, 0x55));
+	memset(self->p + PAGE - 5, 0x55, 10);
+	ASSERT_EQ(LEN, pread(self->gpu, self->q, LEN, 2 * MiB - PAGE));
+	EXPECT_EQ(0, memcmp(self->p, self->q, LEN));
+	EXPECT_EQ(-1, gpu_fill_scratch(self->gpu, self->info.scratch_bytes - 5, 6, 1));
+	EXPECT_EQ(EFAULT, errno);
+}
+
 /* What cannot be reached is told, with what was done up to there. */
 TEST_F(rw, bad_buffers)
 {

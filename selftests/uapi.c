@@ -65,6 +65,10 @@ TEST_F(uapi, sizes)
 		  sizeof(struct hmm_dummy_command) },
 		{ HMM_DUMMY_CANCEL, FIRST(hmm_dummy_cancel, cancelled),
 		  sizeof(struct hmm_dummy_cancel) },
+		{ HMM_DUMMY_EXPORT, FIRST(hmm_dummy_export, flags),
+		  sizeof(struct hmm_dummy_export) },
+		{ HMM_DUMMY_IMPORT, FIRST(hmm_dummy_import, reserved),
+		  sizeof(struct hmm_dummy_import) },
 	};
 	union {
 		__u32 size;
@@ -91,6 +95,7 @@ TEST_F(uapi, sizes)
 	arg.size = sizeof(arg);
 	EXPECT_EQ(0, ioctl(self->gpu, HMM_DUMMY_INFO, &arg));
 	EXPECT_ERRNO(ENOTTY, ioctl(self->gpu, _IO(HMM_DUMMY_TYPE, 0x05), &arg));
+	EXPECT_ERRNO(ENOTTY, ioctl(self->gpu, _IO(HMM_DUMMY_TYPE, 0x08), &arg));
 	EXPECT_ERRNO(ENOTTY, ioctl(self->gpu, _IO('x', 0), &arg));
 	EXPECT_ERRNO(ENOTTY, ioctl(self->gpu,
 				   _IOW(HMM_DUMMY_TYPE, 0, __u32), &arg));
@@ -124,7 +129,7 @@ TEST_F(uapi, unknown)
 	TRY(HMM_DUMMY_QUERY, query, EOPNOTSUPP, ALL, .reserved = 1,
 	    .vec = (uintptr_t)vec);
 #define ONE	.addr = (uintptr_t)self->p, .length = PAGE
-	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .flags = 1);
+	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .flags = 2);
 	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .queue = HMM_DUMMY_QUEUES);
 	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .op = HMM_DUMMY_OP_TO_RAM + 1);
 	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .op = HMM_DUMMY_OP_FILL, .src = 1);

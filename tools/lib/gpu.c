@@ -97,6 +97,30 @@ int gpu_crc32c(int gpu, const void *addr, size_t length, unsigned int *crc)
 	return ret;
 }
 
+int gpu_export(int gpu)
+{
+	struct hmm_dummy_export arg = { .size = sizeof(arg) };
+
+	return ioctl(gpu, HMM_DUMMY_EXPORT, &arg);
+}
+
+int gpu_import(int gpu, int dmabuf)
+{
+	struct hmm_dummy_import arg = { .size = sizeof(arg), .fd = dmabuf };
+
+	return ioctl(gpu, HMM_DUMMY_IMPORT, &arg);
+}
+
+int gpu_fill_scratch(int gpu, size_t pos, size_t length, unsigned char byte)
+{
+	struct hmm_dummy_command arg = {
+		.flags = HMM_DUMMY_IN_SCRATCH, .op = HMM_DUMMY_OP_FILL,
+		.addr = pos, .length = length, .value = byte,
+	};
+
+	return gpu_command(gpu, &arg);
+}
+
 long long gpu_counter(unsigned int n, const char *name)
 {
 	char path[80], key[64];

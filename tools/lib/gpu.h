@@ -28,6 +28,15 @@ int gpu_crc32c(int gpu, const void *addr, size_t length, unsigned int *crc);
 /* Sets @arg->size; results are in @arg. */
 int gpu_command(int gpu, struct hmm_dummy_command *arg);
 
+/* A dma-buf of its scratch memory, a file descriptor, or -1 with errno. */
+int gpu_export(int gpu);
+
+/* From now on that is what read() and write() on @gpu work on.  0, or -1 with errno. */
+int gpu_import(int gpu, int dmabuf);
+
+/* gpu_fill() of what read() and write() work on. */
+int gpu_fill_scratch(int gpu, size_t pos, size_t length, unsigned char byte);
+
 /* A counter of an exporter in debugfs, or -1. */
 long long gpu_counter(unsigned int n, const char *name);
 

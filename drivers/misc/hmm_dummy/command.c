@@ -167,6 +167,21 @@ static void work_on(struct hmm_dummy_job *job, void *p, const void *src, u64 off
 	kcsan_enable_current();
 }
 
+/* Of a command on scratch memory. */
+static int scratch_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
+{
+	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
+	u64 pos = job->arg.addr + offset;
+	void *p = hmm_dummy_scratch_get(dev, job->pinned, pos);
+
+	if (!p)
+		return -ENODEV;
+	*bytes = min(*bytes, VRAM_CHUNK - pos % VRAM_CHUNK);
+	work_on(job, p, NULL, offset, *bytes);
+	hmm_dummy_scratch_put(dev, job->pinned);
+	return 0;
+}
+
 /* One piece of a command; *bytes is set to what was done. */
 static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 {
@@ -180,6 +195,8 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 
 	if (ctx->dev->edu)
 		return hmm_dummy_edu_piece(job, offset, bytes);
+	if (arg->flags & HMM_DUMMY_IN_SCRATCH)
+		return scratch_piece(job, offset, bytes);
 	if (arg->op == HMM_DUMMY_OP_ATOMIC_ADD) {
 		*bytes = min(*bytes, PAGE_SIZE - offset_in_page(arg->addr + offset));
 		job->fault.addr = arg->addr + offset;
@@ -283,7 +300,7 @@ static int command_check(const struct hmm_dummy_command *arg)
 	u64 end, src_end;
 	int ret;
 
-	if (arg->flags || arg->queue >= HMM_DUMMY_QUEUES ||
+	if (arg->flags & ~HMM_DUMMY_IN_SCRATCH || arg->queue >= HMM_DUMMY_QUEUES ||
 	    arg->op > HMM_DUMMY_OP_TO_RAM || (!has_source(arg) && arg->src) ||
 	    (arg->op == HMM_DUMMY_OP_COPY && arg->value))
 		return -EOPNOTSUPP;
@@ -296,6 +313,16 @@ static int command_check(const struct hmm_dummy_command *arg)
 	if (end > TASK_SIZE_MAX || src_end > TASK_SIZE_MAX)
 		return -EFAULT;
 	return 0;
+}
+
+static int scratch_check(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned,
+			 const struct hmm_dummy_command *arg)
+{
+	if (arg->op != HMM_DUMMY_OP_FILL && arg->op != HMM_DUMMY_OP_CRC32C &&
+	    arg->op != HMM_DUMMY_OP_ADD)
+		return -EOPNOTSUPP;
+	/* command_check() saw that it does not wrap. */
+	return arg->addr + arg->length > hmm_dummy_scratch_size(dev, pinned) ? -EFAULT : 0;
 }
 
 /**
@@ -316,6 +343,12 @@ int hmm_dummy_command_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 	if (ctx->dev->edu ? arg->op > HMM_DUMMY_OP_CRC32C :
 			    migrates(arg) && !ctx->dev->exporter)
 		return -EOPNOTSUPP;
+	if (arg->flags & HMM_DUMMY_IN_SCRATCH) {
+		job->pinned = hmm_dummy_file_pinned(ctx->file);
+		ret = scratch_check(ctx->dev, job->pinned, arg);
+		if (ret)
+			return ret;
+	}
 	hmm_dummy_job_init(job, ctx, arg->queue);
 	job->arg = *arg;
 	job->total = command_total(arg);

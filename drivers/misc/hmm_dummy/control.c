@@ -7,8 +7,8 @@
  *
  *	revoke OFFSET LENGTH	take aliases of that part of the memory away
  *	revoke-importer NAME	take all aliases of an importing device away
- *	reset MS		reset the device, which takes that long
- *	dead			the device is gone for good
+ *	reset MS		reset the device, which takes that long and revokes exports
+ *	dead			the device is gone for good, and so are exports
  *	poison OFFSET LENGTH	that part of the memory is broken
  *	pause, resume		the engines rest: commands pile up
  *	loose 0|1		edu: do not wait for DMA under the lock of the page table
@@ -39,7 +39,9 @@ static int control_reset(struct hmm_dummy_dev *dev, unsigned int ms)
 
 	if (ret)
 		return ret;
+	hmm_dummy_exports_revoke(dev);
 	msleep(ms);
+	hmm_dummy_exports_allow(dev);
 	return hmm_p2p_reset_end(dev->exporter);
 }
 
@@ -70,6 +72,7 @@ static int control_run(struct hmm_dummy_dev *dev, const char *command)
 	if (!strcmp(command, "dead")) {
 		WRITE_ONCE(dev->dead, true);
 		hmm_p2p_dead(dev->exporter);
+		hmm_dummy_exports_revoke(dev);
 		return 0;
 	}
 	return -EINVAL;

@@ -15,14 +15,15 @@
 
 #include "hmm_dummy.h"
 
-static struct hmm_dummy_ctx *ctx_create(struct hmm_dummy_dev *dev)
+static struct hmm_dummy_ctx *ctx_create(struct hmm_dummy_file *file)
 {
 	struct hmm_dummy_ctx *ctx = kzalloc_obj(*ctx, GFP_KERNEL_ACCOUNT);
 	unsigned int i;
 
 	if (!ctx)
 		return NULL;
-	ctx->dev = dev;
+	ctx->dev = file->dev;
+	ctx->file = file;
 	ctx->mm = current->mm;
 	mmgrab(ctx->mm);
 	mutex_init(&ctx->lock);
@@ -78,7 +79,7 @@ struct hmm_dummy_ctx *hmm_dummy_ctx_get(struct hmm_dummy_file *file)
 	ctx = ERR_PTR(-ENODEV);
 	if (file->closed)
 		goto out;
-	ctx = ctx_create(file->dev);
+	ctx = ctx_create(file);
 	if (ctx)
 		list_add(&ctx->node, &file->contexts);
 	else
@@ -115,6 +116,7 @@ void hmm_dummy_file_close(struct hmm_dummy_file *file)
 		hmm_dummy_ctx_drain(ctx, -ENODEV);
 		hmm_dummy_svm_close(ctx);
 	}
+	hmm_dummy_pinned_close(file);
 	mutex_unlock(&file->lock);
 }
 
@@ -131,6 +133,7 @@ void hmm_dummy_file_free(struct hmm_dummy_file *file)
 	mutex_unlock(&dev->files_lock);
 	list_for_each_entry_safe(ctx, next, &file->contexts, node)
 		ctx_destroy(ctx);
+	kfree(file->pinned);
 	kfree(file);
 	hmm_dummy_put(dev);
 }

@@ -10,8 +10,8 @@
  * Coherent memory is another kind: its struct pages are those of real addresses, which
  * the CPU maps like RAM.
  *
- * The last piece of the VRAM is scratch memory for read() and write(), which has no
- * struct pages.
+ * The last piece of the VRAM is scratch memory for read() and write(), and to be exported,
+ * which has no struct pages.
  *
  * Replace for real hardware: hmm_dummy_vram_get(), which is how the dummy's "hardware"
  * gets at its own memory.
@@ -32,7 +32,7 @@
 static unsigned int scratch_mb = 4;
 module_param(scratch_mb, uint, 0444);
 MODULE_PARM_DESC(scratch_mb,
-		 "Memory of each device for read() and write(), in MiB, at most a quarter (4)");
+		 "Memory of each device for read(), write() and export, in MiB, at most a quarter (4)");
 
 /**
  * hmm_dummy_copy_bytes - copy as the device's engines do

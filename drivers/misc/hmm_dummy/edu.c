@@ -112,6 +112,21 @@ static int transfer(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned long by
 	return finish(edu);
 }
 
+/* What was imported never moves, and whoever revokes it waits for us. */
+static int transfer_pinned(struct hmm_dummy_job *job, u64 pos, unsigned long bytes,
+			   bool to_memory)
+{
+	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
+	dma_addr_t addr;
+	int ret;
+
+	if (!hmm_dummy_pinned_get_dma(job->pinned, pos, &addr))
+		return -ENODEV;
+	ret = transfer(dev->edu, addr, bytes, to_memory);
+	hmm_dummy_scratch_put(dev, job->pinned);
+	return ret;
+}
+
 /* Between the buffer and memory of the process; *bytes is what there is in one piece. */
 static int transfer_process(struct hmm_dummy_job *job, unsigned long addr,
 			    unsigned long *bytes, bool to_memory)
@@ -120,6 +135,8 @@ static int transfer_process(struct hmm_dummy_job *job, unsigned long addr,
 	struct hmm_dummy_access access;
 	int ret;
 
+	if (job->arg.flags & HMM_DUMMY_IN_SCRATCH)
+		return transfer_pinned(job, addr, *bytes, to_memory);
 	ret = hmm_dummy_job_access(job, addr, *bytes, to_memory, &access);
 	if (ret)
 		return ret;

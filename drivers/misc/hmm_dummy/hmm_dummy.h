@@ -17,6 +17,10 @@
  *
  *	hmm_dummy_dev.sched_lock nests in all of them and nothing in it.  Of two ranges the
  *	second lock is only ever tried.
+ *
+ *	hmm_dummy_file.lock, hmm_dummy_dev.exports_lock
+ *	  dma_buf.resv		in mmap_lock, and around reclaim: see dma_resv_lockdep()
+ *	    hmm_dummy_pinned.lock	in hmm_dummy_range.lock as well
  */
 #ifndef _HMM_DUMMY_H
 #define _HMM_DUMMY_H
@@ -43,6 +47,7 @@ struct hmm_dummy_ctx;
 struct hmm_dummy_edu;
 struct hmm_dummy_file;
 struct hmm_dummy_job;
+struct hmm_dummy_pinned;
 struct io_uring_cmd;
 struct seq_file;
 
@@ -68,7 +73,7 @@ struct hmm_dummy_engine {
 };
 
 struct hmm_dummy_dev {
-	struct kref kref;		/* the bound device, and each open file */
+	struct kref kref;		/* the bound device, each open file and dma-buf */
 	struct list_head node;		/* hmm_dummy_list_lock */
 	int id;
 	char name[16];
@@ -116,6 +121,11 @@ struct hmm_dummy_dev {
 	spinlock_t copy_lock;
 	struct list_head copies;	/* copy_lock: jobs of the copy engine */
 	struct work_struct copy_work;
+
+	/* dmabuf.c */
+	struct mutex exports_lock;
+	struct list_head exports;	/* exports_lock */
+	unsigned int exports_closed;	/* exports_lock: no new ones, for so many reasons */
 
 	/* queue.c */
 	struct workqueue_struct *wq;
@@ -228,6 +238,7 @@ struct hmm_dummy_queue {
 /* One (file, mm). */
 struct hmm_dummy_ctx {
 	struct hmm_dummy_dev *dev;
+	struct hmm_dummy_file *file;
 	struct list_head node;		/* file->lock */
 	struct mm_struct *mm;		/* mmgrab() */
 	struct mutex lock;
@@ -243,6 +254,7 @@ struct hmm_dummy_file {
 	struct mutex lock;
 	struct list_head contexts;	/* lock */
 	bool closed;			/* lock */
+	struct hmm_dummy_pinned *pinned;	/* hmm_dummy_file_pinned(); set once */
 };
 
 struct hmm_dummy_file *hmm_dummy_file_open(struct hmm_dummy_dev *dev);
@@ -338,6 +350,8 @@ struct hmm_dummy_job {
 	/* Bytes; by the step. */
 	u64 progress;
 	u64 total;
+	/* The scratch memory, where that is meant: NULL for the device's own. */
+	struct hmm_dummy_pinned *pinned;
 
 	/* command.c */
 	struct hmm_dummy_command arg;
@@ -347,7 +361,7 @@ struct hmm_dummy_job {
 	/* rw.c */
 	struct iov_iter iter;		/* what is left */
 	const void *iov;		/* a copy, to be freed */
-	u64 pos;			/* in the device's memory, of the beginning */
+	u64 pos;			/* in the scratch memory, of the beginning */
 	bool to_memory;
 
 	/* Who waits: one of these. */
@@ -385,6 +399,20 @@ int hmm_dummy_job_access(struct hmm_dummy_job *job, unsigned long addr,
 			 unsigned long bytes, bool write,
 			 struct hmm_dummy_access *access);
 int hmm_dummy_command(struct hmm_dummy_ctx *ctx, void *arg);
+
+/* dmabuf.c: scratch memory, and that of peers */
+int hmm_dummy_export(struct hmm_dummy_ctx *ctx, void *arg);
+int hmm_dummy_import(struct hmm_dummy_ctx *ctx, void *arg);
+void hmm_dummy_exports_init(struct hmm_dummy_dev *dev);
+void hmm_dummy_exports_revoke(struct hmm_dummy_dev *dev);
+void hmm_dummy_exports_allow(struct hmm_dummy_dev *dev);
+struct hmm_dummy_pinned *hmm_dummy_file_pinned(struct hmm_dummy_file *file);
+void hmm_dummy_pinned_close(struct hmm_dummy_file *file);
+u64 hmm_dummy_scratch_size(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned);
+void *hmm_dummy_scratch_get(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned,
+			    u64 pos);
+bool hmm_dummy_pinned_get_dma(struct hmm_dummy_pinned *pinned, u64 pos, dma_addr_t *dma);
+void hmm_dummy_scratch_put(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned);
 
 /* uring.c */
 int hmm_dummy_uring_cmd(struct io_uring_cmd *ioucmd, unsigned int issue_flags);

@@ -121,7 +121,7 @@ static int hmm_dummy_info(struct hmm_dummy_ctx *ctx, void *data)
 	info->evicted = atomic64_read(&dev->evicted);
 	info->vram_bytes = dev->mem_size;
 	info->vram_free = (u64)READ_ONCE(dev->nr_free) << PAGE_SHIFT;
-	info->scratch_bytes = dev->vram_size - dev->mem_size;
+	info->scratch_bytes = hmm_dummy_scratch_size(dev, NULL);
 	info->stale_writes = dev->exporter ? hmm_dummy_vram_check(dev) : 0;
 	return 0;
 }
@@ -147,6 +147,8 @@ static const struct hmm_dummy_ioctl hmm_dummy_ioctls[] = {
 	IOCTL(HMM_DUMMY_QUERY, hmm_dummy_query, vec, hmm_dummy_query, true),
 	IOCTL(HMM_DUMMY_COMMAND, hmm_dummy_command, value, hmm_dummy_command, true),
 	IOCTL(HMM_DUMMY_CANCEL, hmm_dummy_cancel, cancelled, hmm_dummy_cancel),
+	IOCTL(HMM_DUMMY_EXPORT, hmm_dummy_export, flags, hmm_dummy_export),
+	IOCTL(HMM_DUMMY_IMPORT, hmm_dummy_import, reserved, hmm_dummy_import),
 };
 
 union hmm_dummy_arg {
@@ -155,6 +157,8 @@ union hmm_dummy_arg {
 	struct hmm_dummy_query query;
 	struct hmm_dummy_command command;
 	struct hmm_dummy_cancel cancel;
+	struct hmm_dummy_export export;
+	struct hmm_dummy_import import;
 };
 
 /**
@@ -213,11 +217,17 @@ static long hmm_dummy_ioctl(struct file *file, unsigned int cmd,
 	    _IOC_SIZE(cmd) || _IOC_NR(cmd) >= ARRAY_SIZE(hmm_dummy_ioctls))
 		return -ENOTTY;
 	op = &hmm_dummy_ioctls[array_index_nospec(_IOC_NR(cmd), ARRAY_SIZE(hmm_dummy_ioctls))];
+	/* Of io_uring. */
+	if (!op->fn)
+		return -ENOTTY;
 	ret = hmm_dummy_copy_arg(&arg, op->size, op->min_size, user);
 	if (ret)
 		return ret;
 	ret = run_ioctl(file->private_data, op, &arg);
 
+	/* Its file descriptor is all that there is to tell. */
+	if (op->fn == hmm_dummy_export)
+		return ret;
 	/* On errors too: a migration says how far it got. */
 	if (copy_to_user(user, &arg, min(arg.info.size, op->size)) && !ret)
 		ret = -EFAULT;
@@ -260,6 +270,7 @@ struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc)
 	init_rwsem(&dev->life);
 	mutex_init(&dev->files_lock);
 	INIT_LIST_HEAD(&dev->files);
+	hmm_dummy_exports_init(dev);
 	scnprintf(dev->name, sizeof(dev->name), "hmm_dummy%d", dev->id);
 	dev->pdev = desc->pdev;
 	dev->edu = desc->edu;
@@ -343,6 +354,7 @@ void hmm_dummy_remove(struct hmm_dummy_dev *dev)
 	WRITE_ONCE(dev->gone, true);
 	up_write(&dev->life);
 	hmm_dummy_sched_stop(dev);
+	hmm_dummy_exports_revoke(dev);
 
 	/* As importer: end what runs, and let go of what others lent us. */
 	mutex_lock(&dev->files_lock);

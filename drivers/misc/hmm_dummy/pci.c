@@ -97,6 +97,7 @@ static void hmm_dummy_reset_prepare(struct pci_dev *pdev)
 {
 	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
 
+	hmm_dummy_exports_revoke(dev);
 	dev->in_reset = !hmm_p2p_reset_begin(dev->exporter);
 	if (!dev->in_reset)
 		pci_warn(pdev, "reset of a device that is in use\n");
@@ -110,6 +111,7 @@ static void hmm_dummy_reset_done(struct pci_dev *pdev)
 	if (dev->in_reset)
 		hmm_p2p_reset_end(dev->exporter);
 	dev->in_reset = false;
+	hmm_dummy_exports_allow(dev);
 }
 
 static const struct pci_error_handlers hmm_dummy_err_handler = {

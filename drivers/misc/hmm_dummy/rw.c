@@ -2,10 +2,10 @@
 /*
  * DOC: read() and write()
  *
- * The scratch memory of the device as a file: the device copies between it and the
- * caller's buffer by way of its page table, like any command, so a buffer that lives on a
- * device stays there.  Several run beside each other, in queues that are chosen by
- * position.
+ * The scratch memory of the device, or what it has imported (dmabuf.c), as a file: the
+ * device copies between it and the caller's buffer by way of its page table, like any
+ * command, so a buffer that lives on a device stays there.  Several run beside each other,
+ * in queues that are chosen by position.
  *
  * A caller that can wait for the result elsewhere (AIO, io_uring) does not wait here, and
  * no thread waits for it; one that cannot, and says RWF_NOWAIT, gets -EAGAIN.  Buffers
@@ -19,30 +19,35 @@
 
 #include "hmm_dummy.h"
 
-static u64 scratch_size(struct hmm_dummy_dev *dev)
+/* To edu's engine both ends of it would be on the bus. */
+static u64 rw_size(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned)
 {
-	return dev->vram_size - dev->mem_size;
+	return dev->edu ? 0 : hmm_dummy_scratch_size(dev, pinned);
 }
 
-/* Where job->pos + job->progress is in the device's memory, and how far it goes on. */
-static u64 scratch_offset(struct hmm_dummy_job *job, unsigned long *bytes)
+/* Where the job is in the scratch memory, and how far that goes on in one piece. */
+static u64 scratch_pos(struct hmm_dummy_job *job, unsigned long *bytes)
 {
-	u64 offset = job->queue->ctx->dev->mem_size + job->pos + job->progress;
+	u64 pos = job->pos + job->progress;
 
-	*bytes = min(*bytes, VRAM_CHUNK - offset % VRAM_CHUNK);
-	return offset;
+	*bytes = min(*bytes, VRAM_CHUNK - pos % VRAM_CHUNK);
+	return pos;
 }
 
-static void scratch_copy(struct hmm_dummy_dev *dev, void *p, u64 offset,
-			 unsigned long bytes, bool to_memory)
+/* 0, or -ENODEV if it is another device's and was taken back. */
+static int scratch_copy(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned,
+			void *p, u64 pos, unsigned long bytes, bool to_memory)
 {
-	void *vram = hmm_dummy_vram_get(dev, offset);
+	void *scratch = hmm_dummy_scratch_get(dev, pinned, pos);
 
+	if (!scratch)
+		return -ENODEV;
 	if (to_memory)
-		hmm_dummy_copy_bytes(p, vram, bytes);
+		hmm_dummy_copy_bytes(p, scratch, bytes);
 	else
-		hmm_dummy_copy_bytes(vram, p, bytes);
-	hmm_dummy_vram_put(dev);
+		hmm_dummy_copy_bytes(scratch, p, bytes);
+	hmm_dummy_scratch_put(dev, pinned);
+	return 0;
 }
 
 /*
@@ -54,8 +59,8 @@ static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	unsigned long addr = (unsigned long)iter_iov_addr(&job->iter);
 	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
 	struct hmm_dummy_access access;
-	u64 offset;
-	int ret;
+	u64 pos;
+	int ret = 0;
 
 	*bytes = min(iter_iov_len(&job->iter), iov_iter_count(&job->iter));
 	/* A piece of nothing is passed over. */
@@ -64,11 +69,13 @@ static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	job->fault.addr = addr;
 	job->fault.length = *bytes;
 	job->fault.write = job->to_memory;
-	offset = scratch_offset(job, bytes);
+	pos = scratch_pos(job, bytes);
 	if (job->buffer) {
 		*bytes = min(*bytes, PAGE_SIZE - offset_in_page(addr));
 		if (job->to_memory)
-			scratch_copy(dev, job->buffer, offset, *bytes, job->to_memory);
+			ret = scratch_copy(dev, job->pinned, job->buffer, pos, *bytes, true);
+		if (ret)
+			return ret;
 	}
 	ret = hmm_dummy_access_get(job->queue->ctx, addr, *bytes, job->to_memory,
 				   &access);
@@ -76,14 +83,17 @@ static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 		return ret;
 	*bytes = access.bytes;
 	if (!job->buffer)
-		scratch_copy(dev, access.kva, offset, *bytes, job->to_memory);
+		ret = scratch_copy(dev, job->pinned, access.kva, pos, *bytes,
+				   job->to_memory);
 	else if (job->to_memory)
 		hmm_dummy_copy_bytes(access.kva, job->buffer, *bytes);
 	else
 		hmm_dummy_copy_bytes(job->buffer, access.kva, *bytes);
 	hmm_dummy_access_put(&access);
-	if (job->buffer && !job->to_memory)
-		scratch_copy(dev, job->buffer, offset, *bytes, job->to_memory);
+	if (!ret && job->buffer && !job->to_memory)
+		ret = scratch_copy(dev, job->pinned, job->buffer, pos, *bytes, false);
+	if (ret)
+		return ret;
 out:
 	iov_iter_advance(&job->iter, *bytes);
 	return 0;
@@ -118,7 +128,8 @@ static void rw_done(struct hmm_dummy_job *job)
 }
 
 static struct hmm_dummy_job *job_create(struct kiocb *iocb, struct iov_iter *iter,
-					struct hmm_dummy_ctx *ctx, bool to_memory)
+					struct hmm_dummy_ctx *ctx,
+					struct hmm_dummy_pinned *pinned, bool to_memory)
 {
 	struct hmm_dummy_job *job = kzalloc_obj(*job, GFP_KERNEL_ACCOUNT);
 
@@ -126,6 +137,7 @@ static struct hmm_dummy_job *job_create(struct kiocb *iocb, struct iov_iter *ite
 		return NULL;
 	hmm_dummy_job_init(job, ctx, (iocb->ki_pos >> PAGE_SHIFT) % HMM_DUMMY_QUEUES);
 	job->step = rw_step;
+	job->pinned = pinned;
 	job->pos = iocb->ki_pos;
 	job->to_memory = to_memory;
 	job->iter = *iter;
@@ -149,13 +161,13 @@ err:
 	return NULL;
 }
 
-static ssize_t rw_user(struct hmm_dummy_ctx *ctx, struct kiocb *iocb,
-		       struct iov_iter *iter, bool to_memory)
+static ssize_t rw_user(struct hmm_dummy_ctx *ctx, struct hmm_dummy_pinned *pinned,
+		       struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
 {
 	struct hmm_dummy_job *job;
 	ssize_t ret;
 
-	job = job_create(iocb, iter, ctx, to_memory);
+	job = job_create(iocb, iter, ctx, pinned, to_memory);
 	if (!job)
 		return -ENOMEM;
 	if (is_sync_kiocb(iocb)) {
@@ -173,43 +185,47 @@ static ssize_t rw_user(struct hmm_dummy_ctx *ctx, struct kiocb *iocb,
 }
 
 /* Memory that is nobody's address space. */
-static ssize_t rw_kernel(struct hmm_dummy_dev *dev, struct kiocb *iocb,
-			 struct iov_iter *iter, bool to_memory)
+static ssize_t rw_kernel(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned,
+			 struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
 {
 	u8 *buffer = kmalloc(PAGE_SIZE, GFP_KERNEL);
 	size_t done = 0, n;
+	int ret = -EFAULT;
 
 	if (!buffer)
 		return -ENOMEM;
 	while (iov_iter_count(iter)) {
-		u64 offset = dev->mem_size + iocb->ki_pos;
-
-		n = min(iov_iter_count(iter), PAGE_SIZE - offset % PAGE_SIZE);
+		n = min(iov_iter_count(iter), PAGE_SIZE - iocb->ki_pos % PAGE_SIZE);
 		if (!to_memory && copy_from_iter(buffer, n, iter) != n)
 			break;
-		scratch_copy(dev, buffer, offset, n, to_memory);
+		ret = scratch_copy(dev, pinned, buffer, iocb->ki_pos, n, to_memory) ?:
+		      -EFAULT;
+		if (ret != -EFAULT)
+			break;
 		if (to_memory && copy_to_iter(buffer, n, iter) != n)
 			break;
 		done += n;
 		iocb->ki_pos += n;
 	}
 	kfree(buffer);
-	return done ?: -EFAULT;
+	return done ?: ret;
 }
 
 static ssize_t rw(struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
 {
 	struct hmm_dummy_file *file = iocb->ki_filp->private_data;
+	struct hmm_dummy_pinned *pinned = hmm_dummy_file_pinned(file);
 	struct hmm_dummy_dev *dev = file->dev;
+	u64 size = rw_size(dev, pinned);
 	bool wait = !(iocb->ki_flags & IOCB_NOWAIT);
 	struct hmm_dummy_ctx *ctx;
 	ssize_t ret;
 
 	if (!iov_iter_count(iter))
 		return 0;
-	if (iocb->ki_pos >= scratch_size(dev))
+	if (iocb->ki_pos >= size)
 		return to_memory ? 0 : -ENOSPC;
-	iov_iter_truncate(iter, scratch_size(dev) - iocb->ki_pos);
+	iov_iter_truncate(iter, size - iocb->ki_pos);
 	for (;;) {
 		ret = hmm_dummy_enter(dev, wait);
 		if (ret)
@@ -220,7 +236,7 @@ static ssize_t rw(struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
 			return -EAGAIN;
 		}
 		if (!user_backed_iter(iter)) {
-			ret = rw_kernel(dev, iocb, iter, to_memory);
+			ret = rw_kernel(dev, pinned, iocb, iter, to_memory);
 			hmm_dummy_leave(dev);
 			return ret;
 		}
@@ -229,7 +245,7 @@ static ssize_t rw(struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
 		hmm_dummy_leave(dev);
 		if (IS_ERR(ctx))
 			return PTR_ERR(ctx);
-		ret = rw_user(ctx, iocb, iter, to_memory);
+		ret = rw_user(ctx, pinned, iocb, iter, to_memory);
 		if (ret != -EAGAIN || !wait)
 			return ret;
 		ret = hmm_dummy_wait_room(ctx);
@@ -252,5 +268,6 @@ loff_t hmm_dummy_llseek(struct file *file, loff_t offset, int whence)
 {
 	struct hmm_dummy_file *f = file->private_data;
 
-	return fixed_size_llseek(file, offset, whence, scratch_size(f->dev));
+	return fixed_size_llseek(file, offset, whence,
+				 rw_size(f->dev, hmm_dummy_file_pinned(f)));
 }

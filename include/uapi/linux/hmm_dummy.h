@@ -45,8 +45,8 @@
  * @device_faults: device page faults handled
  * @stale_writes: pages of device memory that somebody wrote while they were
  *	free; only with HMM_DUMMY_CAP_CANARY.  Looks at all free memory now.
- * @scratch_bytes: memory of the device that read() and write() work on, beside
- *	@vram_bytes
+ * @scratch_bytes: memory of the device, beside @vram_bytes, that read() and write()
+ *	work on unless the file has imported other; it never moves
  * @evicted: pages that went to RAM to make room for others
  * @damped: device page faults that left pages in RAM because they had just come
  *	from the device
@@ -204,10 +204,13 @@ enum hmm_dummy_pattern {
 
 #define HMM_DUMMY_QUEUES	8
 
+/* hmm_dummy_command.flags */
+#define HMM_DUMMY_IN_SCRATCH	0x1	/* on what read() and write() of this file work on */
+
 /**
  * struct hmm_dummy_command - HMM_DUMMY_COMMAND: let the device work on memory
  * @size: sizeof(struct hmm_dummy_command)
- * @flags: must be 0
+ * @flags: HMM_DUMMY_IN_SCRATCH: @addr is a position there; FILL, CRC32C and ADD only
  * @op: enum hmm_dummy_op
  * @queue: 0 to HMM_DUMMY_QUEUES - 1
  * @addr: first address, any alignment (ADD and ATOMIC_ADD: of 8, TO_*: of a page)
@@ -233,7 +236,8 @@ enum hmm_dummy_pattern {
  *  EAGAIN	the process has as many commands waiting on this file as it may have;
  *		nothing was done
  *  EFAULT	memory is not mapped, maps a device, or could not be fetched from where it
- *		is: no memory on its way, its copy or its mapping for DMA failed
+ *		is: no memory on its way, its copy or its mapping for DMA failed.  Also: a
+ *		position is behind the end
  *  EIO		to migrate: as for HMM_DUMMY_MIGRATE
  *  EPERM	write to memory that is mapped read-only
  *  EBUSY	memory kept moving for longer than the fault handler waits
@@ -244,7 +248,8 @@ enum hmm_dummy_pattern {
  *  ECANCELED	somebody cancelled it
  *  EINTR	a fatal signal arrived
  *  ESRCH	the process has ended
- *  ENODEV	the device went while it was waiting or running
+ *  ENODEV	the device went while it was waiting or running, or what the file had
+ *		imported was revoked
  *
  * On an error the range may have been worked on in part.
  */
@@ -311,7 +316,8 @@ struct hmm_dummy_uring {
 #define HMM_DUMMY_COMMAND_INLINE	_IO(HMM_DUMMY_TYPE, 0x05)
 
 /**
- * struct hmm_dummy_inline - a command in a large SQE; see struct hmm_dummy_command
+ * struct hmm_dummy_inline - a command in a large SQE, without flags; see struct
+ *	hmm_dummy_command
  * @op: enum hmm_dummy_op
  * @queue: 0 to HMM_DUMMY_QUEUES - 1
  * @addr: first address
@@ -338,11 +344,67 @@ struct hmm_dummy_inline {
 	__u64 tag;
 };
 
+/**
+ * struct hmm_dummy_export - HMM_DUMMY_EXPORT: the scratch memory as a dma-buf
+ * @size: sizeof(struct hmm_dummy_export)
+ * @flags: must be 0
+ *
+ * All of it, for HMM_DUMMY_IMPORT and no other driver.  It is revoked when the device is
+ * reset, dies or is removed, and is of no use any more then.
+ *
+ * Returns a file descriptor, close-on-exec, or fails with
+ *
+ *  EOPNOTSUPP	also: the device has no scratch memory, or the bus does not reach all of it
+ *		(no HMM_DUMMY_CAP_PCI, or a BAR that is smaller than the memory)
+ *  EBUSY	the device is being reset
+ *  EMFILE, ENFILE	too many files are open
+ */
+struct hmm_dummy_export {
+	__u32 size;
+	__u32 flags;
+};
+
+#define HMM_DUMMY_EXPORT	_IO(HMM_DUMMY_TYPE, 0x06)
+
+/**
+ * struct hmm_dummy_import - HMM_DUMMY_IMPORT: work on scratch memory of another device
+ * @size: sizeof(struct hmm_dummy_import)
+ * @flags: must be 0
+ * @fd: from HMM_DUMMY_EXPORT
+ * @reserved: must be 0
+ *
+ * What read(), write() and HMM_DUMMY_IN_SCRATCH on this file begin from now on works on
+ * that, without a fault and with nothing to be invalidated: it is mapped here, once, and
+ * pinned until the file is closed, this device goes, or it is revoked.  The end of it is
+ * where SEEK_END leads.  It may be the device's own as well.
+ *
+ * With HMM_DUMMY_CAP_EDU HMM_DUMMY_IN_SCRATCH works on it, and the file stays empty for
+ * read() and write().
+ *
+ *  EBADF	@fd is not open
+ *  EINVAL	@fd is not a dma-buf
+ *  EOPNOTSUPP	also: the dma-buf is not from HMM_DUMMY_EXPORT, its device offers software
+ *		no mapping (HMM_DUMMY_CAP_KMAP) and this one is not HMM_DUMMY_CAP_EDU, or
+ *		this one is not HMM_DUMMY_CAP_PCI or does not reach it
+ *  EBUSY	the file has imported one already
+ *  EIO, ENOMEM	also: it could not be mapped for DMA
+ *  ENODEV	also: it has been revoked
+ */
+struct hmm_dummy_import {
+	__u32 size;
+	__u32 flags;
+	__s32 fd;
+	__u32 reserved;
+};
+
+#define HMM_DUMMY_IMPORT	_IO(HMM_DUMMY_TYPE, 0x07)
+
 /*
  * read() and write(), plain, by AIO or by io_uring, on the scratch memory of the device
- * (hmm_dummy_info.scratch_bytes), which all who open the device share: the device copies
- * between it and the caller's buffers, wherever those are.  Buffers that the kernel has
- * pinned (io_uring's registered ones) are in RAM, and the CPU copies.
+ * (hmm_dummy_info.scratch_bytes), which all who open the device share, or on what the file
+ * has imported: the device copies between it and the caller's buffers, wherever those are.
+ * Buffers that the kernel has pinned (io_uring's registered ones) are in RAM, and the CPU
+ * copies.
  *
  *  EAGAIN	as for HMM_DUMMY_COMMAND, where the caller must not wait
  *  ENOSPC	write beyond the end (at the end of the memory a read gives 0)

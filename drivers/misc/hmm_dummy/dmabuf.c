@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Scratch memory that is pinned for a peer
+ *
+ * What devices do without hmm_p2p, to compare with: a driver gives out a piece of its
+ * memory as a dma-buf, and a peer's driver maps it once, for as long as it likes.  No fault,
+ * no invalidation; but memory that a process has to ask this driver for, that stays where
+ * it is, and that nobody else has room in.
+ *
+ * Only the owner takes it back, when it is reset, dies or goes, and for that it waits for
+ * nobody: exporter and importer are both here, and the importer lets go at once.  Others may
+ * not attach.
+ *
+ * Of the DMA addresses edu makes use.  To software they are of none, and a dma-buf has no
+ * kernel mapping that could be revoked: it looks behind it.
+ */
+#include <linux/dma-buf.h>
+#include <linux/dma-buf-mapping.h>
+#include <linux/dma-mapping.h>
+#include <linux/dma-resv.h>
+#include <linux/iommu-dma.h>
+#include <linux/minmax.h>
+#include <linux/module.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/slab.h>
+
+#include "hmm_dummy.h"
+
+/* The exporter's; dma_buf.priv. */
+struct export {
+	struct hmm_dummy_dev *dev;
+	struct list_head node;		/* dev->exports_lock */
+	struct dma_buf *dmabuf;
+	struct phys_vec where;		/* in the BAR */
+	bool revoked;			/* the reservation lock */
+};
+
+/* The importer's; dma_buf_attachment.importer_priv. */
+struct hmm_dummy_pinned {
+	struct dma_buf_attachment *attach;	/* file->lock; NULL: let go */
+	struct sg_table *sgt;		/* the reservation lock; NULL: likewise, or revoked */
+	u64 size;
+	dma_addr_t dma;
+	void *kva;
+	struct rw_semaphore lock;	/* innermost; held over accesses */
+	bool there;			/* lock: not revoked */
+};
+
+static const struct dma_buf_attach_ops pinned_ops;
+
+static int export_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
+{
+	return attach->importer_ops == &pinned_ops ? 0 : -EOPNOTSUPP;
+}
+
+static struct sg_table *export_map(struct dma_buf_attachment *attach,
+				   enum dma_data_direction dir)
+{
+	struct export *exp = attach->dmabuf->priv;
+	struct sg_table *sgt;
+
+	dma_resv_assert_held(attach->dmabuf->resv);
+	/* Until then the device is there. */
+	if (exp->revoked)
+		return ERR_PTR(-ENODEV);
+	if (hmm_dummy_fails())
+		return ERR_PTR(-EIO);
+	sgt = dma_buf_phys_vec_to_sgt(attach, pcim_p2pdma_provider(exp->dev->pdev, VRAM_BAR),
+				      &exp->where, 1, exp->where.len, dir);
+	/* That is how it says that p2pdma sees no way between the two. */
+	return sgt == ERR_PTR(-EINVAL) ? ERR_PTR(-EOPNOTSUPP) : sgt;
+}
+
+static void export_release(struct dma_buf *dmabuf)
+{
+	struct export *exp = dmabuf->priv;
+	struct hmm_dummy_dev *dev = exp->dev;
+
+	mutex_lock(&dev->exports_lock);
+	list_del(&exp->node);
+	mutex_unlock(&dev->exports_lock);
+	kfree(exp);
+	hmm_dummy_put(dev);
+}
+
+static const struct dma_buf_ops export_ops = {
+	.attach = export_attach,
+	.map_dma_buf = export_map,
+	.unmap_dma_buf = dma_buf_free_sgt,
+	.release = export_release,
+};
+
+static int export_new(struct hmm_dummy_dev *dev)
+{
+	DEFINE_DMA_BUF_EXPORT_INFO(info);
+	struct export *exp;
+	struct dma_buf *dmabuf;
+	int fd;
+
+	lockdep_assert_held(&dev->exports_lock);
+	if (dev->exports_closed)
+		return -EBUSY;
+	exp = kzalloc_obj(*exp, GFP_KERNEL_ACCOUNT);
+	if (!exp)
+		return -ENOMEM;
+	exp->dev = dev;
+	exp->where.paddr = dev->bar_phys + dev->mem_size;
+	exp->where.len = dev->vram_size - dev->mem_size;
+	info.ops = &export_ops;
+	info.size = exp->where.len;
+	info.flags = O_RDWR | O_CLOEXEC;
+	info.priv = exp;
+	dmabuf = dma_buf_export(&info);
+	if (IS_ERR(dmabuf)) {
+		kfree(exp);
+		return PTR_ERR(dmabuf);
+	}
+	/* From here on it is export_release()'s. */
+	kref_get(&dev->kref);
+	exp->dmabuf = dmabuf;
+	list_add(&exp->node, &dev->exports);
+	fd = dma_buf_fd(dmabuf, O_CLOEXEC);
+	if (fd < 0)
+		dma_buf_put(dmabuf);
+	return fd;
+}
+
+/* HMM_DUMMY_EXPORT */
+int hmm_dummy_export(struct hmm_dummy_ctx *ctx, void *data)
+{
+	struct hmm_dummy_export *arg = data;
+	struct hmm_dummy_dev *dev = ctx->dev;
+	int ret;
+
+	if (arg->flags || !dev->pdev || dev->nr_slots || dev->mem_size == dev->vram_size)
+		return -EOPNOTSUPP;
+	mutex_lock(&dev->exports_lock);
+	ret = export_new(dev);
+	mutex_unlock(&dev->exports_lock);
+	return ret;
+}
+
+static void export_revoke(struct export *exp)
+{
+	struct dma_buf *dmabuf = exp->dmabuf;
+
+	dma_resv_lock(dmabuf->resv, NULL);
+	exp->revoked = true;
+	/* Others might use it for longer, and leave fences to wait for; ours are done. */
+	dma_buf_invalidate_mappings(dmabuf);
+	dma_resv_unlock(dmabuf->resv);
+}
+
+/**
+ * hmm_dummy_exports_revoke - take back what peers have pinned
+ * @dev: the device
+ *
+ * Nobody has it mapped afterwards, and nothing is exported until hmm_dummy_exports_allow()
+ * was called for each call of this.
+ *
+ * Context: Process context.  Waits for accesses that are under way.
+ */
+void hmm_dummy_exports_revoke(struct hmm_dummy_dev *dev)
+{
+	struct export *exp;
+
+	mutex_lock(&dev->exports_lock);
+	dev->exports_closed++;
+	list_for_each_entry(exp, &dev->exports, node) {
+		/* Or it is waiting for the lock to be released, and mapped by nobody. */
+		if (!get_file_active(&exp->dmabuf->file))
+			continue;
+		export_revoke(exp);
+		fput(exp->dmabuf->file);
+	}
+	mutex_unlock(&dev->exports_lock);
+}
+
+/* What hmm_dummy_exports_revoke() was called for is over. */
+void hmm_dummy_exports_allow(struct hmm_dummy_dev *dev)
+{
+	mutex_lock(&dev->exports_lock);
+	dev->exports_closed--;
+	mutex_unlock(&dev->exports_lock);
+}
+
+void hmm_dummy_exports_init(struct hmm_dummy_dev *dev)
+{
+	mutex_init(&dev->exports_lock);
+	INIT_LIST_HEAD(&dev->exports);
+}
+
+/*
+ * It is revoked, or we let go of it.  Hardware's engines would be stopped where the lock is
+ * taken.
+ */
+static void pinned_invalidate(struct dma_buf_attachment *attach)
+{
+	struct hmm_dummy_pinned *pinned = attach->importer_priv;
+
+	dma_resv_assert_held(attach->dmabuf->resv);
+	if (!pinned->sgt)
+		return;
+	down_write(&pinned->lock);
+	pinned->there = false;
+	up_write(&pinned->lock);
+	dma_buf_unmap_attachment(attach, pinned->sgt, DMA_BIDIRECTIONAL);
+	dma_buf_unpin(attach);
+	pinned->sgt = NULL;
+}
+
+static const struct dma_buf_attach_ops pinned_ops = {
+	.allow_peer2peer = true,
+	.invalidate_mappings = pinned_invalidate,
+};
+
+/* Whether the device can put that on the bus.  An address in a BAR is the same for all. */
+static bool can_master(struct device *dev, u64 addr, u64 length)
+{
+	return addr + length - 1 <= min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);
+}
+
+static int pinned_map(struct hmm_dummy_pinned *pinned)
+{
+	struct dma_buf_attachment *attach = pinned->attach;
+	struct export *exp = attach->dmabuf->priv;
+	int ret;
+
+	dma_resv_assert_held(attach->dmabuf->resv);
+	/* Without an IOMMU the DMA API would warn of it, as of a driver that did not look. */
+	if (!use_dma_iommu(attach->dev) &&
+	    !can_master(attach->dev, exp->where.paddr, exp->where.len))
+		return -EOPNOTSUPP;
+	ret = dma_buf_pin(attach);
+	if (ret)
+		return ret;
+	pinned->sgt = dma_buf_map_attachment(attach, DMA_BIDIRECTIONAL);
+	if (IS_ERR(pinned->sgt)) {
+		ret = PTR_ERR(pinned->sgt);
+		pinned->sgt = NULL;
+		dma_buf_unpin(attach);
+		return ret;
+	}
+	pinned->dma = sg_dma_address(pinned->sgt->sgl);
+	/* Behind a switch there is no IOMMU on the way; and in one piece, up to 4 GiB. */
+	if (pinned->sgt->nents > 1 || !can_master(attach->dev, pinned->dma, pinned->size)) {
+		pinned_invalidate(attach);
+		return -EOPNOTSUPP;
+	}
+	pinned->kva = exp->dev->bar_kva + exp->dev->mem_size;
+	pinned->there = true;
+	return 0;
+}
+
+static struct hmm_dummy_pinned *pinned_create(struct hmm_dummy_dev *dev,
+					      struct dma_buf *dmabuf)
+{
+	struct hmm_dummy_pinned *pinned;
+	int ret;
+
+	if (dmabuf->ops != &export_ops || (!dev->edu && !hmm_dummy_offers_kmap()))
+		return ERR_PTR(-EOPNOTSUPP);
+	pinned = kzalloc_obj(*pinned, GFP_KERNEL_ACCOUNT);
+	if (!pinned)
+		return ERR_PTR(-ENOMEM);
+	init_rwsem(&pinned->lock);
+	pinned->size = dmabuf->size;
+	pinned->attach = dma_buf_dynamic_attach(dmabuf, &dev->pdev->dev, &pinned_ops,
+						pinned);
+	if (IS_ERR(pinned->attach)) {
+		ret = PTR_ERR(pinned->attach);
+		goto err;
+	}
+	dma_resv_lock(dmabuf->resv, NULL);
+	ret = pinned_map(pinned);
+	dma_resv_unlock(dmabuf->resv);
+	if (!ret)
+		return pinned;
+	dma_buf_detach(dmabuf, pinned->attach);
+err:
+	kfree(pinned);
+	return ERR_PTR(ret);
+}
+
+/* HMM_DUMMY_IMPORT */
+int hmm_dummy_import(struct hmm_dummy_ctx *ctx, void *data)
+{
+	struct hmm_dummy_import *arg = data;
+	struct hmm_dummy_file *file = ctx->file;
+	struct hmm_dummy_pinned *pinned = ERR_PTR(-EBUSY);
+	struct dma_buf *dmabuf;
+
+	if (arg->flags || arg->reserved || !ctx->dev->pdev)
+		return -EOPNOTSUPP;
+	dmabuf = dma_buf_get(arg->fd);
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+	mutex_lock(&file->lock);
+	if (!file->pinned)
+		pinned = pinned_create(ctx->dev, dmabuf);
+	if (!IS_ERR(pinned)) {
+		/* Pairs with hmm_dummy_file_pinned(). */
+		smp_store_release(&file->pinned, pinned);
+	}
+	mutex_unlock(&file->lock);
+	/* Otherwise the reference goes with it. */
+	if (IS_ERR(pinned))
+		dma_buf_put(dmabuf);
+	return PTR_ERR_OR_ZERO(pinned);
+}
+
+/* What the file has imported, which is as good as the file, or NULL. */
+struct hmm_dummy_pinned *hmm_dummy_file_pinned(struct hmm_dummy_file *file)
+{
+	/* Pairs with hmm_dummy_import(). */
+	return smp_load_acquire(&file->pinned);
+}
+
+/* Let go of what was imported, for good: the device may go, and nothing runs any more. */
+void hmm_dummy_pinned_close(struct hmm_dummy_file *file)
+{
+	struct hmm_dummy_pinned *pinned = file->pinned;
+	struct dma_buf *dmabuf;
+
+	lockdep_assert_held(&file->lock);
+	if (!pinned || !pinned->attach)
+		return;
+	dmabuf = pinned->attach->dmabuf;
+	dma_resv_lock(dmabuf->resv, NULL);
+	pinned_invalidate(pinned->attach);
+	dma_resv_unlock(dmabuf->resv);
+	dma_buf_detach(dmabuf, pinned->attach);
+	pinned->attach = NULL;
+	dma_buf_put(dmabuf);
+}
+
+/* Bytes of what is imported, or of @dev's own. */
+u64 hmm_dummy_scratch_size(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned)
+{
+	return pinned ? pinned->size : dev->vram_size - dev->mem_size;
+}
+
+static bool pinned_get(struct hmm_dummy_pinned *pinned)
+{
+	down_read(&pinned->lock);
+	if (pinned->there)
+		return true;
+	up_read(&pinned->lock);
+	return false;
+}
+
+/**
+ * hmm_dummy_scratch_get - get at scratch memory, as hmm_dummy_vram_get()
+ * @dev: the device that wants to
+ * @pinned: what it has imported, or NULL: its own
+ * @pos: bytes from the start of it, before the end
+ *
+ * Undo it with hmm_dummy_scratch_put(), and do not sleep in between.
+ *
+ * Return: the address, good up to the end of the chunk, or NULL if it was revoked.
+ */
+void *hmm_dummy_scratch_get(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned,
+			    u64 pos)
+{
+	if (!pinned)
+		return hmm_dummy_vram_get(dev, dev->mem_size + pos);
+	return pinned_get(pinned) ? pinned->kva + pos : NULL;
+}
+
+/**
+ * hmm_dummy_pinned_get_dma - let hardware get at what was imported
+ * @pinned: from hmm_dummy_file_pinned(), not NULL
+ * @pos: bytes from the start of it, before the end
+ * @dma: set to the DMA address
+ *
+ * Undo it with hmm_dummy_scratch_put(), when hardware is done: whoever revokes it waits.
+ *
+ * Return: false if it was revoked.
+ */
+bool hmm_dummy_pinned_get_dma(struct hmm_dummy_pinned *pinned, u64 pos, dma_addr_t *dma)
+{
+	*dma = pinned->dma + pos;
+	return pinned_get(pinned);
+}
+
+/* After hmm_dummy_scratch_get() or hmm_dummy_pinned_get_dma(), with the same arguments. */
+void hmm_dummy_scratch_put(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned)
+{
+	if (!pinned) {
+		hmm_dummy_vram_put(dev);
+		return;
+	}
+	/* As there: it is mapped write-combining. */
+	wmb();
+	up_read(&pinned->lock);
+}
+
+MODULE_IMPORT_NS("DMA_BUF");
