@@ -347,8 +347,13 @@ exits_with() { # STATUS COMMAND...
 # room for a run as short as this.
 bench_engine() {
 	local command bench=$HMM_P2P_TOP/build/bin/hmm-bench
-	plan 5
+	plan 9
 	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
+	# What the other machine cannot have, whose BAR shows windows.
+	check map "$bench" -r 3 -w 1 -t 1 -l 2 -o /run/map.json map
+	check map.pinned bench_ratio /run/map.json map.4k peer pinned 1.0
+	check loop "$bench" -r 3 -w 0 -t 1 -l 2 -f peer.loop -o /run/loop.json rdma
+	check loop.pinned grep -q '"over": "staged"' /run/loop.json
 	check engine "$bench" -r 9 -t 20 -l 16 -o /run/engine.json migrate
 	for command in 4k huge; do
 		check "engine.to_device.$command" bench_ratio /run/engine.json \

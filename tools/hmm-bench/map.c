@@ -1,24 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What it costs a device to find and map the pages of a process: hmm_range_fault() and the
- * DMA mapping, in RAM, on another device, and by the bounce of stock Linux.  The time is
- * that of hmm_dummy_fault(), by kprobes; a command reads all of it.
+ * DMA mapping, in RAM, on another device, and by the bounce of stock Linux; and to pin what
+ * another device has exported.  The time is that of hmm_dummy_fault() and
+ * hmm_dummy_import(), by kprobes; a command reads all of it.
  */
 #include <errno.h>
+#include <unistd.h>
 
+#include "crc32c.h"
 #include "gpu.h"
 #include "memory.h"
+#include "pinned.h"
 #include "trace.h"
 
-static const char *const functions[] = { "hmm_dummy_fault", NULL };
+static const char *const functions[] = { "hmm_dummy_fault", "hmm_dummy_import", NULL };
 
 struct mapper {
 	struct memory m;
 	int gpu[2];
 	unsigned int crc;	/* what a device reads: as the one sees it that has it */
+	struct pinned pinned;
 };
 
-enum { RAM, PEER, BOUNCE };
+enum { RAM, PEER, BOUNCE, PINNED };
 
 /* Filled anew, where the variant wants it, and no device has an entry for it. */
 static bool place(struct mapper *w, unsigned int variant)
@@ -35,6 +40,36 @@ static bool place(struct mapper *w, unsigned int variant)
 	return memory_is_on(&w->m, variant == RAM ? IN_RAM : 0) && memory_is_huge(&w->m);
 }
 
+/* All that is exported, whatever of it is read. */
+static double sample_pinned(struct mapper *w)
+{
+	size_t length = w->m.length < w->pinned.length ? w->m.length : w->pinned.length;
+	struct hmm_dummy_command c = {
+		.flags = HMM_DUMMY_IN_SCRATCH, .op = HMM_DUMMY_OP_CRC32C, .length = length,
+	};
+	double us = 0;
+
+	memory_fill(&w->m);
+	/* Of less than all. */
+	errno = EIO;
+	if (pwrite(w->pinned.owner, w->m.p, length, 0) != (ssize_t)length || trace_clear())
+		return bench_errno("memory cannot be placed");
+	if (pinned_import(&w->pinned))
+		return bench_errno("a dma-buf cannot be imported");
+	if (gpu_command(w->pinned.peer, &c))
+		us = bench_errno("a device's read");
+	pinned_release(&w->pinned);
+	if (us < 0)
+		return us;
+	us = trace_inside(functions[1]);
+	if (us <= 0 || c.value != crc32c(w->m.p, length)) {
+		bench_fail(STATUS_FAILED, "%s", us <= 0 ? trace_why("import") :
+			   "a device reads something else");
+		return -1;
+	}
+	return us / (w->pinned.length / PAGE);
+}
+
 static double sample(void *arg, unsigned int variant, struct histogram *latency)
 {
 	struct mapper *w = arg;
@@ -42,6 +77,8 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 	double us;
 	int error;
 
+	if (variant == PINNED)
+		return sample_pinned(w);
 	if (!place(w, variant))
 		return -1;
 	error = gpu_crc32c(w->gpu[1], w->m.p, w->m.length, &crc) ? errno : 0;
@@ -68,20 +105,27 @@ enum status bench_map(int argc, char **argv)
 		.compare = { { PEER, RAM, 1.1, true }, { BOUNCE, PEER } },
 		.sample = sample,
 	};
+	struct pinned pinned = PINNED_NONE;
+	int gpu[2];
 	enum status status;
 
 	if (argc > 1)
 		return bench_fail(STATUS_USAGE, "map takes no \"%s\"", argv[1]);
-	status = trace_start(functions);
+	status = trace_start(functions) ?: devices_open(gpu) ?:
+		 pinned_export(&pinned, gpu[0], PAGE);
+	if (pinned.dmabuf >= 0) {
+		f.variants[PINNED] = "pinned";
+		f.compare[2] = (struct comparison) { .over = PEER, .under = PINNED };
+	}
 	for (int huge = 0; huge < 2 && !status; huge++) {
-		struct mapper w = {};
+		struct mapper w = { .gpu = { gpu[0], gpu[1] }, .pinned = pinned };
 
 		f.name = huge ? "map.huge" : "map.4k";
 		f.arg = &w;
-		status = devices_open(w.gpu) ?: memory_get(&w.m, options.length, huge) ?:
-			 bench_measure(&f);
+		status = memory_get(&w.m, options.length, huge) ?: bench_measure(&f);
 		memory_put(&w.m);
 	}
+	pinned_close(&pinned);
 	trace_stop();
 	return status;
 }

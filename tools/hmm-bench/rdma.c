@@ -3,7 +3,8 @@
  * RDMA on memory in RAM, on a device reached in place (peer), and on a device with peer
  * access off, as in stock Linux (bounce); and on RAM that is pinned, which is what a NIC
  * without on-demand paging wants.  And the loop that matters: a GPU computes on a buffer, a
- * NIC, or another GPU, reads it, again and again.
+ * NIC, or another GPU, reads it, again and again; the other GPU also by what it has pinned of
+ * the first one's memory.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include "fio.h"
 #include "gpu.h"
 #include "memory.h"
+#include "pinned.h"
 #include "verbs.h"
 
 /* rxe makes some 20 MB/s here. */
@@ -20,12 +22,13 @@
 
 #define SCARCE_MS	120000
 
-enum { RAM, PEER, BOUNCE, PINNED };
+enum { RAM, PEER, BOUNCE, PINNED_RAM };
 
 struct rdma {
 	struct rdma_pair pair;
 	struct memory m, other;		/* the one that is placed, and one in RAM */
-	struct memory pinned;
+	struct memory pinned_ram;
+	struct pinned exported;
 	struct rdma_buf to, from, fixed;
 	const char *job;		/* fio's, for memory that is busy; or NULL */
 	int gpu[2];
@@ -63,8 +66,8 @@ static bool place(struct rdma *r, unsigned int variant)
 
 	memory_fill(&r->m);
 	memory_fill(&r->other);
-	if (variant == PINNED) {
-		memory_fill(&r->pinned);
+	if (variant == PINNED_RAM) {
+		memory_fill(&r->pinned_ram);
 		return true;
 	}
 	/* mprotect() would take write access from the device, which gets it back in RAM only. */
@@ -79,7 +82,7 @@ static bool place(struct rdma *r, unsigned int variant)
 
 static bool is_where(struct rdma *r, unsigned int variant)
 {
-	return variant == PINNED || memory_is_on(&r->m, variant == PEER ? 0 : IN_RAM);
+	return variant == PINNED_RAM || memory_is_on(&r->m, variant == PEER ? 0 : IN_RAM);
 }
 
 /* @times transfers, of which the last counts: the first has the faults. */
@@ -93,13 +96,13 @@ static double sample(struct rdma *r, unsigned int variant, int times)
 		/* Of another one's data what is there already would be right. */
 		if (!times)
 			memory_fill(&r->other);
-		us = transfer_to(r, variant == PINNED ? r->fixed : r->to);
+		us = transfer_to(r, variant == PINNED_RAM ? r->fixed : r->to);
 		if (us < 0 || !is_where(r, variant))
 			break;
 	}
 	peer_access(true);
 	if (times >= 0 ||
-	    !memory_is_same(variant == PINNED ? &r->pinned : &r->m, &r->other, r->m.length))
+	    !memory_is_same(variant == PINNED_RAM ? &r->pinned_ram : &r->m, &r->other, r->m.length))
 		return -1;
 	return us;
 }
@@ -109,7 +112,7 @@ static double sample_first(void *arg, unsigned int variant, struct histogram *la
 	return sample(arg, variant, 1);
 }
 
-static const unsigned int steady[] = { RAM, PEER, PINNED };
+static const unsigned int steady[] = { RAM, PEER, PINNED_RAM };
 
 static double sample_steady(void *arg, unsigned int variant, struct histogram *latency)
 {
@@ -141,14 +144,14 @@ static double sample_atomic(void *arg, unsigned int variant, struct histogram *l
 {
 	struct rdma *r = arg;
 	unsigned int where = steady[variant];
-	struct rdma_buf to = where == PINNED ? r->fixed : r->to;
+	struct rdma_buf to = where == PINNED_RAM ? r->fixed : r->to;
 	double us = -1;
 
 	if (!place(r, where))
 		return -1;
 	for (size_t i = 0; i < r->m.length; i += PAGE)
-		if (where == PINNED)
-			*(uint64_t *)(r->pinned.p + i) = 0;
+		if (where == PINNED_RAM)
+			*(uint64_t *)(r->pinned_ram.p + i) = 0;
 	if (add_each(r, to, NULL) >= 0)
 		us = add_each(r, to, latency);
 	peer_access(true);
@@ -156,8 +159,8 @@ static double sample_atomic(void *arg, unsigned int variant, struct histogram *l
 		return -1;
 	/* It was the same in both but for what was added. */
 	for (size_t i = 0; i < r->m.length; i += PAGE) {
-		uint64_t is = *(uint64_t *)((where == PINNED ? r->pinned.p : r->m.p) + i);
-		uint64_t was = where == PINNED ? 0 : memory_word(&r->m, i / 8);
+		uint64_t is = *(uint64_t *)((where == PINNED_RAM ? r->pinned_ram.p : r->m.p) + i);
+		uint64_t was = where == PINNED_RAM ? 0 : memory_word(&r->m, i / 8);
 
 		if (is == was + 2)
 			continue;
@@ -227,7 +230,20 @@ static int compute(struct rdma *r, unsigned char byte)
 
 #define LOOPS	4
 
-enum { LOOP_PEER, LOOP_BOUNCE };
+/* Pinned: in memory that is exported.  Staged: in memory of the process, and copied there. */
+enum { LOOP_PEER, LOOP_BOUNCE, LOOP_PINNED, LOOP_STAGED };
+
+/* What it was that the other one has read. */
+static bool loop_has_read(struct rdma *r)
+{
+	for (size_t i = 0; i < r->m.length; i++) {
+		if (r->other.p[i] == LOOPS - 1)
+			continue;
+		bench_fail(STATUS_FAILED, "the loop read %d, not %d", r->other.p[i], LOOPS - 1);
+		return false;
+	}
+	return true;
+}
 
 static double loop(struct rdma *r, unsigned int variant, double (*read)(struct rdma *r))
 {
@@ -243,16 +259,42 @@ static double loop(struct rdma *r, unsigned int variant, double (*read)(struct r
 	if (us >= 0)
 		us = (bench_now() - begin) / 1e3 / LOOPS / (r->m.length / PAGE);
 	peer_access(true);
-	if (us < 0 || !is_where(r, variant == LOOP_PEER ? PEER : BOUNCE))
+	if (us < 0 || !is_where(r, variant == LOOP_PEER ? PEER : BOUNCE) || !loop_has_read(r))
 		return -1;
-	/* What it was that the other one has read. */
-	for (size_t i = 0; i < r->m.length; i++) {
-		if (r->other.p[i] == LOOPS - 1)
-			continue;
-		bench_fail(STATUS_FAILED, "the loop read %d, not %d", r->other.p[i], LOOPS - 1);
-		return -1;
-	}
 	return us;
+}
+
+static bool exported_turn(struct rdma *r, bool staged, unsigned char byte)
+{
+	ssize_t length = r->m.length;
+
+	/* Of less than all. */
+	errno = EIO;
+	if (staged ? compute(r, byte) || pwrite(r->gpu[0], r->m.p, length, 0) != length :
+		     gpu_fill_scratch(r->gpu[0], 0, length, byte))
+		return false;
+	return pread(r->exported.peer, r->other.p, length, 0) == length;
+}
+
+/* It is pinned once, before all of them: GPU 1 keeps its entries for what it writes, too. */
+static double loop_exported(struct rdma *r, bool staged)
+{
+	uint64_t begin;
+	double us = 0;
+
+	if (!place(r, PEER))
+		return -1;
+	if (r->exported.peer < 0 && pinned_import(&r->exported))
+		return bench_errno("a dma-buf cannot be imported");
+	/* What the last sample has left there would be right. */
+	if (gpu_fill_scratch(r->gpu[0], 0, r->m.length, LOOPS))
+		return bench_errno("the GPU's work");
+	begin = bench_now();
+	for (int i = 0; i < LOOPS && us >= 0; i++)
+		us = exported_turn(r, staged, i) ? 0 : bench_errno("the GPUs' work");
+	if (us >= 0)
+		us = (bench_now() - begin) / 1e3 / LOOPS / (r->m.length / PAGE);
+	return us < 0 || !is_where(r, PEER) || !loop_has_read(r) ? -1 : us;
 }
 
 static double nic_reads(struct rdma *r)
@@ -273,6 +315,8 @@ static double sample_nic_loop(void *arg, unsigned int variant, struct histogram 
 
 static double sample_peer_loop(void *arg, unsigned int variant, struct histogram *latency)
 {
+	if (variant >= LOOP_PINNED)
+		return loop_exported(arg, variant == LOOP_STAGED);
 	return loop(arg, variant, peer_reads);
 }
 
@@ -290,7 +334,7 @@ static enum status measure(struct rdma *r)
 	struct figure first = {
 		.unit = "us/page", .arg = r, .sample = sample_first,
 		.variants = { "RAM", "peer", "bounce", "pinned RAM" },
-		.compare = { { RAM, PEER }, { BOUNCE, PEER }, { PINNED, PEER } },
+		.compare = { { RAM, PEER }, { BOUNCE, PEER }, { PINNED_RAM, PEER } },
 	};
 	/* Of these a bounce is RAM already. */
 	struct figure second = {
@@ -317,6 +361,12 @@ static enum status measure(struct rdma *r)
 	};
 	enum status status = STATUS_OK;
 
+	if (r->exported.dmabuf >= 0) {
+		loops[1].variants[LOOP_PINNED] = "pinned";
+		loops[1].variants[LOOP_STAGED] = "staged";
+		loops[1].compare[1].over = LOOP_PINNED;
+		loops[1].compare[2].over = LOOP_STAGED;
+	}
 	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]) && !status; i++) {
 		r->transfer = ops[i].transfer;
 		first.what = ops[i].what;
@@ -345,7 +395,8 @@ static enum status open_all(struct rdma *r)
 	size_t length = options.length < MOST ? options.length : MOST;
 	enum status status = devices_open(r->gpu) ?: memory_get(&r->m, length, false) ?:
 			     memory_get(&r->other, length, false) ?:
-			     memory_get(&r->pinned, length, false);
+			     memory_get(&r->pinned_ram, length, false) ?:
+			     pinned_export(&r->exported, r->gpu[0], length);
 
 	if (status)
 		return status;
@@ -356,8 +407,8 @@ static enum status open_all(struct rdma *r)
 				      r->other.p };
 	if (!r->to.mr || !r->from.mr)
 		return bench_fail(STATUS_MISSING, "no on-demand paging: %s", strerror(errno));
-	r->fixed = (struct rdma_buf) { ibv_reg_mr(r->pair.pd, r->pinned.p, length, RDMA_ACCESS),
-				       r->pinned.p };
+	r->fixed = (struct rdma_buf) { ibv_reg_mr(r->pair.pd, r->pinned_ram.p, length, RDMA_ACCESS),
+				       r->pinned_ram.p };
 	if (r->fixed.mr)
 		return STATUS_OK;
 	return bench_fail(STATUS_MISSING, "memory cannot be pinned: %s", strerror(errno));
@@ -366,7 +417,7 @@ static enum status open_all(struct rdma *r)
 /* rdma [JOBFILE] */
 enum status bench_rdma(int argc, char **argv)
 {
-	struct rdma r = {};
+	struct rdma r = { .exported = PINNED_NONE };
 	enum status status;
 
 	if (argc > 2)
@@ -385,6 +436,7 @@ enum status bench_rdma(int argc, char **argv)
 		rdma_pair_close(&r.pair);
 	memory_put(&r.m);
 	memory_put(&r.other);
-	memory_put(&r.pinned);
+	memory_put(&r.pinned_ram);
+	pinned_close(&r.exported);
 	return status;
 }
