@@ -233,91 +233,91 @@ static int compute(struct rdma *r, unsigned char byte)
 /* Pinned: in memory that is exported.  Staged: in memory of the process, and copied there. */
 enum { LOOP_PEER, LOOP_BOUNCE, LOOP_PINNED, LOOP_STAGED };
 
-/* What it was that the other one has read. */
-static bool loop_has_read(struct rdma *r)
-{
-	for (size_t i = 0; i < r->m.length; i++) {
-		if (r->other.p[i] == LOOPS - 1)
-			continue;
-		bench_fail(STATUS_FAILED, "the loop read %d, not %d", r->other.p[i], LOOPS - 1);
-		return false;
-	}
-	return true;
-}
-
-static double loop(struct rdma *r, unsigned int variant, double (*read)(struct rdma *r))
+/*
+ * A turn has the GPU write @byte everywhere, and the other one read it; below 0 if it has not,
+ * and bench_fail() was told why.
+ */
+static double loop(struct rdma *r, unsigned int where,
+		   double (*turn)(struct rdma *r, unsigned char byte))
 {
 	uint64_t begin;
 	double us = 0;
 
 	/* An entry that a reader has already would still be good. */
-	if (!place(r, variant == LOOP_PEER ? PEER : BOUNCE))
+	if (!place(r, where))
 		return -1;
 	begin = bench_now();
 	for (int i = 0; i < LOOPS && us >= 0; i++)
-		us = compute(r, i) ? bench_errno("the GPU's work") : read(r);
+		us = turn(r, i);
 	if (us >= 0)
 		us = (bench_now() - begin) / 1e3 / LOOPS / (r->m.length / PAGE);
 	peer_access(true);
-	if (us < 0 || !is_where(r, variant == LOOP_PEER ? PEER : BOUNCE) || !loop_has_read(r))
+	if (us < 0 || !is_where(r, where))
 		return -1;
+	/* What it was that the other one has read. */
+	for (size_t i = 0; i < r->m.length; i++) {
+		if (r->other.p[i] == LOOPS - 1)
+			continue;
+		bench_fail(STATUS_FAILED, "the loop read %d, not %d", r->other.p[i], LOOPS - 1);
+		return -1;
+	}
 	return us;
 }
 
-static bool exported_turn(struct rdma *r, bool staged, unsigned char byte)
+static double nic_turn(struct rdma *r, unsigned char byte)
+{
+	return compute(r, byte) ? bench_errno("the GPU's work") : transfer_to(r, r->to);
+}
+
+static double peer_turn(struct rdma *r, unsigned char byte)
+{
+	return compute(r, byte) || gpu_copy(r->gpu[1], r->other.p, r->m.p, r->m.length) ?
+	       bench_errno("the GPUs' work") : 0;
+}
+
+static double read_exported(struct rdma *r)
 {
 	ssize_t length = r->m.length;
 
 	/* Of less than all. */
 	errno = EIO;
-	if (staged ? compute(r, byte) || pwrite(r->gpu[0], r->m.p, length, 0) != length :
-		     gpu_fill_scratch(r->gpu[0], 0, length, byte))
-		return false;
-	return pread(r->exported.peer, r->other.p, length, 0) == length;
+	return pread(r->exported.peer, r->other.p, length, 0) == length ?
+	       0 : bench_errno("the peer's read");
 }
 
-/* It is pinned once, before all of them: GPU 1 keeps its entries for what it writes, too. */
-static double loop_exported(struct rdma *r, bool staged)
+static double pinned_turn(struct rdma *r, unsigned char byte)
 {
-	uint64_t begin;
-	double us = 0;
+	return gpu_fill_scratch(r->gpu[0], 0, r->m.length, byte) ?
+	       bench_errno("the GPU's work") : read_exported(r);
+}
 
-	if (!place(r, PEER))
-		return -1;
+static double staged_turn(struct rdma *r, unsigned char byte)
+{
+	ssize_t length = r->m.length;
+
+	errno = EIO;
+	return compute(r, byte) || pwrite(r->gpu[0], r->m.p, length, 0) != length ?
+	       bench_errno("the GPU's work") : read_exported(r);
+}
+
+static double sample_nic_loop(void *arg, unsigned int variant, struct histogram *latency)
+{
+	return loop(arg, variant == LOOP_PEER ? PEER : BOUNCE, nic_turn);
+}
+
+static double sample_peer_loop(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct rdma *r = arg;
+
+	if (variant < LOOP_PINNED)
+		return loop(r, variant == LOOP_PEER ? PEER : BOUNCE, peer_turn);
+	/* It is pinned once, before all: GPU 1 keeps its entries for what it writes, too. */
 	if (r->exported.peer < 0 && pinned_import(&r->exported))
 		return bench_errno("a dma-buf cannot be imported");
 	/* What the last sample has left there would be right. */
 	if (gpu_fill_scratch(r->gpu[0], 0, r->m.length, LOOPS))
 		return bench_errno("the GPU's work");
-	begin = bench_now();
-	for (int i = 0; i < LOOPS && us >= 0; i++)
-		us = exported_turn(r, staged, i) ? 0 : bench_errno("the GPUs' work");
-	if (us >= 0)
-		us = (bench_now() - begin) / 1e3 / LOOPS / (r->m.length / PAGE);
-	return us < 0 || !is_where(r, PEER) || !loop_has_read(r) ? -1 : us;
-}
-
-static double nic_reads(struct rdma *r)
-{
-	return transfer_to(r, r->to);
-}
-
-static double peer_reads(struct rdma *r)
-{
-	return gpu_copy(r->gpu[1], r->other.p, r->m.p, r->m.length) ?
-	       bench_errno("the peer's copy") : 0;
-}
-
-static double sample_nic_loop(void *arg, unsigned int variant, struct histogram *latency)
-{
-	return loop(arg, variant, nic_reads);
-}
-
-static double sample_peer_loop(void *arg, unsigned int variant, struct histogram *latency)
-{
-	if (variant >= LOOP_PINNED)
-		return loop_exported(arg, variant == LOOP_STAGED);
-	return loop(arg, variant, peer_reads);
+	return loop(r, PEER, variant == LOOP_PINNED ? pinned_turn : staged_turn);
 }
 
 static enum status measure(struct rdma *r)
