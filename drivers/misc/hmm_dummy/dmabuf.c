@@ -105,7 +105,7 @@ static int export_new(struct hmm_dummy_dev *dev)
 		return -ENOMEM;
 	exp->dev = dev;
 	exp->where.paddr = dev->bar_phys + dev->mem_size;
-	exp->where.len = dev->vram_size - dev->mem_size;
+	exp->where.len = hmm_dummy_scratch_size(dev, NULL);
 	info.ops = &export_ops;
 	info.size = exp->where.len;
 	info.flags = O_RDWR | O_CLOEXEC;
@@ -132,7 +132,7 @@ int hmm_dummy_export(struct hmm_dummy_ctx *ctx, void *data)
 	struct hmm_dummy_dev *dev = ctx->dev;
 	int ret;
 
-	if (arg->flags || !dev->pdev || dev->nr_slots || dev->mem_size == dev->vram_size)
+	if (arg->flags || !dev->pdev || dev->nr_slots || !hmm_dummy_scratch_size(dev, NULL))
 		return -EOPNOTSUPP;
 	mutex_lock(&dev->exports_lock);
 	ret = export_new(dev);
