@@ -13,108 +13,18 @@
 #include <setjmp.h>
 #include <signal.h>
 
+#include "fault_injection.h"
 #include "rdma.h"
 #include "uring.h"
 
 #define SMALL	(8 * PAGE)
-#define DEBUG	"/sys/kernel/debug/"
-/* No call has as many allocations. */
-#define TOO_MANY	3000
-
-static const char *const attrs[] = {
-	"failslab", "fail_page_alloc", "fail_hmm_dummy", "hmm_p2p/fail_lookup",
-};
 
 /*
- * The first two of them, or the others.  By themselves, because a cache of the slab
+ * The first two of attrs[], or the others.  By themselves, because a cache of the slab
  * allocator asks for a page now and then, and then all that comes later is one further.
  */
 enum kind { MEMORY, HARDWARE, KINDS };
 static const char *const kinds[KINDS] = { "memory", "hardware" };
-
-/* @name in the kernel, from @start to before @end. */
-static int function(const char *name, unsigned long *start, unsigned long *end)
-{
-	unsigned long address;
-	FILE *f = fopen("/proc/kallsyms", "r");
-	char line[256], other[128];
-
-	*start = 0;
-	*end = 0;
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx %*c %127s", &address, other) != 2)
-			continue;
-		if (*start && address > *start && (!*end || address < *end))
-			*end = address;
-		if (!strcmp(other, name))
-			*start = address;
-	}
-	if (f)
-		fclose(f);
-	return *end ? 0 : -1;
-}
-
-static int attr_write(const char *attr, const char *file, const char *value)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), DEBUG "%s/%s", attr, file);
-	return write_file(path, value);
-}
-
-/* Whose call is on the stack of an allocation: "require", or "reject". */
-static int attr_range(const char *attr, const char *what, unsigned long start, unsigned long end)
-{
-	char file[32], text[32];
-	int ret;
-
-	snprintf(file, sizeof(file), "%s-start", what);
-	snprintf(text, sizeof(text), "0x%lx", start);
-	ret = attr_write(attr, file, text);
-	snprintf(file, sizeof(file), "%s-end", what);
-	snprintf(text, sizeof(text), "0x%lx", end);
-	return ret | attr_write(attr, file, text);
-}
-
-/* Nothing fails below that function. */
-static int spare(unsigned long start, unsigned long end)
-{
-	int ret = 0;
-
-	for (size_t i = 0; i < 2; i++)
-		ret |= attr_range(attrs[i], "reject", start, end);
-	return ret;
-}
-
-/*
- * Where the kernel takes down what is mapped for DMA (kernel/dma/debug.c): without memory for
- * that it stops looking, for good.  A kernel that does not look has no such function.
- */
-#define DMA_DEBUG	"add_dma_entry"
-
-/* As they come they leave out whatever may wait, which is everything. */
-static int attrs_init(void)
-{
-	static unsigned long start, end;
-	int ret = 0;
-
-	if (!end && function(DMA_DEBUG, &start, &end))
-		end = 1;
-
-	for (size_t i = 0; i < 4; i++) {
-		ret |= attr_write(attrs[i], "probability", "0");
-		ret |= attr_write(attrs[i], "verbose", "0");
-		ret |= attr_write(attrs[i], "times", "-1");
-		ret |= attr_write(attrs[i], "task-filter", "N");
-		ret |= attr_range(attrs[i], "require", 0, -1UL);
-	}
-	ret |= spare(start, end);
-	ret |= attr_write("failslab", "ignore-gfp-wait", "N");
-	ret |= attr_write("fail_page_alloc", "ignore-gfp-wait", "N");
-	ret |= attr_write("fail_page_alloc", "ignore-gfp-highmem", "N");
-	ret |= attr_write("fail_page_alloc", "min-order", "0");
-	return ret;
-}
 
 /* Only those of @kind: no function is where the others would have to be. */
 static int attrs_only(enum kind kind)
@@ -127,28 +37,6 @@ static int attrs_only(enum kind kind)
 		ret |= attr_range(attrs[i], "require", 1, 2);
 	}
 	return ret;
-}
-
-static int fail_file = -1;
-
-/* The next @n'th thing that can fail will, if this thread does it. */
-static void arm(unsigned int n)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%u", n);
-
-	if (pwrite(fail_file, text, len, 0) != len)
-		perror("fail-nth");
-}
-
-/* Whether it has. */
-static bool disarm(void)
-{
-	char text[16] = "";
-	bool failed = pread(fail_file, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0;
-
-	arm(0);
-	return failed;
 }
 
 /* It has switched itself off, and would find nothing. */
@@ -189,8 +77,7 @@ FIXTURE_SETUP(fail)
 	int advice = variant->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
 
 	ASSERT_EQ(0, attrs_init());
-	fail_file = open("/proc/thread-self/fail-nth", O_RDWR);
-	ASSERT_LE(0, fail_file);
+	ASSERT_LE(0, fail_file_open());
 	for (int i = 0; i < 2; i++) {
 		self->gpu[i] = gpu_open(i);
 		ASSERT_LE(0, self->gpu[i]);
@@ -692,101 +579,6 @@ TEST_F_TIMEOUT(fail, workers, 300)
 	each_worker("make-it-fail", "0");
 	EXPECT_LT(0, done);
 	EXPECT_EQ(-1, check_pattern(self->p, self->len, 1));
-}
-
-FIXTURE(plug) {
-	int gpu;
-	char *p;
-	char address[64];
-};
-
-FIXTURE_SETUP(plug)
-{
-	ASSERT_EQ(0, attrs_init());
-	fail_file = open("/proc/thread-self/fail-nth", O_RDWR);
-	ASSERT_LE(0, fail_file);
-	ASSERT_EQ(0, gpu_bus_address(1, self->address, sizeof(self->address)));
-	self->p = anon(SMALL);
-	fill_pattern(self->p, SMALL, 1);
-	self->gpu = gpu_open(1);
-	ASSERT_LE(0, self->gpu);
-}
-
-FIXTURE_TEARDOWN(plug)
-{
-	const char *leak;
-
-	munmap(self->p, SMALL);
-	leak = gpu_leak(1, self->gpu);
-	EXPECT_EQ(NULL, leak) TH_LOG("%s", leak);
-	close(self->gpu);
-	close(fail_file);
-}
-
-static bool is_bound(void)
-{
-	return !access("/dev/hmm_dummy1", F_OK);
-}
-
-/* Whatever fails, a device that goes can go, and nothing that was on it is lost. */
-TEST_F_TIMEOUT(plug, unbind, 600)
-{
-	unsigned int n, failures = 0;
-	bool failed;
-
-	for (n = 1; n < TOO_MANY; n++) {
-		ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, SMALL));
-		close(self->gpu);
-		arm(n);
-		gpu_driver("unbind", self->address);
-		failed = disarm();
-		if (is_bound())
-			ASSERT_EQ(0, gpu_driver("unbind", self->address))
-				TH_LOG("failure %u", n);
-		ASSERT_EQ(-1, check_pattern(self->p, SMALL, 1))
-			TH_LOG("failure %u", n);
-		ASSERT_EQ(0, gpu_driver("bind", self->address))
-			TH_LOG("failure %u", n);
-		self->gpu = gpu_open(1);
-		ASSERT_LE(0, self->gpu);
-		if (!failed)
-			break;
-		failures++;
-	}
-	ASSERT_GT(TOO_MANY, n);
-	EXPECT_LT(0, failures);
-	TH_LOG("%u failures", failures);
-}
-
-TEST_F_TIMEOUT(plug, bind, 600)
-{
-	unsigned int n, refused = 0;
-	unsigned long start, end;
-	bool failed;
-
-	/* Memory hotplug warns where its own allocations fail, and a warning is a failure here. */
-	ASSERT_EQ(0, function("add_pages", &start, &end));
-	ASSERT_EQ(0, spare(start, end));
-	for (n = 1; n < TOO_MANY; n++) {
-		close(self->gpu);
-		ASSERT_EQ(0, gpu_driver("unbind", self->address));
-		arm(n);
-		gpu_driver("bind", self->address);
-		failed = disarm();
-		if (!is_bound()) {
-			refused++;
-			ASSERT_EQ(0, gpu_driver("bind", self->address))
-				TH_LOG("failure %u", n);
-		}
-		self->gpu = gpu_open(1);
-		ASSERT_LE(0, self->gpu);
-		if (!failed)
-			break;
-	}
-	ASSERT_GT(TOO_MANY, n);
-	ASSERT_EQ(0, attrs_init());
-	EXPECT_LT(0, refused);
-	TH_LOG("%u failures, %u of them refused it", n - 1, refused);
 }
 
 TEST_HARNESS_MAIN

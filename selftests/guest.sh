@@ -95,20 +95,29 @@ reach() { # EXPECTED
 	done
 }
 
-# Every step that these tests take is seen.
-tracepoints() {
-	local n=0 event
-	local events=(reach alias map unmap invalidate revoke state poison migrate unregister register)
-	echo "TAP version 13"
-	echo "1..${#events[@]}"
-	echo > /sys/kernel/tracing/trace && echo 1 > /sys/kernel/tracing/events/hmm_p2p/enable
+revoke_and_reload() {
 	"$bin/revoke" -t without_migrating -t cpu_waits_for_reset -t poison > /dev/null
 	reload "${exact[@]}"
+}
+
+thrash_windows() {
+	"$bin/windows" -t thrash > /dev/null
+}
+
+# Every step that WORK takes is seen: EVENTs.
+tracepoints() { # WORK EVENT...
+	local event work=$1
+	shift
+	plan $#
+	echo > /sys/kernel/tracing/trace
+	# No others: there is room for the last ones only.
+	for event in "$@"; do
+		echo 1 > "/sys/kernel/tracing/events/hmm_p2p/hmm_p2p_$event/enable"
+	done
+	"$work"
 	echo 0 > /sys/kernel/tracing/events/hmm_p2p/enable
-	for event in "${events[@]}"; do
-		n=$((n + 1))
-		grep -q " hmm_p2p_$event: exporter=hmm_dummy" /sys/kernel/tracing/trace &&
-			echo "ok $n tracepoints.$event" || echo "not ok $n tracepoints.$event"
+	for event in "$@"; do
+		check "$event" grep -q " hmm_p2p_$event: exporter=hmm_dummy" /sys/kernel/tracing/trace
 	done
 }
 
@@ -490,6 +499,7 @@ for suite; do
 	dmabuf_reserved) reload "${exact[@]}" reserved=2 reserved_mb=64 && cannot export ;;
 	dmabuf_no_kmap) reload "${exact[@]}" kmap=0 && cannot import ;;
 	fail_nth) "$bin/fail_nth" -T window_open ;;
+	fail_plug) "$bin/fail_plug" ;;
 	leaks) leaks ;;
 	soak)
 		swap_and_cgroups && echo 1 > /sys/kernel/mm/ksm/run && "$bin/soak"
@@ -533,7 +543,11 @@ for suite; do
 		;;
 	bench) bench ;;
 	bench_engine) bench_engine ;;
-	tracepoints) tracepoints ;;
+	tracepoints)
+		tracepoints revoke_and_reload reach alias map unmap invalidate revoke state poison \
+			migrate unregister register
+		;;
+	tracepoints_small_bar) tracepoints thrash_windows open_window close_window fallback ;;
 	uapi | migrate | progress | numa | iotlb | odp_stale) "$bin/$suite" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;

@@ -108,6 +108,7 @@ TEST_F(migrate, query_agrees_with_pagemap)
 		.length = LEN, .vec = (uintptr_t)vec,
 	};
 	size_t i;
+	int gpu;
 
 	memset(self->p, 1, LEN / 2);
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p + 20 * PAGE, 100 * PAGE));
@@ -122,6 +123,16 @@ TEST_F(migrate, query_agrees_with_pagemap)
 			  pages_on_device(0, self->p + i * PAGE, PAGE));
 	}
 	EXPECT_EQ(100, pages_on_device(0, self->p, LEN));
+
+	/* Of another device those are a peer's. */
+	gpu = gpu_open(1);
+	ASSERT_LE(0, gpu);
+	ASSERT_EQ(0, ioctl(gpu, HMM_DUMMY_QUERY, &q));
+	close(gpu);
+	for (i = 0; i < NPAGES; i++)
+		ASSERT_EQ(i >= 20 && i < 120 ? HMM_DUMMY_AT_PEER :
+			  i < NPAGES / 2 ? HMM_DUMMY_AT_RAM : HMM_DUMMY_AT_NONE, vec[i])
+			TH_LOG("page %zu, for GPU 1", i);
 }
 
 /* The range may span VMAs; file pages in it stay where they are. */

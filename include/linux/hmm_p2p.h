@@ -341,20 +341,21 @@ struct hmm_p2p_result {
 #define HMM_P2P_NO_EVICT	0x2	/* do not call ops->make_room */
 
 /**
- * struct hmm_p2p_stats - how an exporter's memory is used, for its driver's policy
- * @to_device: pages that came to the device, ever
- * @to_ram: pages that left it
- * @cpu_faults: of those, because the CPU touched them
- * @peer_faults: looks at pages on behalf of peers' faults
- * @peer_fallbacks: of those, looks at what then had to go to RAM, a page or a huge one, since
- *	the peer cannot reach it
+ * enum hmm_p2p_stat - how an exporter's memory is used, for its driver's policy
+ * @HMM_P2P_STAT_TO_DEVICE: pages that came to the device, ever
+ * @HMM_P2P_STAT_TO_RAM: pages that left it
+ * @HMM_P2P_STAT_CPU_FAULTS: of those, with a page fault: the CPU's, or that of a peer which
+ *	does not reach them
+ * @HMM_P2P_STAT_PEER_FAULTS: looks at pages on behalf of peers' faults
+ * @HMM_P2P_STAT_PEER_FALLBACKS: of those, looks at what then had to go to RAM, a page or a
+ *	huge one, since the peer cannot reach it
  */
-struct hmm_p2p_stats {
-	u64 to_device;
-	u64 to_ram;
-	u64 cpu_faults;
-	u64 peer_faults;
-	u64 peer_fallbacks;
+enum hmm_p2p_stat {
+	HMM_P2P_STAT_TO_DEVICE,
+	HMM_P2P_STAT_TO_RAM,
+	HMM_P2P_STAT_CPU_FAULTS,
+	HMM_P2P_STAT_PEER_FAULTS,
+	HMM_P2P_STAT_PEER_FALLBACKS,
 };
 
 /* For mm/hmm.c: what one walk remembers between lookups; begins zeroed. */
@@ -400,7 +401,7 @@ vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 int hmm_p2p_evict(struct hmm_p2p_exporter *exp, u64 offset, u64 length,
 		  struct hmm_p2p_result *result);
 void hmm_p2p_copy_done(struct hmm_p2p_copy_job *job, int error);
-void hmm_p2p_get_stats(struct hmm_p2p_exporter *exp, struct hmm_p2p_stats *stats);
+u64 hmm_p2p_get_stat(struct hmm_p2p_exporter *exp, enum hmm_p2p_stat stat);
 struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd);
 
 int hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
@@ -515,10 +516,10 @@ static inline void hmm_p2p_copy_done(struct hmm_p2p_copy_job *job, int error)
 {
 }
 
-static inline void hmm_p2p_get_stats(struct hmm_p2p_exporter *exp,
-				     struct hmm_p2p_stats *stats)
+static inline u64 hmm_p2p_get_stat(struct hmm_p2p_exporter *exp,
+				   enum hmm_p2p_stat stat)
 {
-	*stats = (struct hmm_p2p_stats) {};
+	return 0;
 }
 
 static inline struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd)

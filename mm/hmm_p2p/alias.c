@@ -30,21 +30,13 @@
 #include "../internal.h"
 #include "internal.h"
 
-const char *const hmm_p2p_reason_names[HMM_P2P_NR_REASONS] = {
-	[HMM_P2P_REACHABLE]	= "reachable",
-	[HMM_P2P_NO_EXPORTER]	= "no-exporter",
-	[HMM_P2P_NOT_LIVE]	= "not-live",
-	[HMM_P2P_NO_KMAP]	= "no-kmap",
-	[HMM_P2P_NO_BUS]	= "no-bus",
-	[HMM_P2P_TOPOLOGY]	= "topology",
-	[HMM_P2P_ADDRESS]	= "address",
-	[HMM_P2P_LAZY_IOMMU]	= "lazy-iommu",
-	[HMM_P2P_READ_ONLY]	= "read-only",
-	[HMM_P2P_NO_WAIT]	= "no-wait",
-	[HMM_P2P_NO_WINDOW]	= "no-window",
-	[HMM_P2P_QUARANTINED]	= "quarantined",
-	[HMM_P2P_DEAD]		= "dead",
-};
+/* As the tracepoints call them. */
+#undef EM
+#undef EMe
+#define EM(reason, name)	[reason] = name,
+#define EMe(reason, name)	[reason] = name
+
+const char *const hmm_p2p_reason_names[HMM_P2P_NR_REASONS] = { HMM_P2P_REASONS };
 
 /*
  * hmm_p2p_ask - whether a bus master reaches an exporter's memory

@@ -315,29 +315,41 @@ u64 hmm_p2p_page_offset(const struct page *page)
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_page_offset, "HMM_P2P");
 
 /**
- * hmm_p2p_get_stats - how an exporter's memory is used
+ * hmm_p2p_get_stat - how an exporter's memory is used
  * @exp: the exporter
- * @stats: set
+ * @stat: what is to be told of it
  *
  * For a driver's policy: the core has none.
  *
- * Context: Process context, may sleep.  Adds up counters of all CPUs and importers: not
- * for every fault.
+ * Context: Any for what migrates and for CPU faults, and cheap enough for each fault: adds
+ * up counters of all CPUs.  What peers do is kept by importer as well: process context, may
+ * sleep, takes a lock that all exporters share.
+ *
+ * Return: a total since the exporter was registered, that only grows.
  */
-void hmm_p2p_get_stats(struct hmm_p2p_exporter *exp, struct hmm_p2p_stats *stats)
+u64 hmm_p2p_get_stat(struct hmm_p2p_exporter *exp, enum hmm_p2p_stat stat)
 {
 	unsigned int i;
+	u64 n = 0;
 
-	stats->to_device = hmm_p2p_sum(exp->counters, HMM_P2P_C_TO_DEVICE) +
-			   hmm_p2p_sum(exp->counters, HMM_P2P_C_FROM_PEER);
-	stats->to_ram = hmm_p2p_sum(exp->counters, HMM_P2P_C_TO_RAM);
-	stats->cpu_faults = hmm_p2p_sum(exp->counters, HMM_P2P_C_CPU_FAULTS);
-	stats->peer_faults = hmm_p2p_total_read(exp, HMM_P2P_C_FAULTS);
-	stats->peer_fallbacks = 0;
-	for (i = HMM_P2P_NOT_LIVE; i < HMM_P2P_NR_REASONS; i++)
-		stats->peer_fallbacks += hmm_p2p_total_read(exp, HMM_P2P_C_FALLBACK + i);
+	switch (stat) {
+	case HMM_P2P_STAT_TO_DEVICE:
+		return hmm_p2p_sum(exp->counters, HMM_P2P_C_TO_DEVICE) +
+		       hmm_p2p_sum(exp->counters, HMM_P2P_C_FROM_PEER);
+	case HMM_P2P_STAT_TO_RAM:
+		return hmm_p2p_sum(exp->counters, HMM_P2P_C_TO_RAM);
+	case HMM_P2P_STAT_CPU_FAULTS:
+		return hmm_p2p_sum(exp->counters, HMM_P2P_C_CPU_FAULTS);
+	case HMM_P2P_STAT_PEER_FAULTS:
+		return hmm_p2p_total_read(exp, HMM_P2P_C_FAULTS);
+	case HMM_P2P_STAT_PEER_FALLBACKS:
+		for (i = HMM_P2P_NOT_LIVE; i < HMM_P2P_NR_REASONS; i++)
+			n += hmm_p2p_total_read(exp, HMM_P2P_C_FALLBACK + i);
+		break;
+	}
+	return n;
 }
-EXPORT_SYMBOL_NS_GPL(hmm_p2p_get_stats, "HMM_P2P");
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_get_stat, "HMM_P2P");
 
 /**
  * hmm_p2p_mm_get_pidfd - the address space of another process

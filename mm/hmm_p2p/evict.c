@@ -11,7 +11,6 @@
  */
 #include <linux/export.h>
 #include <linux/mm.h>
-#include <linux/overflow.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched/signal.h>
@@ -209,8 +208,7 @@ int hmm_p2p_evict(struct hmm_p2p_exporter *exp, u64 offset, u64 length,
 	int ret = 0;
 
 	hmm_p2p_result_init(result);
-	if (!length || check_add_overflow(offset, length, &end_offset) ||
-	    end_offset > PFN_PHYS(exp->nr_pages))
+	if (!hmm_p2p_range_end(exp, offset, length, &end_offset))
 		return -EINVAL;
 	ret = eviction_init(&e, exp);
 	if (ret)

@@ -42,6 +42,7 @@
 #include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/overflow.h>
 #include <linux/percpu.h>
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
@@ -200,6 +201,14 @@ struct hmm_p2p_map {
 extern struct mutex hmm_p2p_lock;
 extern struct list_head hmm_p2p_exporters;
 
+/* Where a range of the device memory ends.  False: it is empty, or reaches beyond. */
+static inline bool hmm_p2p_range_end(struct hmm_p2p_exporter *exp, u64 offset,
+				     u64 length, u64 *end)
+{
+	return length && !check_add_overflow(offset, length, end) &&
+	       *end <= PFN_PHYS(exp->nr_pages);
+}
+
 void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp);
 struct hmm_p2p_exporter *hmm_p2p_exporter_of(const struct page *page);
 u64 hmm_p2p_sum(struct hmm_p2p_counters __percpu *counters, unsigned int counter);
@@ -321,7 +330,6 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 /* life.c */
 int hmm_p2p_live_get(struct hmm_p2p_exporter *exp);
 void hmm_p2p_live_put(struct hmm_p2p_exporter *exp);
-void hmm_p2p_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state);
 void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp);
 void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp);
 

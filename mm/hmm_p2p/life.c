@@ -34,7 +34,7 @@
 #include "../internal.h"
 #include "internal.h"
 
-void hmm_p2p_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state)
+static void set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state)
 {
 	lockdep_assert_held(&exp->life);
 	WRITE_ONCE(exp->state, state);
@@ -243,12 +243,12 @@ int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp)
 		ret = -ENOMEM;
 		goto out;
 	}
-	hmm_p2p_set_state(exp, HMM_P2P_STATE_RESETTING);
+	set_state(exp, HMM_P2P_STATE_RESETTING);
 	flush_readers(exp);
 	if (!park_all(exp)) {
 		/* hmm_p2p_dead() waits for us to let go. */
 		unpark_all(exp);
-		hmm_p2p_set_state(exp, HMM_P2P_STATE_LIVE);
+		set_state(exp, HMM_P2P_STATE_LIVE);
 		ret = -ENODEV;
 		goto out;
 	}
@@ -278,7 +278,7 @@ int hmm_p2p_reset_end(struct hmm_p2p_exporter *exp)
 	mutex_lock(&exp->life);
 	if (exp->state == HMM_P2P_STATE_RESETTING) {
 		unpark_all(exp);
-		hmm_p2p_set_state(exp, HMM_P2P_STATE_LIVE);
+		set_state(exp, HMM_P2P_STATE_LIVE);
 		hmm_p2p_windows_settle(exp);
 	} else {
 		ret = exp->state == HMM_P2P_STATE_DEAD ? -ENODEV : -EINVAL;
@@ -297,7 +297,7 @@ void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp)
 		      exp->desc.name))
 		unpark_all(exp);
 	if (exp->state != HMM_P2P_STATE_DEAD)
-		hmm_p2p_set_state(exp, HMM_P2P_STATE_DRAINING);
+		set_state(exp, HMM_P2P_STATE_DRAINING);
 	mutex_unlock(&exp->life);
 	/*
 	 * Migrations to the device that saw LIVE finish here, and none starts
@@ -422,7 +422,7 @@ void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 		mutex_unlock(&exp->life);
 		return;
 	}
-	hmm_p2p_set_state(exp, HMM_P2P_STATE_DEAD);
+	set_state(exp, HMM_P2P_STATE_DEAD);
 	flush_readers(exp);
 	if (exp->parked)
 		unpark_all(exp);
@@ -481,8 +481,7 @@ int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 	int ret = 0;
 	u64 end;
 
-	if (!length || check_add_overflow(offset, length, &end) ||
-	    end > PFN_PHYS(exp->nr_pages))
+	if (!hmm_p2p_range_end(exp, offset, length, &end))
 		return -EINVAL;
 	if (hmm_p2p_is_coherent(exp))
 		return -EOPNOTSUPP;

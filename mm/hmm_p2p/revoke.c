@@ -200,8 +200,7 @@ int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 	unsigned long i;
 	int ret;
 
-	if (!length || check_add_overflow(offset, length, &end) ||
-	    end > PFN_PHYS(exp->nr_pages))
+	if (!hmm_p2p_range_end(exp, offset, length, &end))
 		return -EINVAL;
 	/* Coherent memory has no windows, and nobody an alias. */
 	for (i = offset >> shift; i <= (end - 1) >> shift && exp->nr_windows; i++) {

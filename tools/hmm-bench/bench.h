@@ -84,9 +84,8 @@ enum status bench_fail(enum status status, const char *format, ...)
 /* The same with errno, STATUS_FAILED, and a value that no sample has: below 0. */
 double bench_errno(const char *what);
 
-/* What bench_fail() was told last, or STATUS_OK; and in words. */
+/* What bench_fail() was told last, or STATUS_OK. */
 enum status bench_failed(void);
-const char *bench_why(void);
 
 /* Whether Ctrl-C was pressed: what there is is printed. */
 bool bench_interrupted(void);

@@ -148,9 +148,7 @@ enum status bench_fault(int argc, char **argv)
 			.sample = sample_cpu,
 		},
 	};
-	enum status status = argc > 1 ?
-		bench_fail(STATUS_USAGE, "fault takes no \"%s\"", argv[1]) :
-		parts_check(options.length);
+	enum status status = parts_check(options.length);
 
 	for (int huge = 0; huge < 2 && !status; huge++) {
 		struct faults w = { .crcs = calloc(options.length / PAGE, sizeof(*w.crcs)) };

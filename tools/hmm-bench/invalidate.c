@@ -192,15 +192,12 @@ enum status bench_invalidate(int argc, char **argv)
 	struct crowd w = {};
 	enum status status;
 
-	if (argc > 1)
-		return bench_fail(STATUS_USAGE, "invalidate takes no \"%s\"", argv[1]);
 	status = devices_open(w.gpu) ?: memory_get(&w.m, PAGES * PAGE, false) ?:
 		 memory_get(&w.elsewhere, PAGES * PAGE, false);
 	if (!status && rdma_pair_open(&w.pair))
 		status = bench_fail(STATUS_MISSING, "no RDMA: %s", rdma_error());
 	status = status ?: measure(&w);
-	if (w.pair.context)
-		rdma_pair_close(&w.pair);
+	rdma_pair_close(&w.pair);
 	memory_put(&w.m);
 	memory_put(&w.elsewhere);
 	return status;

@@ -127,8 +127,6 @@ enum status bench_load(int argc, char **argv)
 	enum status status;
 	int ret;
 
-	if (argc > 1)
-		return bench_fail(STATUS_USAGE, "load takes no \"%s\"", argv[1]);
 	ret = io_uring_queue_init(MOST_DEPTH, &w.ring, 0);
 	if (ret)
 		return bench_fail(STATUS_MISSING, "no io_uring: %s", strerror(-ret));

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +13,15 @@
 
 #include "bench.h"
 
+#define ANY	INT_MAX
+
 static const struct {
 	const char *name;
 	enum status (*run)(int argc, char **argv);
 	const char *what;
 	/* Of options: --threads too; or what reads results, and makes none. */
 	enum { MOST, THREADS, READS } kind;
+	int arguments;	/* at most; ANY: it looks at them itself */
 } commands[] = {
 	{ "migrate", bench_migrate, "pages to a device, to RAM, from device to device", THREADS },
 	{ "fault", bench_fault, "faults of a device, and of the CPU on memory of one", THREADS },
@@ -25,13 +29,13 @@ static const struct {
 	{ "invalidate", bench_invalidate, "take a page from who has it", MOST },
 	{ "revoke", bench_revoke, "take a window away; more windows than fit", MOST },
 	{ "load", bench_load, "many commands at once, by io_uring", MOST },
-	{ "rdma", bench_rdma, "RDMA on memory in RAM and on a device", MOST },
+	{ "rdma", bench_rdma, "RDMA on memory in RAM and on a device", MOST, 1 },
 	{ "oversub", bench_oversub, "a GPU works on more than its memory", MOST },
 	{ "scale", bench_scaling, "how cost grows with pages, MRs, importers, threads", MOST },
 	{ "stock", bench_stock, "what who has no peer pays; needs test_hmm only", MOST },
-	{ "fio", bench_fio, "fio JOBFILE...: on a device's read() and write()", MOST },
-	{ "compare", bench_compare, "compare A B [PERCENT]: two result files", READS },
-	{ "plot", bench_plot, "plot RESULT FOLDER: pictures, by gnuplot", READS },
+	{ "fio", bench_fio, "fio JOBFILE...: on a device's read() and write()", MOST, ANY },
+	{ "compare", bench_compare, "compare A B [PERCENT]: two result files", READS, ANY },
+	{ "plot", bench_plot, "plot RESULT FOLDER: pictures, by gnuplot", READS, ANY },
 };
 #define COMMANDS	(sizeof(commands) / sizeof(commands[0]))
 
@@ -144,6 +148,9 @@ int main(int argc, char **argv)
 				  commands[i].name);
 	if (commands[i].kind != THREADS && options.threads > 1)
 		return bench_fail(STATUS_USAGE, "%s takes no --threads", commands[i].name);
+	if (argc - optind - 1 > commands[i].arguments)
+		return bench_fail(STATUS_USAGE, "%s takes no \"%s\"", commands[i].name,
+				  argv[optind + 1 + commands[i].arguments]);
 	status = bench_begin(argc, argv);
 	if (status)
 		return status;

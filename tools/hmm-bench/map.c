@@ -111,8 +111,6 @@ enum status bench_map(int argc, char **argv)
 	int gpu[2];
 	enum status status;
 
-	if (argc > 1)
-		return bench_fail(STATUS_USAGE, "map takes no \"%s\"", argv[1]);
 	status = trace_start(functions) ?: devices_open(gpu) ?:
 		 pinned_export(&pinned, gpu[0], PAGE);
 	if (pinned.dmabuf >= 0) {

@@ -50,11 +50,6 @@ enum status bench_failed(void)
 	return failed;
 }
 
-const char *bench_why(void)
-{
-	return why;
-}
-
 enum status bench_fail(enum status status, const char *format, ...)
 {
 	va_list arguments;
@@ -152,7 +147,7 @@ static bool run_rounds(const struct figure *f, struct rounds *r)
 				if (interrupted)
 					return true;
 				result_failed(f->name, v < VARIANTS && f->variants[v] ?
-					      f->variants[v] : "", bench_why());
+					      f->variants[v] : "", why);
 				return false;
 			}
 			if (counts)

@@ -204,8 +204,6 @@ enum status bench_migrate(int argc, char **argv)
 {
 	enum status status;
 
-	if (argc > 1)
-		return bench_fail(STATUS_USAGE, "migrate takes no \"%s\"", argv[1]);
 	status = parts_check(options.length) ?: trace_start(functions);
 	for (int huge = 0; huge < 2 && !status; huge++) {
 		struct mover w = { .dmirror = dmirror_open() };

@@ -97,8 +97,6 @@ enum status bench_oversub(int argc, char **argv)
 	struct hmm_dummy_info info;
 	enum status status;
 
-	if (argc > 1)
-		return bench_fail(STATUS_USAGE, "oversub takes no \"%s\"", argv[1]);
 	status = devices_open(w.gpu);
 	if (status)
 		return status;

@@ -420,8 +420,6 @@ enum status bench_rdma(int argc, char **argv)
 	struct rdma r = { .exported = PINNED_NONE };
 	enum status status;
 
-	if (argc > 2)
-		return bench_fail(STATUS_USAGE, "rdma takes no \"%s\"", argv[2]);
 	r.job = argv[1];
 	if (r.job && access(r.job, R_OK))
 		return bench_fail(STATUS_USAGE, "%s: %s", r.job, strerror(errno));
@@ -432,8 +430,7 @@ enum status bench_rdma(int argc, char **argv)
 		ibv_dereg_mr(r.from.mr);
 	if (r.fixed.mr)
 		ibv_dereg_mr(r.fixed.mr);
-	if (r.pair.context)
-		rdma_pair_close(&r.pair);
+	rdma_pair_close(&r.pair);
 	memory_put(&r.m);
 	memory_put(&r.other);
 	memory_put(&r.pinned_ram);

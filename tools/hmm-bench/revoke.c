@@ -154,8 +154,6 @@ enum status bench_revoke(int argc, char **argv)
 	struct hmm_dummy_info info;
 	enum status status;
 
-	if (argc > 1)
-		return bench_fail(STATUS_USAGE, "revoke takes no \"%s\"", argv[1]);
 	status = devices_open(w.gpu);
 	if (status)
 		return status;

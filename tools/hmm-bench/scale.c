@@ -354,8 +354,6 @@ enum status bench_scaling(int argc, char **argv)
 	struct scale s = {};
 	enum status status;
 
-	if (argc > 1)
-		return bench_fail(STATUS_USAGE, "scale takes no \"%s\"", argv[1]);
 	status = devices_open(s.gpu) ?: memory_get(&s.m, options.length, false) ?:
 		 trace_start(functions);
 	if (!status && rdma_pair_open(&s.pair))
@@ -364,8 +362,7 @@ enum status bench_scaling(int argc, char **argv)
 	status = status ?: measure(&s);
 	trace_stop();
 	free(s.chunk);
-	if (s.pair.context)
-		rdma_pair_close(&s.pair);
+	rdma_pair_close(&s.pair);
 	memory_put(&s.m);
 	return status;
 }

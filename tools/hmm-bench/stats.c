@@ -12,7 +12,7 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-double quantile(const double *sorted, size_t n, double q)
+static double quantile(const double *sorted, size_t n, double q)
 {
 	double at = q * (n - 1);
 	size_t i = at;

@@ -19,9 +19,6 @@ struct estimate {
 	double value, low, high;
 };
 
-/* The @q quantile, 0 to 1, of @n sorted values, at least one; between two of them linear. */
-double quantile(const double *sorted, size_t n, double q);
-
 /* @n is at least 1; below 6 there is no such interval, and it is all of them. */
 struct estimate median(const double *values, size_t n);
 

@@ -72,8 +72,6 @@ enum status bench_stock(int argc, char **argv)
 	struct stock w = {};
 	enum status status;
 
-	if (argc > 1)
-		return bench_fail(STATUS_USAGE, "stock takes no \"%s\"", argv[1]);
 	w.dmirror = dmirror_open();
 	if (w.dmirror < 0)
 		return bench_failed();

@@ -108,16 +108,16 @@ static int range_fault(struct hmm_dummy_range *range, unsigned long first,
 	return ret;
 }
 
-/* Whether the device should have the range for itself now. */
-static bool wants_migration(struct hmm_dummy_range *range, struct hmm_p2p_stats *stats)
+/* Whether the device should have the range for itself now; sets @cpu_faults. */
+static bool wants_migration(struct hmm_dummy_range *range, u64 *cpu_faults)
 {
 	struct hmm_dummy_dev *dev = range->ctx->dev;
 	unsigned long moved_at = READ_ONCE(range->moved_at);
 
 	if (!READ_ONCE(migrate_on_fault) || !dev->exporter)
 		return false;
-	hmm_p2p_get_stats(dev->exporter, stats);
-	if (moved_at && stats->cpu_faults != READ_ONCE(range->cpu_faults) &&
+	*cpu_faults = hmm_p2p_get_stat(dev->exporter, HMM_P2P_STAT_CPU_FAULTS);
+	if (moved_at && *cpu_faults != READ_ONCE(range->cpu_faults) &&
 	    time_before(jiffies, moved_at + msecs_to_jiffies(READ_ONCE(timeslice_ms)))) {
 		atomic64_inc(&dev->damped);
 		return false;
@@ -133,10 +133,10 @@ static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
 	unsigned long around = max(dev->fault_around, PAGE_SIZE);
 	unsigned long first = ALIGN_DOWN(start, around), last = ALIGN(end, around);
 	struct hmm_p2p_result result = {};
-	struct hmm_p2p_stats stats;
+	u64 cpu_faults;
 	int ret;
 
-	if (!wants_migration(range, &stats))
+	if (!wants_migration(range, &cpu_faults))
 		return;
 	ret = hmm_p2p_migrate_to_device(dev->exporter, range->ctx->mm, first, last, 0,
 					&result);
@@ -147,7 +147,7 @@ static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
 	if (!result.migrated)
 		return;
 	/* Two faults at once may both write this: either is right. */
-	WRITE_ONCE(range->cpu_faults, stats.cpu_faults);
+	WRITE_ONCE(range->cpu_faults, cpu_faults);
 	WRITE_ONCE(range->moved_at, jiffies ?: 1);
 	/* What came along is not to be faulted on page by page, if that can be helped. */
 	if (!ret && last - first > end - start)

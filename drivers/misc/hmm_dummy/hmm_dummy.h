@@ -338,7 +338,7 @@ struct hmm_dummy_job {
 	bool queued;			/* dev->sched_lock: in the queue, and nobody's */
 	bool cancelled;			/* READ_ONCE */
 	bool tagged;			/* HMM_DUMMY_CANCEL may end it */
-	bool waited_for;		/* by hmm_dummy_job_wait() */
+	bool waited_for;		/* by job_wait() */
 	bool handed_over;		/* dev->sched_lock: the fault is its business */
 	unsigned int retries;
 	struct {
@@ -384,7 +384,6 @@ void hmm_dummy_job_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 			unsigned int queue);
 int hmm_dummy_job_submit(struct hmm_dummy_job *job);
 int hmm_dummy_job_run(struct hmm_dummy_job *job);
-int hmm_dummy_job_wait(struct hmm_dummy_job *job);
 int hmm_dummy_job_pieces(struct hmm_dummy_job *job, hmm_dummy_piece piece);
 int hmm_dummy_wait_room(struct hmm_dummy_ctx *ctx);
 void hmm_dummy_job_cancel(struct hmm_dummy_job *job);

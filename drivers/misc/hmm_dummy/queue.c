@@ -478,13 +478,11 @@ static bool take_over(struct hmm_dummy_job *job)
 	return ours;
 }
 
-/**
- * hmm_dummy_job_wait - wait for a job of one's own
- * @job: submitted by this process; job->done completes job->completion
- *
- * Return: what it ended with; -EINTR if a fatal signal made us cancel it.
+/*
+ * Wait for a job of this process, which job_complete() ends.  What it ended with; -EINTR if a
+ * fatal signal made us cancel it.
  */
-int hmm_dummy_job_wait(struct hmm_dummy_job *job)
+static int job_wait(struct hmm_dummy_job *job)
 {
 	bool killed = false;
 
@@ -516,7 +514,7 @@ int hmm_dummy_job_run(struct hmm_dummy_job *job)
 	job->waited_for = true;
 	job->done = job_complete;
 	ret = hmm_dummy_job_submit(job);
-	return ret ?: hmm_dummy_job_wait(job);
+	return ret ?: job_wait(job);
 }
 
 /* For tests: let commands pile up. */

@@ -28,7 +28,7 @@
 #define HMM_DUMMY_TYPE	0xB6
 
 /* hmm_dummy_info.caps */
-#define HMM_DUMMY_CAP_PCI	0x1	/* memory in a BAR, reachable on the bus */
+#define HMM_DUMMY_CAP_PCI	0x1	/* a PCI device: its memory, if any, is a BAR */
 #define HMM_DUMMY_CAP_KMAP	0x2	/* offers software a mapping */
 #define HMM_DUMMY_CAP_CANARY	0x4	/* free memory is watched */
 #define HMM_DUMMY_CAP_COHERENT	0x8	/* memory that the CPU maps as well */
@@ -278,8 +278,8 @@ struct hmm_dummy_command {
  * @tag: of the commands
  * @cancelled: out: how many
  *
- * Those that wait complete at once, one that runs completes when it gets there, all with
- * ECANCELED.
+ * Those that wait complete at once, with ECANCELED.  So does one that runs, at the next
+ * step of its work; if that was the last, it is counted, and ends with its own result.
  *
  *  ENOENT	the process has no such command on this file
  */

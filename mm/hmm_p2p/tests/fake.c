@@ -409,7 +409,6 @@ static bool mirror_invalidate(struct mmu_interval_notifier *mni,
 		msleep(m->sleep_ms);
 	mutex_lock(&m->lock);
 	mmu_interval_set_seq(mni, cur_seq);
-	m->invalidations++;
 	if (!m->keeps) {
 		hmm_p2p_invalidate_begin(&m->map);
 		mirror_clear(m, (start - m->start) >> PAGE_SHIFT,

@@ -90,7 +90,6 @@ struct mirror {
 	struct hmm_p2p_peer peer;
 	bool keeps;			/* its callback does not let go */
 	unsigned int sleep_ms;		/* its callback takes that long */
-	unsigned long invalidations;
 };
 
 struct mirror *mirror_create(struct kunit *test, const char *name,

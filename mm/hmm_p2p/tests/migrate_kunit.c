@@ -92,6 +92,43 @@ static void migrate_makes_room(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 11));
 }
 
+/* What a driver's policy is told of all that. */
+static void migrate_stats(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_result result = {};
+	struct mirror *m;
+	unsigned long start;
+	unsigned int i;
+
+	f->no_kva = true;
+	fake_register(test);
+	for (i = HMM_P2P_STAT_TO_DEVICE; i <= HMM_P2P_STAT_PEER_FALLBACKS; i++)
+		KUNIT_EXPECT_EQ(test, 0, hmm_p2p_get_stat(f->exp, i));
+	start = memory_create(test, 8);
+	memory_place(test, start, 8);
+	KUNIT_EXPECT_EQ(test, 8, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_TO_DEVICE));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_TO_RAM));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->exp, current->mm, start,
+				start + 4 * PAGE_SIZE, &result));
+	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_TO_RAM));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_CPU_FAULTS));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 4));
+	KUNIT_EXPECT_EQ(test, 5, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_TO_RAM));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_CPU_FAULTS));
+	/* A peer that does not reach two others. */
+	m = mirror_create(test, "soft", start, 8);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 5, 2, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FALLBACKS));
+	KUNIT_EXPECT_LE(test, 2, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FAULTS));
+	KUNIT_EXPECT_EQ(test, 7, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_TO_RAM));
+	KUNIT_EXPECT_EQ(test, 3, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_CPU_FAULTS));
+	KUNIT_EXPECT_EQ(test, 8, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_TO_DEVICE));
+	/* The totals stay when the peer goes. */
+	mirror_destroy(m);
+	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FALLBACKS));
+}
+
 /* One that has nothing to evict, or must not, takes what fits. */
 static void migrate_full(struct kunit *test)
 {
@@ -314,6 +351,7 @@ static struct kunit_case hmm_p2p_migrate_cases[] = {
 	KUNIT_CASE(migrate_fails_late),
 	KUNIT_CASE(migrate_lost_device),
 	KUNIT_CASE(migrate_makes_room),
+	KUNIT_CASE(migrate_stats),
 	KUNIT_CASE(migrate_full),
 	KUNIT_CASE(migrate_bad_flags),
 	KUNIT_CASE_SLOW(migrate_keeps_window),

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * As in fail_nth.c, where a driver is bound to its device and unbound: whatever fails, a
+ * device comes completely or not at all, and one that goes takes nothing with it.
+ */
+#include "fault_injection.h"
+
+#define LENGTH	(8 * PAGE)
+
+FIXTURE(plug) {
+	int gpu;
+	char *p;
+	char address[64];
+};
+
+FIXTURE_SETUP(plug)
+{
+	ASSERT_EQ(0, attrs_init());
+	ASSERT_LE(0, fail_file_open());
+	ASSERT_EQ(0, gpu_bus_address(1, self->address, sizeof(self->address)));
+	self->p = anon(LENGTH);
+	fill_pattern(self->p, LENGTH, 1);
+	self->gpu = gpu_open(1);
+	ASSERT_LE(0, self->gpu);
+}
+
+FIXTURE_TEARDOWN(plug)
+{
+	const char *leak;
+
+	munmap(self->p, LENGTH);
+	leak = gpu_leak(1, self->gpu);
+	EXPECT_EQ(NULL, leak) TH_LOG("%s", leak);
+	close(self->gpu);
+	close(fail_file);
+}
+
+static bool is_bound(void)
+{
+	return !access("/dev/hmm_dummy1", F_OK);
+}
+
+/* Whatever fails, a device that goes can go, and nothing that was on it is lost. */
+TEST_F_TIMEOUT(plug, unbind, 600)
+{
+	unsigned int n, failures = 0;
+	bool failed;
+
+	for (n = 1; n < TOO_MANY; n++) {
+		ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, LENGTH));
+		close(self->gpu);
+		arm(n);
+		gpu_driver("unbind", self->address);
+		failed = disarm();
+		if (is_bound())
+			ASSERT_EQ(0, gpu_driver("unbind", self->address))
+				TH_LOG("failure %u", n);
+		ASSERT_EQ(-1, check_pattern(self->p, LENGTH, 1))
+			TH_LOG("failure %u", n);
+		ASSERT_EQ(0, gpu_driver("bind", self->address))
+			TH_LOG("failure %u", n);
+		self->gpu = gpu_open(1);
+		ASSERT_LE(0, self->gpu);
+		if (!failed)
+			break;
+		failures++;
+	}
+	ASSERT_GT(TOO_MANY, n);
+	EXPECT_LT(0, failures);
+	TH_LOG("%u failures", failures);
+}
+
+TEST_F_TIMEOUT(plug, bind, 600)
+{
+	unsigned int n, refused = 0;
+	unsigned long start, end;
+	bool failed;
+
+	/* Memory hotplug warns where its own allocations fail, and a warning is a failure here. */
+	ASSERT_EQ(0, function("add_pages", &start, &end));
+	ASSERT_EQ(0, spare(start, end));
+	for (n = 1; n < TOO_MANY; n++) {
+		close(self->gpu);
+		ASSERT_EQ(0, gpu_driver("unbind", self->address));
+		arm(n);
+		gpu_driver("bind", self->address);
+		failed = disarm();
+		if (!is_bound()) {
+			refused++;
+			ASSERT_EQ(0, gpu_driver("bind", self->address))
+				TH_LOG("failure %u", n);
+		}
+		self->gpu = gpu_open(1);
+		ASSERT_LE(0, self->gpu);
+		if (!failed)
+			break;
+	}
+	ASSERT_GT(TOO_MANY, n);
+	ASSERT_EQ(0, attrs_init());
+	EXPECT_LT(0, refused);
+	TH_LOG("%u failures, %u of them refused it", n - 1, refused);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Fault injection (Documentation/fault-injection): the n'th of the things that can fail does,
+ * in the thread that asks for it.
+ */
+#ifndef HMM_P2P_FAULT_INJECTION_H
+#define HMM_P2P_FAULT_INJECTION_H
+
+#include "common.h"
+
+#define DEBUG	"/sys/kernel/debug/"
+/* No call has as many allocations. */
+#define TOO_MANY	3000
+
+static const char *const attrs[] = {
+	/* memory */ "failslab", "fail_page_alloc",
+	/* this project's hardware */ "fail_hmm_dummy", "hmm_p2p/fail_lookup",
+};
+
+/* @name in the kernel, from @start to before @end. */
+static inline int function(const char *name, unsigned long *start, unsigned long *end)
+{
+	unsigned long address;
+	FILE *f = fopen("/proc/kallsyms", "r");
+	char line[256], other[128];
+
+	*start = 0;
+	*end = 0;
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx %*c %127s", &address, other) != 2)
+			continue;
+		if (*start && address > *start && (!*end || address < *end))
+			*end = address;
+		if (!strcmp(other, name))
+			*start = address;
+	}
+	if (f)
+		fclose(f);
+	return *end ? 0 : -1;
+}
+
+static inline int attr_write(const char *attr, const char *file, const char *value)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), DEBUG "%s/%s", attr, file);
+	return write_file(path, value);
+}
+
+/* Whose call is on the stack of an allocation: "require", or "reject". */
+static inline int attr_range(const char *attr, const char *what, unsigned long start,
+			     unsigned long end)
+{
+	char file[32], text[32];
+	int ret;
+
+	snprintf(file, sizeof(file), "%s-start", what);
+	snprintf(text, sizeof(text), "0x%lx", start);
+	ret = attr_write(attr, file, text);
+	snprintf(file, sizeof(file), "%s-end", what);
+	snprintf(text, sizeof(text), "0x%lx", end);
+	return ret | attr_write(attr, file, text);
+}
+
+/* Nothing fails below that function. */
+static inline int spare(unsigned long start, unsigned long end)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < 2; i++)
+		ret |= attr_range(attrs[i], "reject", start, end);
+	return ret;
+}
+
+/*
+ * Where the kernel takes down what is mapped for DMA (kernel/dma/debug.c): without memory for
+ * that it stops looking, for good.  A kernel that does not look has no such function.
+ */
+#define DMA_DEBUG	"add_dma_entry"
+
+/* As they come they leave out whatever may wait, which is everything. */
+static inline int attrs_init(void)
+{
+	static unsigned long start, end;
+	int ret = 0;
+
+	if (!end && function(DMA_DEBUG, &start, &end))
+		end = 1;
+
+	for (size_t i = 0; i < 4; i++) {
+		ret |= attr_write(attrs[i], "probability", "0");
+		ret |= attr_write(attrs[i], "verbose", "0");
+		ret |= attr_write(attrs[i], "times", "-1");
+		ret |= attr_write(attrs[i], "task-filter", "N");
+		ret |= attr_range(attrs[i], "require", 0, -1UL);
+	}
+	ret |= spare(start, end);
+	ret |= attr_write("failslab", "ignore-gfp-wait", "N");
+	ret |= attr_write("fail_page_alloc", "ignore-gfp-wait", "N");
+	ret |= attr_write("fail_page_alloc", "ignore-gfp-highmem", "N");
+	ret |= attr_write("fail_page_alloc", "min-order", "0");
+	return ret;
+}
+
+static int fail_file = -1;
+
+static inline int fail_file_open(void)
+{
+	fail_file = open("/proc/thread-self/fail-nth", O_RDWR);
+	return fail_file;
+}
+
+/* The next @n'th thing that can fail will, if this thread does it. */
+static inline void arm(unsigned int n)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%u", n);
+
+	if (pwrite(fail_file, text, len, 0) != len)
+		perror("fail-nth");
+}
+
+/* Whether it has. */
+static inline bool disarm(void)
+{
+	char text[16] = "";
+	bool failed = pread(fail_file, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0;
+
+	arm(0);
+	return failed;
+}
+
+#endif
