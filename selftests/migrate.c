@@ -100,6 +100,14 @@ TEST_F(migrate, holes_and_zero_pages)
 	}
 }
 
+/* The first half is touched, and of that 100 pages are on a device, @there. */
+static unsigned char wanted(size_t page, unsigned char there)
+{
+	if (page >= 20 && page < 120)
+		return there;
+	return page < NPAGES / 2 ? HMM_DUMMY_AT_RAM : HMM_DUMMY_AT_NONE;
+}
+
 TEST_F(migrate, query_agrees_with_pagemap)
 {
 	static unsigned char vec[NPAGES];
@@ -114,9 +122,7 @@ TEST_F(migrate, query_agrees_with_pagemap)
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p + 20 * PAGE, 100 * PAGE));
 	ASSERT_EQ(0, ioctl(self->gpu, HMM_DUMMY_QUERY, &q));
 	for (i = 0; i < NPAGES; i++) {
-		unsigned char want = i >= 20 && i < 120 ? HMM_DUMMY_AT_DEVICE :
-				     i < NPAGES / 2 ? HMM_DUMMY_AT_RAM :
-						      HMM_DUMMY_AT_NONE;
+		unsigned char want = wanted(i, HMM_DUMMY_AT_DEVICE);
 
 		ASSERT_EQ(want, vec[i]) TH_LOG("page %zu", i);
 		ASSERT_EQ(want == HMM_DUMMY_AT_DEVICE,
@@ -130,8 +136,7 @@ TEST_F(migrate, query_agrees_with_pagemap)
 	ASSERT_EQ(0, ioctl(gpu, HMM_DUMMY_QUERY, &q));
 	close(gpu);
 	for (i = 0; i < NPAGES; i++)
-		ASSERT_EQ(i >= 20 && i < 120 ? HMM_DUMMY_AT_PEER :
-			  i < NPAGES / 2 ? HMM_DUMMY_AT_RAM : HMM_DUMMY_AT_NONE, vec[i])
+		ASSERT_EQ(wanted(i, HMM_DUMMY_AT_PEER), vec[i])
 			TH_LOG("page %zu, for GPU 1", i);
 }
 
