@@ -389,8 +389,10 @@ static const char *long_command(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	int gpu = gpu_open(0), ret, error;
 
-	if (gpu < 0)
+	if (gpu < 0) {
+		usleep(500);
 		return NULL;
+	}
 	ret = gpu_fill(gpu, r->many, MANY, n);
 	error = errno;
 	close(gpu);
@@ -402,12 +404,27 @@ static const char *long_command(FIXTURE_DATA(race) *r, unsigned long n)
 	return NULL;
 }
 
+/* It goes when the other side's command has just begun, or after a second without one. */
+static const char *goes_when_busy(FIXTURE_DATA(race) *r, unsigned long n)
+{
+	unsigned long before, lingered, met;
+
+	if (pair_read(&before, &met))
+		return "pair";
+	for (int i = 0; i < 2000; i++) {
+		if (pair_read(&lingered, &met))
+			return "pair";
+		if (lingered != before)
+			break;
+		usleep(500);
+	}
+	return goes_and_comes(r, n);
+}
+
 TEST_F_TIMEOUT(race, unplug_command, 240)
 {
-	/* Each takes a command of some seconds. */
-	self->enough = 8;
 	meet(_metadata, self, "hmm_dummy_job_pieces 10 hmm_dummy_remove", long_command,
-	     goes_and_comes);
+	     goes_when_busy);
 }
 
 /* By the name of the importer: a control file of the exporter's would keep it. */
