@@ -243,7 +243,8 @@ struct hmm_p2p_copy_job {
  * @lost: Whether the device has vanished, and nobody has called hmm_p2p_dead() yet.
  *	Asked after each copy from or to its memory, also by another device: data that
  *	was read from a bus where nobody answers must not pass for the process's.  Under
- *	the locks of @copy; does not sleep.  Optional, for devices that can be pulled out.
+ *	the locks of @copy; does not sleep.  Also asked by hmm_p2p_unregister(), for which
+ *	it is hmm_p2p_dead().  Optional, for devices that can be pulled out.
  */
 struct hmm_p2p_exporter_ops {
 	int (*open_window)(void *priv, unsigned long index,

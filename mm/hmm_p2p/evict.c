@@ -247,8 +247,9 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_evict, "HMM_P2P");
  *
  * The exporter is draining: nothing comes in any more.  A page whose trylock
  * fails, for which there is no memory right now, or whose copy fails, is tried
- * again.  Pages without references may still be on their way through folio_free;
- * memunmap_pages() waits for those.
+ * again.  If its copy fails because the device has vanished, that is its death: the driver
+ * is in here, and may have nobody left to say so.  Pages without references may still be on
+ * their way through folio_free; memunmap_pages() waits for those.
  */
 void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 {
@@ -270,6 +271,8 @@ void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 			used += pages_in_use(pfn, HMM_P2P_BATCH_PAGES);
 			cond_resched();
 		}
+		if (used && exp->desc.ops->lost && exp->desc.ops->lost(exp->desc.priv))
+			hmm_p2p_dead(exp);
 		/* Then its pages are nobody's any more, or were never mapped. */
 		if (!used || hmm_p2p_is_dead(exp))
 			break;

@@ -71,6 +71,24 @@ static void migrate_lost_device(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
 }
 
+/* It vanishes while it is unregistered: what is there is lost, and that does not take for ever. */
+static void migrate_lost_in_unregister(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+
+	fake_register(test);
+	start = memory_create(test, 8);
+	memory_place(test, start, 4);
+	f->lost = true;
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+	KUNIT_EXPECT_EQ(test, 4, f->freed);
+	KUNIT_EXPECT_FALSE(test, memory_right(start, 0));
+	KUNIT_EXPECT_FALSE(test, memory_right(start, 3));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 4));
+}
+
 /* A device that is full is asked to make room, and the chunk is done again. */
 static void migrate_makes_room(struct kunit *test)
 {
@@ -350,6 +368,7 @@ static struct kunit_case hmm_p2p_migrate_cases[] = {
 	KUNIT_CASE_SLOW(migrate_pipelines),
 	KUNIT_CASE(migrate_fails_late),
 	KUNIT_CASE(migrate_lost_device),
+	KUNIT_CASE(migrate_lost_in_unregister),
 	KUNIT_CASE(migrate_makes_room),
 	KUNIT_CASE(migrate_stats),
 	KUNIT_CASE(migrate_full),
