@@ -594,7 +594,7 @@ for suite; do
 		# Not what is about memory in RAM.
 		reload "${exact[@]}" kmap=0 || continue
 		HMM_P2P_EXPECT=fallback "$bin/rdma" -T shapes_in_ram -T written_pages_are_dirty \
-			-T advise_without_odp -T control_bounces
+			-T large_regions -T advise_without_odp -T control_bounces
 		;;
 	svm_reserved)
 		# Devices without PCI: software that reaches software.

@@ -115,6 +115,27 @@ TEST_F_TIMEOUT(rdma, shapes_on_device, 300)
 	shapes(_metadata, self, true);
 }
 
+/* Regions whose length does not fit an int, or 32 bits. */
+TEST_F_TIMEOUT(rdma, large_regions, 120)
+{
+	static const size_t length[] = { 2UL << 30, 4UL << 30, (5UL << 30) + PAGE };
+
+	fill_pattern(self->mem[0], 3 * PAGE, 7);
+	for (int i = 0; i < 3; i++) {
+		char *p = mmap(NULL, length[i], PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		struct rdma_buf end = { .addr = p + length[i] - 3 * PAGE };
+
+		ASSERT_NE(MAP_FAILED, p);
+		end.mr = ibv_reg_mr(self->pair.pd, p, length[i], RDMA_ODP);
+		ASSERT_NE(NULL, end.mr) TH_LOG("%zu bytes: %s", length[i], strerror(errno));
+		ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], end, 3 * PAGE));
+		EXPECT_EQ(-1, check_pattern(end.addr, 3 * PAGE, 7));
+		EXPECT_EQ(0, ibv_dereg_mr(end.mr));
+		munmap(p, length[i]);
+	}
+}
+
 /* An MR whose iova is not its address, as ibv_reg_mr_iova() makes it. */
 TEST_F_TIMEOUT(rdma, iova, 120)
 {
