@@ -3,11 +3,10 @@
  * read() and write() on a device: its scratch memory as a file, by device DMA, so that
  * buffers stay where they are.
  */
-#include <liburing.h>
 #include <pthread.h>
 #include <sys/uio.h>
 
-#include "common.h"
+#include "uring.h"
 
 #define LEN	(MiB + 3 * PAGE)
 
@@ -208,6 +207,58 @@ TEST_F_TIMEOUT(rw, waits_for_room, 60)
 	EXPECT_EQ(0, pthread_join(thread, NULL));
 	EXPECT_EQ(PAGE, self->answer);
 	EXPECT_EQ(-1, check_pattern(self->q, PAGE, 6));
+	EXPECT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
+	EXPECT_EQ(PAGE, cqe->res);
+	EXPECT_EQ(0, write_file(QUEUE_DEPTH, "1024"));
+	io_uring_queue_exit(&ring);
+}
+
+static int cancel(int gpu, uint64_t tag)
+{
+	struct hmm_dummy_cancel c = { .size = sizeof(c), .tag = tag };
+
+	return ioctl(gpu, HMM_DUMMY_CANCEL, &c);
+}
+
+/* What is cancelled makes room, also where something is before it that stays. */
+TEST_F_TIMEOUT(rw, cancel_makes_room, 60)
+{
+	struct hmm_dummy_command c = {
+		.op = HMM_DUMMY_OP_CRC32C, .addr = (uintptr_t)self->p, .length = PAGE,
+		.tag = 7,
+	};
+	struct io_uring_cqe *cqe;
+	struct io_uring ring;
+	pthread_t thread;
+	int result = 0;
+
+	ASSERT_EQ(0, io_uring_queue_init(4, &ring, 0));
+	fill_pattern(self->p, PAGE, 6);
+	ASSERT_EQ(0, write_file(QUEUE_DEPTH, "2"));
+	EXPECT_EQ(0, gpu_control(0, "pause"));
+	io_uring_prep_write(io_uring_get_sqe(&ring), self->gpu, self->p, PAGE, 0);
+	uring_command(&ring, self->gpu, &c);
+	EXPECT_EQ(2, io_uring_submit(&ring));
+	EXPECT_EQ(0, pthread_create(&thread, NULL, read_one_page, self));
+	usleep(300000);
+	EXPECT_EQ(0, cancel(self->gpu, 7));
+	EXPECT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
+	EXPECT_EQ(-ECANCELED, cqe->res);
+	io_uring_cqe_seen(&ring, cqe);
+	/* The reader has it, and so there is none for us. */
+	for (int i = 0; i < 50 && result != -EAGAIN; i++) {
+		usleep(100000);
+		uring_command(&ring, self->gpu, &c);
+		EXPECT_EQ(1, io_uring_submit(&ring));
+		cancel(self->gpu, 7);
+		EXPECT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
+		result = cqe->res;
+		io_uring_cqe_seen(&ring, cqe);
+	}
+	EXPECT_EQ(-EAGAIN, result);
+	EXPECT_EQ(0, gpu_control(0, "resume"));
+	EXPECT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(PAGE, self->answer);
 	EXPECT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
 	EXPECT_EQ(PAGE, cqe->res);
 	EXPECT_EQ(0, write_file(QUEUE_DEPTH, "1024"));

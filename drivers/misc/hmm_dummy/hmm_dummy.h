@@ -329,7 +329,8 @@ int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
 
 struct hmm_dummy_job {
 	struct list_head node;		/* in its queue; dev->sched_lock */
-	struct hmm_dummy_queue *queue;
+	struct hmm_dummy_dev *dev;
+	struct hmm_dummy_queue *queue;	/* not any more when it has ended */
 	/* 0 or an errno when it has ended, HMM_DUMMY_FAULT with fault set, or YIELD. */
 	int (*step)(struct hmm_dummy_job *job);
 	/* It has ended with job->result; from a worker. */

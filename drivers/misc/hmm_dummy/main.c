@@ -35,7 +35,7 @@ static unsigned int coherent_mb = 256;
 module_param(coherent_mb, uint, 0444);
 MODULE_PARM_DESC(coherent_mb, "Memory of each coherent device, in MiB (256)");
 
-static bool have_pci;		/* the PCI drivers are registered */
+static bool have_pci, have_edu;	/* these drivers are registered */
 
 DEFINE_MUTEX(hmm_dummy_list_lock);	/* hmm_dummy_list */
 LIST_HEAD(hmm_dummy_list);
@@ -423,12 +423,13 @@ static int __init hmm_dummy_init(void)
 	}
 	ret = hmm_dummy_pci_init();
 	if (!ret) {
+		/* It may have bound a device, and then the same is true. */
 		have_pci = true;
 		ret = hmm_dummy_edu_init();
-		if (!ret)
-			return 0;
-		have_pci = false;
-		hmm_dummy_pci_exit();
+		if (ret)
+			pr_err("hmm_dummy: no driver for edu: error %d\n", ret);
+		have_edu = !ret;
+		return 0;
 	}
 	if (nr)
 		return 0;
@@ -439,10 +440,10 @@ err:
 
 static void __exit hmm_dummy_exit(void)
 {
-	if (have_pci) {
+	if (have_edu)
 		hmm_dummy_edu_exit();
+	if (have_pci)
 		hmm_dummy_pci_exit();
-	}
 	remove_own();
 	hmm_dummy_fail_exit();
 	ida_destroy(&hmm_dummy_ida);

@@ -281,6 +281,7 @@ void hmm_dummy_job_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 			unsigned int queue)
 {
 	INIT_LIST_HEAD(&job->node);
+	job->dev = ctx->dev;
 	job->queue = &ctx->queues[array_index_nospec(queue, HMM_DUMMY_QUEUES)];
 	init_completion(&job->completion);
 }
@@ -360,12 +361,15 @@ int hmm_dummy_wait_room(struct hmm_dummy_ctx *ctx)
 				   READ_ONCE(dev->stopped)) ? -EINTR : 0;
 }
 
-/* Take a job out that waits.  False if an engine has it, or it has ended. */
+/*
+ * Take a job out that waits.  False if an engine has it, or it has ended: then it may be
+ * that its context has gone.
+ */
 static bool job_take(struct hmm_dummy_job *job)
 {
 	struct hmm_dummy_queue *queue = job->queue;
 
-	lockdep_assert_held(&queue->ctx->dev->sched_lock);
+	lockdep_assert_held(&job->dev->sched_lock);
 	if (!job->queued || (is_active(queue) && first_job(queue) == job))
 		return false;
 	list_del_init(&job->node);
@@ -375,6 +379,8 @@ static bool job_take(struct hmm_dummy_job *job)
 		list_del_init(&queue->node);
 		queue_idle(queue);
 	}
+	/* There is room for another. */
+	wake_up_all(&job->dev->progress);
 	return true;
 }
 
@@ -383,11 +389,23 @@ static bool job_take(struct hmm_dummy_job *job)
  * @job: after hmm_dummy_job_init(), and not freed
  *
  * If it waits it ends now, with -ECANCELED; if it runs, when it gets to it; if it has not
- * been submitted, it will not be.
+ * been submitted, it will not be.  One that has ended may have outlived its context:
+ *
+ *	who submitted		engine		another process		its ring ends
+ *	exits; mm is gone
+ *				job ends,
+ *				to be freed
+ *				by that task
+ *						first to come since:
+ *						frees the context
+ *									cancels
+ *	frees the job
+ *
+ * So what is needed here is the job's own, or the device's, which its file keeps.
  */
 void hmm_dummy_job_cancel(struct hmm_dummy_job *job)
 {
-	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
+	struct hmm_dummy_dev *dev = job->dev;
 	bool taken;
 
 	spin_lock(&dev->sched_lock);
@@ -521,7 +539,7 @@ int hmm_dummy_job_run(struct hmm_dummy_job *job)
 void hmm_dummy_sched_pause(struct hmm_dummy_dev *dev, bool pause)
 {
 	spin_lock(&dev->sched_lock);
-	dev->paused = pause;
+	dev->paused = pause && !dev->stopped;
 	spin_unlock(&dev->sched_lock);
 	kick(dev);
 }
@@ -563,7 +581,10 @@ void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
 {
 	spin_lock(&dev->sched_lock);
 	dev->stopped = true;
+	/* A job that runs ends when it is its turn again. */
+	dev->paused = false;
 	spin_unlock(&dev->sched_lock);
+	kick(dev);
 	wake_up_all(&dev->progress);
 }
 
