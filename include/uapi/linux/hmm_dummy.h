@@ -67,7 +67,7 @@ struct hmm_dummy_info {
 
 #define HMM_DUMMY_INFO		_IO(HMM_DUMMY_TYPE, 0x00)
 
-/* hmm_dummy_migrate.flags */
+/* hmm_dummy_migrate.flags; the others mean nothing on the way to RAM, and are refused */
 #define HMM_DUMMY_MIGRATE_TO_RAM	0x1	/* default: to the device */
 #define HMM_DUMMY_MIGRATE_ONLY_RAM	0x2	/* leave what is on other devices */
 #define HMM_DUMMY_MIGRATE_NO_EVICT	0x4	/* a device that is full is full */
@@ -221,7 +221,7 @@ enum hmm_dummy_pattern {
  * @pattern: enum hmm_dummy_pattern; TO_* take LINEAR only
  * @unit: STRIDED and RANDOM: bytes, 1 to 4096 (ADD and ATOMIC_ADD: a multiple of 8);
  *	@length is no less (STRIDED), or a multiple of it (RANDOM)
- * @stride: STRIDED: bytes, @unit or more
+ * @stride: STRIDED: bytes, @unit or more (ADD and ATOMIC_ADD: a multiple of 8)
  * @seed: RANDOM; these three must be 0 where they mean nothing
  * @tag: any number, to cancel it by
  *
@@ -242,9 +242,10 @@ enum hmm_dummy_pattern {
  *  EPERM	write to memory that is mapped read-only
  *  EBUSY	memory kept moving for longer than the fault handler waits
  *  ENOMEM	out of memory
- *  EOPNOTSUPP	also: the device cannot map memory for DMA, or not do this op; or, of
- *		commands that nobody waits for in a system call, the memory may be fetched
- *		by user space: userfaultfd watches it, or a file has it that is not in tmpfs
+ *  EOPNOTSUPP	also: @queue is above its range; the device cannot map memory for DMA, or
+ *		not do this op; or, of commands that nobody waits for in a system call, the
+ *		memory may be fetched by user space: userfaultfd watches it, or a file has
+ *		it that is not in tmpfs
  *  ECANCELED	somebody cancelled it
  *  EINTR	a fatal signal arrived
  *  ESRCH	the process has ended
