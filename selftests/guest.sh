@@ -284,6 +284,17 @@ for name in sys.argv[1:]:
         print(name)' "$@"
 }
 
+# Each I/O of fio, with its latency: so many in a round.
+bench_ios() { # FILE FIGURE IOS...
+	python3 -c 'import json, sys
+want = dict(zip(sys.argv[2::2], map(int, sys.argv[3::2])))
+figures = json.load(open(sys.argv[1]))["figures"]
+found = {(f["name"], v["latency_ns"]["count"] // len(v["samples"]), 0 < v["latency_ns"]["p50"])
+         for f in figures for v in f["variants"]}
+print("#", *sorted(found))
+sys.exit(found != {(name, ios, True) for name, ios in want.items()})' "$@"
+}
+
 # Of a figure one variant over another, at least.
 bench_ratio() { # FILE FIGURE OVER UNDER LEAST
 	python3 -c 'import json, sys
@@ -383,7 +394,7 @@ bench() {
 	local alone=(migrate fault map invalidate revoke load oversub stock)
 	local results=("${alone[@]}" migrate.threads fault.threads scale rdma fio)
 	local thp=/sys/kernel/mm/transparent_hugepage/enabled
-	plan 61
+	plan 62
 	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
 	for command in "${alone[@]}"; do
 		check "$command" "$bench" "${short[@]}" -o "/run/$command.json" "$command"
@@ -399,6 +410,7 @@ bench() {
 	check rdma "$bench" "${short[@]}" -o /run/rdma.json rdma "$jobs/pressure.fio"
 	check fio "$bench" "${short[@]}" -o /run/fio.json fio "$jobs/resident.fio" \
 		"$jobs/verify.fio" "$jobs/rdma.fio"
+	check fio.latencies bench_ios /run/fio.json fio.resident 768 fio.verify 256 fio.rdma 32
 	check compare quietly "$bench" compare /run/map.json /run/map.json 2
 	bench_worse /run/map.json /run/worse.json
 	check compare.worse exits_with 1 "$bench" compare /run/map.json /run/worse.json 2

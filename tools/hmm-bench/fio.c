@@ -190,10 +190,29 @@ static enum status read_names(struct jobs *jobs)
 }
 
 /*
+ * How long each took from where fio had handed it over: as fine as its buckets are, up to the
+ * maximum, which is exact.
+ */
+static void add_latencies(json_t *direction, struct histogram *latency)
+{
+	json_t *taken = json_object_get(direction, "clat_ns"), *n;
+	uint64_t max = json_number_value(json_object_get(taken, "max"));
+	const char *text;
+
+	json_object_foreach(json_object_get(taken, "bins"), text, n) {
+		uint64_t ns = strtoull(text, NULL, 10);
+
+		histogram_add_many(latency, ns < max ? ns : max, json_integer_value(n));
+	}
+	if (max > latency->max)
+		latency->max = max;
+}
+
+/*
  * Microseconds for each I/O, of fio's own account.  Its RDMA engine counts half a second of
  * sleep before the first: of a client, its mean latency.
  */
-static double read_result(const char *path, bool client)
+static double read_result(const char *path, bool client, struct histogram *latency)
 {
 	json_t *result = json_load_file(path, 0, NULL), *job, *read, *write;
 	double us = -1, ios;
@@ -207,16 +226,20 @@ static double read_result(const char *path, bool client)
 		us = client ? json_number_value(json_object_get(json_object_get(write, "lat_ns"),
 								"mean")) / 1e3 :
 			      1e3 * json_number_value(json_object_get(job, "job_runtime")) / ios;
+	if (us > 0 && latency) {
+		add_latencies(read, latency);
+		add_latencies(write, latency);
+	}
 	json_decref(result);
 	if (us <= 0)
 		bench_fail(STATUS_FAILED, "fio failed, or did nothing");
 	return us;
 }
 
-static double run(const char *file, const char *name, bool client)
+static double run(const char *file, const char *name, bool client, struct histogram *latency)
 {
 	char output[] = "/tmp/hmm-bench.XXXXXX", section[NAMES + 16];
-	char *const argv[] = { "fio", "--aux-path=/tmp", "--output-format=json", section,
+	char *const argv[] = { "fio", "--aux-path=/tmp", "--output-format=json+", section,
 			       (char *)file, NULL };
 	double us = -1;
 	int status;
@@ -231,7 +254,7 @@ static double run(const char *file, const char *name, bool client)
 			kill(pid, client ? SIGKILL : SIGTERM);
 	if (pid >= 0 && !bench_interrupted()) {
 		if (WIFEXITED(status) && !WEXITSTATUS(status))
-			us = read_result(output, client);
+			us = read_result(output, client, latency);
 		else if (WIFEXITED(status))
 			bench_fail(STATUS_FAILED, "fio ended with status %d", WEXITSTATUS(status));
 		else
@@ -241,14 +264,15 @@ static double run(const char *file, const char *name, bool client)
 	return us;
 }
 
-static double run_client(const char *server_file, const char *file, const char *name)
+static double run_client(const char *server_file, const char *file, const char *name,
+			 struct histogram *latency)
 {
 	pid_t server = server_start(server_file);
 	double us;
 
 	if (server < 0)
 		return -1;
-	us = run(file, name, true);
+	us = run(file, name, true, latency);
 	/* One that has had no client would wait on. */
 	if (us < 0)
 		server_kill(server);
@@ -282,8 +306,8 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 
 	if (driver_param("migrate_on_fault", on_device))
 		return bench_errno("parameter migrate_on_fault");
-	us = jobs->server[0] ? run_client(jobs->server, jobs->file, name) :
-			       run(jobs->file, name, false);
+	us = jobs->server[0] ? run_client(jobs->server, jobs->file, name, latency) :
+			       run(jobs->file, name, false, latency);
 	driver_param("migrate_on_fault", false);
 	return us >= 0 && were_there(on_device, gpu_counter(0, "to_device") - moved,
 				     gpu_counter(0, "cpu_faults") - taken_back) ? us : -1;
@@ -295,7 +319,7 @@ static enum status measure(struct jobs *jobs)
 	char copy[256], name[256], variants[VARIANTS][NAMES + 16];
 	struct figure f = {
 		.name = name, .what = "fio, with its buffers there", .unit = "us/io",
-		.sample = sample, .arg = jobs,
+		.sample = sample, .arg = jobs, .latencies = true,
 	};
 	char *base;
 

@@ -128,13 +128,18 @@ uint64_t histogram_slot_end(size_t slot)
 	return ((in + (1 << HISTOGRAM_BITS) + 1) << shift) - 1;
 }
 
+void histogram_add_many(struct histogram *h, uint64_t ns, uint64_t n)
+{
+	h->slots[slot_of(ns)] += n;
+	h->count += n;
+	h->sum += (double)ns * n;
+	if (n && ns > h->max)
+		h->max = ns;
+}
+
 void histogram_add(struct histogram *h, uint64_t ns)
 {
-	h->slots[slot_of(ns)]++;
-	h->count++;
-	h->sum += ns;
-	if (ns > h->max)
-		h->max = ns;
+	histogram_add_many(h, ns, 1);
 }
 
 void histogram_merge(struct histogram *to, const struct histogram *from)

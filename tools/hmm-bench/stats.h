@@ -55,6 +55,8 @@ struct histogram {
 };
 
 void histogram_add(struct histogram *h, uint64_t ns);
+/* @n of the same. */
+void histogram_add_many(struct histogram *h, uint64_t ns, uint64_t n);
 void histogram_merge(struct histogram *to, const struct histogram *from);
 
 /* The highest latency that a slot stands for. */

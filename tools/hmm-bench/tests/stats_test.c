@@ -104,7 +104,7 @@ static void exponents(void)
 
 static void histograms(void)
 {
-	static struct histogram h, other;
+	static struct histogram h, other, many;
 	bool close = true;
 
 	check(histogram_at(&h, 0.5) == 0, "nothing");
@@ -122,6 +122,13 @@ static void histograms(void)
 	histogram_add(&other, 0);
 	check(histogram_at(&other, 1) == UINT64_MAX && histogram_at(&other, 0.1) == 0,
 	      "the lowest and the highest there are");
+	memset(&many, 0, sizeof(many));
+	histogram_add_many(&many, 7000, 3);
+	histogram_add_many(&many, 9000, 0);
+	histogram_add(&many, 5000);
+	check(many.count == 4 && many.sum == 26000 && many.max == 7000 &&
+	      histogram_at(&many, 0.25) / 100 == 50 && histogram_at(&many, 0.5) == 7000,
+	      "many of the same");
 	histogram_merge(&other, &h);
 	check(other.count == 100002 && other.max == UINT64_MAX &&
 	      histogram_at(&other, 0.5) / 1000000 == 50, "two of them merged");
