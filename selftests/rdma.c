@@ -129,6 +129,12 @@ TEST_F_TIMEOUT(rdma, large_regions, 120)
 		ASSERT_NE(MAP_FAILED, p);
 		end.mr = ibv_reg_mr(self->pair.pd, p, length[i], RDMA_ODP);
 		ASSERT_NE(NULL, end.mr) TH_LOG("%zu bytes: %s", length[i], strerror(errno));
+		/* An advice is of less than 4 GiB. */
+		if (length[i] <= UINT_MAX) {
+			ASSERT_EQ(0, rdma_advise(&self->pair,
+						 IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT,
+						 end.mr, p, length[i]));
+		}
 		ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], end, 3 * PAGE));
 		EXPECT_EQ(-1, check_pattern(end.addr, 3 * PAGE, 7));
 		EXPECT_EQ(0, ibv_dereg_mr(end.mr));

@@ -213,13 +213,6 @@ TEST_F_TIMEOUT(rw, waits_for_room, 60)
 	io_uring_queue_exit(&ring);
 }
 
-static int cancel(int gpu, uint64_t tag)
-{
-	struct hmm_dummy_cancel c = { .size = sizeof(c), .tag = tag };
-
-	return ioctl(gpu, HMM_DUMMY_CANCEL, &c);
-}
-
 /* What is cancelled makes room, also where something is before it that stays. */
 TEST_F_TIMEOUT(rw, cancel_makes_room, 60)
 {
@@ -241,7 +234,7 @@ TEST_F_TIMEOUT(rw, cancel_makes_room, 60)
 	EXPECT_EQ(2, io_uring_submit(&ring));
 	EXPECT_EQ(0, pthread_create(&thread, NULL, read_one_page, self));
 	usleep(300000);
-	EXPECT_EQ(0, cancel(self->gpu, 7));
+	EXPECT_EQ(0, gpu_cancel(self->gpu, 7));
 	EXPECT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
 	EXPECT_EQ(-ECANCELED, cqe->res);
 	io_uring_cqe_seen(&ring, cqe);
@@ -250,7 +243,7 @@ TEST_F_TIMEOUT(rw, cancel_makes_room, 60)
 		usleep(100000);
 		uring_command(&ring, self->gpu, &c);
 		EXPECT_EQ(1, io_uring_submit(&ring));
-		cancel(self->gpu, 7);
+		gpu_cancel(self->gpu, 7);
 		EXPECT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
 		result = cqe->res;
 		io_uring_cqe_seen(&ring, cqe);

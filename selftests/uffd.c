@@ -6,6 +6,7 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <signal.h>
 
 #include "uring.h"
@@ -95,6 +96,52 @@ TEST_LONG(killed, 60)
 	}
 	munmap(q, PAGE);
 	close(gpu);
+}
+
+struct fill {
+	int gpu;
+	struct hmm_dummy_command c;
+	int error;
+	atomic_bool done;
+};
+
+static void *fills(void *arg)
+{
+	struct fill *fill = arg;
+
+	fill->error = gpu_command(fill->gpu, &fill->c) ? errno : 0;
+	fill->done = true;
+	return NULL;
+}
+
+/* A command that has its page, but is cancelled, does not wait for engines that rest. */
+TEST_LONG(cancelled_at_rest, 120)
+{
+	char *p = anon(LEN), page[PAGE] = {};
+	struct fill fill = {
+		.gpu = gpu_open(0),
+		.c = { .op = HMM_DUMMY_OP_FILL, .addr = (uintptr_t)p, .length = PAGE, .tag = 9 },
+	};
+	struct uffdio_copy copy = { .dst = (uintptr_t)p, .src = (uintptr_t)page, .len = PAGE };
+	struct uffd_msg msg;
+	pthread_t t;
+	int fd = watch(p);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, pthread_create(&t, NULL, fills, &fill));
+	ASSERT_EQ(sizeof(msg), read(fd, &msg, sizeof(msg)));
+	ASSERT_EQ(0, gpu_control(0, "pause"));
+	EXPECT_EQ(0, gpu_cancel(fill.gpu, 9));
+	EXPECT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
+	for (int i = 0; i < 300 && !fill.done; i++)
+		usleep(100000);
+	EXPECT_TRUE(fill.done);
+	EXPECT_EQ(0, gpu_control(0, "resume"));
+	pthread_join(t, NULL);
+	EXPECT_EQ(ECANCELED, fill.error);
+	munmap(p, LEN);
+	close(fd);
+	close(fill.gpu);
 }
 
 static void *migrates(void *arg)

@@ -328,11 +328,8 @@ static void *cancels(void *arg)
 {
 	int gpu = (intptr_t)arg;
 
-	for (;;) {
-		struct hmm_dummy_cancel cancel = { .size = sizeof(cancel), .tag = 3 };
-
-		ioctl(gpu, HMM_DUMMY_CANCEL, &cancel);
-	}
+	for (;;)
+		gpu_cancel(gpu, 3);
 	return NULL;
 }
 

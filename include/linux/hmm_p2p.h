@@ -242,9 +242,10 @@ struct hmm_p2p_copy_job {
  *
  * @lost: Whether the device has vanished, and nobody has called hmm_p2p_dead() yet.
  *	Asked after each copy from or to its memory, also by another device: data that
- *	was read from a bus where nobody answers must not pass for the process's.  Under
- *	the locks of @copy; does not sleep.  Also asked by hmm_p2p_unregister(), for which
- *	it is hmm_p2p_dead().  Optional, for devices that can be pulled out.
+ *	was read from a bus where nobody answers must not pass for the process's: under
+ *	the locks of @copy; does not sleep.  Asked without locks by hmm_p2p_unregister(),
+ *	to which yes is hmm_p2p_dead().  Optional, for devices that can be pulled out; not
+ *	for coherent memory.
  */
 struct hmm_p2p_exporter_ops {
 	int (*open_window)(void *priv, unsigned long index,

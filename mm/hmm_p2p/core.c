@@ -128,9 +128,12 @@ static int hmm_p2p_check_desc(const struct hmm_p2p_exporter_desc *desc,
 	if (desc->fault_around && (!is_power_of_2(desc->fault_around) ||
 				   desc->fault_around > PMD_SIZE))
 		return -EINVAL;
-	/* What the CPU maps needs no window to be reached by. */
+	/*
+	 * What the CPU maps needs no window to be reached by, and is not taken from it when
+	 * it is lost.
+	 */
 	if (pgmap->type == MEMORY_DEVICE_COHERENT ?
-	    ops->open_window || ops->close_window || desc->provider :
+	    ops->open_window || ops->close_window || ops->lost || desc->provider :
 	    pgmap->type != MEMORY_DEVICE_PRIVATE || !ops->open_window)
 		return -EINVAL;
 	if (shift < PMD_SHIFT || shift > 30)
@@ -177,7 +180,7 @@ static void hmm_p2p_unclaim(struct hmm_p2p_exporter *exp)
  * Return: the exporter, to be given back with hmm_p2p_unregister(), or
  * * -EINVAL: an op, the name or the pgmap's owner is missing; the pgmap is not
  *   one range of MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT; coherent memory
- *   comes with windows; the window size is out of range, or larger than the aperture
+ *   comes with windows or @desc->ops->lost; the window size is out of range, or larger than the aperture
  *   of windows on demand; pgmap or a window's address is not a multiple of it;
  *   fault_around is no power of two, or larger than PMD_SIZE
  * * -EEXIST: this pgmap, one of the same owner, or an exporter of the same name,

@@ -60,6 +60,13 @@ int gpu_command(int gpu, struct hmm_dummy_command *arg)
 	return ioctl(gpu, HMM_DUMMY_COMMAND, arg);
 }
 
+int gpu_cancel(int gpu, uint64_t tag)
+{
+	struct hmm_dummy_cancel arg = { .size = sizeof(arg), .tag = tag };
+
+	return ioctl(gpu, HMM_DUMMY_CANCEL, &arg);
+}
+
 int gpu_fill(int gpu, void *addr, size_t length, unsigned char byte)
 {
 	struct hmm_dummy_command arg = {

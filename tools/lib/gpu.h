@@ -27,6 +27,8 @@ int gpu_copy(int gpu, void *dst, const void *src, size_t length);
 int gpu_crc32c(int gpu, const void *addr, size_t length, unsigned int *crc);
 /* Sets @arg->size; results are in @arg. */
 int gpu_command(int gpu, struct hmm_dummy_command *arg);
+/* What was submitted on @gpu with that tag: 0, or -1 with errno. */
+int gpu_cancel(int gpu, uint64_t tag);
 
 /* A dma-buf of its scratch memory, a file descriptor, or -1 with errno. */
 int gpu_export(int gpu);

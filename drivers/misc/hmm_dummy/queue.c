@@ -129,6 +129,24 @@ static int must_end(struct hmm_dummy_job *job)
 	return cancelled ? -ECANCELED : 0;
 }
 
+/*
+ * The first job of @queue, which is active, goes on when it is its turn.  Not one that is
+ * cancelled: engines that rest would never come to it, and whoever cancelled it waits.
+ */
+static void queue_again(struct hmm_dummy_queue *queue)
+{
+	struct hmm_dummy_job *job = first_job(queue);
+	bool cancelled;
+
+	spin_lock(&job->dev->sched_lock);
+	cancelled = job->cancelled;
+	if (!cancelled)
+		queue_ready(queue);
+	spin_unlock(&job->dev->sched_lock);
+	if (cancelled)
+		queue_next(queue, must_end(job));
+}
+
 /* Do something for a job with the memory of its process. */
 static int with_mm(struct hmm_dummy_job *job, int (*fn)(struct hmm_dummy_job *job))
 {
@@ -177,7 +195,6 @@ static int handle_fault_in_worker(struct hmm_dummy_job *job)
 static void fault_handled(struct hmm_dummy_queue *queue, int ret,
 			  int (*handler)(struct hmm_dummy_job *job))
 {
-	struct hmm_dummy_dev *dev = queue->ctx->dev;
 	struct hmm_dummy_job *job = first_job(queue);
 
 	if (ret == -EBUSY && job->retries++ < FAULT_RETRIES)
@@ -187,13 +204,10 @@ static void fault_handled(struct hmm_dummy_queue *queue, int ret,
 		job->fault.length = 1;
 		ret = with_mm(job, handler);
 	}
-	if (ret) {
+	if (ret)
 		queue_next(queue, ret);
-		return;
-	}
-	spin_lock(&dev->sched_lock);
-	queue_ready(queue);
-	spin_unlock(&dev->sched_lock);
+	else
+		queue_again(queue);
 }
 
 static void hmm_dummy_fault_work(struct work_struct *work)
@@ -226,9 +240,7 @@ static void engine_run(struct hmm_dummy_queue *queue)
 	switch (ret) {
 	case HMM_DUMMY_YIELD:
 		job->retries = 0;
-		spin_lock(&dev->sched_lock);
-		queue_ready(queue);
-		spin_unlock(&dev->sched_lock);
+		queue_again(queue);
 		break;
 	case HMM_DUMMY_FAULT:
 		spin_lock(&dev->sched_lock);
@@ -486,7 +498,7 @@ void hmm_dummy_ctx_drain(struct hmm_dummy_ctx *ctx, int error)
 
 static bool take_over(struct hmm_dummy_job *job)
 {
-	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
+	struct hmm_dummy_dev *dev = job->dev;
 	bool ours;
 
 	spin_lock(&dev->sched_lock);
@@ -539,7 +551,7 @@ int hmm_dummy_job_run(struct hmm_dummy_job *job)
 void hmm_dummy_sched_pause(struct hmm_dummy_dev *dev, bool pause)
 {
 	spin_lock(&dev->sched_lock);
-	dev->paused = pause && !dev->stopped;
+	dev->paused = pause;
 	spin_unlock(&dev->sched_lock);
 	kick(dev);
 }
@@ -581,10 +593,7 @@ void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
 {
 	spin_lock(&dev->sched_lock);
 	dev->stopped = true;
-	/* A job that runs ends when it is its turn again. */
-	dev->paused = false;
 	spin_unlock(&dev->sched_lock);
-	kick(dev);
 	wake_up_all(&dev->progress);
 }
 

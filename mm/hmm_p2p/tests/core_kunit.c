@@ -50,6 +50,15 @@ static void register_refuses_bad_desc(struct kunit *test)
 	BAD_PGMAP(range.start, range.start + PAGE_SIZE, range.start);
 	BAD_PGMAP(range.end, range.end - PAGE_SIZE, range.end);
 
+	/* Coherent memory as it is to be, but that it can vanish. */
+	ops = *good.ops;
+	ops.open_window = NULL;
+	ops.close_window = NULL;
+	f->pgmap.type = MEMORY_DEVICE_COHERENT;
+	f->desc.provider = NULL;
+	BAD_DESC(ops, &ops);
+	f->pgmap.type = MEMORY_DEVICE_PRIVATE;
+
 	/* Windows on demand, and nowhere to put one. */
 	fake_on_demand(test, 1);
 	f->max_open = 0;
