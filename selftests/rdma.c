@@ -130,7 +130,7 @@ TEST_F_TIMEOUT(rdma, large_regions, 120)
 		end.mr = ibv_reg_mr(self->pair.pd, p, length[i], RDMA_ODP);
 		ASSERT_NE(NULL, end.mr) TH_LOG("%zu bytes: %s", length[i], strerror(errno));
 		/* An advice is of less than 4 GiB. */
-		if (length[i] <= UINT_MAX) {
+		if (length[i] <= UINT32_MAX) {
 			ASSERT_EQ(0, rdma_advise(&self->pair,
 						 IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT,
 						 end.mr, p, length[i]));
