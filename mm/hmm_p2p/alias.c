@@ -33,8 +33,10 @@
 /* As the tracepoints call them. */
 #undef EM
 #undef EMe
-#define EM(reason, name)	[reason] = name,
-#define EMe(reason, name)	[reason] = name
+#define EM(reason, name)	\
+	[reason] = name,
+#define EMe(reason, name)	\
+	[reason] = name
 
 const char *const hmm_p2p_reason_names[HMM_P2P_NR_REASONS] = { HMM_P2P_REASONS };
 

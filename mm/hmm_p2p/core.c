@@ -180,9 +180,9 @@ static void hmm_p2p_unclaim(struct hmm_p2p_exporter *exp)
  * Return: the exporter, to be given back with hmm_p2p_unregister(), or
  * * -EINVAL: an op, the name or the pgmap's owner is missing; the pgmap is not
  *   one range of MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT; coherent memory
- *   comes with windows or @desc->ops->lost; the window size is out of range, or larger than the aperture
- *   of windows on demand; pgmap or a window's address is not a multiple of it;
- *   fault_around is no power of two, or larger than PMD_SIZE
+ *   comes with windows or @desc->ops->lost; the window size is out of range, or
+ *   larger than the aperture of windows on demand; pgmap or a window's address is not
+ *   a multiple of it; fault_around is no power of two, or larger than PMD_SIZE
  * * -EEXIST: this pgmap, one of the same owner, or an exporter of the same name,
  *   is registered already
  * * -EBUSY: a window's address is another window's, too, or is still held by an

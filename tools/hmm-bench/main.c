@@ -23,7 +23,7 @@ static const struct {
 	enum { MOST, THREADS, READS } kind;
 	int arguments;	/* at most; ANY: it looks at them itself */
 } commands[] = {
-	{ "migrate", bench_migrate, "pages to a device, to RAM, from device to device", THREADS, 0 },
+	{ "migrate", bench_migrate, "pages to a device, to RAM, and between devices", THREADS, 0 },
 	{ "fault", bench_fault, "faults of a device, and of the CPU on memory of one", THREADS, 0 },
 	{ "map", bench_map, "what a device does to reach a page", MOST, 0 },
 	{ "invalidate", bench_invalidate, "take a page from who has it", MOST, 0 },
