@@ -32,7 +32,6 @@ FIXTURE(race) {
 	char address[64];	/* of GPU 0 */
 	long long offset;	/* of p on it */
 	struct odp o;
-	unsigned int enough;
 	atomic_ulong steps[2];
 	char residency[16];
 	atomic_bool stop;
@@ -46,7 +45,6 @@ FIXTURE_SETUP(race)
 {
 	int fd = open(RESIDENCY, O_RDONLY);
 
-	self->enough = ENOUGH;
 	for (int i = 0; i < 2; i++) {
 		self->gpu[i] = gpu_open(i);
 		ASSERT_LE(0, self->gpu[i]);
@@ -125,7 +123,7 @@ static void meet(struct __test_metadata *_metadata, FIXTURE_DATA(race) *self,
 	ASSERT_EQ(0, write_file(PAIR, pair)) TH_LOG("%s: %s", pair, strerror(errno));
 	for (int i = 0; i < 2 && runners[i].side; i++)
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, run_side, &runners[i]));
-	while ((met < self->enough || self->steps[0] < STEPS || (b && self->steps[1] < STEPS)) &&
+	while ((met < ENOUGH || self->steps[0] < STEPS || (b && self->steps[1] < STEPS)) &&
 	       now_seconds() - begin < SECONDS && !self->error && !ret) {
 		usleep(20000);
 		ret = pair_read(&lingered, &met);
@@ -137,7 +135,7 @@ static void meet(struct __test_metadata *_metadata, FIXTURE_DATA(race) *self,
 	TH_LOG("%s: met %lu times of %lu; %lu and %lu steps", pair, met, lingered,
 	       self->steps[0], self->steps[1]);
 	EXPECT_EQ(NULL, self->error) TH_LOG("%s", self->error);
-	EXPECT_LE(self->enough, met);
+	EXPECT_LE(ENOUGH, met);
 	EXPECT_LT(0, self->steps[0]);
 	if (b) {
 		EXPECT_LT(0, self->steps[1]);
