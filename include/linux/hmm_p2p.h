@@ -154,8 +154,7 @@ enum hmm_p2p_copy_dir {
  * @ram_page: the first page of system memory, or NULL (%HMM_P2P_TO_DEVICE only) for
  *	pages that were never touched and are to be cleared on the device
  * @peer: the first page of the other device (%HMM_P2P_FROM_PEER only), an entry as
- *	from hmm_range_fault(), all in one window: hmm_pfn_kmap_local() takes it, and
- *	hmm_pfn_to_phys() has the address on which to begin a DMA mapping
+ *	from hmm_range_fault(), all in one window: hmm_pfn_kmap_local() takes it
  * @nr_pages: how many, 1 or more
  */
 struct hmm_p2p_copy {
@@ -173,10 +172,6 @@ struct hmm_p2p_copy {
  * @dir: in which direction
  * @alone: nothing else is done until this copy has ended, so there is no point in
  *	-EINPROGRESS if that takes longer
- * @type: for %HMM_P2P_FROM_PEER and hmm_p2p_exporter_desc.dev: how the device is to
- *	reach the memory, %PCI_P2PDMA_MAP_BUS_ADDR (pci_p2pdma_bus_addr_map()) or
- *	%PCI_P2PDMA_MAP_THRU_HOST_BRIDGE (dma_map_phys() with %DMA_ATTR_MMIO)
- * @provider: likewise: whose memory it is
  * @node: for the driver to use
  */
 struct hmm_p2p_copy_job {
@@ -185,8 +180,6 @@ struct hmm_p2p_copy_job {
 	unsigned int nr_pages;
 	enum hmm_p2p_copy_dir dir;
 	bool alone;
-	enum pci_p2pdma_map_type type;
-	struct p2pdma_provider *provider;
 	struct list_head node;
 	/* private: */
 	struct completion done;

@@ -415,7 +415,7 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_copy_done, "HMM_P2P");
 /*
  * hmm_p2p_batch_init - what a batch will be about
  * @b: has room for it; b->why says what to take pages for that are not ready to move.  For
- *	%HMM_P2P_FROM_PEER, b->from and b->job.type and provider are set
+ *	%HMM_P2P_FROM_PEER, b->from is set
  * @exp: whose ops copy
  * @dir: in which direction
  * @vma: it may be migrated; mmap_lock is held until hmm_p2p_batch_end()

@@ -131,19 +131,19 @@ static void other_put(struct hmm_p2p_exporter *other)
 }
 
 /*
- * Whether the CPU or m->exp's device, whichever copies, reaches the memory of @other: then
- * @b is told how.  Between other_get() and other_put().
+ * Whether the CPU or m->exp's device, whichever copies, reaches the memory of @other, which
+ * @b is to come from.  Between other_get() and other_put().
  */
 static bool reaches(struct migration *m, struct hmm_p2p_batch *b,
 		    struct hmm_p2p_exporter *other)
 {
 	struct device *dev = m->exp->desc.dev;
+	enum pci_p2pdma_map_type type;
 
 	if (hmm_p2p_is_coherent(other) || !hmm_p2p_enabled())
 		return false;
 	b->from = other;
-	b->job.provider = other->desc.provider;
-	return !dev || hmm_p2p_ask(other, dev, &b->job.type) == HMM_P2P_REACHABLE;
+	return !dev || hmm_p2p_ask(other, dev, &type) == HMM_P2P_REACHABLE;
 }
 
 /* Leaves in m->extra->no_room how many pages the device had no memory for. */
