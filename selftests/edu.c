@@ -5,9 +5,7 @@
  * HMM_P2P_EDU=no-iova: it was made to map without IOVA state, behind an IOMMU; =bus: there
  * is no IOMMU.
  */
-#include <pthread.h>
-
-#include "common.h"
+#include "uffd.h"
 
 #define LEN	(3 * PAGE)
 
@@ -147,8 +145,6 @@ TEST_F(edu, refused)
 	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
 }
 
-#define ENOUGH	3	/* transfers that were under way */
-
 struct filler {
 	int edu;
 	char *p;
@@ -165,6 +161,56 @@ static void *fills(void *arg)
 	return NULL;
 }
 
+/*
+ * It goes while it waits for what user space does not fetch, with addresses of RAM and of a
+ * GPU mapped.
+ */
+TEST_F_TIMEOUT(edu, goes_while_waited_for, 240)
+{
+	struct filler f = { .edu = self->edu, .p = self->p + 2 * PAGE };
+	struct unbinding unbinding;
+	unsigned int crc;
+	pthread_t t;
+	bool ended;
+	int fd;
+
+	ASSERT_EQ(0, munmap(f.p, PAGE));
+	ASSERT_EQ(f.p, mmap(f.p, PAGE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	fd = uffd_watch(f.p, PAGE);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, PAGE));
+	ASSERT_EQ(0, gpu_crc32c(self->edu, self->p, 2 * PAGE, &crc));
+	EXPECT_EQ(no_iova() ? 0 : 1, gpu_counter(0, "mapped_now"));
+	ASSERT_EQ(0, pthread_create(&t, NULL, fills, &f));
+	ASSERT_TRUE(uffd_is_waited_for(fd, 60000));
+	ASSERT_EQ(0, unbinding_begin(&unbinding, "hmm_dummy_edu", self->n));
+	ended = unbinding_ended(&unbinding);
+	EXPECT_TRUE(ended);
+	EXPECT_FALSE(__atomic_load_n(&f.done, __ATOMIC_ACQUIRE));
+	EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
+	/* If it does not go, it gets what it waits for. */
+	if (!ended)
+		uffd_give(fd, f.p, 0x66);
+	EXPECT_EQ(0, unbinding_undo(&unbinding));
+	if (ended) {
+		EXPECT_EQ(0, uffd_give(fd, f.p, 0x66));
+	}
+	pthread_join(t, NULL);
+	EXPECT_EQ(-1, f.error);
+	EXPECT_EQ(0x66, f.p[0]);
+	close(fd);
+	/* The one that came back has another name: the file of the one that went was open. */
+	close(self->edu);
+	self->n++;
+	ASSERT_EQ(0, unbinding_begin(&unbinding, "hmm_dummy_edu", self->n));
+	EXPECT_EQ(0, unbinding_undo(&unbinding));
+	self->edu = gpu_open(--self->n);
+	ASSERT_LE(0, self->edu);
+	EXPECT_EQ(0, gpu_fill(self->edu, f.p, 8, 1));
+	EXPECT_EQ(1, f.p[7]);
+}
+
 /* What edu is doing, and for how many milliseconds. */
 static bool is_storing(unsigned int n, unsigned int *ms)
 {
@@ -179,6 +225,8 @@ static bool is_storing(unsigned int n, unsigned int *ms)
 		fclose(f);
 	return !strcmp(what, "storing");
 }
+
+#define ENOUGH	3	/* transfers that were under way */
 
 /*
  * A transfer is under way when the page is taken away, and is not waited for: it must not

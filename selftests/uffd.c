@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Memory that user space fetches by itself (userfaultfd): the device waits for it as a CPU
- * would, for who waits for the device, and keeps nobody who is killed.
+ * would, for who waits for the device, and keeps nobody who is killed.  Nor does it keep
+ * itself: a device that goes does not wait for what user space does not fetch.
  */
-#include <linux/userfaultfd.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <signal.h>
+#include <sys/uio.h>
 
+#include "uffd.h"
 #include "uring.h"
 
 #define LEN	(4 * PAGE)
@@ -16,15 +15,7 @@
 /* Watches memory that nobody has touched. */
 static int watch(void *p)
 {
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)p, LEN }, .mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
-
-	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg))
-		return -1;
-	return fd;
+	return uffd_watch(p, LEN);
 }
 
 static void *fetches(void *arg)
@@ -222,6 +213,283 @@ TEST(not_in_the_background)
 	munmap(q, LEN);
 	close(fd);
 	close(gpu);
+}
+
+/* What a device does, on two pages of which nobody fetches the second. */
+enum what { COMMAND, READ, WRITE };
+
+FIXTURE(unbind) {
+	int gpu;
+	int fd;			/* the userfaultfd */
+	char *p;
+	char *q;		/* not watched */
+	struct unbinding unbinding;
+	pthread_t thread;
+	atomic_bool done;
+	int result;		/* of what was done */
+	int error;
+};
+
+FIXTURE_VARIANT(unbind) {
+	enum what what;
+	unsigned int op;
+	bool source;		/* the watched memory is what is read */
+};
+FIXTURE_VARIANT_ADD(unbind, fill) { .op = HMM_DUMMY_OP_FILL };
+FIXTURE_VARIANT_ADD(unbind, copy_from) { .op = HMM_DUMMY_OP_COPY, .source = true };
+FIXTURE_VARIANT_ADD(unbind, compare) { .op = HMM_DUMMY_OP_COMPARE };
+FIXTURE_VARIANT_ADD(unbind, atomic_add) { .op = HMM_DUMMY_OP_ATOMIC_ADD };
+FIXTURE_VARIANT_ADD(unbind, read) { .what = READ };
+FIXTURE_VARIANT_ADD(unbind, write) { .what = WRITE };
+
+FIXTURE_SETUP(unbind)
+{
+	self->gpu = gpu_open(1);
+	ASSERT_LE(0, self->gpu);
+	self->p = anon(2 * PAGE);
+	self->q = anon(2 * PAGE);
+	fill_pattern(self->p, PAGE, 1);
+	fill_pattern(self->q, 2 * PAGE, 2);
+	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, PAGE));
+	self->fd = uffd_watch(self->p + PAGE, PAGE);
+	ASSERT_LE(0, self->fd);
+}
+
+/* All is as before, and the device is there again. */
+FIXTURE_TEARDOWN(unbind)
+{
+	char byte = 0;
+
+	EXPECT_EQ(0, unbinding_undo(&self->unbinding));
+	self->gpu = gpu_open(1);
+	EXPECT_LE(0, self->gpu);
+	EXPECT_EQ(0, gpu_fill(self->gpu, &byte, 1, 5));
+	EXPECT_EQ(5, byte);
+	EXPECT_EQ(0, gpu_to_device(self->gpu, self->q, 2 * PAGE));
+	EXPECT_EQ(-1, check_pattern(self->q, 2 * PAGE, 2));
+	munmap(self->p, 2 * PAGE);
+	munmap(self->q, 2 * PAGE);
+	close(self->gpu);
+}
+
+struct waiter {
+	FIXTURE_DATA(unbind) *self;
+	const FIXTURE_VARIANT(unbind) *variant;
+};
+
+/* The device faults on both pages at once; what it adds to the first alone is 0. */
+static void *wait_for_page(void *arg)
+{
+	struct waiter *w = arg;
+	FIXTURE_DATA(unbind) *self = w->self;
+	struct hmm_dummy_command c = {
+		.op = w->variant->op, .addr = (uintptr_t)self->p, .length = 2 * PAGE,
+	};
+
+	if (c.op == HMM_DUMMY_OP_COPY || c.op == HMM_DUMMY_OP_COMPARE)
+		c.src = (uintptr_t)self->q;
+	if (w->variant->source) {
+		c.addr = (uintptr_t)self->q;
+		c.src = (uintptr_t)self->p;
+	}
+	if (w->variant->what == READ)
+		self->result = pread(self->gpu, self->p + PAGE, PAGE, 0);
+	else if (w->variant->what == WRITE)
+		self->result = pwrite(self->gpu, self->p + PAGE, PAGE, 0);
+	else
+		self->result = gpu_command(self->gpu, &c);
+	self->error = errno;
+	self->done = true;
+	return NULL;
+}
+
+/* The device waits, and goes all the same.  If it does not, it gets what it waits for. */
+static void goes_while_waited_for(struct __test_metadata *_metadata,
+				  FIXTURE_DATA(unbind) *self,
+				  const FIXTURE_VARIANT(unbind) *variant)
+{
+	static struct waiter waiter;
+	bool ended;
+
+	waiter = (struct waiter) { self, variant };
+	ASSERT_EQ(1, pages_on_gpu(1, self->p, PAGE));
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, wait_for_page, &waiter));
+	ASSERT_TRUE(uffd_is_waited_for(self->fd, 60000));
+	ASSERT_EQ(0, unbinding_begin(&self->unbinding, "hmm_dummy", 1));
+	ended = unbinding_ended(&self->unbinding);
+	EXPECT_TRUE(ended);
+	/* It is about a wait that goes on. */
+	EXPECT_FALSE(self->done);
+	if (!ended)
+		uffd_give(self->fd, self->p + PAGE, 0x77);
+	EXPECT_EQ(0, pages_on_device(0, self->p, PAGE));
+}
+
+/* What waited is told, and has changed nothing. */
+TEST_F_TIMEOUT(unbind, while_waiting, 300)
+{
+	goes_while_waited_for(_metadata, self, variant);
+	EXPECT_EQ(0, uffd_give(self->fd, self->p + PAGE, 0x77));
+	pthread_join(self->thread, NULL);
+	EXPECT_EQ(-1, self->result);
+	EXPECT_EQ(ENODEV, self->error);
+	EXPECT_EQ(-1, check_pattern(self->p, PAGE, 1));
+	for (size_t i = PAGE; i < 2 * PAGE; i++) {
+		ASSERT_EQ(0x77, self->p[i]);
+	}
+	EXPECT_EQ(-1, check_pattern(self->q, 2 * PAGE, 2));
+	/* With no file of the one that went, the new one has its name. */
+	close(self->gpu);
+	close(self->fd);
+}
+
+/* The device comes back, and another mirror of the same memory with it. */
+TEST_F_TIMEOUT(unbind, and_bind, 300)
+{
+	unsigned int crc;
+	int again;
+
+	goes_while_waited_for(_metadata, self, variant);
+	ASSERT_EQ(0, unbinding_undo(&self->unbinding));
+	/* Under another name: the file of the one that went is open. */
+	again = gpu_open(2);
+	ASSERT_LE(0, again);
+	EXPECT_EQ(0, gpu_crc32c(again, self->p, PAGE, &crc));
+	EXPECT_EQ(crc32c(self->p, PAGE), crc);
+	EXPECT_EQ(0, gpu_to_device(again, self->p, PAGE));
+	EXPECT_FALSE(self->done);
+	EXPECT_EQ(0, uffd_give(self->fd, self->p + PAGE, 0x77));
+	pthread_join(self->thread, NULL);
+	EXPECT_EQ(ENODEV, self->error);
+	EXPECT_EQ(-1, check_pattern(self->p, PAGE, 1));
+	close(again);
+	close(self->gpu);
+	close(self->fd);
+	ASSERT_EQ(0, unbinding_begin(&self->unbinding, "hmm_dummy", 2));
+}
+
+#define PAIR	"/sys/kernel/debug/hmm_p2p_race/pair"
+
+static unsigned long pair_count(const char *format)
+{
+	unsigned long n = 0;
+	FILE *f = fopen(PAIR, "r");
+
+	if (f && fscanf(f, format, &n) != 1)
+		n = 0;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* Whether the completion is there, of a ring that has one command under way. */
+static bool ring_has(struct io_uring *ring, int *result)
+{
+	struct io_uring_cqe *cqe;
+
+	if (io_uring_peek_cqe(ring, &cqe))
+		return false;
+	*result = cqe->res;
+	io_uring_cqe_seen(ring, cqe);
+	return true;
+}
+
+/*
+ * A worker handles the faults of commands by io_uring, and for no memory that user space
+ * fetches; but the memory may become one between the question and the fault.  True if it did,
+ * and the worker waits.
+ */
+static bool worker_waits(struct __test_metadata *_metadata, struct io_uring *ring, int gpu,
+			 int fd, struct hmm_dummy_command *c)
+{
+	bool waits = false;
+	int result = 0;
+
+	/* What lingers has interrupts off: it is over in a moment. */
+	ASSERT_EQ(0, write_file(PAIR, "hmm_range_fault_unlocked_timeout 20 userfaultfd_register"));
+	uring_command(ring, gpu, c);
+	ASSERT_EQ(1, io_uring_submit(ring));
+	while (!pair_count("lingered %lu"))
+		;
+	ASSERT_EQ(0, uffd_register(fd, (void *)c->addr, PAGE));
+	while (!waits && !ring_has(ring, &result))
+		waits = uffd_is_waited_for(fd, 10);
+	/* If it waits it was overtaken, and not refused. */
+	EXPECT_TRUE(!waits || pair_count("lingered %*u met %lu"));
+	EXPECT_TRUE(waits || !result || result == -EOPNOTSUPP);
+	EXPECT_EQ(0, write_file(PAIR, "off"));
+	return waits;
+}
+
+TEST_LONG(unbind_with_worker, 300)
+{
+	struct unbinding unbinding;
+	struct io_uring ring;
+	bool waits = false;
+	int tries, result = 0;
+
+	for (tries = 0; tries < 100 && !waits; tries++) {
+		struct hmm_dummy_command c = { .op = HMM_DUMMY_OP_FILL, .length = PAGE };
+		char *p = anon(PAGE);
+		int gpu = gpu_open(1), fd = uffd_open();
+
+		ASSERT_LE(0, gpu);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, io_uring_queue_init(4, &ring, 0));
+		c.addr = (uintptr_t)p;
+		waits = worker_waits(_metadata, &ring, gpu, fd, &c);
+		if (waits) {
+			ASSERT_EQ(0, unbinding_begin(&unbinding, "hmm_dummy", 1));
+			EXPECT_TRUE(unbinding_ended(&unbinding));
+			/* The command is over, although nobody fetches its page. */
+			for (int i = 0; i < 600 && !ring_has(&ring, &result); i++)
+				usleep(100000);
+			EXPECT_EQ(-ENODEV, result);
+			/* Before the worker comes back there is no file any more. */
+			io_uring_queue_exit(&ring);
+			close(gpu);
+			sleep(1);
+			EXPECT_EQ(0, uffd_give(fd, p, 0x77));
+			usleep(200000);
+			EXPECT_EQ(0x77, *p);
+			ASSERT_EQ(0, unbinding_undo(&unbinding));
+		} else {
+			io_uring_queue_exit(&ring);
+			close(gpu);
+		}
+		close(fd);
+		munmap(p, PAGE);
+	}
+	TH_LOG("a worker waited at try %d", tries);
+	EXPECT_TRUE(waits);
+}
+
+/* The process ends while its command waits, and the device has gone. */
+TEST_LONG(unbind_and_exit, 300)
+{
+	char address[32];
+	pid_t child;
+
+	ASSERT_EQ(0, gpu_bus_address(1, address, sizeof(address)));
+	child = fork();
+	if (!child) {
+		char *p = anon(LEN);
+		int fd = watch(p);
+		struct fill fill = {
+			.gpu = gpu_open(1),
+			.c = { .op = HMM_DUMMY_OP_FILL, .addr = (uintptr_t)p, .length = LEN },
+		};
+		struct unbinding unbinding;
+		pthread_t t;
+
+		if (fd < 0 || pthread_create(&t, NULL, fills, &fill) ||
+		    !uffd_is_waited_for(fd, 60000) ||
+		    unbinding_begin(&unbinding, "hmm_dummy", 1))
+			_exit(1);
+		_exit(!unbinding_ended(&unbinding) ? 2 : fill.done ? 3 : 0);
+	}
+	EXPECT_EQ(0, wait_child(child));
+	ASSERT_EQ(0, gpu_driver("bind", address));
 }
 
 TEST_HARNESS_MAIN

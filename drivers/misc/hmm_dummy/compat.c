@@ -38,6 +38,13 @@ struct mirror {
 	unsigned long start;
 	unsigned long end;
 	u8 *data;			/* of all pages */
+	unsigned long answer;		/* bytes of it that user space gets on success */
+};
+
+struct mirror_command {
+	int (*fn)(struct mirror *m);
+	/* It waits for user space, so it is not under dev->life: see hmm_dummy_ioctls. */
+	bool waits;
 };
 
 static int fault_all(struct mirror *m, unsigned long addr, bool write)
@@ -80,10 +87,15 @@ static int copy_mapped(struct mirror *m, bool write)
 
 static int copy_all(struct mirror *m, bool write)
 {
+	struct hmm_dummy_dev *dev = m->ctx->dev;
 	int ret;
 
 	for (;;) {
+		ret = hmm_dummy_enter(dev, true);
+		if (ret)
+			return ret;
 		ret = copy_mapped(m, write);
+		hmm_dummy_leave(dev);
 		if (ret != HMM_DUMMY_FAULT)
 			return ret;
 		ret = fault_all(m, m->start + (m->cmd->cpages << PAGE_SHIFT), write);
@@ -94,15 +106,10 @@ static int copy_all(struct mirror *m, bool write)
 	}
 }
 
-static int to_user(struct mirror *m)
-{
-	return copy_to_user(u64_to_user_ptr(m->cmd->ptr), m->data,
-			    m->end - m->start) ? -EFAULT : 0;
-}
-
 static int mirror_read(struct mirror *m)
 {
-	return copy_all(m, false) ?: to_user(m);
+	m->answer = m->end - m->start;
+	return copy_all(m, false);
 }
 
 static int mirror_write(struct mirror *m)
@@ -132,9 +139,8 @@ static int mirror_to_device(struct mirror *m)
 	ret = hmm_dummy_populate_own(ctx, m->start, m->end - m->start);
 	if (!ret)
 		ret = copy_mapped(m, false);
-	if (ret == HMM_DUMMY_FAULT)
-		return -ENOENT;
-	return ret ?: to_user(m);
+	m->answer = m->end - m->start;
+	return ret == HMM_DUMMY_FAULT ? -ENOENT : ret;
 }
 
 static int mirror_to_ram(struct mirror *m)
@@ -200,8 +206,7 @@ static int mirror_snapshot(struct mirror *m)
 			m->data[pages++] = prot_of(dev, pfns[i]);
 	}
 	kvfree(pfns);
-	if (!ret && copy_to_user(u64_to_user_ptr(m->cmd->ptr), m->data, pages))
-		ret = -EFAULT;
+	m->answer = pages;
 	m->cmd->cpages = pages;
 	return ret;
 }
@@ -240,7 +245,8 @@ static int mirror_exclusive(struct mirror *m)
 			return ret;
 		m->cmd->cpages++;
 	}
-	return to_user(m);
+	m->answer = m->end - m->start;
+	return 0;
 }
 
 static int mirror_check_exclusive(struct mirror *m)
@@ -277,19 +283,34 @@ static int mirror_flags(struct mirror *m)
 	return 0;
 }
 
-static int (*const mirror_commands[])(struct mirror *m) = {
-	[_IOC_NR(HMM_DMIRROR_READ)] = mirror_read,
-	[_IOC_NR(HMM_DMIRROR_WRITE)] = mirror_write,
-	[_IOC_NR(HMM_DMIRROR_MIGRATE_TO_DEV)] = mirror_to_device,
-	[_IOC_NR(HMM_DMIRROR_MIGRATE_TO_SYS)] = mirror_to_ram,
-	[_IOC_NR(HMM_DMIRROR_SNAPSHOT)] = mirror_snapshot,
-	[_IOC_NR(HMM_DMIRROR_EXCLUSIVE)] = mirror_exclusive,
-	[_IOC_NR(HMM_DMIRROR_CHECK_EXCLUSIVE)] = mirror_check_exclusive,
-	[_IOC_NR(HMM_DMIRROR_RELEASE)] = mirror_release,
-	[_IOC_NR(HMM_DMIRROR_FLAGS)] = mirror_flags,
+static const struct mirror_command mirror_commands[] = {
+	[_IOC_NR(HMM_DMIRROR_READ)] = { mirror_read, true },
+	[_IOC_NR(HMM_DMIRROR_WRITE)] = { mirror_write, true },
+	[_IOC_NR(HMM_DMIRROR_MIGRATE_TO_DEV)] = { mirror_to_device },
+	[_IOC_NR(HMM_DMIRROR_MIGRATE_TO_SYS)] = { mirror_to_ram },
+	[_IOC_NR(HMM_DMIRROR_SNAPSHOT)] = { mirror_snapshot },
+	[_IOC_NR(HMM_DMIRROR_EXCLUSIVE)] = { mirror_exclusive },
+	[_IOC_NR(HMM_DMIRROR_CHECK_EXCLUSIVE)] = { mirror_check_exclusive },
+	[_IOC_NR(HMM_DMIRROR_RELEASE)] = { mirror_release },
+	[_IOC_NR(HMM_DMIRROR_FLAGS)] = { mirror_flags },
 	/* We never hold mmap_lock while a page is fetched. */
-	[_IOC_NR(HMM_DMIRROR_READ_UNLOCKED)] = mirror_read,
+	[_IOC_NR(HMM_DMIRROR_READ_UNLOCKED)] = { mirror_read, true },
 };
+
+static int mirror_call(struct mirror *m, const struct mirror_command *command)
+{
+	struct hmm_dummy_dev *dev = m->ctx->dev;
+	int ret;
+
+	if (command->waits)
+		return command->fn(m);
+	ret = hmm_dummy_enter(dev, true);
+	if (ret)
+		return ret;
+	ret = command->fn(m);
+	hmm_dummy_leave(dev);
+	return ret;
+}
 
 static int mirror_run(struct hmm_dummy_file *file, unsigned int nr,
 		      struct hmm_dmirror_cmd *cmd)
@@ -304,7 +325,9 @@ static int mirror_run(struct hmm_dummy_file *file, unsigned int nr,
 		return -EFAULT;
 	m.data = kvmalloc(bytes, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	nr = array_index_nospec(nr, ARRAY_SIZE(mirror_commands));
-	ret = m.data ? mirror_commands[nr](&m) : -ENOMEM;
+	ret = m.data ? mirror_call(&m, &mirror_commands[nr]) : -ENOMEM;
+	if (!ret && copy_to_user(u64_to_user_ptr(cmd->ptr), m.data, m.answer))
+		ret = -EFAULT;
 	kvfree(m.data);
 	mmput(m.ctx->mm);
 	return ret;
@@ -328,11 +351,7 @@ static long mirror_ioctl(struct file *filp, unsigned int command, unsigned long 
 	cmd.cpages = 0;
 	cmd.faults = 0;
 
-	ret = hmm_dummy_enter(file->dev, true);
-	if (ret)
-		return ret;
 	ret = mirror_run(file, _IOC_NR(command), &cmd);
-	hmm_dummy_leave(file->dev);
 	if (!ret && copy_to_user(user, &cmd, sizeof(cmd)))
 		ret = -EFAULT;
 	return ret;

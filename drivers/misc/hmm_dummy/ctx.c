@@ -8,7 +8,8 @@
  * whose memory they share; a file that was inherited over fork() is the child's own
  * business, with the child's memory.
  *
- * Contexts live as long as the file, or until their process has ended and another comes.
+ * Contexts live as long as the file, or until their process has ended and another comes; a
+ * worker that handles a fault keeps the memory of one for longer, since nobody waits for it.
  */
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -22,6 +23,8 @@ static struct hmm_dummy_ctx *ctx_create(struct hmm_dummy_file *file)
 
 	if (!ctx)
 		return NULL;
+	kref_init(&ctx->kref);
+	kref_get(&file->dev->kref);
 	ctx->dev = file->dev;
 	ctx->file = file;
 	ctx->mm = current->mm;
@@ -33,14 +36,29 @@ static struct hmm_dummy_ctx *ctx_create(struct hmm_dummy_file *file)
 	return ctx;
 }
 
+static void hmm_dummy_ctx_release(struct kref *kref)
+{
+	struct hmm_dummy_ctx *ctx = container_of(kref, struct hmm_dummy_ctx, kref);
+	struct hmm_dummy_dev *dev = ctx->dev;
+
+	xa_destroy(&ctx->ranges);
+	mmdrop(ctx->mm);
+	kfree(ctx);
+	hmm_dummy_put(dev);
+}
+
+/* Drop a reference on a context.  Process context, may sleep. */
+void hmm_dummy_ctx_put(struct hmm_dummy_ctx *ctx)
+{
+	kref_put(&ctx->kref, hmm_dummy_ctx_release);
+}
+
 static void ctx_destroy(struct hmm_dummy_ctx *ctx)
 {
 	/* None is left that somebody waits for, but a worker may be on its way out. */
 	hmm_dummy_ctx_drain(ctx, -ESRCH);
 	hmm_dummy_svm_close(ctx);
-	xa_destroy(&ctx->ranges);
-	mmdrop(ctx->mm);
-	kfree(ctx);
+	hmm_dummy_ctx_put(ctx);
 }
 
 /* Those of processes that have ended.  Nobody can come with their mm any more. */

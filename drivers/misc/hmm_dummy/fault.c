@@ -174,44 +174,71 @@ static int range_unshare(struct hmm_dummy_range *range, unsigned long addr)
 	return ret;
 }
 
-/**
- * hmm_dummy_fault - handle a device page fault
- * @ctx: the context; the caller holds a reference on its mm (mmget())
- * @addr: where the device found no entry, or none that it may write to
- * @length: bytes from @addr on that will be needed as well; faulted in with it
- * @write: it was a write
- *
- * Return: 0, after which the device is to try again, whatever it then finds; or an errno
- * of HMM_DUMMY_COMMAND, of which -EBUSY is worth another attempt.
- */
-int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
-		    unsigned long length, bool write)
+/* Where the memory should be for this fault.  Needs the device, and waits for no user space. */
+static int fault_place(struct hmm_dummy_range *range, unsigned long addr,
+		       unsigned long nr, bool write)
 {
-	struct hmm_dummy_range *range = hmm_dummy_range_get(ctx, addr);
-	unsigned long first, nr, start;
+	unsigned long first = (addr - range->start) >> PAGE_SHIFT;
+	unsigned long start = range->start + (first << PAGE_SHIFT);
 	bool own_read_only;
-	int ret;
-
-	if (IS_ERR(range))
-		return PTR_ERR(range);
-	atomic64_inc(&ctx->dev->device_faults);
-	first = (addr - range->start) >> PAGE_SHIFT;
-	nr = min(RANGE_PAGES - first, PFN_UP(offset_in_page(addr) + length));
-	start = range->start + (first << PAGE_SHIFT);
 
 	mutex_lock(&range->lock);
 	own_read_only = write && hmm_dummy_entry_is_own(range->map.pfn_list[first]) &&
 			!(range->map.pfn_list[first] & HMM_PFN_WRITE);
 	mutex_unlock(&range->lock);
-	if (own_read_only) {
-		ret = range_unshare(range, addr);
-		if (ret)
-			return ret;
-	} else {
-		migrate_range(range, start, start + (nr << PAGE_SHIFT));
+	if (own_read_only)
+		return range_unshare(range, addr);
+	migrate_range(range, start, start + (nr << PAGE_SHIFT));
+	return 0;
+}
+
+/**
+ * hmm_dummy_fault - handle a device page fault
+ * @ctx: the context; the caller holds references on it and on its mm (mmget())
+ * @addr: where the device found no entry, or none that it may write to
+ * @length: bytes from @addr on that will be needed as well; faulted in with it
+ * @write: it was a write
+ *
+ * The fault may wait for user space (userfaultfd), for as long as user space likes.  The
+ * device can be removed meanwhile: from there on only the range is used, and it has been
+ * closed by then.
+ *
+ * Context: Process context, may sleep; not between hmm_dummy_enter() and
+ * hmm_dummy_leave().
+ *
+ * Return: 0, after which the device is to try again, whatever it then finds; -ENODEV if
+ * the device goes, or another errno of HMM_DUMMY_COMMAND, of which -EBUSY is worth another
+ * attempt.
+ */
+int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
+		    unsigned long length, bool write)
+{
+	unsigned long flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0);
+	struct hmm_dummy_range *range;
+	unsigned long first, nr;
+	int ret;
+
+	/*
+	 * Only the removal of the device is waited for here, and it may wait for who waits
+	 * for this fault.
+	 */
+	if (hmm_dummy_enter(ctx->dev, false))
+		return -ENODEV;
+	range = hmm_dummy_range_get(ctx, addr);
+	if (IS_ERR(range)) {
+		hmm_dummy_leave(ctx->dev);
+		return PTR_ERR(range);
 	}
-	return range_fault(range, first, nr,
-			   HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0));
+	atomic64_inc(&ctx->dev->device_faults);
+	first = (addr - range->start) >> PAGE_SHIFT;
+	nr = min(RANGE_PAGES - first, PFN_UP(offset_in_page(addr) + length));
+	ret = fault_place(range, addr, nr, write);
+	kref_get(&range->kref);
+	hmm_dummy_leave(ctx->dev);
+	if (!ret)
+		ret = range_fault(range, first, nr, flags);
+	hmm_dummy_range_put(range);
+	return ret;
 }
 
 /**
@@ -221,6 +248,8 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
  * @length: bytes
  *
  * Faults nothing; entries for other memory in the range are dropped.
+ *
+ * Context: Process context, may sleep; between hmm_dummy_enter() and hmm_dummy_leave().
  *
  * Return: 0 or an errno as hmm_dummy_fault().
  */

@@ -128,7 +128,7 @@ struct hmm_dummy_dev {
 	unsigned int exports_closed;	/* exports_lock: no new ones, for so many reasons */
 
 	/* queue.c */
-	struct workqueue_struct *wq;
+	struct workqueue_struct *wq;		/* the engines; no piece waits for user space */
 	struct workqueue_struct *copy_wq;	/* nobody's fault is in front of a copy */
 	spinlock_t sched_lock;
 	struct list_head ready;		/* sched_lock: queues with work */
@@ -227,6 +227,13 @@ enum hmm_dummy_queue_state {
 	HMM_DUMMY_FAULTED,		/* the fault of the first job is handled */
 };
 
+/* What a fault is about. */
+struct hmm_dummy_fault {
+	unsigned long addr;
+	unsigned long length;
+	bool write;
+};
+
 struct hmm_dummy_queue {
 	struct hmm_dummy_ctx *ctx;
 	enum hmm_dummy_queue_state state;
@@ -237,7 +244,8 @@ struct hmm_dummy_queue {
 
 /* One (file, mm). */
 struct hmm_dummy_ctx {
-	struct hmm_dummy_dev *dev;
+	struct kref kref;		/* its file, and each fault in a worker */
+	struct hmm_dummy_dev *dev;	/* with a reference */
 	struct hmm_dummy_file *file;
 	struct list_head node;		/* file->lock */
 	struct mm_struct *mm;		/* mmgrab() */
@@ -261,14 +269,18 @@ struct hmm_dummy_file *hmm_dummy_file_open(struct hmm_dummy_dev *dev);
 void hmm_dummy_file_close(struct hmm_dummy_file *file);
 void hmm_dummy_file_free(struct hmm_dummy_file *file);
 struct hmm_dummy_ctx *hmm_dummy_ctx_get(struct hmm_dummy_file *file);
+void hmm_dummy_ctx_put(struct hmm_dummy_ctx *ctx);
 
 /* svm.c: the device page table of a process */
 #define RANGE_SIZE	PMD_SIZE
 #define RANGE_PAGES	(RANGE_SIZE >> PAGE_SHIFT)
 
 struct hmm_dummy_range {
+	struct kref kref;		/* ctx->ranges, and each fault that is handled */
 	struct mmu_interval_notifier notifier;
+	struct device *dma_dev;		/* the bus master, with a reference, or NULL; constant */
 	struct mutex lock;		/* all below */
+	bool closed;			/* for good: nothing is stored any more */
 	struct hmm_dummy_ctx *ctx;
 	unsigned long start;
 	struct hmm_dma_map map;		/* pfn_list: entries of 4 KiB */
@@ -284,6 +296,7 @@ struct hmm_dummy_range {
 
 struct hmm_dummy_range *hmm_dummy_range_get(struct hmm_dummy_ctx *ctx,
 					    unsigned long addr);
+void hmm_dummy_range_put(struct hmm_dummy_range *range);
 int hmm_dummy_range_merge(struct hmm_dummy_range *range, unsigned long first,
 			  const unsigned long *found, unsigned long nr);
 void hmm_dummy_svm_close(struct hmm_dummy_ctx *ctx);
@@ -342,11 +355,7 @@ struct hmm_dummy_job {
 	bool waited_for;		/* by job_wait() */
 	bool handed_over;		/* dev->sched_lock: the fault is its business */
 	unsigned int retries;
-	struct {
-		unsigned long addr;
-		unsigned long length;
-		bool write;
-	} fault;
+	struct hmm_dummy_fault fault;
 
 	/* Bytes; by the step. */
 	u64 progress;
@@ -376,6 +385,8 @@ struct hmm_dummy_job {
 /* Does some of a job, from job->progress on, and says in *bytes how much: 0, or as a step. */
 typedef int (*hmm_dummy_piece)(struct hmm_dummy_job *job, unsigned long *bytes);
 
+int hmm_dummy_fault_wq_init(void);
+void hmm_dummy_fault_wq_exit(void);
 int hmm_dummy_sched_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev);

@@ -60,6 +60,9 @@ void hmm_dummy_put(struct hmm_dummy_dev *dev)
  * @dev: the device
  * @wait: the caller may wait for who is at it
  *
+ * The removal of the device waits for hmm_dummy_leave(): no wait for user space comes in
+ * between.
+ *
  * Return: 0, to be followed by hmm_dummy_leave(); -ENODEV if it is gone or dead, or
  * -EAGAIN.
  */
@@ -339,7 +342,8 @@ err_put:
  * @dev: from hmm_dummy_add(); files may be open, commands and memory in use
  *
  * Processes keep their data, which moves to RAM; commands end, and open files say
- * -ENODEV.
+ * -ENODEV.  A task that waits for user space in a fault of its command gets to know that
+ * when it comes back: nobody waits for it here.
  */
 void hmm_dummy_remove(struct hmm_dummy_dev *dev)
 {
@@ -406,6 +410,9 @@ static int __init hmm_dummy_init(void)
 	unsigned int i, nr = reserved + nr_coherent;
 	int ret;
 
+	ret = hmm_dummy_fault_wq_init();
+	if (ret)
+		return ret;
 	hmm_dummy_fail_init();
 	for (i = 0; i < nr; i++) {
 		ret = add_own(i);
@@ -435,6 +442,7 @@ static int __init hmm_dummy_init(void)
 		return 0;
 err:
 	hmm_dummy_fail_exit();
+	hmm_dummy_fault_wq_exit();
 	return ret;
 }
 
@@ -445,6 +453,7 @@ static void __exit hmm_dummy_exit(void)
 	if (have_pci)
 		hmm_dummy_pci_exit();
 	remove_own();
+	hmm_dummy_fault_wq_exit();
 	hmm_dummy_fail_exit();
 	ida_destroy(&hmm_dummy_ida);
 }

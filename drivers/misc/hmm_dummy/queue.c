@@ -25,6 +25,16 @@
  * faults, and can be killed; a worker does that for the others, and only for memory that the
  * kernel has by itself.
  *
+ * A device that goes waits for neither.  It ends the job whose fault is being handled; the
+ * handler finds that out when it comes back, and has references on what it needs until then:
+ *
+ *	fault				removal
+ *	  waits for user space
+ *					hmm_dummy_ctx_drain(): takes the job out, ends it
+ *					closes the ranges, takes the device apart
+ *	  comes back
+ *	  fault_handled(): no job
+ *
  * The mm of a job's process is only held while a piece is worked on: a process that ends
  * is not kept from it by what it has left in the queue.
  *
@@ -43,6 +53,9 @@ static unsigned int queue_depth = 1024;
 module_param(queue_depth, uint, 0644);
 MODULE_PARM_DESC(queue_depth,
 		 "Commands that one process may have under way on one file (1024)");
+
+/* Faults of all devices: one that goes would wait for a workqueue of its own. */
+static struct workqueue_struct *hmm_dummy_fault_wq;
 
 /* How often a fault is tried again whose handler found memory on the move. */
 #define FAULT_RETRIES	8
@@ -147,8 +160,8 @@ static void queue_again(struct hmm_dummy_queue *queue)
 		queue_next(queue, must_end(job));
 }
 
-/* Do something for a job with the memory of its process. */
-static int with_mm(struct hmm_dummy_job *job, int (*fn)(struct hmm_dummy_job *job))
+/* Some of a job, with the memory of its process. */
+static int step_with_mm(struct hmm_dummy_job *job)
 {
 	struct hmm_dummy_ctx *ctx = job->queue->ctx;
 	struct mm_struct *mm = ctx->mm;
@@ -160,21 +173,20 @@ static int with_mm(struct hmm_dummy_job *job, int (*fn)(struct hmm_dummy_job *jo
 		return -ENODEV;
 	if (!mmget_not_zero(mm))
 		return -ESRCH;
-	ret = fn(job);
+	ret = job->step(job);
 	/* The last one to let go waits for AIO, which may wait for us. */
 	mmput_async(mm);
 	return ret;
 }
 
-static int step(struct hmm_dummy_job *job)
+static int handle_fault(struct hmm_dummy_ctx *ctx, const struct hmm_dummy_fault *fault)
 {
-	return job->step(job);
-}
+	int ret = hmm_dummy_fault(ctx, fault->addr, fault->length, fault->write);
 
-static int handle_fault(struct hmm_dummy_job *job)
-{
-	return hmm_dummy_fault(job->queue->ctx, job->fault.addr, job->fault.length,
-			       job->fault.write);
+	/* What is wrong may lie behind: up to there the job can go on. */
+	if ((ret == -EFAULT || ret == -EPERM) && fault->length > 1)
+		ret = hmm_dummy_fault(ctx, fault->addr, 1, fault->write);
+	return ret;
 }
 
 /*
@@ -183,40 +195,71 @@ static int handle_fault(struct hmm_dummy_job *job)
  * go on.  A real driver has the same gap: the answer holds under mmap_lock, which
  * hmm_range_fault() drops.
  */
-static int handle_fault_in_worker(struct hmm_dummy_job *job)
+static int handle_fault_in_worker(struct hmm_dummy_ctx *ctx,
+				  const struct hmm_dummy_fault *fault)
 {
-	if (hmm_dummy_fault_may_block(job->queue->ctx, job->fault.addr,
-				      job->fault.length))
-		return -EOPNOTSUPP;
-	return handle_fault(job);
+	int ret = -EOPNOTSUPP;
+
+	if (!mmget_not_zero(ctx->mm))
+		return -ESRCH;
+	if (!hmm_dummy_fault_may_block(ctx, fault->addr, fault->length))
+		ret = handle_fault(ctx, fault);
+	mmput_async(ctx->mm);
+	return ret;
 }
 
-/* The fault of the queue's first job has been handled by @handler, or it cannot be. */
-static void fault_handled(struct hmm_dummy_queue *queue, int ret,
-			  int (*handler)(struct hmm_dummy_job *job))
+/*
+ * The fault of the queue's first job has been handled, or it cannot be.  The job is the
+ * caller's again, unless it was ended meanwhile.
+ */
+static void fault_handled(struct hmm_dummy_queue *queue, int ret)
 {
-	struct hmm_dummy_job *job = first_job(queue);
+	struct hmm_dummy_dev *dev = queue->ctx->dev;
+	struct hmm_dummy_job *job;
+	bool ended;
 
+	spin_lock(&dev->sched_lock);
+	ended = queue->state != HMM_DUMMY_FAULTED;
+	if (!ended)
+		queue->state = HMM_DUMMY_RUNNING;
+	spin_unlock(&dev->sched_lock);
+	if (ended)
+		return;
+	job = first_job(queue);
 	if (ret == -EBUSY && job->retries++ < FAULT_RETRIES)
 		ret = 0;
-	/* What is wrong may lie behind: up to there the job can go on. */
-	if ((ret == -EFAULT || ret == -EPERM) && job->fault.length > 1) {
-		job->fault.length = 1;
-		ret = with_mm(job, handler);
-	}
 	if (ret)
 		queue_next(queue, ret);
 	else
 		queue_again(queue);
 }
 
+/* Whether the first job of @queue still waits for its fault, and for which. */
+static bool fault_copy(struct hmm_dummy_queue *queue, struct hmm_dummy_fault *fault)
+{
+	struct hmm_dummy_dev *dev = queue->ctx->dev;
+	bool waits;
+
+	spin_lock(&dev->sched_lock);
+	waits = queue->state == HMM_DUMMY_FAULTED && !first_job(queue)->cancelled;
+	if (waits)
+		*fault = first_job(queue)->fault;
+	spin_unlock(&dev->sched_lock);
+	return waits;
+}
+
 static void hmm_dummy_fault_work(struct work_struct *work)
 {
-	struct hmm_dummy_queue *queue =
-		container_of(work, struct hmm_dummy_queue, fault);
-	int ret = with_mm(first_job(queue), handle_fault_in_worker);
+	struct hmm_dummy_queue *queue = container_of(work, struct hmm_dummy_queue, fault);
+	struct hmm_dummy_ctx *ctx = queue->ctx;
+	struct hmm_dummy_fault fault;
 
-	fault_handled(queue, ret, handle_fault_in_worker);
+	/* If it is cancelled it ends where it would go on. */
+	fault_handled(queue, fault_copy(queue, &fault) ?
+			     handle_fault_in_worker(ctx, &fault) : 0);
+	hmm_dummy_ctx_put(ctx);
+	/* hmm_dummy_fault_wq_exit() waits for what comes behind this. */
+	module_put(THIS_MODULE);
 }
 
 /* The first job of the queue, which runs, has faulted.  sched_lock is held. */
@@ -224,7 +267,10 @@ static void queue_fault(struct hmm_dummy_queue *queue, struct hmm_dummy_job *job
 {
 	queue->state = HMM_DUMMY_FAULTED;
 	if (!job->waited_for) {
-		queue_work(queue->ctx->dev->wq, &queue->fault);
+		/* The job has the file, and so the module; its fault may outlast it. */
+		__module_get(THIS_MODULE);
+		kref_get(&queue->ctx->kref);
+		queue_work(hmm_dummy_fault_wq, &queue->fault);
 		return;
 	}
 	job->handed_over = true;
@@ -235,7 +281,7 @@ static void engine_run(struct hmm_dummy_queue *queue)
 {
 	struct hmm_dummy_dev *dev = queue->ctx->dev;
 	struct hmm_dummy_job *job = first_job(queue);
-	int ret = with_mm(job, step);
+	int ret = step_with_mm(job);
 
 	switch (ret) {
 	case HMM_DUMMY_YIELD:
@@ -486,12 +532,48 @@ static bool is_idle(struct hmm_dummy_ctx *ctx)
 	return idle;
 }
 
-/* End all jobs of a context; no worker touches it any more. */
+/*
+ * Take out the jobs whose faults are handled, for however long.  A task that waits for its
+ * job handles the fault itself, and finds the result when it waits again.
+ */
+static void take_faulted(struct hmm_dummy_ctx *ctx, int error, struct list_head *taken)
+{
+	struct hmm_dummy_queue *queue;
+	struct hmm_dummy_job *job;
+
+	spin_lock(&ctx->dev->sched_lock);
+	for (queue = ctx->queues; queue < ctx->queues + HMM_DUMMY_QUEUES; queue++) {
+		if (queue->state != HMM_DUMMY_FAULTED)
+			continue;
+		job = first_job(queue);
+		list_del_init(&job->node);
+		job->queued = false;
+		ctx->nr_jobs--;
+		queue_idle(queue);
+		if (!job->waited_for) {
+			list_add_tail(&job->node, taken);
+			continue;
+		}
+		job->result = error;
+		/* If it has not begun with the fault, what told it of that wakes it. */
+		if (!job->handed_over)
+			complete(&job->completion);
+		job->handed_over = false;
+	}
+	spin_unlock(&ctx->dev->sched_lock);
+}
+
+/*
+ * End all jobs of a context, to which no new ones come.  No engine touches it any more; what
+ * handles a fault may be at it, with references.
+ */
 void hmm_dummy_ctx_drain(struct hmm_dummy_ctx *ctx, int error)
 {
 	LIST_HEAD(taken);
 
 	take_all(ctx, NULL, &taken);
+	end_taken(&taken, error);
+	take_faulted(ctx, error, &taken);
 	end_taken(&taken, error);
 	wait_event(ctx->dev->progress, is_idle(ctx));
 }
@@ -526,7 +608,8 @@ static int job_wait(struct hmm_dummy_job *job)
 			wait_for_completion(&job->completion);
 		if (!take_over(job))
 			break;
-		fault_handled(job->queue, killed ? -EINTR : handle_fault(job), handle_fault);
+		fault_handled(job->queue, killed ? -EINTR :
+					  handle_fault(job->queue->ctx, &job->fault));
 	}
 	return killed && job->result == -ECANCELED ? -EINTR : job->result;
 }
@@ -562,6 +645,19 @@ void hmm_dummy_queue_init(struct hmm_dummy_queue *queue, struct hmm_dummy_ctx *c
 	INIT_LIST_HEAD(&queue->node);
 	INIT_LIST_HEAD(&queue->jobs);
 	INIT_WORK(&queue->fault, hmm_dummy_fault_work);
+}
+
+/* Before there is a device. */
+int hmm_dummy_fault_wq_init(void)
+{
+	hmm_dummy_fault_wq = alloc_workqueue("hmm_dummy-fault", WQ_UNBOUND, 0);
+	return hmm_dummy_fault_wq ? 0 : -ENOMEM;
+}
+
+/* When there is none any more.  Faults keep the module. */
+void hmm_dummy_fault_wq_exit(void)
+{
+	destroy_workqueue(hmm_dummy_fault_wq);
 }
 
 int hmm_dummy_sched_init(struct hmm_dummy_dev *dev)

@@ -18,10 +18,26 @@
  *  - use them, under the lock or until invalidated
  *  - on invalidation, under the same lock, let go of them
  *
+ * A fault may wait for user space for as long as user space likes, with the notifier and
+ * the mirror of a range in its hands.  The device does not wait for the fault when it goes:
+ *
+ *	fault					removal
+ *	  takes a reference on the range
+ *	  hmm_range_fault() waits
+ *						hmm_dummy_svm_close(): lets go of all
+ *						entries, marks the range as closed,
+ *						removes the notifier, gives the IOVA back
+ *						drops its reference; the device goes
+ *	  hmm_range_fault() returns
+ *	  the range is closed: stores nothing
+ *	  drops the last reference
+ *	    the mirror and the memory go
+ *
  * Replace for real hardware: the dummy executes commands on the CPU, so it gets
  * at the entries by their kernel addresses and under the lock.  A GPU would be given
  * the DMA addresses, and invalidation would flush its TLB and wait for that.
  */
+#include <linux/device.h>
 #include <linux/dma-mapping.h>
 #include <linux/hmm.h>
 #include <linux/module.h>
@@ -34,10 +50,8 @@
 #define MAPPED_FLAGS	(HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS)
 
 /* The device that masters the bus; without one, the CPU stands in for it. */
-static struct device *range_dma_dev(struct hmm_dummy_range *range)
+static struct device *bus_master(struct hmm_dummy_dev *dev)
 {
-	struct hmm_dummy_dev *dev = range->ctx->dev;
-
 	if (dev->edu)
 		return hmm_dummy_edu_device(dev->edu);
 	return dev->pdev ? &dev->pdev->dev : NULL;
@@ -53,7 +67,7 @@ bool hmm_dummy_entry_is_own(unsigned long hmm_pfn)
 static void range_clear(struct hmm_dummy_range *range, unsigned long first,
 			unsigned long last)
 {
-	struct device *dev = range_dma_dev(range);
+	struct device *dev = range->dma_dev;
 	unsigned long i;
 
 	lockdep_assert_held(&range->lock);
@@ -115,7 +129,7 @@ static const struct mmu_interval_notifier_ops range_notifier_ops = {
 
 static int range_map_alloc(struct hmm_dummy_range *range)
 {
-	struct device *dev = range_dma_dev(range);
+	struct device *dev = range->dma_dev;
 	int ret;
 
 	if (dev) {
@@ -137,9 +151,10 @@ static int range_map_alloc(struct hmm_dummy_range *range)
 	return ret;
 }
 
+/* The device may have lost its driver since range_close(): nothing is asked of it. */
 static void range_map_free(struct hmm_dummy_range *range)
 {
-	struct device *dev = range_dma_dev(range);
+	struct device *dev = range->dma_dev;
 
 	if (dev) {
 		hmm_dma_map_free(dev, &range->map);
@@ -162,9 +177,11 @@ static struct hmm_dummy_range *range_create(struct hmm_dummy_ctx *ctx,
 	range = kzalloc_obj(*range, GFP_KERNEL_ACCOUNT);
 	if (!range)
 		return ERR_PTR(-ENOMEM);
+	kref_init(&range->kref);
 	range->ctx = ctx;
 	range->start = start;
 	mutex_init(&range->lock);
+	range->dma_dev = get_device(bus_master(ctx->dev));
 	range->dma = kvcalloc(RANGE_PAGES, sizeof(*range->dma),
 			      GFP_KERNEL_ACCOUNT);
 	if (!range->dma)
@@ -172,7 +189,7 @@ static struct hmm_dummy_range *range_create(struct hmm_dummy_ctx *ctx,
 	ret = range_map_alloc(range);
 	if (ret)
 		goto err_dma;
-	peer.dev = range_dma_dev(range);
+	peer.dev = range->dma_dev;
 	peer.map = &range->map;
 	ret = hmm_p2p_peer_init(&range->peer, &peer);
 	if (ret)
@@ -191,24 +208,48 @@ err_map:
 err_dma:
 	kvfree(range->dma);
 err_free:
+	put_device(range->dma_dev);
 	kfree(range);
 	return ERR_PTR(ret);
 }
 
-static void range_destroy(struct hmm_dummy_range *range)
+static void hmm_dummy_range_release(struct kref *kref)
 {
-	/*
-	 * Let go first: once the notifier is removed, nobody tells when the pages
-	 * move.  No command runs that could fault anything in again.
-	 */
-	mutex_lock(&range->lock);
-	range_clear(range, 0, RANGE_PAGES - 1);
-	mutex_unlock(&range->lock);
-	mmu_interval_notifier_remove(&range->notifier);
+	struct hmm_dummy_range *range = container_of(kref, struct hmm_dummy_range, kref);
+
 	hmm_p2p_peer_destroy(&range->peer);
 	range_map_free(range);
 	kvfree(range->dma);
+	put_device(range->dma_dev);
 	kfree(range);
+}
+
+/**
+ * hmm_dummy_range_put - drop a reference on a range
+ * @range: from kref_get() of its kref
+ *
+ * Context: Process context, may sleep.  Neither the context nor the device is needed.
+ */
+void hmm_dummy_range_put(struct hmm_dummy_range *range)
+{
+	kref_put(&range->kref, hmm_dummy_range_release);
+}
+
+/* Let go of everything that is the device's or the process's, whoever is at a fault. */
+static void range_close(struct hmm_dummy_range *range)
+{
+	/* First, since nobody tells when pages move once the notifier is removed. */
+	mutex_lock(&range->lock);
+	range->closed = true;
+	range_clear(range, 0, RANGE_PAGES - 1);
+	mutex_unlock(&range->lock);
+	mmu_interval_notifier_remove(&range->notifier);
+	/* hmm_dma_map_free() may come when the device is behind no IOMMU any more. */
+	if (range->dma_dev && dma_use_iova(&range->map.state)) {
+		dma_iova_free(range->dma_dev, &range->map.state);
+		range->map.state = (struct dma_iova_state) {};
+	}
+	hmm_dummy_range_put(range);
 }
 
 static bool is_mapped(struct mm_struct *mm, unsigned long addr)
@@ -227,7 +268,8 @@ static bool is_mapped(struct mm_struct *mm, unsigned long addr)
  * @addr: the address
  *
  * Ranges live until the context closes, so none is made for an address where there is
- * nothing.
+ * nothing.  A job that an engine works on keeps the context from closing, and so does
+ * hmm_dummy_enter(); whoever needs the range for longer takes a reference.
  *
  * Return: the range, or an ERR_PTR(): -EFAULT, -ENODEV, -ENOMEM, or -EOPNOTSUPP if the
  * device cannot map memory for DMA.
@@ -253,7 +295,7 @@ struct hmm_dummy_range *hmm_dummy_range_get(struct hmm_dummy_ctx *ctx,
 			ret = xa_err(xa_store(&ctx->ranges, index, range,
 					      GFP_KERNEL));
 			if (ret) {
-				range_destroy(range);
+				range_close(range);
 				range = ERR_PTR(ret);
 			}
 		}
@@ -278,16 +320,19 @@ static bool is_huge(const unsigned long *found, unsigned long nr)
  * @found: what hmm_range_fault() said
  * @nr: pages
  *
- * Return: 0, or -EFAULT if something cannot be mapped for DMA.
+ * Return: 0, -EFAULT if something cannot be mapped for DMA, or -ENODEV if the range was
+ * closed meanwhile.
  */
 int hmm_dummy_range_merge(struct hmm_dummy_range *range, unsigned long first,
 			  const unsigned long *found, unsigned long nr)
 {
-	struct device *dev = range_dma_dev(range);
 	struct pci_p2pdma_map_state state = {};
+	struct device *dev = range->dma_dev;
 	unsigned long i;
 
 	lockdep_assert_held(&range->lock);
+	if (range->closed)
+		return -ENODEV;
 	range->huge = false;
 	for (i = first; i < first + nr; i++) {
 		unsigned long *entry = &range->map.pfn_list[i];
@@ -496,7 +541,10 @@ void hmm_dummy_access_put(struct hmm_dummy_access *access)
 	mutex_unlock(&range->lock);
 }
 
-/* Let go of everything, now and for good.  No command of the context runs. */
+/*
+ * Let go of everything, now and for good.  No engine works on a job of the context; a fault
+ * may still be handled, and finds its range closed.
+ */
 void hmm_dummy_svm_close(struct hmm_dummy_ctx *ctx)
 {
 	struct hmm_dummy_range *range;
@@ -506,7 +554,7 @@ void hmm_dummy_svm_close(struct hmm_dummy_ctx *ctx)
 	ctx->closed = true;
 	xa_for_each(&ctx->ranges, index, range) {
 		xa_erase(&ctx->ranges, index);
-		range_destroy(range);
+		range_close(range);
 	}
 	mutex_unlock(&ctx->lock);
 }
