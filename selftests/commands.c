@@ -4,6 +4,7 @@
  * what a program computes.
  */
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "common.h"
 
@@ -274,6 +275,87 @@ TEST_F(commands, migrate)
 	EXPECT_EQ(LEN / PAGE, back.value);
 	EXPECT_EQ(0, pages_on_device(0, self->p, LEN));
 	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
+}
+
+#define PAIR	"/sys/kernel/debug/hmm_p2p_race/pair"
+#define ENOUGH	10	/* meetings */
+
+/* How often hmm_dummy_first_difference() has lingered (mm/hmm_p2p/tests/race.c). */
+static long searches(void)
+{
+	FILE *f = fopen(PAIR, "r");
+	long n = -1;
+
+	if (f && fscanf(f, "lingered %ld", &n) != 1)
+		n = -1;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* Changes a byte for a moment, again and again. */
+struct flicker {
+	volatile char *p;
+	atomic_bool stop;
+};
+
+static void *flickers(void *arg)
+{
+	struct flicker *f = arg;
+
+	while (!f->stop) {
+		*f->p ^= 1;
+		usleep(200);
+		*f->p ^= 1;
+		usleep(200);
+	}
+	return NULL;
+}
+
+/*
+ * What differs when it is seen that something does, and does not when it is looked for: the
+ * search ends where the comparison does, and not behind it.
+ */
+TEST_LONG(compare_ends, 240)
+{
+	size_t length = 4 * PAGE - 100;
+	char *p = anon(5 * PAGE), *q = anon(5 * PAGE);
+	struct flicker f = { .p = p + length - 1 };
+	double begin = now_seconds();
+	int gpu = gpu_open(0);
+	bool wrong = false;
+	long met = 0;
+	pthread_t t;
+
+	ASSERT_LE(0, gpu);
+	fill_pattern(p, 5 * PAGE, 1);
+	fill_pattern(q, 5 * PAGE, 1);
+	/* Something to be found, if it is looked for behind the end. */
+	for (size_t i = length + 50; i < 5 * PAGE; i++)
+		p[i] ^= 0xff;
+	ASSERT_EQ(0, write_file(PAIR, "hmm_dummy_first_difference 5 hmm_dummy_command"));
+	ASSERT_EQ(0, pthread_create(&t, NULL, flickers, &f));
+	while (met < ENOUGH && !wrong && now_seconds() - begin < 180) {
+		struct hmm_dummy_command c = {
+			.op = HMM_DUMMY_OP_COMPARE, .addr = (uintptr_t)p,
+			.src = (uintptr_t)q, .length = length,
+		};
+		long before = searches();
+
+		ASSERT_EQ(0, gpu_command(gpu, &c));
+		wrong = c.value != length - 1 && c.value != length;
+		EXPECT_FALSE(wrong) TH_LOG("found at %llu of %zu", c.value, length);
+		/* It had seen a difference, and found none. */
+		met += searches() != before && c.value == length;
+	}
+	f.stop = true;
+	pthread_join(t, NULL);
+	EXPECT_EQ(0, write_file(PAIR, "off"));
+	TH_LOG("a difference was gone %ld times", met);
+	EXPECT_LE(ENOUGH, met);
+	munmap(p, 5 * PAGE);
+	munmap(q, 5 * PAGE);
+	close(gpu);
 }
 
 TEST_HARNESS_MAIN

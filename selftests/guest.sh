@@ -504,8 +504,8 @@ for suite; do
 			HMM_P2P_AROUND=64 "$bin/policy" -t neighbours_come_along
 		reload "${exact[@]}"
 		;;
-	commands | uring | rw | fuzz | oversub | policy) "$bin/$suite" ;;
-	uffd) race_module && "$bin/uffd" ;;
+	uring | rw | fuzz | oversub | policy) "$bin/$suite" ;;
+	commands | uffd) race_module && "$bin/$suite" ;;
 	dmabuf | dmabuf_root | dmabuf_iommu) "$bin/dmabuf" -T cannot -T many ;;
 	# KASAN keeps what is freed for a while; kmemleak looks there.
 	dmabuf_many) "$bin/dmabuf" -t many ;;

@@ -120,17 +120,23 @@ static void add(void *p, unsigned long bytes, u64 value)
 		*q++ += value;
 }
 
-/* Returns the offset of the first byte that differs, or @bytes. */
-static unsigned long compare(const u8 *a, const u8 *b, unsigned long bytes)
+/*
+ * Returns the offset of the first byte that differs, or @bytes.  Others may write there: what
+ * differed a moment ago may be the same now.  By itself, so that a test can stop here.
+ */
+static noinline unsigned long hmm_dummy_first_difference(const u8 *a, const u8 *b,
+							 unsigned long bytes)
 {
 	unsigned long i = 0;
 
-	if (!memcmp(a, b, bytes))
-		return bytes;
-	/* Others may write there: what differed a moment ago may be the same now. */
 	while (i < bytes && a[i] == b[i])
 		i++;
 	return i;
+}
+
+static unsigned long compare(const u8 *a, const u8 *b, unsigned long bytes)
+{
+	return memcmp(a, b, bytes) ? hmm_dummy_first_difference(a, b, bytes) : bytes;
 }
 
 static void work_on(struct hmm_dummy_job *job, void *p, const void *src, u64 offset,
