@@ -16,6 +16,7 @@ FIXTURE(rw) {
 	char *p, *q;
 	struct hmm_dummy_info info;
 	ssize_t answer;
+	pid_t reader;		/* __atomic */
 };
 
 FIXTURE_SETUP(rw)
@@ -177,8 +178,38 @@ static void *read_one_page(void *arg)
 {
 	FIXTURE_DATA(rw) *self = arg;
 
+	__atomic_store_n(&self->reader, gettid(), __ATOMIC_RELEASE);
 	self->answer = pread(self->gpu, self->q, PAGE, 0);
 	return NULL;
+}
+
+/* In which function of the kernel read_one_page() sleeps; "0": it does not. */
+static void reader_wchan(FIXTURE_DATA(rw) *self, char *name, size_t size)
+{
+	char path[64];
+	int fd;
+
+	memset(name, 0, size);
+	snprintf(path, sizeof(path), "/proc/self/task/%d/wchan",
+		 __atomic_load_n(&self->reader, __ATOMIC_ACQUIRE));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (read(fd, name, size - 1) < 0)
+		name[0] = 0;
+	close(fd);
+}
+
+/* Whether read_one_page() has come to wait for room. */
+static bool reader_waits(FIXTURE_DATA(rw) *self)
+{
+	char name[64] = "";
+
+	for (int i = 0; i < 2000 && strcmp(name, "hmm_dummy_wait_room"); i++) {
+		usleep(10000);
+		reader_wchan(self, name, sizeof(name));
+	}
+	return !strcmp(name, "hmm_dummy_wait_room");
 }
 
 /* Where there is no room for one more, who may wait does so, and who may not is told. */
@@ -201,7 +232,7 @@ TEST_F_TIMEOUT(rw, waits_for_room, 60)
 	EXPECT_EQ(-1, pwritev2(self->gpu, &v, 1, 0, RWF_NOWAIT));
 	EXPECT_EQ(EAGAIN, errno);
 	EXPECT_EQ(0, pthread_create(&thread, NULL, read_one_page, self));
-	usleep(300000);
+	EXPECT_TRUE(reader_waits(self));
 	EXPECT_EQ(0, self->answer);
 	EXPECT_EQ(0, gpu_control(0, "resume"));
 	EXPECT_EQ(0, pthread_join(thread, NULL));
@@ -233,7 +264,7 @@ TEST_F_TIMEOUT(rw, cancel_makes_room, 60)
 	uring_command(&ring, self->gpu, &c);
 	EXPECT_EQ(2, io_uring_submit(&ring));
 	EXPECT_EQ(0, pthread_create(&thread, NULL, read_one_page, self));
-	usleep(300000);
+	EXPECT_TRUE(reader_waits(self));
 	EXPECT_EQ(0, gpu_cancel(self->gpu, 7));
 	EXPECT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
 	EXPECT_EQ(-ECANCELED, cqe->res);
