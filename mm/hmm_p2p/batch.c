@@ -246,11 +246,11 @@ static bool fill_huge(struct hmm_p2p_batch *b, unsigned long i, struct page *spa
 		/* Where there is nothing yet, the process has a say. */
 		if (!spage && !thp_vma_allowable_order(vma, vma->vm_flags,
 						       TVA_PAGEFAULT,
-						       HPAGE_PMD_ORDER))
+						       PMD_ORDER))
 			return false;
 	}
 	return fill_folio(b, i, spage, mpfn, spage ? folio_order(page_folio(spage)) :
-						     HPAGE_PMD_ORDER);
+						     PMD_ORDER);
 }
 
 static void fill_small(struct hmm_p2p_batch *b, unsigned long i, unsigned long n,

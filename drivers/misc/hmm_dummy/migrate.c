@@ -209,8 +209,8 @@ static int query_range(struct hmm_dummy_dev *dev, struct mm_struct *mm,
 	struct mmu_interval_notifier notifier;
 	u8 __user *vec = u64_to_user_ptr(arg->vec);
 	unsigned long addr = arg->addr, end = arg->addr + arg->length, nr;
-	unsigned long *pfns = kvcalloc(HPAGE_PMD_NR, sizeof(*pfns), GFP_KERNEL);
-	u8 *where = kvzalloc(HPAGE_PMD_NR, GFP_KERNEL);
+	unsigned long *pfns = kvcalloc(RANGE_PAGES, sizeof(*pfns), GFP_KERNEL);
+	u8 *where = kvzalloc(RANGE_PAGES, GFP_KERNEL);
 	int ret = -ENOMEM;
 
 	if (!pfns || !where)
