@@ -258,7 +258,8 @@ struct hmm_p2p_exporter_ops {
  * @priv: first argument of every op
  * @pgmap: the device memory, %MEMORY_DEVICE_PRIVATE or %MEMORY_DEVICE_COHERENT, one
  *	range, with an owner that is this device's alone (hmm tells a driver's own
- *	pages by it)
+ *	pages by it), on the node that is nearest to the device: pages that the core
+ *	moves to RAM on behalf of others go there
  * @provider: the BAR's p2pdma provider, from pcim_p2pdma_provider(), or NULL if
  *	the memory is not on the bus
  * @dev: the device that masters the bus when ops->copy gets at the memory of another

@@ -79,19 +79,11 @@ static unsigned long batch_addr(struct hmm_p2p_batch *b, unsigned long i)
 }
 
 static struct folio *alloc_ram(struct hmm_p2p_batch *b, unsigned long i,
-			       unsigned int order)
+			       struct page *spage, unsigned int order)
 {
-	gfp_t gfp = GFP_HIGHUSER_MOVABLE;
-	struct folio *folio;
+	struct folio *folio = hmm_p2p_alloc_ram(b->args.vma, batch_addr(b, i),
+						page_folio(spage), order);
 
-	/* A huge page is nice to have, and not worth much reclaim. */
-	if (order)
-		gfp = GFP_TRANSHUGE_LIGHT;
-	/* Eviction does not know who uses the page. */
-	if (b->args.vma)
-		folio = vma_alloc_folio(gfp, order, b->args.vma, batch_addr(b, i));
-	else
-		folio = folio_alloc(gfp, order);
 	if (folio) {
 		__folio_set_locked(folio);
 		/*
@@ -218,7 +210,7 @@ static bool fill_folio(struct hmm_p2p_batch *b, unsigned long i, struct page *sp
 	struct folio *folio;
 
 	if (b->job.dir == HMM_P2P_TO_RAM)
-		folio = alloc_ram(b, i, order);
+		folio = alloc_ram(b, i, spage, order);
 	else
 		folio = alloc_device(b, order);
 	if (!folio)

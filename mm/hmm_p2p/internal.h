@@ -416,6 +416,10 @@ static inline bool hmm_p2p_is_dead(struct hmm_p2p_exporter *exp)
 	return READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD;
 }
 
+/* place.c */
+struct folio *hmm_p2p_alloc_ram(struct vm_area_struct *vma, unsigned long addr,
+				struct folio *from, unsigned int order);
+
 /* scan.c */
 #define HMM_P2P_MAX_OTHERS	4
 

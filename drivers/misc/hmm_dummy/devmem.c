@@ -284,6 +284,14 @@ static void release_pfns(struct hmm_dummy_dev *dev)
 		release_mem_region(dev->res->start, resource_size(dev->res));
 }
 
+/* Where the core moves pages to RAM on behalf of others. */
+static int nearest_node(struct hmm_dummy_dev *dev)
+{
+	int node = dev->pdev ? dev_to_node(&dev->pdev->dev) : NUMA_NO_NODE;
+
+	return node == NUMA_NO_NODE ? numa_mem_id() : node;
+}
+
 /* Struct pages for the memory. */
 static int map_pages(struct hmm_dummy_dev *dev)
 {
@@ -311,7 +319,7 @@ static int map_pages(struct hmm_dummy_dev *dev)
 	dev->pgmap.nr_range = 1;
 	/* One owner per device: hmm tells our own pages by it. */
 	dev->pgmap.owner = dev;
-	addr = memremap_pages(&dev->pgmap, numa_node_id());
+	addr = memremap_pages(&dev->pgmap, nearest_node(dev));
 	if (IS_ERR(addr))
 		release_pfns(dev);
 	return PTR_ERR_OR_ZERO(addr);
