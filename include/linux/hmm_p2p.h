@@ -289,7 +289,9 @@ struct hmm_p2p_exporter_desc {
  * enum hmm_p2p_outcome - what became of a page in a migration
  * @HMM_P2P_MOVED: it is at the destination
  * @HMM_P2P_THERE: it was there before
- * @HMM_P2P_ABSENT: nothing to move: a hole on the way to RAM, swapped out, poisoned
+ * @HMM_P2P_ABSENT: nothing to move: a hole on the way to RAM, or where a device does not fill
+ *	it (memory that is not anonymous, or userfaultfd waits for missing pages; there a zero
+ *	page counts as a hole), swapped out, poisoned
  * @HMM_P2P_NOT_ANON: of a file, or shared memory
  * @HMM_P2P_KSM: merged by KSM
  * @HMM_P2P_OTHER: on another device, and to be left there

@@ -38,6 +38,7 @@
 #include <linux/overflow.h>
 #include <linux/pagemap.h>
 #include <linux/slab.h>
+#include <linux/userfaultfd_k.h>
 
 #include <trace/events/hmm_p2p.h>
 
@@ -271,9 +272,12 @@ static enum hmm_p2p_outcome check_source(struct hmm_p2p_batch *b, struct page *p
 
 	switch (b->job.dir) {
 	case HMM_P2P_TO_DEVICE:
+		/* User space says what is to be there, and nobody else. */
+		if (!folio)
+			return userfaultfd_missing(b->args.vma) ? HMM_P2P_ABSENT :
+								  HMM_P2P_MOVED;
 		/* Devices take anonymous memory only; KSM's is not collected. */
-		return folio && !folio_test_anon(folio) ? HMM_P2P_NOT_ANON :
-							  HMM_P2P_MOVED;
+		return folio_test_anon(folio) ? HMM_P2P_MOVED : HMM_P2P_NOT_ANON;
 	case HMM_P2P_TO_RAM:
 		return folio ? HMM_P2P_MOVED : HMM_P2P_ABSENT;
 	case HMM_P2P_FROM_PEER:
@@ -332,7 +336,8 @@ static void fill(struct hmm_p2p_batch *b)
 		n = entry_pages(mpfn);
 		outcome = check_source(b, spage);
 		if (outcome != HMM_P2P_MOVED) {
-			if (spage)
+			/* The chunk's pass from RAM has told what becomes of holes. */
+			if (spage || b->job.dir != HMM_P2P_FROM_PEER)
 				note(b, i, n, outcome);
 			b->want -= n;
 			continue;

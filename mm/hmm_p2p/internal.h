@@ -428,6 +428,7 @@ struct hmm_p2p_scan {
 	struct hmm_p2p_exporter *exp;
 	enum hmm_p2p_copy_dir dir;
 	unsigned long start;
+	enum hmm_p2p_outcome hole;	/* what becomes of a hole, unless it moves */
 	u8 *why;
 	unsigned long todo;		/* pages that may move */
 	unsigned int nr_others;

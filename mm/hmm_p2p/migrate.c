@@ -452,6 +452,9 @@ static int run(struct migration *m)
 		}
 		cond_resched();
 	} while (addr < m->end && !ret);
+	/* What was to be done again, and is not, is as it was left. */
+	if (m->no_room)
+		chunk_account(m, m->idle);
 	return ret;
 }
 
@@ -495,7 +498,8 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
  *	input
  *
  * Moves anonymous pages in RAM and on other devices, and fills holes and zero pages
- * with cleared device memory.  Huge pages stay huge if the device has one.  Peer
+ * with cleared device memory, but not where userfaultfd waits for missing pages: what
+ * is to be there is for user space to say.  Huge pages stay huge if the device has one.  Peer
  * mappings of the pages are invalidated on the way.  Waits for the end of a reset.
  * Calls ops->make_room if the device is full.
  *

@@ -15,6 +15,7 @@
 #include <linux/mm.h>
 #include <linux/pagewalk.h>
 #include <linux/swapops.h>
+#include <linux/userfaultfd_k.h>
 
 #include "internal.h"
 
@@ -46,7 +47,7 @@ static enum hmm_p2p_outcome scan_device_page(struct hmm_p2p_scan *s,
 	return HMM_P2P_OTHER;
 }
 
-/* A page, or NULL for a zero page or a hole in anonymous memory. */
+/* A page, or NULL for a zero page, which a device gets as it gets a hole. */
 static enum hmm_p2p_outcome scan_page(struct hmm_p2p_scan *s, const struct page *page)
 {
 	const struct folio *folio;
@@ -56,7 +57,7 @@ static enum hmm_p2p_outcome scan_page(struct hmm_p2p_scan *s, const struct page 
 	if (s->dir == HMM_P2P_TO_RAM)
 		return HMM_P2P_THERE;
 	if (!page)
-		return HMM_P2P_BUSY;
+		return s->hole;
 	folio = page_folio(page);
 	if (folio_test_ksm(folio))
 		return HMM_P2P_KSM;
@@ -83,18 +84,18 @@ static void scan_note(struct hmm_p2p_scan *s, unsigned long addr, unsigned long 
 	else if (outcome == HMM_P2P_LOST)
 		outcome = HMM_P2P_BUSY;
 	while (n--) {
-		/* Looked at for the second time: what arrived meanwhile was moved. */
-		if (*why != HMM_P2P_MOVED)
+		/* Looked at for the second time: what is there now was moved by the first. */
+		if (*why != HMM_P2P_MOVED || outcome != HMM_P2P_THERE)
 			*why = outcome;
 		why++;
 	}
 }
 
-static enum hmm_p2p_outcome scan_none(struct hmm_p2p_scan *s,
-				      struct vm_area_struct *vma)
+/* Devices fill holes in anonymous memory, unless user space does (userfaultfd). */
+static bool scan_fills_holes(struct hmm_p2p_scan *s, struct vm_area_struct *vma)
 {
-	return s->dir == HMM_P2P_TO_DEVICE && vma_is_anonymous(vma) ?
-	       HMM_P2P_BUSY : HMM_P2P_ABSENT;
+	return s->dir == HMM_P2P_TO_DEVICE && vma_is_anonymous(vma) &&
+	       !userfaultfd_missing(vma);
 }
 
 static int scan_hole(unsigned long addr, unsigned long end, int depth,
@@ -102,7 +103,7 @@ static int scan_hole(unsigned long addr, unsigned long end, int depth,
 {
 	struct hmm_p2p_scan *s = walk->private;
 
-	scan_note(s, addr, (end - addr) >> PAGE_SHIFT, scan_none(s, walk->vma));
+	scan_note(s, addr, (end - addr) >> PAGE_SHIFT, s->hole);
 	return 0;
 }
 
@@ -138,7 +139,7 @@ static int scan_pmd(pmd_t *pmdp, unsigned long addr, unsigned long end,
 		enum hmm_p2p_outcome outcome;
 
 		if (pte_none(pte))
-			outcome = scan_none(s, vma);
+			outcome = s->hole;
 		else if (pte_present(pte))
 			outcome = scan_page(s, vm_normal_page(vma, addr, pte));
 		else
@@ -168,6 +169,7 @@ void hmm_p2p_scan(struct hmm_p2p_scan *s, struct vm_area_struct *vma,
 		  unsigned long start, unsigned long end)
 {
 	s->start = start;
+	s->hole = scan_fills_holes(s, vma) ? HMM_P2P_BUSY : HMM_P2P_ABSENT;
 	s->todo = 0;
 	s->nr_others = 0;
 	walk_page_range_vma(vma, start, end, &scan_ops, s);

@@ -76,7 +76,9 @@ struct hmm_dummy_info {
 enum hmm_dummy_outcome {
 	HMM_DUMMY_MOVED,
 	HMM_DUMMY_THERE,	/* was there before */
-	HMM_DUMMY_ABSENT,	/* nothing to move: a hole on the way to RAM, in swap */
+	HMM_DUMMY_ABSENT,	/* nothing to move: a hole on the way to RAM or that
+				 * userfaultfd watches, in swap
+				 */
 	HMM_DUMMY_NOT_ANON,	/* of a file, or shared memory */
 	HMM_DUMMY_KSM,		/* merged by KSM */
 	HMM_DUMMY_OTHER,	/* stays on another device */
