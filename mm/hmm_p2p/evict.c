@@ -58,12 +58,24 @@ void hmm_p2p_map_folio(struct folio *folio, struct anon_vma *anon_vma)
 	put_anon_vma(anon_vma);
 }
 
+/* Once: batches of other CPUs, those of mlock() for one, may have references. */
+static void evict_drain(bool *drained)
+{
+	if (!*drained)
+		lru_add_drain_all();
+	*drained = true;
+}
+
 /* Whether a folio that is locked may move: unmapped then, and nobody else has a reference. */
-static struct anon_vma *evict_unmap(struct folio *folio)
+static struct anon_vma *evict_unmap(struct folio *folio, bool *drained)
 {
 	struct anon_vma *anon_vma = hmm_p2p_unmap_folio(folio);
 
-	if (!anon_vma || folio_ref_count(folio) == 1)
+	if (!anon_vma)
+		return NULL;
+	if (folio_ref_count(folio) != 1)
+		evict_drain(drained);
+	if (folio_ref_count(folio) == 1)
 		return anon_vma;
 	hmm_p2p_map_folio(folio, anon_vma);
 	return NULL;
@@ -82,7 +94,7 @@ static unsigned long evict_collect(struct hmm_p2p_batch *b,
 	unsigned long end = pfn + nr, n = 0, pages;
 	struct anon_vma *anon_vma;
 	struct folio *folio;
-	bool busy = false;
+	bool busy = false, drained = false;
 
 	for (; pfn < end; pfn += pages) {
 		pages = 1;
@@ -92,13 +104,18 @@ static unsigned long evict_collect(struct hmm_p2p_batch *b,
 		/* It may be partly in the range. */
 		if (folio_pfn(folio) != pfn || folio_nr_pages(folio) > end - pfn ||
 		    !folio_mapped(folio)) {
+			bool kept = !folio_mapped(folio) && folio_ref_count(folio) > 1;
+
 			drop_folio(folio);
+			/* Nobody uses it any more: then that sets it free. */
+			if (kept)
+				evict_drain(&drained);
 			continue;
 		}
 		pages = folio_nr_pages(folio);
 		memset(&b->args.src[n], 0, pages * sizeof(*b->args.src));
 		memset(&anon_vmas[n], 0, pages * sizeof(*anon_vmas));
-		anon_vma = evict_unmap(folio);
+		anon_vma = evict_unmap(folio, &drained);
 		if (anon_vma) {
 			anon_vmas[n] = anon_vma;
 			b->args.src[n] = migrate_pfn(pfn) | MIGRATE_PFN_MIGRATE |
