@@ -271,7 +271,9 @@ struct hmm_p2p_exporter_ops {
  * @fault_around: bytes, a power of two up to PMD_SIZE: a CPU fault brings the pages
  *	around the one that it needs to RAM as well, as far as they are small pages of
  *	this device, in an aligned piece of that size of the VMA.  0: just the page.
- *	A huge page always comes as a whole.
+ *	A fault on behalf of a peer, which may reach the pages around, or of another
+ *	process brings just the page, too, unless hmm_p2p.enable is N.  A huge page
+ *	always comes as a whole.
  */
 struct hmm_p2p_exporter_desc {
 	const char *name;

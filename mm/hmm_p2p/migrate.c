@@ -598,6 +598,21 @@ static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 	return ret;
 }
 
+/*
+ * How much a fault brings along: a guess at what the CPU touches next, which a fault that is
+ * not the process's own says nothing about.  That of a peer's walk is one (hmm_do_fault()),
+ * and the peer may reach the pages around where they are.
+ */
+static unsigned long fault_around(struct hmm_p2p_exporter *exp, struct vm_fault *vmf)
+{
+	/* do_huge_pmd_device_private() faults on a huge page as a whole. */
+	if (!vmf->pte)
+		return PMD_SIZE;
+	if (vmf->flags & FAULT_FLAG_REMOTE && hmm_p2p_enabled())
+		return PAGE_SIZE;
+	return max(PAGE_SIZE, exp->desc.fault_around);
+}
+
 /**
  * hmm_p2p_migrate_fault - the body of dev_pagemap_ops.migrate_to_ram
  * @exp: the exporter that vmf->page belongs to
@@ -620,9 +635,8 @@ vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 {
 	unsigned long deadline = jiffies +
 		msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
-	/* do_huge_pmd_device_private() faults on a huge page as a whole. */
 	unsigned long size = vmf->pte ? PAGE_SIZE : PMD_SIZE;
-	unsigned long around = vmf->pte ? max(size, exp->desc.fault_around) : size;
+	unsigned long around = fault_around(exp, vmf);
 	unsigned long addr = ALIGN_DOWN(vmf->address, size);
 	unsigned long start = ALIGN_DOWN(addr, around);
 	unsigned long end = min(start + around, vmf->vma->vm_end);
