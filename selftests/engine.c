@@ -5,6 +5,8 @@
  * KiB a CPU fault brings along: HMM_P2P_AROUND.
  */
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/uio.h>
 
 #include "common.h"
 
@@ -367,6 +369,54 @@ TEST_F(engine, fault_around)
 	EXPECT_EQ(1, pages_on_device(0, p + 6 * PAGE, PAGE));
 	if (around == 16) {
 		EXPECT_EQ(1, pages_on_device(0, p + 4 * PAGE, 12 * PAGE));
+	}
+	munmap(p, HUGE);
+}
+
+/* Of a child's memory: 0, or -1. */
+static int peek(pid_t pid, void *p)
+{
+	struct iovec to = { &(char){ 0 }, 1 }, from = { p, 1 };
+
+	return process_vm_readv(pid, &to, 1, &from, 1, 0) == 1 ? 0 : -1;
+}
+
+/*
+ * A peer that does not get at a page brings that one to RAM, and none of those around, which it
+ * may reach where they are.  Nor does another process guess what is next.
+ */
+TEST_F(engine, others_bring_one_page)
+{
+	size_t around = around_pages();
+	char *p = anon_huge(HUGE, MADV_NOHUGEPAGE);
+	pid_t child;
+
+	fill_pattern(p, HUGE, 6);
+	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, HUGE));
+	/* What is shared is not for a device to write to where it is. */
+	child = fork();
+	if (!child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		pause();
+		_exit(0);
+	}
+	ASSERT_LT(0, child);
+	EXPECT_EQ(0, gpu_fill(self->gpu[1], p + 37 * PAGE, PAGE, 1));
+	EXPECT_EQ(HUGE_PAGES - 1, pages_on_device(0, p, HUGE));
+	EXPECT_EQ(0, pages_on_device(0, p + 37 * PAGE, PAGE));
+	EXPECT_EQ(0, peek(child, p + 77 * PAGE));
+	EXPECT_EQ(HUGE_PAGES - 2, pages_on_device(0, p, HUGE));
+	/* Where there are no peers, those around would be next. */
+	ASSERT_EQ(1, peer_access_set(false));
+	EXPECT_EQ(0, gpu_fill(self->gpu[1], p + 137 * PAGE, PAGE, 1));
+	ASSERT_EQ(0, peer_access_set(true));
+	EXPECT_EQ(HUGE_PAGES - 2 - around, pages_on_device(0, p, HUGE));
+	kill(child, SIGKILL);
+	EXPECT_EQ(-SIGKILL, wait_child(child));
+	for (size_t i = 0; i < HUGE; i++) {
+		bool filled = i / PAGE == 37 || i / PAGE == 137;
+
+		ASSERT_EQ(filled ? 1 : pattern(i, 6), (unsigned char)p[i]);
 	}
 	munmap(p, HUGE);
 }

@@ -81,6 +81,12 @@ swap_and_cgroups() {
 		echo +memory > /sys/fs/cgroup/cgroup.subtree_control
 }
 
+# For tests that keep processes on some memory nodes.
+cpusets() {
+	{ mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup; } &&
+		echo "+cpuset +memory" > /sys/fs/cgroup/cgroup.subtree_control
+}
+
 # What root is told about who reaches whom, before anybody has tried: each GPU
 # about the other.
 reach() { # EXPECTED
@@ -500,7 +506,7 @@ for suite; do
 	engine_none) HMM_P2P_EXPECT=fallback "$bin/engine" "${between[@]}" ;;
 	engine_around)
 		reload canary=1 && HMM_P2P_EXPECT=reach HMM_P2P_AROUND=64 "$bin/engine" -t fault_around \
-			-t fault_splits &&
+			-t others_bring_one_page -t fault_splits &&
 			HMM_P2P_AROUND=64 "$bin/policy" -t neighbours_come_along
 		reload "${exact[@]}"
 		;;
@@ -563,7 +569,8 @@ for suite; do
 			migrate unregister register
 		;;
 	tracepoints_small_bar) tracepoints thrash_windows open_window close_window fallback ;;
-	uapi | migrate | progress | numa | iotlb | odp_stale) "$bin/$suite" ;;
+	uapi | migrate | progress | iotlb | odp_stale) "$bin/$suite" ;;
+	numa) cpusets && "$bin/numa" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;
 	vma_life) swap_and_cgroups && "$bin/vma_life" ;;

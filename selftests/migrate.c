@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Memory moves to the device and back, whoever asks, and keeps its contents. */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <time.h>
+
 #include "common.h"
 
 #define LEN	(5 * MiB)
@@ -254,6 +260,303 @@ TEST_F_TIMEOUT(migrate, device_full, 120)
 		ASSERT_EQ((char)(i >> 12), big[i]);
 	}
 	munmap(big, len);
+}
+
+#define HUGE	(2 * MiB)
+
+static bool run_on_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return !sched_setaffinity(0, sizeof(set), &set);
+}
+
+/*
+ * A child that lets go of [p, p + length), which it shares, on another CPU, as if it were
+ * locked: that CPU has it in a batch of munlock(), with references, until it is drained.
+ * @write: by writing to it, for memory in RAM; zapping that drains the CPU at the end.
+ */
+static pid_t keep_in_batch(char *p, size_t length, bool write)
+{
+	int ready[2], status = -1;
+	pid_t child;
+	char c = 0;
+
+	if (pipe(ready) || !run_on_cpu(0))
+		return -1;
+	child = fork();
+	if (!child) {
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL) || !run_on_cpu(1) ||
+		    mlock2(p, length, MLOCK_ONFAULT))
+			_exit(1);
+		for (size_t i = 0; i < length && write; i += PAGE)
+			p[i] = 'w';
+		if (!write && madvise(p, length, MADV_DONTNEED_LOCKED))
+			_exit(2);
+		if (!syscall(SYS_write, ready[1], &c, 1))
+			_exit(3);
+		/* The CPU is idle now. */
+		pause();
+		_exit(0);
+	}
+	close(ready[1]);
+	if (child > 0)
+		status = read(ready[0], &c, 1);
+	close(ready[0]);
+	return status == 1 ? child : -1;
+}
+
+static void let_go(pid_t child)
+{
+	kill(child, SIGKILL);
+	wait_child(child);
+}
+
+/* A batch of another CPU is no reason for SIGBUS. */
+TEST_F(migrate, fault_on_page_in_a_batch)
+{
+	for (int i = 0; i < 4; i++) {
+		char *p = self->p + i * 4 * PAGE;
+		pid_t child;
+
+		fill_pattern(p, 4 * PAGE, i);
+		ASSERT_EQ(0, gpu_to_device(self->gpu, p, 4 * PAGE));
+		child = keep_in_batch(p, 4 * PAGE, false);
+		ASSERT_LT(0, child);
+		EXPECT_EQ(0, touch_in_child(p));
+		EXPECT_EQ(3, pages_on_device(0, p, 4 * PAGE));
+		EXPECT_EQ(-1, check_pattern(p, 4 * PAGE, i));
+		let_go(child);
+	}
+}
+
+TEST_F(migrate, to_ram_from_a_batch)
+{
+	struct hmm_dummy_migrate m;
+	pid_t child;
+
+	fill_pattern(self->p, 4 * PAGE, 2);
+	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, 4 * PAGE));
+	child = keep_in_batch(self->p, 4 * PAGE, false);
+	ASSERT_LT(0, child);
+	ASSERT_EQ(0, gpu_migrate(self->gpu, GPU_SELF, self->p, 4 * PAGE,
+				 HMM_DUMMY_MIGRATE_TO_RAM, &m));
+	EXPECT_EQ(4, m.migrated);
+	EXPECT_EQ(-1, check_pattern(self->p, 4 * PAGE, 2));
+	let_go(child);
+}
+
+TEST_F(migrate, to_device_from_a_batch)
+{
+	struct hmm_dummy_migrate m;
+	pid_t child;
+
+	fill_pattern(self->p, 4 * PAGE, 3);
+	/* All CPUs have put it on its LRU list: else they are drained for that. */
+	ASSERT_EQ(0, mlock(self->p, 4 * PAGE) | munlock(self->p, 4 * PAGE));
+	child = keep_in_batch(self->p, 4 * PAGE, true);
+	ASSERT_LT(0, child);
+	ASSERT_EQ(0, gpu_migrate(self->gpu, GPU_SELF, self->p, 4 * PAGE, 0, &m));
+	EXPECT_EQ(4, m.migrated);
+	EXPECT_EQ(-1, check_pattern(self->p, 4 * PAGE, 3));
+	let_go(child);
+}
+
+TEST_F_TIMEOUT(migrate, evict_from_a_batch, 120)
+{
+	size_t all = self->before.vram_bytes;
+	char *hole = anon_huge(all, MADV_NOHUGEPAGE);
+	pid_t child;
+
+	fill_pattern(self->p, 4 * PAGE, 4);
+	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, 4 * PAGE));
+	child = keep_in_batch(self->p, 4 * PAGE, false);
+	ASSERT_LT(0, child);
+	EXPECT_EQ(0, gpu_to_device(self->gpu, hole, all));
+	EXPECT_EQ(all / PAGE, pages_on_device(0, hole, all));
+	EXPECT_EQ(0, pages_on_device(0, self->p, 4 * PAGE));
+	EXPECT_EQ(-1, check_pattern(self->p, 4 * PAGE, 4));
+	let_go(child);
+	munmap(hole, all);
+}
+
+/* It drains all CPUs when it looks round, which it does every ten seconds. */
+#define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs"
+
+static void *unbinds(void *arg)
+{
+	return (void *)(intptr_t)gpu_driver("unbind", arg);
+}
+
+/* A device that is dead has nobody left to wait for, but a batch of an idle CPU. */
+TEST_F_TIMEOUT(migrate, dead_with_a_page_in_a_batch, 240)
+{
+	int gpu = gpu_open(1);
+	struct timespec end;
+	char address[32];
+	void *status;
+	pthread_t t;
+	pid_t child;
+
+	ASSERT_EQ(0, write_file(KHUGEPAGED, "3600000"));
+	memset(self->p, 5, 4 * PAGE);
+	ASSERT_EQ(0, gpu_to_device(gpu, self->p, 4 * PAGE));
+	close(gpu);
+	ASSERT_EQ(0, gpu_bus_address(1, address, sizeof(address)));
+	child = keep_in_batch(self->p, 4 * PAGE, false);
+	ASSERT_LT(0, child);
+	ASSERT_EQ(0, gpu_control(1, "dead"));
+	ASSERT_EQ(0, pthread_create(&t, NULL, unbinds, address));
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += 60;
+	EXPECT_EQ(0, pthread_timedjoin_np(t, &status, &end));
+	EXPECT_EQ(0, write_file(KHUGEPAGED, "10000"));
+	/* If it waits: that CPU has something to do again. */
+	let_go(child);
+	ASSERT_TRUE(run_on_cpu(1));
+	EXPECT_EQ(0, mlock(self->p + 8 * PAGE, PAGE));
+	if (status)
+		pthread_join(t, &status);
+	EXPECT_EQ(0, (intptr_t)status);
+	EXPECT_EQ(0, gpu_driver("bind", address));
+}
+
+/* What a page is before a migration. */
+enum page_kind { IN_RAM, HOLE, ZERO, HERE, ELSEWHERE, KINDS, FILE_HOLE = KINDS, FILE_READ };
+
+/* To the device, but not from others, and to RAM. */
+static const unsigned char told[][2] = {
+	[IN_RAM] = { HMM_DUMMY_MOVED, HMM_DUMMY_THERE },
+	[HOLE] = { HMM_DUMMY_MOVED, HMM_DUMMY_ABSENT },
+	[ZERO] = { HMM_DUMMY_MOVED, HMM_DUMMY_THERE },
+	[HERE] = { HMM_DUMMY_THERE, HMM_DUMMY_MOVED },
+	[ELSEWHERE] = { HMM_DUMMY_OTHER, HMM_DUMMY_OTHER },
+	[FILE_HOLE] = { HMM_DUMMY_ABSENT, HMM_DUMMY_ABSENT },
+	[FILE_READ] = { HMM_DUMMY_NOT_ANON, HMM_DUMMY_THERE },
+};
+
+#define MIXED_CHUNKS	5
+#define MIXED_PAGES	(MIXED_CHUNKS * HUGE / PAGE)
+
+/*
+ * Chunks of one kind and of several, in any order: what a chunk is told must not depend on
+ * the one before.  In the middle of the last but one, some pages of a file.
+ */
+static void mixed_kinds(unsigned char *kind, uint64_t *state)
+{
+	for (size_t i = 0; i < MIXED_PAGES;) {
+		size_t end = (i / (HUGE / PAGE) + 1) * (HUGE / PAGE);
+		size_t run = random_next(state) % 2 ? HUGE / PAGE : random_next(state) % 64 + 1;
+
+		/* At the edges of a chunk, too. */
+		for (unsigned char k = random_next(state) % KINDS; run-- && i < end; i++)
+			kind[i] = k;
+	}
+	for (size_t i = 0; i < 20; i++)
+		kind[MIXED_PAGES - 700 + i] = i % 3 ? FILE_READ : FILE_HOLE;
+}
+
+/* Runs of one kind to a device. */
+static int mixed_place(int gpu, char *p, const unsigned char *kind, unsigned char which)
+{
+	for (size_t i = 0, end; i < MIXED_PAGES; i = end) {
+		for (end = i + 1; end < MIXED_PAGES && kind[end] == kind[i]; end++)
+			;
+		if (kind[i] == which && gpu_to_device(gpu, p + i * PAGE, (end - i) * PAGE))
+			return -1;
+	}
+	return 0;
+}
+
+static char *mixed_make(int here, int elsewhere, int file, const unsigned char *kind)
+{
+	char *p = anon_huge(MIXED_CHUNKS * HUGE, MADV_NOHUGEPAGE);
+	volatile char sink;
+
+	if (mmap(p + (MIXED_PAGES - 700) * PAGE, 20 * PAGE, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_FIXED, file, 0) == MAP_FAILED)
+		return NULL;
+	for (size_t i = 0; i < MIXED_PAGES; i++) {
+		if (kind[i] == IN_RAM || kind[i] == HERE || kind[i] == ELSEWHERE)
+			p[i * PAGE] = i % 251 + 1;
+		else if (kind[i] == ZERO || kind[i] == FILE_READ)
+			sink = p[i * PAGE];
+	}
+	(void)sink;
+	/* Two VMAs of what was one. */
+	mprotect(p + 600 * PAGE, PAGE, PROT_READ);
+	return mixed_place(here, p, kind, HERE) || mixed_place(elsewhere, p, kind, ELSEWHERE) ?
+	       NULL : p;
+}
+
+TEST_F_TIMEOUT(migrate, outcomes_in_chunks, 240)
+{
+	static unsigned char kind[MIXED_PAGES], vec[MIXED_PAGES];
+	struct hmm_dummy_migrate m = {
+		.size = sizeof(m), .pidfd = -1, .vec = (uintptr_t)vec,
+		.length = (MIXED_PAGES - 5) * PAGE,
+	};
+	int other = gpu_open(1), wrong;
+	FILE *f = tmpfile();
+
+	ASSERT_EQ(0, ftruncate(fileno(f), 20 * PAGE));
+	for (unsigned int round = 0; round < 12; round++) {
+		bool to_ram = round % 2;
+		uint64_t state = random_start(round, 0);
+		char *p;
+
+		mixed_kinds(kind, &state);
+		p = mixed_make(self->gpu, other, fileno(f), kind);
+		ASSERT_NE(NULL, p);
+		/* Neither end is that of a chunk. */
+		m.addr = (uintptr_t)(p + 3 * PAGE);
+		m.flags = to_ram ? HMM_DUMMY_MIGRATE_TO_RAM : HMM_DUMMY_MIGRATE_ONLY_RAM;
+		memset(vec, 0xee, sizeof(vec));
+		ASSERT_EQ(0, ioctl(self->gpu, HMM_DUMMY_MIGRATE, &m));
+		wrong = 0;
+		for (size_t i = 3; i < MIXED_PAGES - 2; i++) {
+			unsigned char k = kind[i];
+
+			if (vec[i - 3] != told[k][to_ram] && !wrong++)
+				TH_LOG("round %u, page %zu of kind %u is told %u", round, i, k,
+				       vec[i - 3]);
+		}
+		EXPECT_EQ(0, wrong);
+		EXPECT_EQ(0, m.failed);
+		EXPECT_EQ(MIXED_PAGES - 5, m.migrated + m.skipped);
+		for (size_t i = 0; i < MIXED_PAGES; i++) {
+			bool data = kind[i] == IN_RAM || kind[i] == HERE || kind[i] == ELSEWHERE;
+
+			ASSERT_EQ(data ? i % 251 + 1 : 0, (unsigned char)p[i * PAGE]);
+		}
+		munmap(p, MIXED_CHUNKS * HUGE);
+	}
+	fclose(f);
+	close(other);
+}
+
+/* The case that it was found by: a hole in the second chunk, behind one that was all there. */
+TEST_F(migrate, hole_in_second_chunk)
+{
+	char *p = anon_huge(2 * HUGE, MADV_NOHUGEPAGE);
+	unsigned char vec[2 * HUGE / PAGE];
+	struct hmm_dummy_migrate m = {
+		.size = sizeof(m), .pidfd = -1, .vec = (uintptr_t)vec,
+		.flags = HMM_DUMMY_MIGRATE_TO_RAM, .addr = (uintptr_t)p, .length = 2 * HUGE,
+	};
+
+	memset(p, 1, 2 * HUGE);
+	ASSERT_EQ(0, gpu_to_device(self->gpu, p, 2 * HUGE));
+	ASSERT_EQ(0, madvise(p + 519 * PAGE, PAGE, MADV_DONTNEED));
+	ASSERT_EQ(0, ioctl(self->gpu, HMM_DUMMY_MIGRATE, &m));
+	for (size_t i = 0; i < 2 * HUGE / PAGE; i++) {
+		ASSERT_EQ(i == 519 ? HMM_DUMMY_ABSENT : HMM_DUMMY_MOVED, vec[i]);
+	}
+	EXPECT_EQ(0, m.failed);
+	EXPECT_EQ(1, m.skipped);
+	munmap(p, 2 * HUGE);
 }
 
 TEST_HARNESS_MAIN

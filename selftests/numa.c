@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * NUMA balancing takes write access from entries as it scans.  The NIC gets it back
- * in place.  Needs a machine with two nodes: scripts/vm --numa.
+ * in place.  And on which node memory is that comes back from the device.  Needs a machine
+ * with two nodes (scripts/vm --numa), and cgroups with the controllers cpuset and memory.
  */
+#include <linux/mempolicy.h>
+#include <sys/stat.h>
+
 #include "odp.h"
 
 #define NPAGES	64
@@ -38,6 +42,228 @@ TEST_LONG(numa_scan, 240)
 	EXPECT_EQ(fallbacks, gpu_counter(0, "fallback_read-only"));
 	error = odp_close(&o);
 	EXPECT_EQ(NULL, error) TH_LOG("%s", error);
+}
+
+#define CGROUP	"/sys/fs/cgroup/"
+#define NODE	"/sys/devices/system/node/node%d/"
+#define OWN	(4 * MiB)
+
+/* Where a page of the caller's is in RAM, or -errno. */
+static int node_of(void *page)
+{
+	int node = -EINVAL;
+
+	if (syscall(SYS_move_pages, 0, 1UL, &page, NULL, &node, 0))
+		return -errno;
+	return node;
+}
+
+/* The node that all pages are on, -1 if they are on several, or -errno. */
+static int node_of_all(char *p, size_t length)
+{
+	int node = node_of(p);
+
+	for (size_t i = PAGE; i < length; i += PAGE)
+		if (node_of(p + i) != node)
+			return -1;
+	return node;
+}
+
+/* The caller, and what it starts, may have memory on one node only. */
+static int confine(int node)
+{
+	char path[64], mems[8];
+
+	snprintf(path, sizeof(path), CGROUP "node%d", node);
+	if (mkdir(path, 0755) && errno != EEXIST)
+		return -1;
+	snprintf(path, sizeof(path), CGROUP "node%d/cpuset.mems", node);
+	snprintf(mems, sizeof(mems), "%d", node);
+	if (write_file(path, mems))
+		return -1;
+	snprintf(path, sizeof(path), CGROUP "node%d/cgroup.procs", node);
+	return write_file(path, "0");
+}
+
+/* As huge pages, in a pool, as many as there are (or are to stay). */
+static int fill_node(int node, const char *pages)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), NODE "hugepages/hugepages-2048kB/nr_hugepages", node);
+	return write_file(path, pages);
+}
+
+/* All of the device's memory for the caller: what others have there goes.  It takes no RAM. */
+static int take_all(int gpu)
+{
+	struct hmm_dummy_info info;
+	char *hole;
+	int ret;
+
+	if (gpu_info(gpu, &info))
+		return -1;
+	hole = anon_huge(info.vram_bytes, MADV_NOHUGEPAGE);
+	ret = gpu_to_device(gpu, hole, info.vram_bytes);
+	munmap(hole, info.vram_bytes);
+	return ret;
+}
+
+struct owner {
+	int gpu;
+	char *p;
+	int home;	/* the node of what leaves the device */
+	int other;	/* the one of which it does not */
+};
+
+/* NULL, or what failed. */
+static const char *owner_open(struct owner *o)
+{
+	o->gpu = gpu_open(0);
+	if (o->gpu < 0)
+		return "no GPU";
+	o->p = anon_huge(OWN, MADV_NOHUGEPAGE);
+	fill_pattern(o->p, OWN, 1);
+	if (gpu_to_device(o->gpu, o->p, OWN) || take_all(o->gpu))
+		return "cannot evict";
+	o->home = node_of_all(o->p, OWN);
+	if (o->home < 0)
+		return "evicted, but not to one node";
+	o->other = !o->home;
+	return gpu_to_device(o->gpu, o->p, OWN) ? "cannot move" : NULL;
+}
+
+/* Whether all of it is in RAM and right. */
+static bool owner_close(struct owner *o)
+{
+	bool right = check_pattern(o->p, OWN, 1) == -1;
+
+	munmap(o->p, OWN);
+	close(o->gpu);
+	return right;
+}
+
+/* In a process that may have memory on the other node only: 0, or how it ends. */
+static int done_elsewhere(struct owner *o, int (*what)(struct owner *o))
+{
+	pid_t child = fork();
+
+	if (!child)
+		_exit(confine(o->other) ? 1 : what(o) ? 2 : 0);
+	return wait_child(child);
+}
+
+static int takes_all(struct owner *o)
+{
+	return take_all(o->gpu);
+}
+
+static int unbinds(struct owner *o)
+{
+	char address[32];
+
+	return gpu_bus_address(0, address, sizeof(address)) ?: gpu_driver("unbind", address);
+}
+
+/*
+ * A process in a cpuset of one node makes room for itself: what it evicts is not its own, goes
+ * where that belongs, and does not care whether its node is full.
+ */
+TEST_LONG(evicted_beyond_the_cpuset, 240)
+{
+	struct owner o;
+	const char *error = owner_open(&o);
+
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
+	ASSERT_EQ(0, fill_node(o.other, "100000"));
+	EXPECT_EQ(0, done_elsewhere(&o, takes_all));
+	EXPECT_EQ(0, fill_node(o.other, "0"));
+	EXPECT_EQ(0, pages_on_device(0, o.p, OWN));
+	EXPECT_EQ(o.home, node_of_all(o.p, OWN));
+	EXPECT_TRUE(owner_close(&o));
+}
+
+/* Who unbinds the device is not the owner of what is on it either. */
+TEST_LONG(drained_beyond_the_cpuset, 120)
+{
+	struct owner o;
+	const char *error = owner_open(&o);
+	char address[32];
+
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
+	ASSERT_EQ(0, gpu_bus_address(0, address, sizeof(address)));
+	EXPECT_EQ(0, done_elsewhere(&o, unbinds));
+	EXPECT_EQ(0, pages_on_device(0, o.p, OWN));
+	EXPECT_EQ(o.home, node_of_all(o.p, OWN));
+	EXPECT_TRUE(owner_close(&o));
+	EXPECT_EQ(0, gpu_driver("bind", address));
+}
+
+/* The cpuset of the owner holds, whoever evicts. */
+TEST_LONG(evicted_within_the_owners_cpuset, 120)
+{
+	struct owner o;
+	const char *error = owner_open(&o);
+	int go[2], ready[2];
+	pid_t child;
+	char c = 0;
+
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
+	ASSERT_EQ(0, pipe(go));
+	ASSERT_EQ(0, pipe(ready));
+	child = fork();
+	if (!child) {
+		char *p = anon_huge(OWN, MADV_NOHUGEPAGE);
+
+		close(go[1]);
+		if (confine(o.other))
+			_exit(1);
+		fill_pattern(p, OWN, 2);
+		if (gpu_to_device(o.gpu, p, OWN) || write(ready[1], &c, 1) != 1 ||
+		    read(go[0], &c, 1))
+			_exit(2);
+		if (pages_on_device(0, p, OWN))
+			_exit(3);
+		if (node_of_all(p, OWN) != o.other)
+			_exit(4);
+		_exit(check_pattern(p, OWN, 2) == -1 ? 0 : 5);
+	}
+	close(ready[1]);
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+	EXPECT_EQ(0, take_all(o.gpu));
+	close(go[1]);
+	EXPECT_EQ(0, wait_child(child));
+	EXPECT_EQ(o.home, node_of_all(o.p, OWN));
+	EXPECT_TRUE(owner_close(&o));
+}
+
+static int owner_pidfd;
+
+static int brings_back(struct owner *o)
+{
+	return gpu_migrate(o->gpu, owner_pidfd, o->p, OWN, HMM_DUMMY_MIGRATE_TO_RAM, NULL);
+}
+
+/* Brought back on request of another process: the owner's policy holds, where it has one. */
+TEST_LONG(brought_back_by_policy, 120)
+{
+	struct owner o;
+	const char *error = owner_open(&o);
+	unsigned long nodes;
+
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
+	owner_pidfd = pidfd_open(getpid());
+	ASSERT_LE(0, owner_pidfd);
+	EXPECT_EQ(0, done_elsewhere(&o, brings_back));
+	EXPECT_EQ(o.home, node_of_all(o.p, OWN));
+	ASSERT_EQ(0, gpu_to_device(o.gpu, o.p, OWN));
+	nodes = 1UL << o.other;
+	ASSERT_EQ(0, syscall(SYS_mbind, o.p, OWN / 2, MPOL_BIND, &nodes, 64UL, 0));
+	EXPECT_EQ(0, done_elsewhere(&o, brings_back));
+	EXPECT_EQ(o.other, node_of_all(o.p, OWN / 2));
+	EXPECT_EQ(o.home, node_of_all(o.p + OWN / 2, OWN / 2));
+	EXPECT_TRUE(owner_close(&o));
+	close(owner_pidfd);
 }
 
 TEST_HARNESS_MAIN

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Memory that user space fetches by itself (userfaultfd): the device waits for it as a CPU
- * would, for who waits for the device, and keeps nobody who is killed.  Nor does it keep
- * itself: a device that goes does not wait for what user space does not fetch.
+ * would, for the task that waits for the device.  It keeps no task that is killed, and fills
+ * in none of the memory.  A device that goes does not wait for what user space does not fetch.
  */
 #include <signal.h>
 #include <sys/uio.h>
@@ -490,6 +490,93 @@ TEST_LONG(unbind_and_exit, 300)
 	}
 	EXPECT_EQ(0, wait_child(child));
 	ASSERT_EQ(0, gpu_driver("bind", address));
+}
+
+static struct hmm_dummy_migrate told_of(char *p, size_t length, unsigned char *vec)
+{
+	memset(vec, 0xee, length / PAGE);
+	return (struct hmm_dummy_migrate) {
+		.size = sizeof(struct hmm_dummy_migrate), .pidfd = -1,
+		.addr = (uintptr_t)p, .length = length, .vec = (uintptr_t)vec,
+	};
+}
+
+#define CHUNKS	(4 * MiB)
+
+/* What is missing is for user space to fill: the device allocates nothing for it. */
+TEST_LONG(device_fills_no_hole, 120)
+{
+	static unsigned char vec[CHUNKS / PAGE];
+	char *p = anon_huge(CHUNKS, MADV_HUGEPAGE), page[PAGE];
+	struct hmm_dummy_info before, after;
+	struct hmm_dummy_migrate m;
+	struct uffdio_zeropage zero = { .range = { (uintptr_t)p + 5 * PAGE, PAGE } };
+	int fd = uffd_watch(p, CHUNKS), gpu = gpu_open(0);
+
+	ASSERT_LE(0, fd);
+	memset(page, 7, PAGE);
+	for (int i = 3; i <= 600; i += 597) {
+		struct uffdio_copy copy = {
+			.dst = (uintptr_t)p + i * PAGE, .src = (uintptr_t)page, .len = PAGE,
+		};
+
+		ASSERT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
+	}
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_ZEROPAGE, &zero));
+	/* Twice: the second time a look comes first. */
+	for (int round = 0; round < 2; round++) {
+		ASSERT_EQ(0, gpu_info(gpu, &before));
+		m = told_of(p, CHUNKS, vec);
+		EXPECT_EQ(0, ioctl(gpu, HMM_DUMMY_MIGRATE, &m));
+		ASSERT_EQ(0, gpu_info(gpu, &after));
+		EXPECT_EQ(0, m.failed);
+		EXPECT_EQ(round ? 0 : 2, m.migrated);
+		EXPECT_EQ(round ? 0 : 2 * PAGE, before.vram_free - after.vram_free);
+		for (size_t i = 0; i < CHUNKS / PAGE; i++) {
+			unsigned char want = i != 3 && i != 600 ? HMM_DUMMY_ABSENT :
+					     round ? HMM_DUMMY_THERE : HMM_DUMMY_MOVED;
+
+			ASSERT_EQ(want, vec[i]) TH_LOG("page %zu, round %d", i, round);
+		}
+	}
+	/* Once nobody watches it, it is memory like any. */
+	close(fd);
+	m = told_of(p, CHUNKS, vec);
+	EXPECT_EQ(0, ioctl(gpu, HMM_DUMMY_MIGRATE, &m));
+	EXPECT_EQ(CHUNKS / PAGE - 2, m.migrated);
+	for (size_t i = 0; i < CHUNKS; i += PAGE) {
+		ASSERT_EQ(i == 3 * PAGE || i == 600 * PAGE ? 7 : 0, p[i]);
+	}
+	munmap(p, CHUNKS);
+	close(gpu);
+}
+
+/* Nor does it evict others for it, where it is full. */
+TEST_LONG(evicts_nobody_for_holes, 120)
+{
+	static unsigned char vec[CHUNKS / PAGE];
+	struct hmm_dummy_info before, after;
+	int gpu = gpu_open(0), fd;
+	char *p = anon_huge(CHUNKS, MADV_NOHUGEPAGE), *all;
+	struct hmm_dummy_migrate m;
+
+	ASSERT_EQ(0, gpu_info(gpu, &before));
+	all = anon_huge(before.vram_free, MADV_HUGEPAGE);
+	ASSERT_EQ(0, gpu_to_device(gpu, all, before.vram_free));
+	fd = uffd_watch(p, CHUNKS);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, gpu_info(gpu, &before));
+	m = told_of(p, CHUNKS, vec);
+	EXPECT_EQ(0, ioctl(gpu, HMM_DUMMY_MIGRATE, &m));
+	ASSERT_EQ(0, gpu_info(gpu, &after));
+	EXPECT_EQ(0, m.migrated);
+	EXPECT_EQ(0, m.failed);
+	EXPECT_EQ(before.evicted, after.evicted);
+	EXPECT_EQ(0, after.vram_free);
+	munmap(all, before.vram_bytes);
+	munmap(p, CHUNKS);
+	close(fd);
+	close(gpu);
 }
 
 TEST_HARNESS_MAIN
