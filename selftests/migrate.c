@@ -396,7 +396,7 @@ TEST_F_TIMEOUT(migrate, dead_with_a_page_in_a_batch, 240)
 	int gpu = gpu_open(1);
 	struct timespec end;
 	char address[32];
-	void *status;
+	void *status = (void *)-1;
 	pthread_t t;
 	pid_t child;
 
