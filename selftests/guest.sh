@@ -507,7 +507,8 @@ for suite; do
 	engine_around)
 		reload canary=1 && HMM_P2P_EXPECT=reach HMM_P2P_AROUND=64 "$bin/engine" -t fault_around \
 			-t others_bring_one_page -t fault_splits &&
-			HMM_P2P_AROUND=64 "$bin/policy" -t neighbours_come_along
+			HMM_P2P_AROUND=64 "$bin/policy" -t neighbours_come_along &&
+			HMM_P2P_EXPECT=reach "$bin/svm"
 		reload "${exact[@]}"
 		;;
 	uring | rw | fuzz | oversub | policy) "$bin/$suite" ;;

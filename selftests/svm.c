@@ -193,7 +193,7 @@ TEST_F(svm, neighbours_stay)
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, MiB));
 	ASSERT_EQ(0, madvise(self->p + 10 * PAGE, PAGE, MADV_DONTNEED));
 	ASSERT_EQ(0, madvise(self->p + 20 * PAGE, 3 * PAGE, MADV_DONTNEED));
-	*(volatile char *)(self->p + 30 * PAGE) = 1;
+	ASSERT_EQ(0, gpu_to_ram(self->gpu[0], self->p + 30 * PAGE, PAGE));
 	EXPECT_EQ(256 - 5, pages_on_device(0, self->p, MiB));
 	ASSERT_EQ(0, gpu_fill(self->gpu[1], self->p, MiB, 0x11));
 	EXPECT_EQ(stay, pages_on_device(0, self->p, MiB));
