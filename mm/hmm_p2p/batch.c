@@ -336,7 +336,7 @@ static void fill(struct hmm_p2p_batch *b)
 		n = entry_pages(mpfn);
 		outcome = check_source(b, spage);
 		if (outcome != HMM_P2P_MOVED) {
-			/* The chunk's pass from RAM has told what becomes of holes. */
+			/* A copy from a peer is not what tells about holes. */
 			if (spage || b->job.dir != HMM_P2P_FROM_PEER)
 				note(b, i, n, outcome);
 			b->want -= n;

@@ -167,6 +167,8 @@ static int fake_make_room(void *priv, unsigned long nr_pages)
 	struct fake *f = priv;
 
 	f->nr_room++;
+	if (f->dies_for_room)
+		hmm_p2p_dead(f->exp);
 	if (f->room || f->nr_room > 1)
 		return f->room ?: -ENOMEM;
 	return hmm_p2p_evict(f->exp, 0, nr_pages * PAGE_SIZE, &result);

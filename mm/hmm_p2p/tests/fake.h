@@ -54,6 +54,7 @@ struct fake {
 	struct hmm_p2p_copy_job *copy_job;
 	bool lost;
 	int room;			/* what make_room() returns; 0: once, then none */
+	bool dies_for_room;		/* that is when the device dies */
 	unsigned int small_pages;	/* more are refused; 0: no limit */
 
 	/* What happened. */

@@ -110,6 +110,24 @@ static void migrate_makes_room(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 11));
 }
 
+/* A device dies over it: the chunk that is not done again counts as it was left. */
+static void migrate_dies_for_room(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_result result = {};
+	unsigned long start;
+
+	f->small_pages = 8;
+	f->dies_for_room = true;
+	fake_register(test);
+	start = memory_create(test, 12);
+	KUNIT_EXPECT_EQ(test, -ENODEV, to_device(f, start, 12, 0, &result));
+	KUNIT_EXPECT_EQ(test, 8, result.count[HMM_P2P_MOVED]);
+	KUNIT_EXPECT_EQ(test, 4, result.count[HMM_P2P_NO_MEMORY]);
+	KUNIT_EXPECT_FALSE(test, memory_right(start, 7));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 8));
+}
+
 /* What a driver's policy is told of all that. */
 static void migrate_stats(struct kunit *test)
 {
@@ -370,6 +388,7 @@ static struct kunit_case hmm_p2p_migrate_cases[] = {
 	KUNIT_CASE(migrate_lost_device),
 	KUNIT_CASE(migrate_lost_in_unregister),
 	KUNIT_CASE(migrate_makes_room),
+	KUNIT_CASE(migrate_dies_for_room),
 	KUNIT_CASE(migrate_stats),
 	KUNIT_CASE(migrate_full),
 	KUNIT_CASE(migrate_bad_flags),
