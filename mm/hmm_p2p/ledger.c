@@ -122,7 +122,7 @@ int hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
 			      !dma_use_iova(&desc->map->state),
 	};
 	mmgrab(peer->mm);
-	xa_init(&peer->lines);
+	xa_init_flags(&peer->lines, XA_FLAGS_ACCOUNT);
 	desc->map->peer->peer = peer;
 	list_add_tail(&peer->node, &importer->peers);
 	mutex_unlock(&hmm_p2p_ledger_lock);
@@ -195,10 +195,10 @@ static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
 			return line;
 		}
 	}
-	line = kzalloc_obj(*line);
+	line = kzalloc_obj(*line, GFP_KERNEL_ACCOUNT);
 	if (!line)
 		return NULL;
-	line->counters = alloc_percpu(struct hmm_p2p_counters);
+	line->counters = alloc_percpu_gfp(struct hmm_p2p_counters, GFP_KERNEL_ACCOUNT);
 	if (!line->counters) {
 		kfree(line);
 		return NULL;

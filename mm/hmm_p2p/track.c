@@ -88,7 +88,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_refs);
  * @nr_entries: number of entries in its pfn_list
  *
  * hmm_dma_map_alloc() calls it; a software importer, which allocates pfn_list
- * itself, does so too.
+ * itself, does so too.  The memory is charged to the memory cgroup of the caller.
  *
  * Return: 0 or -ENOMEM.
  */
@@ -97,7 +97,7 @@ int hmm_p2p_map_alloc(struct hmm_dma_map *map, size_t nr_entries)
 	struct hmm_p2p_map *m;
 
 	m = kvzalloc(struct_size(m, bits, BITS_TO_LONGS(nr_entries)),
-		     GFP_KERNEL | __GFP_NOWARN);
+		     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!m)
 		return -ENOMEM;
 	m->nr_entries = nr_entries;

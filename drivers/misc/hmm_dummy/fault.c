@@ -72,7 +72,7 @@ static int range_fault(struct hmm_dummy_range *range, unsigned long first,
 	unsigned long i;
 	int ret;
 
-	fault.hmm_pfns = kvcalloc(nr, sizeof(*fault.hmm_pfns), GFP_KERNEL);
+	fault.hmm_pfns = kvcalloc(nr, sizeof(*fault.hmm_pfns), GFP_KERNEL_ACCOUNT);
 	if (!fault.hmm_pfns)
 		return -ENOMEM;
 
