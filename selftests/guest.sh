@@ -73,12 +73,16 @@ unload() {
 	rmmod hmm_dummy && insmod "$ko/hmm_dummy.ko" "${exact[@]}"
 }
 
-# Swap, which the machine has none of, and the control groups of memory.
+# The control groups of memory.
+cgroups() {
+	{ mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup; } &&
+		echo +memory > /sys/fs/cgroup/cgroup.subtree_control
+}
+
+# And swap, which the machine has none of.
 swap_and_cgroups() {
 	truncate -s 256M /run/swap && loop=$(losetup --show -f /run/swap) &&
-		mkswap "$loop" > /dev/null && swapon "$loop" &&
-		{ mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup; } &&
-		echo +memory > /sys/fs/cgroup/cgroup.subtree_control
+		mkswap "$loop" > /dev/null && swapon "$loop" && cgroups
 }
 
 # For tests that keep processes on some memory nodes.
@@ -575,6 +579,7 @@ for suite; do
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;
 	vma_life) swap_and_cgroups && "$bin/vma_life" ;;
+	mr) cgroups && "$bin/mr" ;;
 	memory_failure)
 		insmod "$ko/hwpoison-inject.ko" && "$bin/memory_failure"
 		reload "${exact[@]}"

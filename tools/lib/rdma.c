@@ -134,8 +134,9 @@ void rdma_pair_close(struct rdma_pair *pair)
 	memset(pair, 0, sizeof(*pair));
 }
 
-static int wait_completion(struct ibv_cq *cq)
+int rdma_wait(struct rdma_pair *pair, int side)
 {
+	struct ibv_cq *cq = pair->cq[side];
 	double end = now_seconds() + TIMEOUT_S;
 	struct ibv_wc wc;
 	int n;
@@ -160,16 +161,19 @@ static struct ibv_sge sge_of(struct rdma_buf buf, size_t length)
 	};
 }
 
-static int post(struct rdma_pair *pair, struct ibv_send_wr *wr)
+int rdma_post(struct rdma_pair *pair, int side, struct ibv_send_wr *wr)
 {
 	struct ibv_send_wr *bad;
 
 	wr->send_flags = IBV_SEND_SIGNALED;
-	wr->num_sge = 1;
-	errno = ibv_post_send(pair->qp[0], wr, &bad);
-	if (errno)
-		return fail("ibv_post_send");
-	return wait_completion(pair->cq[0]);
+	wr->num_sge = wr->sg_list ? 1 : 0;
+	errno = ibv_post_send(pair->qp[side], wr, &bad);
+	return errno ? fail("ibv_post_send") : 0;
+}
+
+static int post(struct rdma_pair *pair, struct ibv_send_wr *wr)
+{
+	return rdma_post(pair, 0, wr) ? -1 : rdma_wait(pair, 0);
 }
 
 static int one_sided(struct rdma_pair *pair, enum ibv_wr_opcode opcode,
@@ -215,7 +219,7 @@ int rdma_send(struct rdma_pair *pair, struct rdma_buf from, struct rdma_buf to,
 	status = post(pair, &send);
 	if (status)
 		return status;
-	return wait_completion(pair->cq[1]);
+	return rdma_wait(pair, 1);
 }
 
 static int atomic(struct rdma_pair *pair, enum ibv_wr_opcode opcode,
@@ -247,6 +251,36 @@ int rdma_cmp_swap(struct rdma_pair *pair, struct rdma_buf result,
 		      swap);
 }
 
+static struct ib_uverbs_attr attr_of(uint16_t id, uint16_t length, uint64_t data)
+{
+	return (struct ib_uverbs_attr) {
+		.attr_id = id, .flags = UVERBS_ATTR_F_MANDATORY, .len = length, .data = data,
+	};
+}
+
+static int mr_ioctl(struct rdma_pair *pair, uint16_t method, unsigned int nr,
+		    struct ib_uverbs_attr *attrs)
+{
+	struct {
+		struct ib_uverbs_ioctl_hdr hdr;
+		struct ib_uverbs_attr attrs[8];
+	} cmd = {
+		.hdr = {
+			.length = sizeof(cmd.hdr) + nr * sizeof(*attrs),
+			.object_id = UVERBS_OBJECT_MR,
+			.method_id = method,
+			.num_attrs = nr,
+			.driver_id = RDMA_DRIVER_RXE,
+		},
+	};
+	int ret;
+
+	memcpy(cmd.attrs, attrs, nr * sizeof(*attrs));
+	ret = ioctl(pair->context->cmd_fd, RDMA_VERBS_IOCTL, &cmd);
+	memcpy(attrs, cmd.attrs, nr * sizeof(*attrs));
+	return ret;
+}
+
 int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
 		struct ibv_mr *mr, void *addr, size_t length)
 {
@@ -255,33 +289,59 @@ int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
 		.length = length,
 		.lkey = mr->lkey,
 	};
-	struct {
-		struct ib_uverbs_ioctl_hdr hdr;
-		struct ib_uverbs_attr attrs[4];
-	} cmd = {
-		.hdr = {
-			.length = sizeof(cmd),
-			.object_id = UVERBS_OBJECT_MR,
-			.method_id = UVERBS_METHOD_ADVISE_MR,
-			.num_attrs = 4,
-			.driver_id = RDMA_DRIVER_RXE,
-		},
-		.attrs = {
-			{ .attr_id = UVERBS_ATTR_ADVISE_MR_PD_HANDLE,
-			  .flags = UVERBS_ATTR_F_MANDATORY,
-			  .data = pair->pd->handle },
-			{ .attr_id = UVERBS_ATTR_ADVISE_MR_ADVICE,
-			  .flags = UVERBS_ATTR_F_MANDATORY,
-			  .len = sizeof(__u64), .data = advice },
-			{ .attr_id = UVERBS_ATTR_ADVISE_MR_FLAGS,
-			  .flags = UVERBS_ATTR_F_MANDATORY,
-			  .len = sizeof(__u32),
-			  .data = IB_UVERBS_ADVISE_MR_FLAG_FLUSH },
-			{ .attr_id = UVERBS_ATTR_ADVISE_MR_SGE_LIST,
-			  .flags = UVERBS_ATTR_F_MANDATORY,
-			  .len = sizeof(sge), .data = (uintptr_t)&sge },
-		},
+	struct ib_uverbs_attr attrs[] = {
+		attr_of(UVERBS_ATTR_ADVISE_MR_PD_HANDLE, 0, pair->pd->handle),
+		attr_of(UVERBS_ATTR_ADVISE_MR_ADVICE, 8, advice),
+		attr_of(UVERBS_ATTR_ADVISE_MR_FLAGS, 4, IB_UVERBS_ADVISE_MR_FLAG_FLUSH),
+		attr_of(UVERBS_ATTR_ADVISE_MR_SGE_LIST, sizeof(sge), (uintptr_t)&sge),
 	};
 
-	return ioctl(pair->context->cmd_fd, RDMA_VERBS_IOCTL, &cmd);
+	return mr_ioctl(pair, UVERBS_METHOD_ADVISE_MR, 4, attrs);
+}
+
+/* Newer than Debian 12's headers. */
+#define METHOD_REG_MR	(UVERBS_METHOD_REG_DMABUF_MR + 1)
+enum { REG_MR_HANDLE, REG_MR_PD, REG_MR_DMA, REG_MR_IOVA, REG_MR_ADDR, REG_MR_LENGTH,
+       REG_MR_ACCESS, REG_MR_FD, REG_MR_FD_OFFSET, REG_MR_LKEY, REG_MR_RKEY };
+
+int rdma_ioctl_reg_mr(struct rdma_pair *pair, void *addr, size_t length, uint64_t iova,
+		      unsigned int access, struct ibv_mr *mr)
+{
+	struct ib_uverbs_attr attrs[] = {
+		attr_of(REG_MR_HANDLE, 0, 0),
+		attr_of(REG_MR_PD, 0, pair->pd->handle),
+		attr_of(REG_MR_IOVA, 8, iova),
+		attr_of(REG_MR_ADDR, 8, (uintptr_t)addr),
+		attr_of(REG_MR_LENGTH, 8, length),
+		attr_of(REG_MR_ACCESS, 4, access),
+		attr_of(REG_MR_LKEY, 4, (uintptr_t)&mr->lkey),
+		attr_of(REG_MR_RKEY, 4, (uintptr_t)&mr->rkey),
+	};
+
+	if (mr_ioctl(pair, METHOD_REG_MR, 8, attrs))
+		return -1;
+	mr->handle = attrs[0].data;
+	return 0;
+}
+
+int rdma_ioctl_query_mr(struct rdma_pair *pair, const struct ibv_mr *mr, uint64_t *length,
+			uint64_t *iova)
+{
+	uint32_t lkey, rkey;
+	struct ib_uverbs_attr attrs[] = {
+		attr_of(UVERBS_ATTR_QUERY_MR_HANDLE, 0, mr->handle),
+		attr_of(UVERBS_ATTR_QUERY_MR_RESP_LKEY, 4, (uintptr_t)&lkey),
+		attr_of(UVERBS_ATTR_QUERY_MR_RESP_RKEY, 4, (uintptr_t)&rkey),
+		attr_of(UVERBS_ATTR_QUERY_MR_RESP_LENGTH, 8, (uintptr_t)length),
+		attr_of(UVERBS_ATTR_QUERY_MR_RESP_IOVA, 8, (uintptr_t)iova),
+	};
+
+	return mr_ioctl(pair, UVERBS_METHOD_QUERY_MR, 5, attrs);
+}
+
+int rdma_ioctl_dereg_mr(struct rdma_pair *pair, const struct ibv_mr *mr)
+{
+	struct ib_uverbs_attr attr = attr_of(UVERBS_ATTR_DESTROY_MR_HANDLE, 0, mr->handle);
+
+	return mr_ioctl(pair, UVERBS_METHOD_MR_DESTROY, 1, &attr);
 }

@@ -51,6 +51,20 @@ int rdma_fetch_add(struct rdma_pair *pair, struct rdma_buf result,
 int rdma_cmp_swap(struct rdma_pair *pair, struct rdma_buf result,
 		  struct rdma_buf remote, uint64_t compare, uint64_t swap);
 
+/* In two steps: post any request to a side, and wait for a completion there. */
+int rdma_post(struct rdma_pair *pair, int side, struct ibv_send_wr *wr);
+int rdma_wait(struct rdma_pair *pair, int side);
+
+/*
+ * A region by the newer ioctl, which Debian 12's library does not use; of @mr its
+ * keys and its handle are set.  0, or -1 with errno.
+ */
+int rdma_ioctl_reg_mr(struct rdma_pair *pair, void *addr, size_t length, uint64_t iova,
+		      unsigned int access, struct ibv_mr *mr);
+int rdma_ioctl_query_mr(struct rdma_pair *pair, const struct ibv_mr *mr, uint64_t *length,
+			uint64_t *iova);
+int rdma_ioctl_dereg_mr(struct rdma_pair *pair, const struct ibv_mr *mr);
+
 /* Prefetch by the uverbs ioctl: Debian 12's librxe does not know it. */
 int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
 		struct ibv_mr *mr, void *addr, size_t length);

@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory regions at their bounds: how long they may be, who pays for them, and what
+ * lies beside them, their windows and the requests that go there.
+ *
+ * Needs cgroup v2 at /sys/fs/cgroup.
+ */
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include "common.h"
+#include "rdma.h"
+#include "roce.h"
+
+#define LEN	(16 * PAGE)
+#define GiB	(1UL << 30)
+#define COUNTERS "/sys/class/infiniband/rxe0/ports/1/hw_counters/"
+
+/* Bits of the kernel's that Debian 12's verbs.h does not have. */
+#define ACCESS_FLUSH_PERSISTENT	(1 << 9)
+
+/* Address space, and no more. */
+static char *reserve(size_t length)
+{
+	return mmap(NULL, length, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+static long long number_in(const char *path)
+{
+	char text[32] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+
+	close(fd);
+	return n > 0 ? atoll(text) : -1;
+}
+
+/* Until *@p is @byte, for a minute times @patience. */
+static bool byte_comes(volatile char *p, char byte, int patience)
+{
+	double end = now_seconds() + 60 * patience;
+
+	while (*p != byte && now_seconds() < end)
+		usleep(1000);
+	return *p == byte;
+}
+
+FIXTURE(mr) {
+	struct rdma_pair pair;
+	char *mem[2];
+	struct ibv_mr *mr[2];
+	struct rdma_buf buf[2];
+};
+
+FIXTURE_SETUP(mr)
+{
+	ASSERT_EQ(0, rdma_pair_open(&self->pair)) TH_LOG("%s", rdma_error());
+	for (int i = 0; i < 2; i++) {
+		self->mem[i] = anon(LEN);
+		ASSERT_NE(MAP_FAILED, self->mem[i]);
+		self->mr[i] = ibv_reg_mr(self->pair.pd, self->mem[i], LEN,
+					 RDMA_ACCESS | IBV_ACCESS_MW_BIND);
+		ASSERT_NE(NULL, self->mr[i]);
+		self->buf[i] = (struct rdma_buf) { self->mr[i], self->mem[i] };
+	}
+	fill_pattern(self->mem[0], LEN, 1);
+	memset(self->mem[1], 0, LEN);
+}
+
+FIXTURE_TEARDOWN(mr)
+{
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(0, ibv_dereg_mr(self->mr[i]));
+		munmap(self->mem[i], LEN);
+	}
+	rdma_pair_close(&self->pair);
+}
+
+/* A region that comes by the newer ioctl is one like any other. */
+TEST_F_TIMEOUT(mr, ioctl, 120)
+{
+	static const unsigned int access[] = { RDMA_ACCESS, RDMA_ODP };
+	uint64_t want = 0x123456789000ULL + 100, length = 0, iova = 0;
+
+	for (int i = 0; i < 2; i++) {
+		struct ibv_mr mr = {};
+		struct rdma_buf remote = { &mr, (void *)(uintptr_t)(want + 5000) };
+
+		memset(self->mem[1], 0, LEN);
+		ASSERT_EQ(0, rdma_ioctl_reg_mr(&self->pair, self->mem[1] + 100, 5 * PAGE, want,
+					       access[i], &mr));
+		EXPECT_EQ(0, rdma_ioctl_query_mr(&self->pair, &mr, &length, &iova));
+		EXPECT_EQ(5 * PAGE, length);
+		EXPECT_EQ(want, iova);
+		EXPECT_EQ(0, rdma_write(&self->pair, self->buf[0], remote, 3 * PAGE));
+		EXPECT_EQ(-1, check_pattern(self->mem[1] + 5100, 3 * PAGE, 1));
+		EXPECT_EQ(0, self->mem[1][5099]);
+		EXPECT_EQ(0, rdma_ioctl_dereg_mr(&self->pair, &mr));
+	}
+}
+
+/* Lengths that the region's own list allows, and one that it does not. */
+TEST_F_TIMEOUT(mr, large, 300)
+{
+	static const size_t length = 64 * GiB;
+	char *p = reserve(length), *q = reserve(1024 * GiB);
+	struct rdma_buf b = { .mr = ibv_reg_mr(self->pair.pd, p, length, RDMA_ODP) };
+
+	ASSERT_NE(MAP_FAILED, q);
+	ASSERT_NE(NULL, b.mr) TH_LOG("64 GiB: %s", strerror(errno));
+	for (size_t at = 0; at < length; at += length / 4 - PAGE) {
+		b.addr = p + at;
+		ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], b, 3 * PAGE));
+		EXPECT_EQ(-1, check_pattern(b.addr, 3 * PAGE, 1));
+	}
+	EXPECT_EQ(NULL, ibv_reg_mr(self->pair.pd, q, 1024 * GiB, RDMA_ODP));
+	EXPECT_EQ(ENOMEM, errno);
+	/* The one that is there does not mind. */
+	EXPECT_EQ(0, rdma_write(&self->pair, self->buf[0], b, PAGE));
+	EXPECT_EQ(0, ibv_dereg_mr(b.mr));
+	munmap(p, length);
+	munmap(q, 1024 * GiB);
+}
+
+#define CGROUP	"/sys/fs/cgroup/hmm_p2p_mr"
+
+/*
+ * The list of 64 GiB takes 128 MiB, and to remember which entries are aliases
+ * another 2: both are the process's.  Each processor has up to 256 KiB in advance.
+ */
+TEST_F_TIMEOUT(mr, paid_for, 300)
+{
+	static const size_t length = 64 * GiB;
+	char *p = reserve(length);
+	long long before, with, after;
+	struct ibv_mr *mr;
+
+	ASSERT_TRUE(!mkdir(CGROUP, 0755) || errno == EEXIST);
+	ASSERT_EQ(0, write_file(CGROUP "/cgroup.procs", "0"));
+	before = number_in(CGROUP "/memory.current");
+	mr = ibv_reg_mr(self->pair.pd, p, length, RDMA_ODP);
+	ASSERT_NE(NULL, mr);
+	with = number_in(CGROUP "/memory.current");
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+	after = number_in(CGROUP "/memory.current");
+	TH_LOG("%lld KiB before, %lld with the region, %lld after", before >> 10, with >> 10,
+	       after >> 10);
+	EXPECT_LT(before + 129 * (long long)MiB, with);
+	EXPECT_LT(after + 129 * (long long)MiB, with);
+	munmap(p, length);
+}
+
+/* The allocations that a trace shows of functions whose names begin with one of two. */
+struct allocations {
+	unsigned int charged, free_of_charge;
+	unsigned long largest;
+};
+
+static struct allocations allocations_of(const char *one, const char *other)
+{
+	struct allocations a = {};
+	FILE *f = fopen(TRACE "trace", "r");
+	char line[512];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		const char *site = strstr(line, "call_site="), *bytes = strstr(line, "bytes_req=");
+		unsigned long n;
+
+		if (!site || (strncmp(site + 10, one, strlen(one)) &&
+			      strncmp(site + 10, other, strlen(other))))
+			continue;
+		if (strstr(line, "ACCOUNT"))
+			a.charged++;
+		else
+			a.free_of_charge++;
+		n = bytes ? strtoul(bytes + 10, NULL, 10) : 0;
+		if (n > a.largest)
+			a.largest = n;
+	}
+	if (f)
+		fclose(f);
+	return a;
+}
+
+static const char *const alloc_events[] = {
+	"kmem/kmalloc", "percpu/percpu_alloc_percpu",
+};
+
+static int trace_allocations(bool on)
+{
+	char path[96], filter[48];
+	int ret = 0;
+
+	snprintf(filter, sizeof(filter), "common_pid == %d", (int)syscall(SYS_gettid));
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), TRACE "events/%s/filter", alloc_events[i]);
+		ret |= write_file(path, on ? filter : "0");
+		snprintf(path, sizeof(path), TRACE "events/%s/enable", alloc_events[i]);
+		ret |= write_file(path, on ? "1" : "0");
+	}
+	return ret;
+}
+
+/*
+ * What a process makes the kernel take in small pieces, when its NIC meets a GPU: the
+ * region, its map, the array of a fault and the line in the ledger.  None of them
+ * grows with what the fault is of.
+ */
+TEST_F_TIMEOUT(mr, small_change, 120)
+{
+	int gpu = gpu_open(0);
+	char *p = anon(4 * MiB);
+	struct allocations a;
+	struct ibv_mr *mr;
+
+	ASSERT_LE(0, gpu);
+	fill_pattern(p, 4 * MiB, 3);
+	ASSERT_EQ(0, gpu_to_device(gpu, p, 4 * MiB));
+	ASSERT_EQ(0, trace_clear());
+	ASSERT_EQ(0, trace_allocations(true));
+	mr = ibv_reg_mr(self->pair.pd, p, 4 * MiB, RDMA_ODP);
+	EXPECT_NE(NULL, mr);
+	EXPECT_EQ(0, rdma_advise(&self->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, mr, p,
+				 4 * MiB));
+	EXPECT_EQ(0, trace_allocations(false));
+	EXPECT_EQ((long long)(4 * MiB / PAGE), gpu_counter(0, "mapped_now"));
+
+	/* For the registration and for the advice. */
+	a = allocations_of("ib_umem_odp_map_dma_and_lock", "-");
+	EXPECT_EQ(2, a.charged);
+	EXPECT_GE(PAGE, a.largest);
+	/* Also the region and its list. */
+	a = allocations_of("ib_umem_odp_", "ib_init_umem_odp");
+	EXPECT_EQ(4, a.charged);
+	EXPECT_EQ(0, a.free_of_charge);
+	/* The map, the line and the line's counters. */
+	a = allocations_of("hmm_p2p_", "line_get");
+	EXPECT_EQ(3, a.charged);
+	EXPECT_EQ(0, a.free_of_charge);
+
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+	munmap(p, 4 * MiB);
+	EXPECT_EQ(NULL, gpu_leak(0, gpu));
+	close(gpu);
+}
+
+struct advice {
+	struct rdma_pair *pair;
+	struct ibv_mr *mr;
+	char *p;
+	size_t length;
+	int ret;
+};
+
+static void *prefetch(void *arg)
+{
+	struct advice *a = arg;
+
+	a->ret = rdma_advise(a->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, a->mr, a->p,
+			     a->length);
+	return NULL;
+}
+
+/*
+ * A fault of a large range is one of all of it.  It waits in its second half for a
+ * page that user space fetches; a page of the first half goes meanwhile, and is there
+ * again at the end.
+ */
+TEST_F_TIMEOUT(mr, fault_in_pieces, 120)
+{
+	struct advice a = { &self->pair, .length = 4 * MiB, .p = anon(4 * MiB) };
+	char *late = a.p + 3 * MiB;
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)late, PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct uffdio_zeropage zero = { .range = { (uintptr_t)late, PAGE } };
+	struct pollfd fd = { .fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK),
+			     .events = POLLIN };
+	struct uffd_msg msg;
+	pthread_t thread;
+
+	ASSERT_LE(0, fd.fd);
+	ASSERT_EQ(0, ioctl(fd.fd, UFFDIO_API, &api));
+	ASSERT_EQ(0, ioctl(fd.fd, UFFDIO_REGISTER, &reg));
+	a.mr = ibv_reg_mr(self->pair.pd, a.p, a.length, RDMA_ODP);
+	ASSERT_NE(NULL, a.mr);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, prefetch, &a));
+	ASSERT_EQ(1, poll(&fd, 1, 60000));
+	ASSERT_EQ(sizeof(msg), read(fd.fd, &msg, sizeof(msg)));
+	ASSERT_EQ((uintptr_t)late, msg.arg.pagefault.address & -PAGE);
+	EXPECT_EQ(1, pages_that_are(PAGE_PRESENT, a.p + 5 * PAGE, PAGE));
+	EXPECT_EQ(0, madvise(a.p + 5 * PAGE, PAGE, MADV_DONTNEED));
+	EXPECT_EQ(0, pages_that_are(PAGE_PRESENT, a.p + 5 * PAGE, PAGE));
+	EXPECT_EQ(0, ioctl(fd.fd, UFFDIO_ZEROPAGE, &zero));
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, a.ret);
+	EXPECT_EQ(a.length / PAGE, pages_that_are(PAGE_PRESENT, a.p, a.length));
+	EXPECT_EQ(0, ibv_dereg_mr(a.mr));
+	close(fd.fd);
+	munmap(a.p, a.length);
+}
+
+/* Advice on what is not in the region, also where its end is at the other end of memory. */
+TEST_F(mr, advice_beyond)
+{
+	struct ibv_mr *mr = ibv_reg_mr(self->pair.pd, self->mem[0], LEN, RDMA_ODP);
+	char *beyond[] = { self->mem[0] + LEN - PAGE, (char *)-PAGE, self->mem[0] - PAGE };
+
+	ASSERT_NE(NULL, mr);
+	for (int i = 0; i < 3; i++) {
+		errno = 0;
+		EXPECT_EQ(-1, rdma_advise(&self->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE,
+					  mr, beyond[i], 2 * PAGE));
+		EXPECT_EQ(EFAULT, errno) TH_LOG("%d: %s", i, strerror(errno));
+	}
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+}
+
+/*
+ * A window of the pages 4 and 5 of a region, whose owner gets there and nowhere else; and
+ * those that cannot be had.  Addresses are offsets: in the region, or, if it is
+ * zero based, in the window.
+ */
+static const struct window {
+	const char *name;
+	bool zero_based;
+	uint64_t addr, length;		/* of the window */
+	int bound;
+	uint64_t at, n;			/* of the access */
+	int status;
+} windows[] = {
+	{ "all of it", false, 4 * PAGE, 2 * PAGE, 0, 4 * PAGE, 2 * PAGE, 0 },
+	{ "its last byte", false, 4 * PAGE, 2 * PAGE, 0, 6 * PAGE - 1, 1, 0 },
+	{ "before it", false, 4 * PAGE, 2 * PAGE, 0, 0, PAGE, IBV_WC_REM_ACCESS_ERR },
+	{ "over its beginning", false, 4 * PAGE, 2 * PAGE, 0, 4 * PAGE - 1, 2,
+	  IBV_WC_REM_ACCESS_ERR },
+	{ "over its end", false, 4 * PAGE, 2 * PAGE, 0, 6 * PAGE - 1, 2, IBV_WC_REM_ACCESS_ERR },
+	{ "behind it", false, 4 * PAGE, 2 * PAGE, 0, 6 * PAGE, PAGE, IBV_WC_REM_ACCESS_ERR },
+	{ "all, zero based", true, 4 * PAGE, 2 * PAGE, 0, 0, 2 * PAGE, 0 },
+	{ "before it, zero based", true, 4 * PAGE, 2 * PAGE, 0, -PAGE, PAGE,
+	  IBV_WC_REM_ACCESS_ERR },
+	{ "behind it, zero based", true, 4 * PAGE, 2 * PAGE, 0, PAGE, 2 * PAGE,
+	  IBV_WC_REM_ACCESS_ERR },
+	{ "region to its end", false, 4 * PAGE, LEN - 4 * PAGE, 0, LEN - PAGE, PAGE, 0 },
+	{ "longer than the region", false, 4 * PAGE, LEN, IBV_WC_MW_BIND_ERR, 0, 0, 0 },
+	{ "round the end of memory", false, 4 * PAGE, -PAGE, IBV_WC_MW_BIND_ERR, 0, 0, 0 },
+	{ "before the region", false, -PAGE, 2 * PAGE, IBV_WC_MW_BIND_ERR, 0, 0, 0 },
+	{ "longer than the region, zero based", true, 4 * PAGE, LEN, IBV_WC_MW_BIND_ERR, 0, 0, 0 },
+	{ "round the end of memory, zero based", true, 4 * PAGE, -PAGE, IBV_WC_MW_BIND_ERR, 0, 0, 0 },
+};
+
+/* Binds it on side 1, where it is used: its completion's status. */
+static int bind_window(struct rdma_pair *pair, struct ibv_mr *mr, struct ibv_mw *mw,
+		       const struct window *w)
+{
+	struct ibv_mw_bind_info info = {
+		.mr = mr,
+		.addr = (uintptr_t)mr->addr + w->addr,
+		.length = w->length,
+		.mw_access_flags = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE |
+				   (w->zero_based ? IBV_ACCESS_ZERO_BASED : 0),
+	};
+	struct ibv_mw_bind bind = { .send_flags = IBV_SEND_SIGNALED, .bind_info = info };
+	struct ibv_send_wr wr = {
+		.opcode = IBV_WR_BIND_MW,
+		.bind_mw = { .mw = mw, .rkey = ibv_inc_rkey(mw->rkey), .bind_info = info },
+	};
+	int status;
+
+	/* Those of type 1 are never zero based. */
+	if (!w->zero_based)
+		return ibv_bind_mw(pair->qp[1], mw, &bind) ? -1 : rdma_wait(pair, 1);
+	status = rdma_post(pair, 1, &wr) ? -1 : rdma_wait(pair, 1);
+	mw->rkey = wr.bind_mw.rkey;
+	return status;
+}
+
+TEST_F_TIMEOUT(mr, windows, 300)
+{
+	for (size_t i = 0; i < sizeof(windows) / sizeof(*windows); i++) {
+		const struct window *w = &windows[i];
+		struct ibv_mr mr[2], window;
+		struct rdma_pair pair;
+		struct rdma_buf remote = { .mr = &window };
+		struct ibv_mr *local, *region;
+		struct ibv_mw *mw;
+		uint64_t at = w->zero_based ? w->addr + w->at : w->at;
+
+		/* An error ends a pair. */
+		ASSERT_EQ(0, rdma_pair_open(&pair)) TH_LOG("%s", rdma_error());
+		local = ibv_reg_mr(pair.pd, self->mem[0], LEN, RDMA_ACCESS);
+		region = ibv_reg_mr(pair.pd, self->mem[1], LEN, RDMA_ACCESS | IBV_ACCESS_MW_BIND);
+		ASSERT_NE(NULL, local);
+		ASSERT_NE(NULL, region);
+		mw = ibv_alloc_mw(pair.pd, w->zero_based ? IBV_MW_TYPE_2 : IBV_MW_TYPE_1);
+		ASSERT_NE(NULL, mw);
+		memset(self->mem[1], 0, LEN);
+		EXPECT_EQ(w->bound, bind_window(&pair, region, mw, w)) TH_LOG("%s", w->name);
+		if (!w->bound) {
+			mr[0] = *local;
+			window.rkey = mw->rkey;
+			remote.addr = (void *)(uintptr_t)((w->zero_based ? 0 :
+				      (uintptr_t)self->mem[1]) + w->at);
+			EXPECT_EQ(w->status, rdma_write(&pair, (struct rdma_buf) {
+						&mr[0], self->mem[0] }, remote, w->n))
+				TH_LOG("%s", w->name);
+			if (!w->status) {
+				EXPECT_EQ(-1, check_pattern(self->mem[1] + at, w->n, 1));
+			} else {
+				for (size_t k = 0; k < LEN; k++) {
+					ASSERT_EQ(0, self->mem[1][k])
+						TH_LOG("%s: byte %zu", w->name, k);
+				}
+			}
+		}
+		EXPECT_EQ(0, ibv_dealloc_mw(mw));
+		EXPECT_EQ(0, ibv_dereg_mr(region));
+		EXPECT_EQ(0, ibv_dereg_mr(local));
+		rdma_pair_close(&pair);
+	}
+}
+
+/*
+ * A READ comes once more, as after a lost answer, but is of something else: the
+ * responder drops it, and all goes on.
+ */
+TEST_F_TIMEOUT(mr, repeated_read, 120)
+{
+	long long seen = number_in(COUNTERS "duplicate_request");
+	struct roce_request again = {
+		.opcode = ROCE_READ_REQUEST,
+		.qpn = self->pair.qp[1]->qp_num,
+		.psn = 0,
+		.va = -PAGE / 2,
+		.rkey = self->mr[0]->rkey,
+		.length = PAGE,
+	};
+	double end = now_seconds() + 60;
+
+	ASSERT_LE(0, seen);
+	ASSERT_EQ(0, rdma_read(&self->pair, self->buf[1], self->buf[0], PAGE));
+	ASSERT_EQ(0, roce_send(&again));
+	while (number_in(COUNTERS "duplicate_request") == seen && now_seconds() < end)
+		usleep(1000);
+	ASSERT_LT(seen, number_in(COUNTERS "duplicate_request"));
+	EXPECT_EQ(0, rdma_read(&self->pair, self->buf[1], self->buf[0], LEN));
+	EXPECT_EQ(-1, check_pattern(self->mem[1], LEN, 1));
+}
+
+/*
+ * A FLUSH of a whole region goes through all of it, and faults for that: in a region
+ * of a little more than 4 GiB, where nothing is yet, the end is there when it is over.
+ */
+TEST_F_TIMEOUT(mr, flush_region, 600)
+{
+	size_t length = 4 * GiB + 2 * PAGE;
+	char *p = reserve(length + 2 * MiB), *start;
+	struct ibv_qp_attr attr = {
+		.qp_state = IBV_QPS_RTS,
+		.qp_access_flags = RDMA_ACCESS | ACCESS_FLUSH_PERSISTENT,
+	};
+	struct roce_request flush = {
+		.opcode = ROCE_FLUSH,
+		.flush = ROCE_FLUSH_PERSISTENT | ROCE_FLUSH_REGION,
+		.qpn = self->pair.qp[1]->qp_num,
+		.psn = 0,
+	};
+	double end;
+	struct ibv_mr *mr;
+
+	ASSERT_NE(MAP_FAILED, p);
+	/* Each huge page is zeros for all, and there by one fault. */
+	start = (char *)(((uintptr_t)p + 2 * MiB - 1) & -(2 * MiB));
+	ASSERT_EQ(0, madvise(start, 4 * GiB, MADV_HUGEPAGE));
+	mr = ibv_reg_mr(self->pair.pd, start, length, RDMA_ODP | ACCESS_FLUSH_PERSISTENT);
+	ASSERT_NE(NULL, mr);
+	ASSERT_EQ(0, ibv_modify_qp(self->pair.qp[1], &attr, IBV_QP_STATE | IBV_QP_ACCESS_FLAGS));
+	flush.rkey = mr->rkey;
+	ASSERT_EQ(0, roce_send(&flush));
+	end = now_seconds() + 500;
+	while (!pages_that_are(PAGE_PRESENT, start + length - PAGE, PAGE) && now_seconds() < end)
+		usleep(100000);
+	EXPECT_EQ(2, pages_that_are(PAGE_PRESENT, start + length - 2 * PAGE, 2 * PAGE));
+	EXPECT_EQ(1, pages_that_are(PAGE_PRESENT, start + 2 * GiB, PAGE));
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+	munmap(p, length + 2 * MiB);
+}
+
+/* A buffer, and a READ, of 2 GiB, which is the longest that a message can be. */
+TEST_F_TIMEOUT(mr, two_gigabytes, 300)
+{
+	size_t length = 2 * GiB;
+	char *p[2] = { reserve(length), reserve(length) };
+	struct ibv_mr *mr[2];
+	struct ibv_sge sge = { .length = length };
+	struct ibv_recv_wr recv = { .sg_list = &sge, .num_sge = 1 }, *bad;
+	struct ibv_sge from = { (uintptr_t)self->mem[0], LEN, self->mr[0]->lkey };
+	struct ibv_send_wr send = { .sg_list = &from, .opcode = IBV_WR_SEND };
+
+	for (int i = 0; i < 2; i++) {
+		ASSERT_NE(MAP_FAILED, p[i]);
+		mr[i] = ibv_reg_mr(self->pair.pd, p[i], length, RDMA_ODP);
+		ASSERT_NE(NULL, mr[i]);
+	}
+	sge.addr = (uintptr_t)p[1];
+	sge.lkey = mr[1]->lkey;
+	ASSERT_EQ(0, ibv_post_recv(self->pair.qp[1], &recv, &bad));
+	ASSERT_EQ(0, rdma_post(&self->pair, 0, &send));
+	EXPECT_EQ(0, rdma_wait(&self->pair, 0));
+	EXPECT_EQ(0, rdma_wait(&self->pair, 1));
+	EXPECT_EQ(-1, check_pattern(p[1], LEN, 1));
+
+	/* Of the READ, its beginning will do. */
+	p[0][100] = 0x5e;
+	p[1][100] = 0;
+	send = (struct ibv_send_wr) {
+		.sg_list = &sge, .opcode = IBV_WR_RDMA_READ,
+		.wr.rdma = { (uintptr_t)p[0], mr[0]->rkey },
+	};
+	ASSERT_EQ(0, rdma_post(&self->pair, 0, &send));
+	EXPECT_TRUE(byte_comes(p[1] + 100, 0x5e, 1));
+	for (int i = 0; i < 2; i++) {
+		ibv_destroy_qp(self->pair.qp[i]);
+		self->pair.qp[i] = NULL;
+	}
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(0, ibv_dereg_mr(mr[i]));
+		munmap(p[i], length);
+	}
+}
+
+TEST_HARNESS_MAIN
