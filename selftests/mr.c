@@ -357,28 +357,28 @@ static const struct window {
 	const char *name;
 	bool zero_based;
 	uint64_t addr, length;		/* of the window */
-	int bound;
+	bool refused;
 	uint64_t at, n;			/* of the access */
 	int status;
 } windows[] = {
-	{ "all of it", false, 4 * PAGE, 2 * PAGE, 0, 4 * PAGE, 2 * PAGE, 0 },
-	{ "its last byte", false, 4 * PAGE, 2 * PAGE, 0, 6 * PAGE - 1, 1, 0 },
-	{ "before it", false, 4 * PAGE, 2 * PAGE, 0, 0, PAGE, IBV_WC_REM_ACCESS_ERR },
-	{ "over its beginning", false, 4 * PAGE, 2 * PAGE, 0, 4 * PAGE - 1, 2,
+	{ "all of it", false, 4 * PAGE, 2 * PAGE, false, 4 * PAGE, 2 * PAGE, 0 },
+	{ "its last byte", false, 4 * PAGE, 2 * PAGE, false, 6 * PAGE - 1, 1, 0 },
+	{ "before it", false, 4 * PAGE, 2 * PAGE, false, 0, PAGE, IBV_WC_REM_ACCESS_ERR },
+	{ "over its beginning", false, 4 * PAGE, 2 * PAGE, false, 4 * PAGE - 1, 2,
 	  IBV_WC_REM_ACCESS_ERR },
-	{ "over its end", false, 4 * PAGE, 2 * PAGE, 0, 6 * PAGE - 1, 2, IBV_WC_REM_ACCESS_ERR },
-	{ "behind it", false, 4 * PAGE, 2 * PAGE, 0, 6 * PAGE, PAGE, IBV_WC_REM_ACCESS_ERR },
-	{ "all, zero based", true, 4 * PAGE, 2 * PAGE, 0, 0, 2 * PAGE, 0 },
-	{ "before it, zero based", true, 4 * PAGE, 2 * PAGE, 0, -PAGE, PAGE,
+	{ "over its end", false, 4 * PAGE, 2 * PAGE, false, 6 * PAGE - 1, 2, IBV_WC_REM_ACCESS_ERR },
+	{ "behind it", false, 4 * PAGE, 2 * PAGE, false, 6 * PAGE, PAGE, IBV_WC_REM_ACCESS_ERR },
+	{ "all, zero based", true, 4 * PAGE, 2 * PAGE, false, 0, 2 * PAGE, 0 },
+	{ "before it, zero based", true, 4 * PAGE, 2 * PAGE, false, -PAGE, PAGE,
 	  IBV_WC_REM_ACCESS_ERR },
-	{ "behind it, zero based", true, 4 * PAGE, 2 * PAGE, 0, PAGE, 2 * PAGE,
+	{ "behind it, zero based", true, 4 * PAGE, 2 * PAGE, false, PAGE, 2 * PAGE,
 	  IBV_WC_REM_ACCESS_ERR },
-	{ "region to its end", false, 4 * PAGE, LEN - 4 * PAGE, 0, LEN - PAGE, PAGE, 0 },
-	{ "longer than the region", false, 4 * PAGE, LEN, IBV_WC_MW_BIND_ERR, 0, 0, 0 },
-	{ "round the end of memory", false, 4 * PAGE, -PAGE, IBV_WC_MW_BIND_ERR, 0, 0, 0 },
-	{ "before the region", false, -PAGE, 2 * PAGE, IBV_WC_MW_BIND_ERR, 0, 0, 0 },
-	{ "longer than the region, zero based", true, 4 * PAGE, LEN, IBV_WC_MW_BIND_ERR, 0, 0, 0 },
-	{ "round the end of memory, zero based", true, 4 * PAGE, -PAGE, IBV_WC_MW_BIND_ERR, 0, 0, 0 },
+	{ "region to its end", false, 4 * PAGE, LEN - 4 * PAGE, false, LEN - PAGE, PAGE, 0 },
+	{ "longer than the region", false, 4 * PAGE, LEN, true, 0, 0, 0 },
+	{ "round the end of memory", false, 4 * PAGE, -PAGE, true, 0, 0, 0 },
+	{ "before the region", false, -PAGE, 2 * PAGE, true, 0, 0, 0 },
+	{ "longer than the region, zero based", true, 4 * PAGE, LEN, true, 0, 0, 0 },
+	{ "round the end of memory, zero based", true, 4 * PAGE, -PAGE, true, 0, 0, 0 },
 };
 
 /* Binds it on side 1, where it is used: its completion's status. */
@@ -427,8 +427,10 @@ TEST_F_TIMEOUT(mr, windows, 300)
 		mw = ibv_alloc_mw(pair.pd, w->zero_based ? IBV_MW_TYPE_2 : IBV_MW_TYPE_1);
 		ASSERT_NE(NULL, mw);
 		memset(self->mem[1], 0, LEN);
-		EXPECT_EQ(w->bound, bind_window(&pair, region, mw, w)) TH_LOG("%s", w->name);
-		if (!w->bound) {
+		/* Why it is refused rxe does not say. */
+		EXPECT_EQ(w->refused, bind_window(&pair, region, mw, w) != 0)
+			TH_LOG("%s", w->name);
+		if (!w->refused) {
 			window.rkey = mw->rkey;
 			remote.addr = (void *)(uintptr_t)((w->zero_based ? 0 :
 				      (uintptr_t)self->mem[1]) + w->at);
