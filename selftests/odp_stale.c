@@ -25,9 +25,9 @@
 #define OTHERS	6
 #define SECONDS	20
 
-/* Calls of both are counted: a fault in which nothing interferes is one walk. */
+/* Calls of both are counted: a piece of a fault in which nothing interferes is one walk. */
 #define PROBES	"p:" TRACE_PROBES "/walk hmm_range_fault_locked\n" \
-		"p:" TRACE_PROBES "/fault ib_umem_odp_map_dma_and_lock"
+		"p:" TRACE_PROBES "/fault hmm_range_fault_unlocked_timeout"
 
 /* How often a walk has started over; -1 if nothing was counted. */
 static long restarts(void)
