@@ -41,6 +41,7 @@ struct hmm_p2p_window;
 struct mm_struct;
 struct module;
 struct page;
+struct pid;
 struct vm_area_struct;
 struct vm_fault;
 
@@ -98,7 +99,7 @@ struct hmm_p2p_peer {
 	struct device *dev;		/* the bus master, NULL for software */
 	struct hmm_dma_map *map;
 	struct mm_struct *mm;
-	pid_t pid;			/* who made the mirror, to tell it by */
+	pid_t pid;			/* of the process, to tell it by */
 	bool lazy_unmap;		/* see HMM_P2P_LAZY_IOMMU */
 	struct xarray lines;		/* exporter id -> ledger line */
 	struct list_head node;		/* in the importer's list */
@@ -114,12 +115,15 @@ struct hmm_p2p_peer {
  * @map: the map that the entries are stored in, after hmm_dma_map_alloc() or
  *	hmm_p2p_map_alloc()
  * @mm: the address space that is mirrored
+ * @tgid: the process that it belongs to, under whose number the mirror is reported; NULL
+ *	if that is the caller.  A worker that makes a mirror names the process
  */
 struct hmm_p2p_peer_desc {
 	const char *name;
 	struct device *dev;
 	struct hmm_dma_map *map;
 	struct mm_struct *mm;
+	struct pid *tgid;
 };
 
 /**
@@ -342,13 +346,16 @@ struct hmm_p2p_result {
 
 /**
  * enum hmm_p2p_stat - how an exporter's memory is used, for its driver's policy
- * @HMM_P2P_STAT_TO_DEVICE: pages that came to the device, ever
- * @HMM_P2P_STAT_TO_RAM: pages that left it
+ * @HMM_P2P_STAT_TO_DEVICE: pages that the engine moved to the device, from RAM or another
+ *	device, and holes that it filled there
+ * @HMM_P2P_STAT_TO_RAM: pages that the engine moved from it to RAM.  What another device
+ *	took, and what was freed, is not among them
  * @HMM_P2P_STAT_CPU_FAULTS: of those, with a page fault: the CPU's, or that of a peer which
- *	does not reach them
- * @HMM_P2P_STAT_PEER_FAULTS: looks at pages on behalf of peers' faults
- * @HMM_P2P_STAT_PEER_FALLBACKS: of those, looks at what then had to go to RAM, a page or a
- *	huge one, since the peer cannot reach it
+ *	does not reach them; the neighbours that came along count, too
+ * @HMM_P2P_STAT_PEER_FAULTS: looks on behalf of peers' faults, each at a page or at a huge
+ *	one
+ * @HMM_P2P_STAT_PEER_FALLBACKS: of those, looks at what then had to go to RAM, since the
+ *	peer does not reach it.  The same page counts again if the fault is tried again
  */
 enum hmm_p2p_stat {
 	HMM_P2P_STAT_TO_DEVICE,

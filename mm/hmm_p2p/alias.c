@@ -290,8 +290,12 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 		*pending = window;
 		return reason;
 	}
-	if (line && flags & HMM_P2P_FAULT)
-		cursor->faults++;
+	if (flags & HMM_P2P_FAULT) {
+		if (line)
+			cursor->faults++;
+		else
+			hmm_p2p_count(exp, HMM_P2P_C_FAULTS, 1);
+	}
 	if (reason != HMM_P2P_REACHABLE) {
 		if (flags & HMM_P2P_FAULT)
 			count_fallback(exp, peer, line, reason);

@@ -346,7 +346,8 @@ u64 hmm_p2p_get_stat(struct hmm_p2p_exporter *exp, enum hmm_p2p_stat stat)
 	case HMM_P2P_STAT_PEER_FAULTS:
 		return hmm_p2p_total_read(exp, HMM_P2P_C_FAULTS);
 	case HMM_P2P_STAT_PEER_FALLBACKS:
-		for (i = HMM_P2P_NOT_LIVE; i < HMM_P2P_NR_REASONS; i++)
+		/* Not those that a dead device refuses: nothing goes to RAM for them. */
+		for (i = HMM_P2P_NOT_LIVE; i < HMM_P2P_DEAD; i++)
 			n += hmm_p2p_total_read(exp, HMM_P2P_C_FALLBACK + i);
 		break;
 	}

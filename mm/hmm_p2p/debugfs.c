@@ -7,8 +7,8 @@
  *
  *	hmm_p2p/importers		who there is, and who is quarantined
  *	hmm_p2p/EXPORTER/state		live, resetting, draining or dead
- *	hmm_p2p/EXPORTER/counters	"name value" lines, in pages unless the
- *					name says otherwise
+ *	hmm_p2p/EXPORTER/counters	"name value" lines; see the table of them in
+ *					Documentation/mm/hmm_p2p.rst
  *	hmm_p2p/EXPORTER/ledger		a line for each (importer, mm)
  *	hmm_p2p/EXPORTER/windows	those that are open or not as they should be
  *	hmm_p2p/EXPORTER/reach		which devices reach the memory, and how,
@@ -93,14 +93,13 @@ static int ledger_show(struct seq_file *m, void *v)
 
 	mutex_lock(&hmm_p2p_ledger_lock);
 	list_for_each_entry(line, &exp->lines, node) {
-		u64 mapped = hmm_p2p_line_read(line, HMM_P2P_C_MAPPED);
-
 		seq_printf(m, "importer=%s pid=%d mirrors=%u reach=%s mapped_now=%llu",
 			   line->importer->name, line->pid, line->users,
-			   hmm_p2p_reason_names[line->reason], mapped -
-			   hmm_p2p_line_read(line, HMM_P2P_C_UNMAPPED));
+			   hmm_p2p_reason_names[line->reason],
+			   hmm_p2p_line_held(line));
 		seq_printf(m, " mapped=%llu faults=%llu invalidations=%llu slowest_us=%lld",
-			   mapped, hmm_p2p_line_read(line, HMM_P2P_C_FAULTS),
+			   hmm_p2p_line_read(line, HMM_P2P_C_MAPPED),
+			   hmm_p2p_line_read(line, HMM_P2P_C_FAULTS),
 			   hmm_p2p_line_read(line, HMM_P2P_C_INVALIDATIONS),
 			   atomic64_read(&line->slowest) / NSEC_PER_USEC);
 		for (i = HMM_P2P_NOT_LIVE; i < HMM_P2P_NR_REASONS; i++) {

@@ -96,22 +96,22 @@ struct hmm_p2p_window {
 #define HMM_P2P_BUCKETS		16	/* of a histogram: below 1 us, 2, 4, ... */
 
 enum hmm_p2p_counter {
-	HMM_P2P_C_ALIASES,		/* entries handed out by lookups */
+	HMM_P2P_C_ALIASES,		/* lookups that found one, for a page or a huge one */
 	HMM_P2P_C_FAULTS,		/* lookups on behalf of a required fault */
 	HMM_P2P_C_MAPPED,		/* map entries that took a reference */
 	HMM_P2P_C_UNMAPPED,		/* ... and dropped it */
 	HMM_P2P_C_INVALIDATIONS,	/* importer's callbacks that dropped some */
 	HMM_P2P_C_UPGRADES,		/* read-only entries made writable in place */
-	HMM_P2P_C_TO_DEVICE,		/* pages migrated */
-	HMM_P2P_C_TO_RAM,
-	HMM_P2P_C_FROM_PEER,		/* from another device to this */
-	HMM_P2P_C_CPU_FAULTS,		/* of those to RAM, by a fault */
+	HMM_P2P_C_TO_DEVICE,		/* pages migrated to it from RAM, or from nothing */
+	HMM_P2P_C_TO_RAM,		/* ... from it to RAM */
+	HMM_P2P_C_FROM_PEER,		/* ... from another device to it */
+	HMM_P2P_C_CPU_FAULTS,		/* of those to RAM, by a fault, neighbours included */
 	HMM_P2P_C_POISONED,		/* page table entries poisoned */
 	HMM_P2P_C_OPENED,		/* windows opened on demand */
 	HMM_P2P_C_RECLAIMED,		/* of those, closed again for another */
-	HMM_P2P_C_REVOKED,		/* windows revoked, for whatever reason */
-	HMM_P2P_C_QUARANTINES,		/* importers found not to let go */
-	HMM_P2P_C_LATE,			/* invalidations that the watchdog reported */
+	HMM_P2P_C_REVOKED,		/* windows revoked one by one: not by reset or drain */
+	HMM_P2P_C_QUARANTINES,		/* importers that a window of it put in quarantine */
+	HMM_P2P_C_LATE,			/* callbacks that the watchdog reported */
 	HMM_P2P_C_FALLBACK,		/* first of the reasons */
 	HMM_P2P_C_BUCKET = HMM_P2P_C_FALLBACK + HMM_P2P_NR_REASONS,
 	HMM_P2P_NR_COUNTERS = HMM_P2P_C_BUCKET + HMM_P2P_BUCKETS,
@@ -192,8 +192,10 @@ struct hmm_p2p_map {
 	struct hmm_p2p_window *window;		/* ... of that line's exporter */
 	size_t nr_entries;
 	unsigned long held;			/* bits that are set */
-	unsigned long dropped;			/* puts in this invalidation */
-	u64 began;				/* ns; 0: none is timed */
+	u64 began;				/* ns: an invalidation; 0: none is timed */
+	unsigned long dropped;			/* ... puts in it */
+	struct hmm_p2p_line *dropped_line;	/* ... of the last one; NULL: none yet */
+	bool dropped_lines;			/* ... more than one, which are marked */
 	unsigned long bits[];			/* entries that hold an alias */
 };
 
@@ -314,6 +316,23 @@ static inline u64 hmm_p2p_line_read(struct hmm_p2p_line *line,
 {
 	return hmm_p2p_sum(line->counters, counter);
 }
+
+/*
+ * Map entries that hold an alias now.  The two sums are taken while entries are mapped and
+ * unmapped: unmapped first, so that an entry that is counted there is among the mapped.
+ */
+static inline u64 hmm_p2p_line_held(struct hmm_p2p_line *line)
+{
+	u64 unmapped = hmm_p2p_line_read(line, HMM_P2P_C_UNMAPPED);
+
+	/* Pairs with the importer's lock, under which one is counted after the other. */
+	smp_rmb();
+	return hmm_p2p_line_read(line, HMM_P2P_C_MAPPED) - unmapped;
+}
+
+#if IS_ENABLED(CONFIG_KUNIT)
+struct hmm_p2p_line *hmm_p2p_line_alloc(void);
+#endif
 
 static inline void hmm_p2p_line_count(struct hmm_p2p_line *line,
 				      unsigned int counter, u64 n)

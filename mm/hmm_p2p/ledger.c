@@ -113,7 +113,7 @@ int hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
 		.dev = desc->dev,
 		.map = desc->map,
 		.mm = desc->mm,
-		.pid = task_tgid_nr(current),
+		.pid = desc->tgid ? pid_nr(desc->tgid) : task_tgid_nr(current),
 		/*
 		 * dma_unmap_phys() through an IOMMU may leave the IOTLB to a flush
 		 * queue (iommu_dma_unmap_phys()); dma_iova_unlink() does not.
@@ -278,8 +278,10 @@ void hmm_p2p_quarantine(struct hmm_p2p_window *window)
 			       exp->desc.name);
 			trace_hmm_p2p_quarantine(exp->desc.name, importer->name,
 						 hmm_p2p_window_index(window), 0);
+			/* It may hold several windows, and counts once. */
+			if (!importer->quarantined)
+				hmm_p2p_count(exp, HMM_P2P_C_QUARANTINES, 1);
 			WRITE_ONCE(importer->quarantined, true);
-			hmm_p2p_count(exp, HMM_P2P_C_QUARANTINES, 1);
 			break;
 		}
 	}
@@ -330,13 +332,46 @@ void hmm_p2p_invalidate_begin(struct hmm_dma_map *map)
 	if (!m || !m->held)
 		return;
 	m->dropped = 0;
+	m->dropped_line = NULL;
 	m->began = local_clock();
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_invalidate_begin, "HMM_P2P");
 
+/* The lines of an invalidation in which there is more than one. */
+#define LINE_DROPPED	XA_MARK_0
+
+/*
+ * For hmm_p2p_map_put(), while an invalidation is timed: the entry was of another line
+ * than the one before.
+ */
+void hmm_p2p_note_dropped_line(struct hmm_p2p_map *m)
+{
+	struct hmm_p2p_peer *peer = m->peer;
+
+	if (m->dropped_line) {
+		xa_set_mark(&peer->lines, m->dropped_line->exp->id, LINE_DROPPED);
+		xa_set_mark(&peer->lines, m->line->exp->id, LINE_DROPPED);
+		m->dropped_lines = true;
+	}
+	m->dropped_line = m->line;
+}
+
+static void line_invalidated(struct hmm_p2p_line *line, unsigned long entries, s64 ns)
+{
+	u64 us = ns / NSEC_PER_USEC;
+
+	hmm_p2p_line_count(line, HMM_P2P_C_INVALIDATIONS, 1);
+	hmm_p2p_line_count(line, HMM_P2P_C_BUCKET +
+			   min(us ? fls64(us) : 0, HMM_P2P_BUCKETS - 1), 1);
+	hmm_p2p_note_max(&line->slowest, ns);
+	trace_hmm_p2p_invalidate(line->exp->desc.name, line->importer->name, entries, ns);
+}
+
 /**
  * hmm_p2p_invalidate_end - an importer's invalidate callback has let go
  * @map: the importer's map
+ *
+ * Counts for each exporter whose memory was among what was let go of.
  *
  * Context: As hmm_p2p_invalidate_begin().
  */
@@ -344,23 +379,23 @@ void hmm_p2p_invalidate_end(struct hmm_dma_map *map)
 {
 	struct hmm_p2p_map *m = map->peer;
 	struct hmm_p2p_line *line;
+	unsigned long id;
 	s64 ns;
-	u64 us;
 
 	if (!m || !m->began)
 		return;
 	/* local_clock() may go back a little between CPUs. */
 	ns = max_t(s64, local_clock() - m->began, 0);
 	m->began = 0;
-	line = m->line;
-	if (!m->dropped || !line)
+	if (!m->dropped_lines) {
+		if (m->dropped_line)
+			line_invalidated(m->dropped_line, m->dropped, ns);
 		return;
-	us = ns / NSEC_PER_USEC;
-	hmm_p2p_line_count(line, HMM_P2P_C_INVALIDATIONS, 1);
-	hmm_p2p_line_count(line, HMM_P2P_C_BUCKET +
-			   min(us ? fls64(us) : 0, HMM_P2P_BUCKETS - 1), 1);
-	hmm_p2p_note_max(&line->slowest, ns);
-	trace_hmm_p2p_invalidate(line->exp->desc.name, line->importer->name,
-				 m->dropped, ns);
+	}
+	m->dropped_lines = false;
+	xa_for_each_marked(&m->peer->lines, id, line, LINE_DROPPED) {
+		xa_clear_mark(&m->peer->lines, id, LINE_DROPPED);
+		line_invalidated(line, m->dropped, ns);
+	}
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_invalidate_end, "HMM_P2P");

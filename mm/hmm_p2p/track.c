@@ -195,6 +195,8 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 	__clear_bit(idx, m->bits);
 	m->held--;
 	m->dropped++;
+	if (m->began && m->line != m->dropped_line)
+		hmm_p2p_note_dropped_line(m);
 
 	/* The line keeps the exporter, also where this is the last reference. */
 	hmm_p2p_line_count(m->line, HMM_P2P_C_UNMAPPED, 1);

@@ -289,6 +289,27 @@ void fake_register(struct kunit *test)
 	KUNIT_ASSERT_FALSE(test, IS_ERR(f->exp));
 }
 
+/* A second exporter; test->priv is the first again afterwards. */
+struct fake *fake_second(struct kunit *test)
+{
+	struct fake *first = test->priv, *f;
+
+	KUNIT_ASSERT_EQ(test, 0, fake_init(test));
+	fake_register(test);
+	f = test->priv;
+	test->priv = first;
+	return f;
+}
+
+void fake_second_exit(struct kunit *test, struct fake *f)
+{
+	struct fake *first = test->priv;
+
+	test->priv = f;
+	fake_exit(test);
+	test->priv = first;
+}
+
 struct page *fake_page(struct fake *f, unsigned long i)
 {
 	return pfn_to_page(PHYS_PFN(f->res->start) + i);

@@ -16,6 +16,8 @@
 
 #include "../internal.h"
 
+struct mirror;
+
 #define NR_WINDOWS	4UL
 #define WINDOW_PAGES	HPAGE_PMD_NR
 #define NR_PAGES	(NR_WINDOWS * WINDOW_PAGES)
@@ -57,6 +59,8 @@ struct fake {
 	bool dies_for_room;		/* that is when the device dies */
 	unsigned int small_pages;	/* more are refused; 0: no limit */
 
+	struct mirror *wants;		/* for threads that fault */
+
 	/* What happened. */
 	unsigned int nr_open;
 	unsigned int nr_copies;
@@ -69,6 +73,8 @@ struct fake {
 int fake_init(struct kunit *test);
 void fake_exit(struct kunit *test);
 void fake_register(struct kunit *test);
+struct fake *fake_second(struct kunit *test);
+void fake_second_exit(struct kunit *test, struct fake *f);
 void fake_on_demand(struct kunit *test, unsigned int max_open);
 struct page *fake_page(struct fake *f, unsigned long i);
 unsigned long fake_alias(struct fake *f, unsigned long i);

@@ -221,27 +221,6 @@ static void revoke_first_window(struct hmm_p2p_exporter *exp)
 	hmm_p2p_revoke(exp, 0, PMD_SIZE);
 }
 
-/* A second exporter; test->priv is the first again afterwards. */
-static struct fake *second(struct kunit *test)
-{
-	struct fake *first = test->priv, *f;
-
-	KUNIT_ASSERT_EQ(test, 0, fake_init(test));
-	fake_register(test);
-	f = test->priv;
-	test->priv = first;
-	return f;
-}
-
-static void second_exit(struct kunit *test, struct fake *f)
-{
-	struct fake *first = test->priv;
-
-	test->priv = f;
-	fake_exit(test);
-	test->priv = first;
-}
-
 /*
  * A copy between two devices uses a window of the source while its pages are in no page
  * table: revoking the window waits for it by the lock of its pages.
@@ -253,7 +232,7 @@ static void migrate_keeps_window(struct kunit *test)
 	unsigned long start;
 
 	fake_register(test);
-	b = second(test);
+	b = fake_second(test);
 	start = memory_create(test, 4);
 	memory_place(test, start, 4);
 	between.mm = current->mm;
@@ -273,7 +252,7 @@ static void migrate_keeps_window(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 4, a->freed);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_sum(a->exp->counters, HMM_P2P_C_QUARANTINES));
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
-	second_exit(test, b);
+	fake_second_exit(test, b);
 }
 
 /* A window that is closed is not opened for a copy: the pages go through RAM. */
@@ -285,7 +264,7 @@ static void migrate_opens_no_window(struct kunit *test)
 
 	fake_on_demand(test, NR_WINDOWS);
 	fake_register(test);
-	b = second(test);
+	b = fake_second(test);
 	start = memory_create(test, 4);
 	memory_place(test, start, 4);
 	KUNIT_EXPECT_EQ(test, 0, to_device(b, start, 4, 0, &result));
@@ -294,7 +273,7 @@ static void migrate_opens_no_window(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_sum(b->exp->counters, HMM_P2P_C_FROM_PEER));
 	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_sum(a->exp->counters, HMM_P2P_C_TO_RAM));
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
-	second_exit(test, b);
+	fake_second_exit(test, b);
 }
 
 /*
@@ -309,7 +288,7 @@ static void migrate_makes_room_behind_closed_windows(struct kunit *test)
 
 	fake_on_demand(test, NR_WINDOWS);
 	fake_register(test);
-	b = second(test);
+	b = fake_second(test);
 	start = memory_create(test, 4);
 	others = memory_create(test, 3);
 	KUNIT_EXPECT_EQ(test, 0, to_device(b, others, 3, 0, &result));
@@ -332,7 +311,7 @@ static void migrate_makes_room_behind_closed_windows(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, result.skipped);
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
 	KUNIT_EXPECT_TRUE(test, memory_right(others, 2));
-	second_exit(test, b);
+	fake_second_exit(test, b);
 }
 
 /* Small pages where a huge one was: what is left of that confuses nobody. */

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of figures: each says what its documentation says that it does.
+ */
+#include <linux/delay.h>
+#include <linux/kthread.h>
+#include <linux/mman.h>
+#include <linux/pid.h>
+
+#include "fake.h"
+
+static u64 total(struct fake *f, unsigned int counter)
+{
+	return hmm_p2p_total_read(f->exp, counter);
+}
+
+static struct hmm_p2p_line *first_line(struct fake *f)
+{
+	return list_first_entry(&f->exp->lines, struct hmm_p2p_line, node);
+}
+
+static u64 buckets(struct hmm_p2p_line *line)
+{
+	u64 sum = 0;
+	int i;
+
+	for (i = 0; i < HMM_P2P_BUCKETS; i++)
+		sum += hmm_p2p_line_read(line, HMM_P2P_C_BUCKET + i);
+	return sum;
+}
+
+/* One callback lets go of memory of two exporters, in turn: it counts with either. */
+static void invalidation_of_two_exporters(struct kunit *test)
+{
+	struct fake *a = test->priv, *b;
+	struct hmm_p2p_result result = {};
+	unsigned long i, start;
+	struct mirror *m;
+
+	fake_register(test);
+	b = fake_second(test);
+	start = memory_create(test, 8);
+	for (i = 0; i < 8; i++)
+		KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_device(i % 2 ? b->exp : a->exp,
+				current->mm, start + i * PAGE_SIZE,
+				start + (i + 1) * PAGE_SIZE, 0, &result));
+	m = mirror_create(test, "soft", start, 8);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 8, HMM_PFN_REQ_FAULT));
+	KUNIT_ASSERT_EQ(test, 8, mirror_peers(m));
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(start, 8 * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
+	KUNIT_EXPECT_EQ(test, 1, total(a, HMM_P2P_C_INVALIDATIONS));
+	KUNIT_EXPECT_EQ(test, 1, total(b, HMM_P2P_C_INVALIDATIONS));
+	KUNIT_EXPECT_EQ(test, 1, buckets(first_line(a)));
+	KUNIT_EXPECT_EQ(test, 1, buckets(first_line(b)));
+	KUNIT_EXPECT_LT(test, 0, atomic64_read(&first_line(a)->slowest));
+	KUNIT_EXPECT_LT(test, 0, atomic64_read(&first_line(b)->slowest));
+	/* The next one is of one of them only. */
+	start = memory_create(test, 2);
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_device(a->exp, current->mm, start,
+				start + 2 * PAGE_SIZE, 0, &result));
+	mirror_destroy(m);
+	m = mirror_create(test, "soft", start, 2);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 2, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(start, 2 * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 2, total(a, HMM_P2P_C_INVALIDATIONS));
+	KUNIT_EXPECT_EQ(test, 1, total(b, HMM_P2P_C_INVALIDATIONS));
+	mirror_destroy(m);
+	fake_second_exit(test, b);
+}
+
+/* An importer is put in quarantine once, however many windows it holds. */
+static void quarantine_of_two_windows(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+	struct mirror *m;
+
+	fake_register(test);
+	start = memory_create(test, WINDOW_PAGES + 1);
+	memory_place(test, start, WINDOW_PAGES + 1);
+	m = mirror_create(test, "bad importer", start, WINDOW_PAGES + 1);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, WINDOW_PAGES - 1, 2, HMM_PFN_REQ_FAULT));
+	m->keeps = true;
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 2 * PMD_SIZE));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, READ_ONCE(f->exp->windows[0].state));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, READ_ONCE(f->exp->windows[1].state));
+	KUNIT_EXPECT_EQ(test, 1, total(f, HMM_P2P_C_QUARANTINES));
+	m->keeps = false;
+	mirror_destroy(m);
+}
+
+static struct {
+	struct mirror *m;
+	struct hmm_p2p_peer_desc desc;
+	bool stop;
+	unsigned long rounds;
+	int ret;
+} shared;
+
+static void worker_makes_mirror(struct hmm_p2p_exporter *exp)
+{
+	shared.ret = hmm_p2p_peer_init(&shared.m->peer, &shared.desc);
+}
+
+/* A mirror that a worker makes is reported under the process's number. */
+static void pid_is_the_process(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start = memory_create(test, 1);
+	struct job job;
+
+	fake_register(test);
+	memory_place(test, start, 1);
+	shared.m = mirror_create(test, "soft", start, 1);
+	hmm_p2p_peer_destroy(&shared.m->peer);
+	shared.desc = (struct hmm_p2p_peer_desc) {
+		.name = "soft", .map = &shared.m->map, .mm = current->mm,
+		.tgid = task_tgid(current),
+	};
+	job_call(test, &job, worker_makes_mirror, f->exp);
+	KUNIT_ASSERT_TRUE(test, job_done(&job, 10000));
+	KUNIT_ASSERT_EQ(test, 0, shared.ret);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(shared.m, 0, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_EQ(test, task_tgid_nr(current), first_line(f)->pid);
+	mirror_destroy(shared.m);
+}
+
+static void map_and_unmap(struct hmm_p2p_exporter *exp)
+{
+	struct fake *f = exp->desc.priv;
+	struct mirror *m = f->wants;
+
+	while (!READ_ONCE(shared.stop)) {
+		mutex_lock(&m->lock);
+		hmm_p2p_map_get(&m->map, 0);
+		hmm_p2p_map_put(&m->map, 0);
+		mutex_unlock(&m->lock);
+		WRITE_ONCE(shared.rounds, shared.rounds + 1);
+		cond_resched();
+	}
+}
+
+/*
+ * What is mapped now is a difference of two sums that change meanwhile, and never less than
+ * nothing.  Reads count that saw one of them change: there have to be many.
+ */
+static void mapped_now_is_never_negative(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start = memory_create(test, 1), met = 0, reads;
+	struct hmm_p2p_line *line;
+	struct job job;
+
+	fake_register(test);
+	memory_place(test, start, 1);
+	f->wants = mirror_create(test, "soft", start, 1);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(f->wants, 0, 1, HMM_PFN_REQ_FAULT));
+	line = first_line(f);
+	mutex_lock(&f->wants->lock);
+	hmm_p2p_map_put(&f->wants->map, 0);
+	mutex_unlock(&f->wants->lock);
+
+	shared.stop = false;
+	shared.rounds = 0;
+	job_call(test, &job, map_and_unmap, f->exp);
+	for (reads = 0; met < 10000 && reads < 100000000; reads++) {
+		unsigned long before = READ_ONCE(shared.rounds);
+		u64 held = hmm_p2p_line_held(line);
+
+		met += READ_ONCE(shared.rounds) != before;
+		if ((s64)held < 0) {
+			KUNIT_FAIL(test, "%lld entries are mapped", (s64)held);
+			break;
+		}
+		cond_resched();
+	}
+	WRITE_ONCE(shared.stop, true);
+	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
+	KUNIT_EXPECT_LT(test, 0, met);
+	mirror_destroy(f->wants);
+}
+
+static enum hmm_p2p_reason look(struct mirror *m, struct page *page)
+{
+	struct hmm_p2p_window *pending = NULL;
+	struct hmm_p2p_cursor cursor = {};
+	enum hmm_p2p_reason reason;
+	unsigned long alias;
+
+	rcu_read_lock();
+	reason = hmm_p2p_lookup(&m->peer, &cursor, page, HMM_P2P_FAULT, &alias, &pending);
+	rcu_read_unlock();
+	hmm_p2p_lookup_done(&cursor);
+	return reason;
+}
+
+/* A fallback is among the faults, also of a pair that has not met; death is none. */
+static void fallbacks_are_faults(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start = memory_create(test, 1);
+	struct mirror *m = mirror_create(test, "soft", start, 1);
+
+	fake_register(test);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT, look(m, fake_page(f, 0)));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FALLBACKS));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FAULTS));
+	hmm_p2p_dead(f->exp);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_DEAD, look(m, fake_page(f, 0)));
+	KUNIT_EXPECT_EQ(test, 1, total(f, HMM_P2P_C_FALLBACK + HMM_P2P_DEAD));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FALLBACKS));
+	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FAULTS));
+	mirror_destroy(m);
+}
+
+static struct kunit_case hmm_p2p_figures_cases[] = {
+	KUNIT_CASE(invalidation_of_two_exporters),
+	KUNIT_CASE(quarantine_of_two_windows),
+	KUNIT_CASE(pid_is_the_process),
+	KUNIT_CASE_SLOW(mapped_now_is_never_negative),
+	KUNIT_CASE(fallbacks_are_faults),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_figures_suite = {
+	.name = "hmm_p2p_figures",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_figures_cases,
+};
+
+kunit_test_suite(hmm_p2p_figures_suite);
