@@ -64,6 +64,8 @@ struct vm_fault;
  * @HMM_P2P_NO_WINDOW: the window of device memory that holds the page is not open
  *	and was not opened: no room in the BAR, no required fault, or an importer
  *	has not let go of it
+ * @HMM_P2P_NO_LINE: the pair has not met yet, and there was no memory to remember that
+ *	it has; the next fault, a moment later, tries again
  * @HMM_P2P_QUARANTINED: this importer did not let go of an alias when it was told to
  * @HMM_P2P_DEAD: the exporter's device is gone; no fallback, but an error
  * @HMM_P2P_NR_REASONS: number of reasons
@@ -80,6 +82,7 @@ enum hmm_p2p_reason {
 	HMM_P2P_READ_ONLY,
 	HMM_P2P_NO_WAIT,
 	HMM_P2P_NO_WINDOW,
+	HMM_P2P_NO_LINE,
 	HMM_P2P_QUARANTINED,
 	HMM_P2P_DEAD,
 	HMM_P2P_NR_REASONS,
@@ -100,6 +103,7 @@ struct hmm_p2p_peer {
 	struct hmm_dma_map *map;
 	struct mm_struct *mm;
 	pid_t pid;			/* of the process, to tell it by */
+	unsigned long meet_after;	/* jiffies; 0: see HMM_P2P_NO_LINE */
 	bool lazy_unmap;		/* see HMM_P2P_LAZY_IOMMU */
 	struct xarray lines;		/* exporter id -> ledger line */
 	struct list_head node;		/* in the importer's list */

@@ -19,6 +19,7 @@
 #include <linux/export.h>
 #include <linux/fault-inject.h>
 #include <linux/iommu-dma.h>
+#include <linux/jiffies.h>
 #include <linux/leafops.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/pci.h>
@@ -87,7 +88,7 @@ enum hmm_p2p_reason hmm_p2p_ask(struct hmm_p2p_exporter *exp, struct device *dev
  *
  * Context: May sleep; no mmap_lock.
  *
- * Return: 0, after which the walk is to start again, -ENOMEM or -EINTR.
+ * Return: 0, after which the walk is to start again, or -EINTR.
  */
 int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 		    unsigned long since)
@@ -110,7 +111,7 @@ int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 		goto out;
 	if (READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE) {
 		if (!xa_load(&peer->lines, exp->id))
-			ret = hmm_p2p_meet(peer, exp);
+			hmm_p2p_meet(peer, exp);
 		else
 			ret = hmm_p2p_window_open(pending, since);
 	}
@@ -120,6 +121,14 @@ out:
 	return ret;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_resolve);
+
+/* They have not met.  Not at once again, if there was no memory to remember it. */
+static enum hmm_p2p_reason lookup_stranger(struct hmm_p2p_peer *peer)
+{
+	unsigned long after = READ_ONCE(peer->meet_after);
+
+	return after && time_before(jiffies, after) ? HMM_P2P_NO_LINE : HMM_P2P_NO_WAIT;
+}
 
 /* Everything that does not depend on the window. */
 static enum hmm_p2p_reason lookup_line(struct hmm_p2p_peer *peer,
@@ -268,9 +277,7 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 	switch (READ_ONCE(exp->state)) {
 	case HMM_P2P_STATE_LIVE:
 		line = cursor_line(cursor, peer, exp->id);
-		reason = HMM_P2P_NO_WAIT;
-		if (line)
-			reason = lookup_line(peer, line, flags);
+		reason = line ? lookup_line(peer, line, flags) : lookup_stranger(peer);
 		if (reason == HMM_P2P_REACHABLE)
 			reason = lookup_window(peer, window, flags);
 		break;

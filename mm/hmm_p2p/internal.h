@@ -305,7 +305,7 @@ static inline struct hmm_p2p_window *hmm_p2p_map_window(struct hmm_p2p_map *m,
 extern struct mutex hmm_p2p_ledger_lock;
 extern struct list_head hmm_p2p_importers;	/* hmm_p2p_ledger_lock */
 
-int hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
+void hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
 void hmm_p2p_quarantine(struct hmm_p2p_window *window);
 bool hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 			  unsigned int ms);

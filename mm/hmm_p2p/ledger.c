@@ -15,10 +15,13 @@
  * get their data by way of RAM.  A driver that broke the contract once is not asked
  * whether it will do so again.
  */
+#include <kunit/static_stub.h>
 #include <kunit/visibility.h>
 #include <linux/dma-map-ops.h>
 #include <linux/export.h>
 #include <linux/iommu-dma.h>
+#include <linux/jiffies.h>
+#include <linux/pid.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/mm.h>
@@ -30,6 +33,9 @@
 
 DEFINE_MUTEX(hmm_p2p_ledger_lock);	/* importers, peers and lines */
 LIST_HEAD(hmm_p2p_importers);
+
+/* How long a peer for which there was no line does not ask for one again. */
+#define MEET_AGAIN	(HZ / 10)
 
 /* Of the exporter: its own, what lines left behind, and the lines there are. */
 u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter)
@@ -181,6 +187,24 @@ void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer)
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_destroy, "HMM_P2P");
 
+/* Visible so that tests can have it fail. */
+VISIBLE_IF_KUNIT struct hmm_p2p_line *hmm_p2p_line_alloc(void)
+{
+	struct hmm_p2p_line *line;
+
+	KUNIT_STATIC_STUB_REDIRECT(hmm_p2p_line_alloc);
+	line = kzalloc_obj(*line, GFP_KERNEL_ACCOUNT);
+	if (!line)
+		return NULL;
+	line->counters = alloc_percpu_gfp(struct hmm_p2p_counters, GFP_KERNEL_ACCOUNT);
+	if (!line->counters) {
+		kfree(line);
+		return NULL;
+	}
+	return line;
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_line_alloc);
+
 static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
 				     struct hmm_p2p_exporter *exp,
 				     enum hmm_p2p_reason reason,
@@ -195,14 +219,9 @@ static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
 			return line;
 		}
 	}
-	line = kzalloc_obj(*line, GFP_KERNEL_ACCOUNT);
+	line = hmm_p2p_line_alloc();
 	if (!line)
 		return NULL;
-	line->counters = alloc_percpu_gfp(struct hmm_p2p_counters, GFP_KERNEL_ACCOUNT);
-	if (!line->counters) {
-		kfree(line);
-		return NULL;
-	}
 	kref_get(&exp->kref);
 	mmgrab(peer->mm);
 	line->exp = exp;
@@ -223,16 +242,18 @@ static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
  * @peer: the importer
  * @exp: does not get past draining meanwhile, so its provider is there
  *
- * Context: May sleep; no mmap_lock: that nests in hmm_p2p_ledger_lock.
+ * Without memory for a line the peer has no alias for a while, %HMM_P2P_NO_LINE, and its
+ * faults bring pages to RAM: what works without hmm_p2p does not fail because of it.
+ * Not by the line, since there is none, but by the peer: other exporters wait, too.
  *
- * Return: 0 or -ENOMEM.
+ * Context: May sleep; no mmap_lock: that nests in hmm_p2p_ledger_lock.
  */
-int hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp)
+void hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp)
 {
 	enum hmm_p2p_reason reason = HMM_P2P_REACHABLE;
 	enum pci_p2pdma_map_type type = PCI_P2PDMA_MAP_UNKNOWN;
 	struct hmm_p2p_line *line;
-	int ret;
+	int ret = -ENOMEM;
 
 	/* Software needs a mapping for the CPU, which each window says. */
 	if (peer->dev)
@@ -240,19 +261,16 @@ int hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp)
 	trace_hmm_p2p_reach(exp->desc.name, peer->importer->name, reason);
 
 	mutex_lock(&hmm_p2p_ledger_lock);
-	ret = -ENOMEM;
 	line = line_get(peer, exp, reason, type);
 	if (line) {
 		ret = xa_insert(&peer->lines, exp->id, line, GFP_KERNEL);
-		if (ret) {
+		if (ret)
 			line_put(line);
-			/* Another fault of this mirror was here first. */
-			if (ret == -EBUSY)
-				ret = 0;
-		}
 	}
+	/* -EBUSY: another fault of this mirror was here first. */
+	if (ret == -ENOMEM)
+		WRITE_ONCE(peer->meet_after, jiffies + MEET_AGAIN);
 	mutex_unlock(&hmm_p2p_ledger_lock);
-	return ret;
 }
 
 /*

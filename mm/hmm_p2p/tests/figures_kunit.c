@@ -2,6 +2,7 @@
 /*
  * KUnit tests of figures: each says what its documentation says that it does.
  */
+#include <kunit/static_stub.h>
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/mman.h>
@@ -214,12 +215,43 @@ static void fallbacks_are_faults(struct kunit *test)
 	mirror_destroy(m);
 }
 
+static struct hmm_p2p_line *no_line(void)
+{
+	return NULL;
+}
+
+/* No memory for a line: the fault works, by way of RAM, and later ones get aliases. */
+static void fault_without_a_line(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long i, start;
+	struct mirror *m;
+
+	fake_register(test);
+	start = memory_create(test, 8);
+	memory_place(test, start, 8);
+	m = mirror_create(test, "soft", start, 8);
+	kunit_activate_static_stub(test, hmm_p2p_line_alloc, no_line);
+	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 0, 4, HMM_PFN_REQ_FAULT));
+	kunit_deactivate_static_stub(test, hmm_p2p_line_alloc);
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_TRUE(test, mirror_has(m, i, 0));
+	KUNIT_EXPECT_EQ(test, 4, f->freed);
+	KUNIT_EXPECT_EQ(test, 4, total(f, HMM_P2P_C_FALLBACK + HMM_P2P_NO_LINE));
+	msleep(200);
+	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 4, 4, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 7, fake_alias(f, 7)));
+	KUNIT_EXPECT_EQ(test, 4, mirror_peers(m));
+	mirror_destroy(m);
+}
+
 static struct kunit_case hmm_p2p_figures_cases[] = {
 	KUNIT_CASE(invalidation_of_two_exporters),
 	KUNIT_CASE(quarantine_of_two_windows),
 	KUNIT_CASE(pid_is_the_process),
 	KUNIT_CASE_SLOW(mapped_now_is_never_negative),
 	KUNIT_CASE(fallbacks_are_faults),
+	KUNIT_CASE(fault_without_a_line),
 	{}
 };
 
