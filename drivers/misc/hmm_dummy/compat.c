@@ -156,20 +156,17 @@ static int mirror_to_ram(struct mirror *m)
 	return migrate_error(ret);
 }
 
-static u8 prot_of_page(struct hmm_dummy_dev *dev, struct page *page)
+/* Without ranges' locks, so no question to a page of private memory: hmm_dummy_has_pfn(). */
+static u8 prot_of_page(struct hmm_dummy_dev *dev, unsigned long entry)
 {
-	bool local;
-
-	if (is_zero_pfn(page_to_pfn(page)))
+	if (hmm_dummy_has_pfn(dev, entry))
+		return dev->coherent_base ? HMM_DMIRROR_PROT_DEV_COHERENT_LOCAL :
+					    HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL;
+	if (is_zero_pfn(page_to_pfn(hmm_pfn_to_page(entry))))
 		return HMM_DMIRROR_PROT_ZERO;
-	if (!is_device_private_page(page) && !is_device_coherent_page(page))
-		return HMM_DMIRROR_PROT_NONE;
-	local = page_pgmap(page) == &dev->pgmap;
-	if (is_device_private_page(page))
-		return local ? HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL :
-			       HMM_DMIRROR_PROT_DEV_PRIVATE_REMOTE;
-	return local ? HMM_DMIRROR_PROT_DEV_COHERENT_LOCAL :
-		       HMM_DMIRROR_PROT_DEV_COHERENT_REMOTE;
+	/* Others' private memory is not reported, and coherent memory has no huge pages. */
+	return is_device_coherent_page(hmm_pfn_to_page(entry)) ?
+	       HMM_DMIRROR_PROT_DEV_COHERENT_REMOTE : HMM_DMIRROR_PROT_NONE;
 }
 
 static u8 prot_of(struct hmm_dummy_dev *dev, unsigned long entry)
@@ -180,7 +177,7 @@ static u8 prot_of(struct hmm_dummy_dev *dev, unsigned long entry)
 		return HMM_DMIRROR_PROT_ERROR;
 	if (!(entry & HMM_PFN_VALID))
 		return HMM_DMIRROR_PROT_NONE;
-	prot = prot_of_page(dev, hmm_pfn_to_page(entry));
+	prot = prot_of_page(dev, entry);
 	prot |= entry & HMM_PFN_WRITE ? HMM_DMIRROR_PROT_WRITE : HMM_DMIRROR_PROT_READ;
 	if (hmm_pfn_to_map_order(entry) + PAGE_SHIFT == PMD_SHIFT)
 		prot |= HMM_DMIRROR_PROT_PMD;

@@ -94,6 +94,19 @@ void hmm_dummy_vram_put(struct hmm_dummy_dev *dev)
 		read_unlock(&dev->slot_lock);
 }
 
+/*
+ * Whether an entry of hmm_range_fault(), no alias, names a page of the device's memory.
+ * By its PFN: without the lock that the invalidate callback takes, the folio may be being
+ * split, and a tail page has no pgmap meanwhile.
+ */
+bool hmm_dummy_has_pfn(const struct hmm_dummy_dev *dev, unsigned long hmm_pfn)
+{
+	u64 addr = PFN_PHYS(hmm_pfn & ~HMM_PFN_FLAGS);
+
+	return hmm_pfn & HMM_PFN_VALID && !(hmm_pfn & HMM_PFN_PEER) &&
+	       addr >= dev->pgmap.range.start && addr <= dev->pgmap.range.end;
+}
+
 /* A folio of memory that was free, locked and with one reference, or NULL: it is broken. */
 static struct folio *folio_init(struct hmm_dummy_dev *dev, unsigned long index,
 				unsigned int order)

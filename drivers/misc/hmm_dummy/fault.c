@@ -40,17 +40,6 @@ module_param(timeslice_ms, uint, 0644);
 MODULE_PARM_DESC(timeslice_ms,
 		 "Milliseconds for which memory is left where the CPU took it back to (20)");
 
-static bool in_memory_of(struct hmm_dummy_dev *dev, unsigned long hmm_pfn)
-{
-	struct page *page;
-
-	if (!(hmm_pfn & HMM_PFN_VALID) || hmm_pfn & HMM_PFN_PEER)
-		return false;
-	page = hmm_pfn_to_page(hmm_pfn);
-	return (is_device_private_page(page) || is_device_coherent_page(page)) &&
-	       page_pgmap(page) == &dev->pgmap;
-}
-
 /*
  * Look at @nr pages, with @flags HMM_PFN_REQ_*, and take them over; with no flags, those
  * in the device's own memory only.  On return without error they are mapped; they may be
@@ -81,7 +70,7 @@ static int range_fault(struct hmm_dummy_range *range, unsigned long first,
 		if (ret)
 			break;
 		for (i = 0; i < nr && !flags; i++)
-			if (!in_memory_of(dev, fault.hmm_pfns[i]))
+			if (!hmm_dummy_has_pfn(dev, fault.hmm_pfns[i]))
 				fault.hmm_pfns[i] = 0;
 		mutex_lock(&range->lock);
 		/*
@@ -156,9 +145,9 @@ static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
 }
 
 /*
- * Our own page, but read-only: it is shared after fork(), or was made read-only.
- * hmm reports own pages as they are, so bring it to RAM, where a write fault
- * sorts it out.
+ * Our own page, but read-only: it is shared after fork(), or was made read-only, or
+ * userfaultfd waits for a write.  hmm reports own pages as they are, so bring it to RAM,
+ * where a write fault sorts it out.
  */
 static int range_unshare(struct hmm_dummy_range *range, unsigned long addr)
 {
@@ -174,22 +163,26 @@ static int range_unshare(struct hmm_dummy_range *range, unsigned long addr)
 	return ret;
 }
 
-/* Where the memory should be for this fault.  Needs the device, and waits for no user space. */
-static int fault_place(struct hmm_dummy_range *range, unsigned long addr,
-		       unsigned long nr, bool write)
+static bool own_read_only(struct hmm_dummy_range *range, unsigned long index)
 {
-	unsigned long first = (addr - range->start) >> PAGE_SHIFT;
-	unsigned long start = range->start + (first << PAGE_SHIFT);
-	bool own_read_only;
+	unsigned long entry;
 
-	mutex_lock(&range->lock);
-	own_read_only = write && hmm_dummy_entry_is_own(range->map.pfn_list[first]) &&
-			!(range->map.pfn_list[first] & HMM_PFN_WRITE);
-	mutex_unlock(&range->lock);
-	if (own_read_only)
-		return range_unshare(range, addr);
-	migrate_range(range, start, start + (nr << PAGE_SHIFT));
-	return 0;
+	guard(mutex)(&range->lock);
+	entry = range->map.pfn_list[index];
+	return hmm_dummy_entry_is_own(entry) && !(entry & HMM_PFN_WRITE);
+}
+
+/* Needs the device, which may have gone since the fault began, and waits for no user space. */
+static int fault_unshare(struct hmm_dummy_range *range, struct hmm_dummy_dev *dev,
+			 unsigned long addr)
+{
+	int ret;
+
+	if (hmm_dummy_enter(dev, false))
+		return -ENODEV;
+	ret = range_unshare(range, addr);
+	hmm_dummy_leave(dev);
+	return ret;
 }
 
 /**
@@ -215,7 +208,7 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 {
 	unsigned long flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0);
 	struct hmm_dummy_range *range;
-	unsigned long first, nr;
+	unsigned long first, nr, start;
 	int ret;
 
 	/*
@@ -232,11 +225,17 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	atomic64_inc(&ctx->dev->device_faults);
 	first = (addr - range->start) >> PAGE_SHIFT;
 	nr = min(RANGE_PAGES - first, PFN_UP(offset_in_page(addr) + length));
-	ret = fault_place(range, addr, nr, write);
+	start = range->start + (first << PAGE_SHIFT);
+	if (!write || !own_read_only(range, first))
+		migrate_range(range, start, start + (nr << PAGE_SHIFT));
 	kref_get(&range->kref);
 	hmm_dummy_leave(ctx->dev);
-	if (!ret)
-		ret = range_fault(range, first, nr, flags);
+	ret = range_fault(range, first, nr, flags);
+	/* A page that was only read until now may be written where it is: ask before. */
+	if (!ret && write && own_read_only(range, first)) {
+		ret = fault_unshare(range, ctx->dev, addr);
+		ret = ret ?: range_fault(range, first, nr, flags);
+	}
 	hmm_dummy_range_put(range);
 	return ret;
 }

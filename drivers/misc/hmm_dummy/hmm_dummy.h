@@ -175,6 +175,7 @@ bool hmm_dummy_is_lost(struct hmm_dummy_dev *dev);
 /* devmem.c: struct pages, and where the memory is */
 int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev);
+bool hmm_dummy_has_pfn(const struct hmm_dummy_dev *dev, unsigned long hmm_pfn);
 unsigned int hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 				    struct folio **folios, unsigned int nr);
 void hmm_dummy_copy_bytes(void *to, const void *from, unsigned long bytes);

@@ -144,12 +144,16 @@ static int query_snapshot(struct mmu_interval_notifier *notifier,
 			msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT));
 }
 
-static u8 where_is(struct hmm_dummy_dev *self, struct page *page)
+/*
+ * By an entry that @dev was told of.  Each is told of its own memory and of what the CPU
+ * can reach, which may be the coherent memory of one that was asked before.
+ */
+static u8 where_is(struct hmm_dummy_dev *self, struct hmm_dummy_dev *dev,
+		   unsigned long entry, u8 before)
 {
-	if (!is_device_private_page(page) && !is_device_coherent_page(page))
-		return HMM_DUMMY_AT_RAM;
-	return page_pgmap(page) == &self->pgmap ? HMM_DUMMY_AT_DEVICE :
-						  HMM_DUMMY_AT_PEER;
+	if (hmm_dummy_has_pfn(dev, entry))
+		return dev == self ? HMM_DUMMY_AT_DEVICE : HMM_DUMMY_AT_PEER;
+	return before == HMM_DUMMY_AT_NONE ? HMM_DUMMY_AT_RAM : before;
 }
 
 /**
@@ -196,7 +200,7 @@ static int query_batch(struct hmm_dummy_dev *self,
 		for (i = 0; i < nr; i++) {
 			if (!(pfns[i] & HMM_PFN_VALID))
 				continue;
-			where[i] = where_is(self, hmm_pfn_to_page(pfns[i]));
+			where[i] = where_is(self, dev, pfns[i], where[i]);
 		}
 	}
 	mutex_unlock(&hmm_dummy_list_lock);
