@@ -577,6 +577,7 @@ for suite; do
 	uapi | migrate | progress | iotlb | odp_stale) "$bin/$suite" ;;
 	numa) cpusets && "$bin/numa" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
+	watch) "$bin/watch" ;;
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;
 	vma_life) swap_and_cgroups && "$bin/vma_life" ;;
 	mr) cgroups && "$bin/mr" ;;
