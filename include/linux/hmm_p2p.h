@@ -59,6 +59,7 @@ struct vm_fault;
  * @HMM_P2P_LAZY_IOMMU: the importer maps through an IOMMU without IOVA state,
  *	where DMA under way may land after the unmap returned
  * @HMM_P2P_READ_ONLY: write access was asked for and the entry is read-only
+ * @HMM_P2P_WATCHED: userfaultfd waits for the access, and is told by a fault
  * @HMM_P2P_NO_WAIT: the pair has not met yet, or the exporter is being reset, and
  *	this call must not sleep for it
  * @HMM_P2P_NO_WINDOW: the window of device memory that holds the page is not open
@@ -69,6 +70,8 @@ struct vm_fault;
  * @HMM_P2P_QUARANTINED: this importer did not let go of an alias when it was told to
  * @HMM_P2P_DEAD: the exporter's device is gone; no fallback, but an error
  * @HMM_P2P_NR_REASONS: number of reasons
+ * @HMM_P2P_STALE: no reason: the page table entry has changed since it was read, and the
+ *	walk reads it again
  */
 enum hmm_p2p_reason {
 	HMM_P2P_REACHABLE,
@@ -80,12 +83,14 @@ enum hmm_p2p_reason {
 	HMM_P2P_ADDRESS,
 	HMM_P2P_LAZY_IOMMU,
 	HMM_P2P_READ_ONLY,
+	HMM_P2P_WATCHED,
 	HMM_P2P_NO_WAIT,
 	HMM_P2P_NO_WINDOW,
 	HMM_P2P_NO_LINE,
 	HMM_P2P_QUARANTINED,
 	HMM_P2P_DEAD,
 	HMM_P2P_NR_REASONS,
+	HMM_P2P_STALE,
 };
 
 /**
@@ -386,6 +391,7 @@ struct hmm_p2p_cursor {
 #define HMM_P2P_READ_ONLY_ENTRY	0x1	/* write is required and not given */
 #define HMM_P2P_FAULT		0x2	/* the page is required */
 #define HMM_P2P_WAIT		0x4	/* the caller can leave the walk */
+#define HMM_P2P_WATCHED_ENTRY	0x8	/* userfaultfd waits for what is required */
 
 #ifdef CONFIG_HMM_P2P
 
@@ -442,8 +448,8 @@ bool hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *curs
 void hmm_p2p_lookup_done(struct hmm_p2p_cursor *cursor);
 int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 		    unsigned long since);
-bool hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long addr,
-			   pmd_t *pmdp);
+unsigned int hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long addr,
+				   pmd_t *pmdp);
 enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
 					  struct p2pdma_provider **provider);
 
@@ -613,10 +619,10 @@ static inline int hmm_p2p_resolve(struct hmm_p2p_peer *peer,
 	return 0;
 }
 
-static inline bool hmm_p2p_make_writable(struct vm_area_struct *vma,
-					 unsigned long addr, pmd_t *pmdp)
+static inline unsigned int hmm_p2p_make_writable(struct vm_area_struct *vma,
+						 unsigned long addr, pmd_t *pmdp)
 {
-	return false;
+	return HMM_P2P_READ_ONLY_ENTRY;
 }
 
 static inline enum pci_p2pdma_map_type

@@ -141,6 +141,8 @@ static enum hmm_p2p_reason lookup_line(struct hmm_p2p_peer *peer,
 		return line->reason;
 	if (line->translated && peer->lazy_unmap)
 		return HMM_P2P_LAZY_IOMMU;
+	if (flags & HMM_P2P_WATCHED_ENTRY)
+		return HMM_P2P_WATCHED;
 	if (flags & HMM_P2P_READ_ONLY_ENTRY)
 		return HMM_P2P_READ_ONLY;
 	return HMM_P2P_REACHABLE;
@@ -243,7 +245,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup_again);
  * @peer: the importer
  * @cursor: what the walk remembers; hmm_p2p_lookup_done() at its end
  * @page: a device-private page, not the importer's own
- * @flags: HMM_P2P_READ_ONLY_ENTRY, HMM_P2P_FAULT, HMM_P2P_WAIT
+ * @flags: HMM_P2P_READ_ONLY_ENTRY, HMM_P2P_WATCHED_ENTRY, HMM_P2P_FAULT, HMM_P2P_WAIT
  * @alias_pfn: set on %HMM_P2P_REACHABLE; the other pages of the same large folio
  *	follow it
  * @pending: set on %HMM_P2P_NO_WAIT with HMM_P2P_WAIT, for hmm_p2p_resolve()
@@ -251,9 +253,12 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup_again);
  * Context: Under rcu_read_lock(), with the page table entry that names @page
  * read inside it.  That keeps page, pgmap and exporter from going away.
  *
- * Everything but %HMM_P2P_REACHABLE, %HMM_P2P_DEAD, and %HMM_P2P_NO_WAIT with
- * @pending set, is a fallback: the caller moves the page to RAM if it is required,
- * which is counted, and reports it absent if not.
+ * While a large folio is split its tail pages have no pgmap: page_pgmap_lockless().
+ * Their entries have been replaced by then.
+ *
+ * Everything but %HMM_P2P_REACHABLE, %HMM_P2P_DEAD, %HMM_P2P_STALE, and
+ * %HMM_P2P_NO_WAIT with @pending set, is a fallback: the caller moves the page to RAM
+ * if it is required, which is counted, and reports it absent if not.
  */
 enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 				   struct hmm_p2p_cursor *cursor,
@@ -261,17 +266,20 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 				   unsigned long *alias_pfn,
 				   struct hmm_p2p_window **pending)
 {
+	struct dev_pagemap *pgmap = page_pgmap_lockless(page);
 	struct hmm_p2p_line *line = NULL;
 	struct hmm_p2p_exporter *exp;
 	struct hmm_p2p_window *window;
 	enum hmm_p2p_reason reason;
 	unsigned long pfn;
 
+	if (!pgmap)
+		return HMM_P2P_STALE;
 	/* Pairs with rcu_assign_pointer() in hmm_p2p_register(). */
-	exp = rcu_dereference(page_pgmap(page)->p2p_exporter);
+	exp = rcu_dereference(pgmap->p2p_exporter);
 	if (!exp)
 		return HMM_P2P_NO_EXPORTER;
-	pfn = PHYS_PFN(hmm_p2p_page_offset(page));
+	pfn = PHYS_PFN(hmm_p2p_offset_in(pgmap, page));
 	window = &exp->windows[pfn >> exp->window_order];
 
 	switch (READ_ONCE(exp->state)) {
@@ -319,18 +327,32 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup);
 
-/* Whether a write to the page may stay with this mapping of it. */
-static bool may_write(struct vm_area_struct *vma, softleaf_t entry)
+/*
+ * What keeps a device from writing by an entry, as a flag for hmm_p2p_lookup(), or 0.
+ * Under the page table lock.
+ */
+static unsigned int entry_why_not_write(struct vm_area_struct *vma, softleaf_t entry,
+					bool uffd)
 {
 	struct page *page;
 
-	if (!softleaf_is_device_private(entry) ||
-	    softleaf_is_device_private_write(entry))
-		return false;
+	if (!softleaf_is_device_private(entry) || !(vma->vm_flags & VM_WRITE))
+		return HMM_P2P_READ_ONLY_ENTRY;
+	if (uffd)
+		return HMM_P2P_WATCHED_ENTRY;
+	if (softleaf_is_device_private_write(entry))
+		return 0;
 	page = softleaf_to_page(entry);
-	/* Others' soft-dirty and userfaultfd want to hear of a write as a fault. */
-	return vma->vm_flags & VM_WRITE && !vma_soft_dirty_enabled(vma) &&
-	       PageAnon(page) && PageAnonExclusive(page);
+	return PageAnon(page) && PageAnonExclusive(page) ? 0 : HMM_P2P_READ_ONLY_ENTRY;
+}
+
+/* An entry was made writable, or was already; the entry keeps page and exporter. */
+static void count_upgrade(softleaf_t old)
+{
+	struct hmm_p2p_exporter *exp = hmm_p2p_exporter_of(softleaf_to_page(old));
+
+	if (exp && !softleaf_is_device_private_write(old))
+		hmm_p2p_count(exp, HMM_P2P_C_UPGRADES, 1);
 }
 
 /*
@@ -344,55 +366,54 @@ static bool may_write(struct vm_area_struct *vma, softleaf_t entry)
  * the page to RAM.  If nobody else has the page, it can be given back in place, as
  * do_wp_page() does for a page in RAM.  Allowing more needs no notifier.
  *
+ * Like that fault, this marks the entry soft-dirty: the device is about to write, and
+ * an entry that is writable but not marked yet gets here, too.  A huge page is marked
+ * as a whole, as in RAM.  What userfaultfd waits for is left to the fault.
+ *
  * Context: Under mmap_lock, no page table lock.
  *
- * Return: whether the entry is writable now.
+ * Return: 0 if the device may write now, or why not: %HMM_P2P_READ_ONLY_ENTRY or
+ * %HMM_P2P_WATCHED_ENTRY, for hmm_p2p_lookup().
  */
-bool hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long addr,
-			   pmd_t *pmdp)
+unsigned int hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long addr,
+				   pmd_t *pmdp)
 {
+	unsigned int why = HMM_P2P_READ_ONLY_ENTRY;
 	struct mm_struct *mm = vma->vm_mm;
-	struct hmm_p2p_exporter *exp;
-	struct page *page = NULL;
-	softleaf_t entry;
+	softleaf_t entry, writable;
 	spinlock_t *ptl;
-	pte_t *ptep, pte;
+	pte_t *ptep;
 
 	ptl = pmd_trans_huge_lock(pmdp, vma);
 	if (ptl) {
 		pmd_t pmd = pmdp_get(pmdp);
 
 		entry = softleaf_from_pmd(pmd);
-		if (!pmd_present(pmd) && !pmd_swp_uffd(pmd) &&
-		    may_write(vma, entry)) {
-			page = softleaf_to_page(entry);
-			entry = make_writable_device_private_entry(page_to_pfn(page));
-			pmd = softleaf_to_pmd(entry);
-			set_pmd_at(mm, addr & PMD_MASK, pmdp, pmd);
+		why = entry_why_not_write(vma, entry, pmd_swp_uffd(pmd));
+		if (!why) {
+			writable = make_writable_device_private_entry(softleaf_to_pfn(entry));
+			set_pmd_at(mm, addr & PMD_MASK, pmdp,
+				   pmd_swp_mksoft_dirty(softleaf_to_pmd(writable)));
+			count_upgrade(entry);
 		}
-	} else {
-		ptep = pte_offset_map_lock(mm, pmdp, addr, &ptl);
-		if (!ptep)
-			return false;
-		pte = ptep_get(ptep);
+		spin_unlock(ptl);
+		return why;
+	}
+	ptep = pte_offset_map_lock(mm, pmdp, addr, &ptl);
+	if (ptep) {
+		pte_t pte = ptep_get(ptep);
+
 		entry = softleaf_from_pte(pte);
-		if (!pte_none(pte) && !pte_present(pte) && !pte_swp_uffd(pte) &&
-		    may_write(vma, entry)) {
-			page = softleaf_to_page(entry);
-			entry = make_writable_device_private_entry(page_to_pfn(page));
-			pte = softleaf_to_pte(entry);
-			set_pte_at(mm, addr, ptep, pte);
+		why = entry_why_not_write(vma, entry, pte_swp_uffd(pte));
+		if (!why) {
+			writable = make_writable_device_private_entry(softleaf_to_pfn(entry));
+			set_pte_at(mm, addr, ptep,
+				   pte_swp_mksoft_dirty(softleaf_to_pte(writable)));
+			count_upgrade(entry);
 		}
-		pte_unmap(ptep);
+		pte_unmap_unlock(ptep, ptl);
 	}
-	if (page) {
-		/* The entry keeps the page, and so the exporter. */
-		exp = hmm_p2p_exporter_of(page);
-		if (exp)
-			hmm_p2p_count(exp, HMM_P2P_C_UPGRADES, 1);
-	}
-	spin_unlock(ptl);
-	return page;
+	return why;
 }
 
 /*

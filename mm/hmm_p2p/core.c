@@ -303,8 +303,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_unregister, "HMM_P2P");
  * hmm_p2p_page_offset - where in its device a device-private page is
  * @page: a page of an exporter's dev_pagemap
  *
- * The only place that knows how the PFN of a device-private page relates to
- * device memory: such PFNs are not addresses of anything, and may go away.
+ * The only answer to how the PFN of a device-private page relates to device memory:
+ * such PFNs are not addresses of anything, and may go away.
  *
  * Context: Any, also from dev_pagemap_ops.folio_free, which may still run when
  * hmm_p2p_unregister() has returned: this needs the pgmap, not the exporter.
@@ -313,7 +313,7 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_unregister, "HMM_P2P");
  */
 u64 hmm_p2p_page_offset(const struct page *page)
 {
-	return PFN_PHYS(page_to_pfn(page)) - page_pgmap(page)->range.start;
+	return hmm_p2p_offset_in(page_pgmap(page), page);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_page_offset, "HMM_P2P");
 

@@ -211,6 +211,13 @@ static inline bool hmm_p2p_range_end(struct hmm_p2p_exporter *exp, u64 offset,
 	       *end <= PFN_PHYS(exp->nr_pages);
 }
 
+/* The one place that knows it: see hmm_p2p_page_offset(), which asks the page for @pgmap. */
+static inline u64 hmm_p2p_offset_in(const struct dev_pagemap *pgmap,
+				    const struct page *page)
+{
+	return PFN_PHYS(page_to_pfn(page)) - pgmap->range.start;
+}
+
 void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp);
 struct hmm_p2p_exporter *hmm_p2p_exporter_of(const struct page *page);
 u64 hmm_p2p_sum(struct hmm_p2p_counters __percpu *counters, unsigned int counter);

@@ -18,6 +18,7 @@
 	EM(HMM_P2P_ADDRESS,	"address")			\
 	EM(HMM_P2P_LAZY_IOMMU,	"lazy-iommu")			\
 	EM(HMM_P2P_READ_ONLY,	"read-only")			\
+	EM(HMM_P2P_WATCHED,	"watched")			\
 	EM(HMM_P2P_NO_WAIT,	"no-wait")			\
 	EM(HMM_P2P_NO_WINDOW,	"no-window")			\
 	EM(HMM_P2P_NO_LINE,	"no-line")			\

@@ -214,9 +214,23 @@ static vm_fault_t fake_migrate_to_ram(struct vm_fault *vmf)
 	return hmm_p2p_migrate_fault(f->exp, vmf);
 }
 
+/* What zone_device_private_split_cb() does without this op. */
+static void fake_folio_split(struct folio *head, struct folio *tail)
+{
+	struct fake *f = container_of(head->pgmap, struct fake, pgmap);
+
+	if (f->split)
+		f->split(f, head, tail);
+	if (tail) {
+		tail->pgmap = head->pgmap;
+		tail->page.mapping = head->page.mapping;
+	}
+}
+
 static const struct dev_pagemap_ops fake_pgmap_ops = {
 	.folio_free = fake_folio_free,
 	.migrate_to_ram = fake_migrate_to_ram,
+	.folio_split = fake_folio_split,
 };
 
 int fake_init(struct kunit *test)
@@ -496,6 +510,7 @@ int mirror_fault(struct mirror *m, unsigned long first, unsigned long nr,
 		.start = m->start + first * PAGE_SIZE,
 		.end = m->start + (first + nr) * PAGE_SIZE,
 		.default_flags = flags,
+		.dev_private_owner = m->owner,
 		.peer = &m->peer,
 	};
 	unsigned long i;

@@ -58,6 +58,9 @@ struct fake {
 	int room;			/* what make_room() returns; 0: once, then none */
 	bool dies_for_room;		/* that is when the device dies */
 	unsigned int small_pages;	/* more are refused; 0: no limit */
+	/* As dev_pagemap_ops.folio_split(), before @tail has a pgmap; NULL: nothing. */
+	void (*split)(struct fake *f, struct folio *head, struct folio *tail);
+	void *split_arg;
 
 	struct mirror *wants;		/* for threads that fault */
 
@@ -95,6 +98,7 @@ struct mirror {
 	unsigned long nr;
 	struct hmm_dma_map map;
 	struct hmm_p2p_peer peer;
+	void *owner;			/* of pages that are its own, or NULL */
 	bool keeps;			/* its callback does not let go */
 	unsigned int sleep_ms;		/* its callback takes that long */
 };
