@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Whoever watches pages by their page table entries - userfaultfd, PAGEMAP_SCAN, soft-dirty
- * bits - hears of what a NIC, and the GPU itself, does to pages on the GPU: as much as with
- * peer access switched off, where each page comes to RAM first.
+ * A process that watches pages by their page table entries, with userfaultfd, PAGEMAP_SCAN
+ * or soft-dirty bits, sees what a NIC and the GPU itself do to pages on the GPU.  It sees as
+ * much as with peer access switched off, where each page comes to RAM first.
  */
 #include <linux/userfaultfd.h>
 #include <poll.h>

@@ -71,6 +71,15 @@ static void lookup_software(struct kunit *test)
 			       &pending));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp,
 			HMM_P2P_C_FALLBACK + HMM_P2P_READ_ONLY));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_WATCHED,
+			lookup(m, fake_page(f, 0), FAULT_WAIT | HMM_P2P_WATCHED_ENTRY,
+			       &alias, &pending));
+	/* Counted only where the page is required. */
+	KUNIT_EXPECT_EQ(test, HMM_P2P_WATCHED,
+			lookup(m, fake_page(f, 0), HMM_P2P_WATCHED_ENTRY, &alias,
+			       &pending));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp,
+			HMM_P2P_C_FALLBACK + HMM_P2P_WATCHED));
 	mirror_destroy(m);
 	/* What the line counted is the exporter's now. */
 	KUNIT_EXPECT_EQ(test, NR_PAGES,
