@@ -39,6 +39,7 @@ struct hmm_p2p_importer;
 struct hmm_p2p_line;
 struct hmm_p2p_window;
 struct mm_struct;
+struct mmu_interval_notifier;
 struct module;
 struct page;
 struct pid;
@@ -453,6 +454,17 @@ unsigned int hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long add
 enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
 					  struct p2pdma_provider **provider);
 
+/* For mm/mmu_notifier.c: which callback the calling task is in.  NULL: it is in none. */
+extern unsigned int hmm_p2p_nr_watches;
+void __hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier);
+
+static inline void hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
+{
+	/* Only the task's own watch counts, which it has entered before. */
+	if (READ_ONCE(hmm_p2p_nr_watches))
+		__hmm_p2p_watch_callback(notifier);
+}
+
 #else /* CONFIG_HMM_P2P */
 
 static inline struct hmm_p2p_exporter *
@@ -630,6 +642,10 @@ hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
 		 struct p2pdma_provider **provider)
 {
 	return PCI_P2PDMA_MAP_NOT_SUPPORTED;
+}
+
+static inline void hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
+{
 }
 
 #endif /* CONFIG_HMM_P2P */

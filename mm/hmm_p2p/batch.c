@@ -485,7 +485,7 @@ int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page)
 				 MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
 	memset(b->args.dst, 0, b->nr * sizeof(*b->args.dst));
 
-	hmm_p2p_watch_begin(&watch, source, b->args.vma->vm_mm);
+	hmm_p2p_watch_begin(&watch, source);
 	ret = migrate_vma_setup(&b->args);
 	hmm_p2p_watch_end(&watch);
 	if (ret)

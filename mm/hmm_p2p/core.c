@@ -209,7 +209,6 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 	mutex_init(&exp->life);
 	INIT_LIST_HEAD(&exp->lines);
 	hmm_p2p_window_setup(exp);
-	hmm_p2p_watch_init(exp);
 	exp->desc = *desc;
 	exp->on_demand = desc->ops->close_window;
 	exp->owner = desc->pgmap->owner;
@@ -291,7 +290,6 @@ void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 	synchronize_rcu();
 	hmm_p2p_windows_close(exp);
 	hmm_p2p_windows_exit(exp);
-	hmm_p2p_watch_exit(exp);
 	hmm_p2p_debugfs_remove(exp);
 	hmm_p2p_unclaim(exp);
 	trace_hmm_p2p_unregister(exp->desc.name, exp->nr_pages);

@@ -164,7 +164,7 @@ static bool evict_batch(struct eviction *e, unsigned long pfn, unsigned long nr,
 	unsigned long i, n;
 
 	b->error = 0;
-	hmm_p2p_watch_begin(&watch, e->exp, NULL);
+	hmm_p2p_watch_begin(&watch, e->exp);
 	n = evict_collect(b, e->anon_vmas, pfn, nr);
 	hmm_p2p_watch_end(&watch);
 	if (!n)

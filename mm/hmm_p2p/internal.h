@@ -149,9 +149,6 @@ struct hmm_p2p_exporter {
 	unsigned long *parked;			/* bit per page, during a reset */
 	struct rw_semaphore migrate_sem;	/* write: nothing comes in any more */
 
-	spinlock_t watch_lock;			/* innermost */
-	struct list_head watches;		/* watch_lock */
-	struct delayed_work watchdog;
 	atomic64_t slowest_revoke;		/* ns */
 
 	struct hmm_p2p_counters __percpu *counters;
@@ -314,8 +311,8 @@ extern struct list_head hmm_p2p_importers;	/* hmm_p2p_ledger_lock */
 
 void hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
 void hmm_p2p_quarantine(struct hmm_p2p_window *window);
-bool hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
-			  unsigned int ms);
+void hmm_p2p_note_dropped_line(struct hmm_p2p_map *m);
+void hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm);
 u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter);
 
 static inline u64 hmm_p2p_line_read(struct hmm_p2p_line *line,
@@ -363,15 +360,14 @@ void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp);
 struct hmm_p2p_watch {
 	struct list_head node;
 	struct hmm_p2p_exporter *exp;
-	struct mm_struct *mm;		/* compared only; NULL: any */
-	unsigned long start;		/* jiffies */
-	bool reported;
+	struct task_struct *task;	/* compared only */
+	const void *callback;		/* that the task is in, to be named; NULL: in none */
+	struct mm_struct *mm;		/* of that callback; compared only */
+	unsigned long start;		/* ... jiffies */
+	bool reported;			/* ... by the watchdog */
 };
 
-void hmm_p2p_watch_init(struct hmm_p2p_exporter *exp);
-void hmm_p2p_watch_exit(struct hmm_p2p_exporter *exp);
-void hmm_p2p_watch_begin(struct hmm_p2p_watch *watch,
-			 struct hmm_p2p_exporter *exp, struct mm_struct *mm);
+void hmm_p2p_watch_begin(struct hmm_p2p_watch *watch, struct hmm_p2p_exporter *exp);
 void hmm_p2p_watch_end(struct hmm_p2p_watch *watch);
 
 /* batch.c */

@@ -307,31 +307,24 @@ void hmm_p2p_quarantine(struct hmm_p2p_window *window)
 }
 
 /*
- * For the watchdog: who may be the one whose callback does not return.  False if the
- * ledger is busy: with an allocation, perhaps, that waits for that very callback.
+ * For the watchdog, which has named a callback by its function: the importers that have
+ * memory of @exp mapped in @mm, one of which may be the device.  Says nothing if the ledger
+ * is busy: with an allocation, perhaps, that waits for that very callback.
  */
-bool hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
-			  unsigned int ms)
+void hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm)
 {
 	struct hmm_p2p_line *line;
 
 	if (!mutex_trylock(&hmm_p2p_ledger_lock))
-		return false;
-	pr_err("hmm_p2p: %s: an invalidation has not returned for %u ms; importers that have memory mapped:\n",
-	       exp->desc.name, ms);
-	hmm_p2p_count(exp, HMM_P2P_C_LATE, 1);
+		return;
 	list_for_each_entry(line, &exp->lines, node) {
-		u64 held = hmm_p2p_line_read(line, HMM_P2P_C_MAPPED) -
-			   hmm_p2p_line_read(line, HMM_P2P_C_UNMAPPED);
+		u64 held = hmm_p2p_line_held(line);
 
-		if (!held || (mm && line->mm != mm))
-			continue;
-		pr_err("hmm_p2p: %s:   %s, for process %d: %llu pages\n",
-		       exp->desc.name, line->importer->name, line->pid, held);
-		trace_hmm_p2p_late(exp->desc.name, line->importer->name, 0, ms);
+		if (held && line->mm == mm)
+			pr_err("hmm_p2p: %s:   %s, for process %d: %llu pages\n",
+			       exp->desc.name, line->importer->name, line->pid, held);
 	}
 	mutex_unlock(&hmm_p2p_ledger_lock);
-	return true;
 }
 
 /**

@@ -135,7 +135,7 @@ static bool park_folio(struct hmm_p2p_exporter *exp, struct folio *folio)
 	struct hmm_p2p_watch watch;
 	bool unmapped;
 
-	hmm_p2p_watch_begin(&watch, exp, NULL);
+	hmm_p2p_watch_begin(&watch, exp);
 	/* The anon_vma is put by unpark_all(). */
 	unmapped = hmm_p2p_unmap_folio(folio);
 	hmm_p2p_watch_end(&watch);
@@ -323,7 +323,7 @@ static bool poison_one(struct folio *folio, struct vm_area_struct *vma,
 
 	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, mm, address,
 				vma_address_end(&pvmw));
-	hmm_p2p_watch_begin(&watch, arg->exp, mm);
+	hmm_p2p_watch_begin(&watch, arg->exp);
 	mmu_notifier_invalidate_range_start(&range);
 	hmm_p2p_watch_end(&watch);
 

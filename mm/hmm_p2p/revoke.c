@@ -68,7 +68,7 @@ static bool revoke_one(struct folio *folio, struct vm_area_struct *vma,
 	 */
 	mmu_notifier_range_init_owner(&range, MMU_NOTIFY_MIGRATE, 0, vma->vm_mm,
 				      address, vma_address_end(&pvmw), arg->exp);
-	hmm_p2p_watch_begin(&watch, arg->exp, vma->vm_mm);
+	hmm_p2p_watch_begin(&watch, arg->exp);
 	mmu_notifier_invalidate_range_start(&range);
 	mmu_notifier_invalidate_range_end(&range);
 	hmm_p2p_watch_end(&watch);

@@ -3,13 +3,30 @@
  * DOC: Watchdog
  *
  * mm calls the invalidate callbacks of importers synchronously, so nothing can
- * bound the time that one takes; but it can be said whose it is.  Whoever is about
- * to fire notifiers for an exporter's pages enters a watch, on its stack, and
- * leaves it afterwards.  A work item looks at the entries while there are any, at
- * most once per limit: a watch that is entered and left costs a list operation.
+ * bound the time that one takes; but the core can name it.  A task that is about to
+ * fire notifiers for an exporter's pages enters a watch, on its stack, and leaves it
+ * afterwards.
+ *
+ * Between the two much else may take its time that is no importer's doing: the kernel
+ * drains the LRU batches of all CPUs, waits for an anon_vma, or runs another task.  So
+ * mm/mmu_notifier.c says which callback the task is in, and the watchdog measures the
+ * time of that one callback and nothing else:
+ *
+ *	watch_begin		watched, and in no callback
+ *	  first callback	timed
+ *	  second callback	timed from its own beginning
+ *	  anything else		watched, and in no callback
+ *	watch_end
+ *
+ * A work item looks at the watches while there are any, at most once per limit: a watch
+ * that is entered and left costs a list operation, and so does a callback in it.
  */
 #include <linux/jiffies.h>
+#include <linux/mmu_notifier.h>
 #include <linux/moduleparam.h>
+#include <linux/sched.h>
+
+#include <trace/events/hmm_p2p.h>
 
 #include "internal.h"
 
@@ -19,86 +36,120 @@
 static unsigned int invalidate_limit_ms = 1000;
 module_param(invalidate_limit_ms, uint, 0644);
 MODULE_PARM_DESC(invalidate_limit_ms,
-		 "Milliseconds after which an invalidation that has not returned is reported (1000)");
+		 "Milliseconds after which an importer's callback that has not returned is reported (1000)");
+
+static DEFINE_SPINLOCK(watch_lock);	/* innermost */
+static LIST_HEAD(watches);		/* watch_lock */
+unsigned int hmm_p2p_nr_watches;	/* watch_lock; READ_ONCE */
 
 static unsigned long limit(void)
 {
 	return max(msecs_to_jiffies(READ_ONCE(invalidate_limit_ms)), 1UL);
 }
 
-static void hmm_p2p_watchdog(struct work_struct *work)
+/* A callback that is late and has not been reported, marked so now. */
+static bool take_late(struct hmm_p2p_watch *late)
 {
-	struct hmm_p2p_exporter *exp = container_of(to_delayed_work(work),
-						    struct hmm_p2p_exporter,
-						    watchdog);
-	struct hmm_p2p_watch *watch, *late = NULL;
-	struct mm_struct *mm = NULL;
-	unsigned int ms = 0;
-	bool again;
+	struct hmm_p2p_watch *watch;
 
-	spin_lock(&exp->watch_lock);
-	list_for_each_entry(watch, &exp->watches, node) {
-		if (watch->reported ||
+	lockdep_assert_held(&watch_lock);
+	list_for_each_entry(watch, &watches, node) {
+		if (!watch->callback || watch->reported ||
 		    time_before(jiffies, watch->start + limit()))
 			continue;
-		late = watch;
-		mm = watch->mm;
-		ms = jiffies_to_msecs(jiffies - watch->start);
-		break;
+		watch->reported = true;
+		/* The watch keeps the exporter, but may end while it is reported. */
+		kref_get(&watch->exp->kref);
+		*late = *watch;
+		return true;
 	}
-	again = !list_empty(&exp->watches);
-	spin_unlock(&exp->watch_lock);
+	return false;
+}
 
-	if (late && hmm_p2p_name_holders(exp, mm, ms)) {
-		spin_lock(&exp->watch_lock);
-		/* It may be over by now, and its stack somebody else's. */
-		list_for_each_entry(watch, &exp->watches, node)
-			if (watch == late)
-				watch->reported = true;
-		spin_unlock(&exp->watch_lock);
+static void report_late(const struct hmm_p2p_watch *late)
+{
+	unsigned int ms = jiffies_to_msecs(jiffies - late->start);
+	struct hmm_p2p_exporter *exp = late->exp;
+	char callback[64];
+
+	snprintf(callback, sizeof(callback), "%ps", late->callback);
+	pr_err("hmm_p2p: %s: %s has not returned for %u ms\n", exp->desc.name, callback,
+	       ms);
+	trace_hmm_p2p_late(exp->desc.name, callback, 0, ms);
+	hmm_p2p_count(exp, HMM_P2P_C_LATE, 1);
+	hmm_p2p_name_holders(exp, late->mm);
+}
+
+static void hmm_p2p_watchdog(struct work_struct *work)
+{
+	struct hmm_p2p_watch late;
+	bool again, found;
+
+	spin_lock(&watch_lock);
+	found = take_late(&late);
+	again = !list_empty(&watches);
+	spin_unlock(&watch_lock);
+	if (found) {
+		report_late(&late);
+		hmm_p2p_exporter_put(late.exp);
 	}
 	if (again)
-		queue_delayed_work(system_dfl_wq, &exp->watchdog,
-				   late ? 1 : limit());
+		queue_delayed_work(system_dfl_wq, to_delayed_work(work),
+				   found ? 1 : limit());
 }
 
-void hmm_p2p_watch_init(struct hmm_p2p_exporter *exp)
-{
-	spin_lock_init(&exp->watch_lock);
-	INIT_LIST_HEAD(&exp->watches);
-	INIT_DELAYED_WORK(&exp->watchdog, hmm_p2p_watchdog);
-}
-
-/* Nobody enters a watch any more. */
-void hmm_p2p_watch_exit(struct hmm_p2p_exporter *exp)
-{
-	cancel_delayed_work_sync(&exp->watchdog);
-}
+static DECLARE_DELAYED_WORK(watchdog, hmm_p2p_watchdog);
 
 /*
- * hmm_p2p_watch_begin - notifiers are about to be fired
+ * hmm_p2p_watch_begin - the calling task is about to fire notifiers
  * @watch: on the caller's stack, until hmm_p2p_watch_end()
- * @exp: whose pages it is about
- * @mm: the address space, or NULL if that is not known
+ * @exp: the exporter of the pages; the caller keeps it
  */
-void hmm_p2p_watch_begin(struct hmm_p2p_watch *watch,
-			 struct hmm_p2p_exporter *exp, struct mm_struct *mm)
+void hmm_p2p_watch_begin(struct hmm_p2p_watch *watch, struct hmm_p2p_exporter *exp)
 {
 	*watch = (struct hmm_p2p_watch) {
 		.exp = exp,
-		.mm = mm,
-		.start = jiffies,
+		.task = current,
 	};
-	spin_lock(&exp->watch_lock);
-	list_add_tail(&watch->node, &exp->watches);
-	spin_unlock(&exp->watch_lock);
-	if (!delayed_work_pending(&exp->watchdog))
-		queue_delayed_work(system_dfl_wq, &exp->watchdog, limit());
+	spin_lock(&watch_lock);
+	list_add_tail(&watch->node, &watches);
+	WRITE_ONCE(hmm_p2p_nr_watches, hmm_p2p_nr_watches + 1);
+	spin_unlock(&watch_lock);
+	if (!delayed_work_pending(&watchdog))
+		queue_delayed_work(system_dfl_wq, &watchdog, limit());
 }
 
 void hmm_p2p_watch_end(struct hmm_p2p_watch *watch)
 {
-	spin_lock(&watch->exp->watch_lock);
+	spin_lock(&watch_lock);
 	list_del(&watch->node);
-	spin_unlock(&watch->exp->watch_lock);
+	WRITE_ONCE(hmm_p2p_nr_watches, hmm_p2p_nr_watches - 1);
+	spin_unlock(&watch_lock);
+}
+
+static const void *callback_of(const struct mmu_interval_notifier *notifier)
+{
+	const struct mmu_interval_notifier_ops *ops = notifier->ops;
+
+	return ops->invalidate ? (void *)ops->invalidate : (void *)ops->invalidate_start;
+}
+
+/*
+ * __hmm_p2p_watch_callback - for mm/mmu_notifier.c, by way of hmm_p2p_watch_callback()
+ * @notifier: the calling task is about to call its callback; NULL: it is in none
+ */
+void __hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
+{
+	struct hmm_p2p_watch *watch;
+
+	spin_lock(&watch_lock);
+	list_for_each_entry(watch, &watches, node) {
+		if (watch->task != current)
+			continue;
+		watch->callback = notifier ? callback_of(notifier) : NULL;
+		watch->mm = notifier ? notifier->mm : NULL;
+		watch->start = jiffies;
+		watch->reported = false;
+	}
+	spin_unlock(&watch_lock);
 }

@@ -123,8 +123,9 @@ DEFINE_EVENT(hmm_p2p_entry, hmm_p2p_unmap,
 	TP_PROTO(const char *exporter, unsigned long pfn),
 	TP_ARGS(exporter, pfn));
 
-/* An importer's callback has let go (n: entries, value: ns), did not let go (n:
- * window), or has not returned (value: ms).
+/*
+ * An importer's callback has let go (n: entries, of all exporters, value: ns), did not let
+ * go (n: window), or has not returned (value: ms; the importer is named by the function).
  */
 DECLARE_EVENT_CLASS(hmm_p2p_importer,
 	TP_PROTO(const char *exporter, const char *importer, unsigned long n,

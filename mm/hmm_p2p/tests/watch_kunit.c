@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of the watchdog: it speaks of an importer's callback that is late, whoever
+ * waits for it, and of nothing else that is.
+ */
+#include <linux/delay.h>
+#include <linux/rmap.h>
+
+#include "../../internal.h"
+#include "fake.h"
+
+/* It looks once a limit, so it may take two. */
+#define LATE_MS		3500
+
+static u64 nr_late(struct fake *f)
+{
+	return hmm_p2p_total_read(f->exp, HMM_P2P_C_LATE);
+}
+
+static void evict_all(struct hmm_p2p_exporter *exp)
+{
+	struct hmm_p2p_result result = {};
+
+	hmm_p2p_evict(exp, 0, NR_PAGES * PAGE_SIZE, &result);
+}
+
+static DECLARE_COMPLETION(anon_vma_locked);
+
+static void evict_when_locked(struct hmm_p2p_exporter *exp)
+{
+	wait_for_completion(&anon_vma_locked);
+	evict_all(exp);
+}
+
+/* Here an eviction waits for somebody who has the anon_vma: no importer has to do with it. */
+static void watch_says_nothing_of_others(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct anon_vma *anon_vma;
+	unsigned long start;
+	struct mirror *m;
+	struct job job;
+
+	fake_register(test);
+	start = memory_create(test, 2);
+	memory_place(test, start, 2);
+	m = mirror_create(test, "innocent importer", start, 2);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 2, HMM_PFN_REQ_FAULT));
+	mmap_read_lock(current->mm);
+	anon_vma = vma_lookup(current->mm, start)->anon_vma;
+	mmap_read_unlock(current->mm);
+	KUNIT_ASSERT_NOT_NULL(test, anon_vma);
+	/* A thread is made with memory, and that must not be asked for under the lock. */
+	reinit_completion(&anon_vma_locked);
+	job_call(test, &job, evict_when_locked, f->exp);
+	anon_vma_lock_write(anon_vma);
+	complete(&anon_vma_locked);
+	KUNIT_EXPECT_FALSE(test, job_done(&job, LATE_MS));
+	anon_vma_unlock_write(anon_vma);
+	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
+	KUNIT_EXPECT_EQ(test, 2, f->freed);
+	KUNIT_EXPECT_EQ(test, 0, nr_late(f));
+	mirror_destroy(m);
+}
+
+/* Many callbacks, each of which is on time. */
+static void watch_times_each_callback(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+	struct mirror *m;
+
+	fake_register(test);
+	start = memory_create(test, 20);
+	memory_place(test, start, 20);
+	m = mirror_create(test, "innocent importer", start, 20);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 20, HMM_PFN_REQ_FAULT));
+	m->sleep_ms = LATE_MS / 20;
+	evict_all(f->exp);
+	KUNIT_EXPECT_EQ(test, 20, f->freed);
+	KUNIT_EXPECT_EQ(test, 0, nr_late(f));
+	mirror_destroy(m);
+}
+
+static void watch_names_callback_in_eviction(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+	struct mirror *m;
+
+	fake_register(test);
+	start = memory_create(test, 1);
+	memory_place(test, start, 1);
+	m = mirror_create(test, "late importer", start, 1);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	m->sleep_ms = LATE_MS;
+	evict_all(f->exp);
+	KUNIT_EXPECT_EQ(test, 1, f->freed);
+	KUNIT_EXPECT_EQ(test, 1, nr_late(f));
+	mirror_destroy(m);
+}
+
+/* One that has no alias of the exporter keeps a migration to it waiting all the same. */
+static void watch_names_callback_without_alias(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+	struct mirror *m;
+
+	fake_register(test);
+	start = memory_create(test, 1);
+	m = mirror_create(test, "late importer", start, 1);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_ASSERT_EQ(test, 0, mirror_peers(m));
+	m->sleep_ms = LATE_MS;
+	memory_place(test, start, 1);
+	KUNIT_EXPECT_LE(test, 1, nr_late(f));
+	mirror_destroy(m);
+}
+
+static struct kunit_case hmm_p2p_watch_cases[] = {
+	KUNIT_CASE_SLOW(watch_says_nothing_of_others),
+	KUNIT_CASE_SLOW(watch_times_each_callback),
+	KUNIT_CASE_SLOW(watch_names_callback_in_eviction),
+	KUNIT_CASE_SLOW(watch_names_callback_without_alias),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_watch_suite = {
+	.name = "hmm_p2p_watch",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_watch_cases,
+};
+
+kunit_test_suite(hmm_p2p_watch_suite);
