@@ -34,6 +34,8 @@
  * One of the two sees the other.
  */
 #include <linux/export.h>
+#include <linux/jiffies.h>
+#include <linux/kmemleak.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
 #include <linux/pagemap.h>
@@ -61,7 +63,9 @@ struct hmm_p2p_batch *hmm_p2p_batch_alloc(unsigned long nr)
 
 void hmm_p2p_batch_free(struct hmm_p2p_batch *b)
 {
-	kvfree(b);
+	/* Or a driver still has the job in it. */
+	if (b && !b->abandoned)
+		kvfree(b);
 }
 
 static void note(struct hmm_p2p_batch *b, unsigned long i, unsigned long n,
@@ -386,8 +390,10 @@ static void start_copy(struct hmm_p2p_batch *b)
 		return;
 	/* There is nothing to copy any more, and nobody to ask. */
 	b->job.error = -EIO;
+	atomic_inc(&b->exp->copying);
 	if (!hmm_p2p_is_dead(b->exp))
 		b->job.error = desc->ops->copy(desc->priv, &b->job);
+	atomic_dec(&b->exp->copying);
 	/* From here on it is hmm_p2p_copy_done() that says what became of it. */
 	b->in_flight = b->job.error == -EINPROGRESS;
 }
@@ -398,7 +404,8 @@ static void start_copy(struct hmm_p2p_batch *b)
  *	afterwards
  * @error: 0, or a negative errno as the op could have returned
  *
- * May come before the op has returned.
+ * May come before the op has returned.  Comes for every such copy: a driver whose device
+ * dies calls it, with an error, before hmm_p2p_dead().
  *
  * Context: Any.
  */
@@ -419,7 +426,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_copy_done, "HMM_P2P");
  * @start: first address
  * @end: behind the last; in the same PMD
  *
- * It may be ended at once: then nothing happens.
+ * It may be ended at once: then nothing happens.  A batch that was abandoned stays so,
+ * and collects nothing.
  */
 void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 			enum hmm_p2p_copy_dir dir, struct vm_area_struct *vma,
@@ -439,6 +447,9 @@ void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 	b->split = NULL;
 	b->spare_first = 0;
 	b->spare_end = 0;
+	/* The job may still be in the driver's hands. */
+	if (b->abandoned)
+		return;
 	b->job.dir = dir;
 	b->job.alone = true;
 	b->job.copies = b->copies;
@@ -474,6 +485,8 @@ int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page)
 	struct hmm_p2p_watch watch;
 	int ret;
 
+	if (b->abandoned)
+		return -EIO;
 	b->args.pgmap_owner = source->owner;
 	b->args.fault_page = fault_page;
 	b->args.flags = MIGRATE_VMA_SELECT_COMPOUND;
@@ -515,9 +528,52 @@ void hmm_p2p_batch_start(struct hmm_p2p_batch *b)
 	start_copy(b);
 }
 
+/* Whether the copy has to do with a device whose driver had to end it by now. */
+static bool copy_is_overdue(struct hmm_p2p_batch *b)
+{
+	return hmm_p2p_is_overdue(b->exp) ||
+	       (b->job.dir == HMM_P2P_FROM_PEER && hmm_p2p_is_overdue(b->from));
+}
+
+/*
+ * Wait for the copy that is under way.  Return: false if it was to end before
+ * hmm_p2p_dead(), and has not.  Then nobody waits for it any more, and the batch, of
+ * which the driver has the job, is never used again and never freed.
+ */
+static bool wait_for_copy(struct hmm_p2p_batch *b)
+{
+	unsigned long began = jiffies, report = began + 10 * HZ;
+	const char *name = b->exp->desc.name;
+
+	while (!wait_for_completion_timeout(&b->job.done, HZ)) {
+		if (copy_is_overdue(b)) {
+			WARN(1, "hmm_p2p: %s: a copy has not ended for %u ms, of a device that is dead\n",
+			     name, jiffies_to_msecs(jiffies - began));
+			kmemleak_not_leak(b);
+			b->abandoned = true;
+			return false;
+		}
+		if (time_after(jiffies, report)) {
+			pr_warn("hmm_p2p: %s: a copy has not ended for %u ms\n", name,
+				jiffies_to_msecs(jiffies - began));
+			report = jiffies + 10 * HZ;
+		}
+	}
+	return true;
+}
+
+/* Whether a copy that was abandoned may still write to its destination. */
+static bool may_still_be_written(struct hmm_p2p_batch *b)
+{
+	/* What a dead device does to its own memory is of no concern. */
+	return b->abandoned &&
+	       (b->job.dir == HMM_P2P_TO_RAM || !READ_ONCE(b->exp->dying));
+}
+
 /* The copy failed: everything stays where it is. */
 static void drop_destinations(struct hmm_p2p_batch *b)
 {
+	bool keep = may_still_be_written(b);
 	unsigned long i, n;
 
 	for (i = 0; i < b->nr; i += n) {
@@ -527,7 +583,8 @@ static void drop_destinations(struct hmm_p2p_batch *b)
 		b->args.dst[i] = 0;
 		if (page) {
 			note(b, i, n, HMM_P2P_COPY_FAILED);
-			drop_folio(page_folio(page));
+			if (!keep)
+				drop_folio(page_folio(page));
 		}
 	}
 }
@@ -589,10 +646,8 @@ int hmm_p2p_batch_end(struct hmm_p2p_batch *b)
 
 	if (!b->args.cpages)
 		return 0;
-	if (b->in_flight) {
-		wait_for_completion(&b->job.done);
-		error = b->job.result;
-	}
+	if (b->in_flight)
+		error = wait_for_copy(b) ? b->job.result : -EIO;
 	if (b->job.nr && !error && !copy_is_sound(b))
 		error = -EIO;
 	if (b->job.nr && error) {

@@ -207,6 +207,7 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 	kref_init(&exp->kref);
 	init_rwsem(&exp->migrate_sem);
 	mutex_init(&exp->life);
+	spin_lock_init(&exp->late_lock);
 	INIT_LIST_HEAD(&exp->lines);
 	hmm_p2p_window_setup(exp);
 	exp->desc = *desc;

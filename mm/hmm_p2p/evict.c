@@ -164,6 +164,8 @@ static bool evict_batch(struct eviction *e, unsigned long pfn, unsigned long nr,
 	unsigned long i, n;
 
 	b->error = 0;
+	if (b->abandoned)
+		return false;
 	hmm_p2p_watch_begin(&watch, e->exp);
 	n = evict_collect(b, e->anon_vmas, pfn, nr);
 	hmm_p2p_watch_end(&watch);

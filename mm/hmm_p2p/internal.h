@@ -6,13 +6,13 @@
  *
  *	hmm_p2p_exporter.life (reset, death)
  *	  hmm_p2p_exporter.migrate_sem (read: migrations to the device, opening
- *	  of windows, questions to p2pdma)
+ *	  of windows, questions to p2pdma; nobody queues for it to write)
  *	    hmm_p2p_ledger_lock (who is who; never held across a callback)
  *	    mmap_lock
  *	      folio lock of a device page
  *	        anon_vma (rmap walks that fire notifiers)
  *	          the importer's invalidation lock (umem_mutex and its like)
- *	            RCU, hmm_p2p_exporter.window_lock, .watch_lock
+ *	            RCU, hmm_p2p_exporter.window_lock, .late_lock, watch_lock
  *
  *	hmm_p2p_lock (registration) nests in nothing of the above, and only
  *	hmm_p2p_ledger_lock nests in it.
@@ -145,8 +145,12 @@ struct hmm_p2p_exporter {
 	wait_queue_head_t changed;		/* a state, of us or a window */
 
 	struct mutex life;			/* parked, and every change of state */
-	bool dying;				/* READ_ONCE; a reset gives up */
+	bool dying;				/* READ_ONCE; resets and copies give up */
+	unsigned long died;			/* jiffies; if dying */
+	atomic_t copying;			/* tasks in the copy op */
 	unsigned long *parked;			/* bit per page, during a reset */
+	spinlock_t late_lock;			/* late, and the bits in it */
+	unsigned long *late;			/* bit per page, during a reset: to be poisoned */
 	struct rw_semaphore migrate_sem;	/* write: nothing comes in any more */
 
 	atomic64_t slowest_revoke;		/* ns */
@@ -240,7 +244,7 @@ void hmm_p2p_windows_exit(struct hmm_p2p_exporter *exp);
 void hmm_p2p_windows_settle(struct hmm_p2p_exporter *exp);
 bool hmm_p2p_window_may_open(struct hmm_p2p_window *window);
 int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since);
-bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window);
+bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window, bool killable);
 void hmm_p2p_window_end_revoke(struct hmm_p2p_window *window, bool stuck);
 void hmm_p2p_window_idle(struct hmm_p2p_window *window);
 
@@ -351,6 +355,10 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 					   unsigned long timeout);
 
 /* life.c */
+/* How long the driver of a dead device has to end the copies that are under way. */
+#define HMM_P2P_COPY_LIMIT	(5 * HZ)
+
+bool hmm_p2p_is_overdue(struct hmm_p2p_exporter *exp);
 int hmm_p2p_live_get(struct hmm_p2p_exporter *exp);
 void hmm_p2p_live_put(struct hmm_p2p_exporter *exp);
 void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp);
@@ -387,6 +395,7 @@ struct hmm_p2p_batch {
 	unsigned long no_room;		/* pages that the device had no memory for */
 	unsigned long moved;		/* at the end */
 	bool in_flight;			/* the copy runs by itself */
+	bool abandoned;			/* ... and will not end: the driver has it for good */
 	struct folio *split;		/* has to be split first; a reference until end */
 	unsigned long want;		/* pages that may still need a destination */
 	struct folio *spare[HMM_P2P_SPARE];	/* of the device, for those */

@@ -42,25 +42,37 @@ static void set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state)
 	wake_up_all(&exp->changed);
 }
 
-/* Whoever saw the state before is through when this returns. */
-static void flush_readers(struct hmm_p2p_exporter *exp)
-{
-	down_write(&exp->migrate_sem);
-	up_write(&exp->migrate_sem);
-}
+/* How often a task that waits for others says so in the kernel log. */
+#define REPORT_INTERVAL	(10 * HZ)
 
-/* No reset begins until migrate_sem is let go of.  0 or -EINTR. */
-static int no_reset_get(struct hmm_p2p_exporter *exp)
+/*
+ * Tasks that saw the state before are through when this returns.  Most of them migrate
+ * memory to the device, and so wait for its copies.
+ *
+ * Does not queue for the lock, or a reader that comes meanwhile would wait behind it for
+ * somebody else's copy, in a way that no signal ends.  It need not queue either: whoever
+ * comes now sees the new state and does not stay.
+ *
+ * Return: false if this is for a reset, and the device has died meanwhile.
+ */
+static bool flush_readers(struct hmm_p2p_exporter *exp)
 {
-	for (;;) {
-		if (wait_event_killable(exp->changed, READ_ONCE(exp->state) !=
-					HMM_P2P_STATE_RESETTING))
-			return -EINTR;
-		down_read(&exp->migrate_sem);
-		if (READ_ONCE(exp->state) != HMM_P2P_STATE_RESETTING)
-			return 0;
-		up_read(&exp->migrate_sem);
+	unsigned long report = jiffies + REPORT_INTERVAL;
+
+	might_lock(&exp->migrate_sem);
+	while (!down_write_trylock(&exp->migrate_sem)) {
+		if (READ_ONCE(exp->state) == HMM_P2P_STATE_RESETTING &&
+		    READ_ONCE(exp->dying))
+			return false;
+		if (time_after(jiffies, report)) {
+			pr_warn("hmm_p2p: %s: %s, and waits for copies and migrations to end\n",
+				exp->desc.name, hmm_p2p_state_name(exp));
+			report = jiffies + REPORT_INTERVAL;
+		}
+		schedule_timeout_uninterruptible(1);
 	}
+	up_write(&exp->migrate_sem);
+	return true;
 }
 
 /*
@@ -70,13 +82,19 @@ static int no_reset_get(struct hmm_p2p_exporter *exp)
  */
 int hmm_p2p_live_get(struct hmm_p2p_exporter *exp)
 {
-	int ret = no_reset_get(exp);
-
-	if (!ret && READ_ONCE(exp->state) != HMM_P2P_STATE_LIVE) {
+	do {
+		if (wait_event_killable(exp->changed, READ_ONCE(exp->state) !=
+					HMM_P2P_STATE_RESETTING))
+			return -EINTR;
+		if (READ_ONCE(exp->state) != HMM_P2P_STATE_LIVE)
+			continue;
+		/* A writer has it for a moment only. */
+		down_read(&exp->migrate_sem);
+		if (READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE)
+			return 0;
 		up_read(&exp->migrate_sem);
-		ret = -ENODEV;
-	}
-	return ret;
+	} while (READ_ONCE(exp->state) <= HMM_P2P_STATE_RESETTING);
+	return -ENODEV;
 }
 
 void hmm_p2p_live_put(struct hmm_p2p_exporter *exp)
@@ -96,7 +114,7 @@ void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp)
 		struct hmm_p2p_window *window = &exp->windows[i];
 
 		if (!atomic_read(&window->refs) ||
-		    !hmm_p2p_window_begin_revoke(window))
+		    !hmm_p2p_window_begin_revoke(window, false))
 			continue;
 		hmm_p2p_quarantine(window);
 		hmm_p2p_window_end_revoke(window, true);
@@ -148,7 +166,7 @@ static bool park_folio(struct hmm_p2p_exporter *exp, struct folio *folio)
 static bool park_all(struct hmm_p2p_exporter *exp)
 {
 	unsigned long end = exp->first_pfn + exp->nr_pages;
-	unsigned long report = jiffies + 10 * HZ;
+	unsigned long report = jiffies + REPORT_INTERVAL;
 	bool busy;
 
 	do {
@@ -181,129 +199,12 @@ static bool park_all(struct hmm_p2p_exporter *exp)
 		if (busy && time_after(jiffies, report)) {
 			pr_warn("hmm_p2p: %s: reset waits for pages that are locked\n",
 				exp->desc.name);
-			report = jiffies + 10 * HZ;
+			report = jiffies + REPORT_INTERVAL;
 		}
 		if (busy)
 			schedule_timeout_uninterruptible(1);
 	} while (busy);
 	return true;
-}
-
-static void unpark_all(struct hmm_p2p_exporter *exp)
-{
-	unsigned long i;
-
-	for_each_set_bit(i, exp->parked, exp->nr_pages) {
-		struct folio *folio = page_folio(pfn_to_page(exp->first_pfn + i));
-		struct anon_vma *anon_vma = folio_anon_vma(folio);
-
-		hmm_p2p_map_folio(folio, anon_vma);
-		drop_folio(folio);
-		cond_resched();
-	}
-	kvfree(exp->parked);
-	exp->parked = NULL;
-}
-
-/**
- * hmm_p2p_reset_begin - make everybody wait for a reset of the device
- * @exp: the exporter
- *
- * When it returns nobody reaches the device's memory: aliases are taken back, and
- * whoever wants a page, with the CPU or a device, waits for hmm_p2p_reset_end().
- * A page that the CPU touches before it is parked goes to RAM as ever, so the copy
- * op has to work until then, or to say -EAGAIN.  The memory has to keep its content,
- * and windows that are open their place; a device that loses either is dead.
- *
- * Context: Process context, may sleep, for as long as somebody keeps a page locked.
- * Not under a lock that the copy op or an importer's invalidate callback needs.
- *
- * Return: 0, to be followed by hmm_p2p_reset_end(); or, with nothing changed,
- * * -EBUSY: a reset is under way
- * * -ENODEV: the exporter is being unregistered, or its device is dead
- * * -EOPNOTSUPP: its memory is coherent: the CPU uses it directly
- * * -ENOMEM
- */
-int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp)
-{
-	int ret = 0;
-
-	if (hmm_p2p_is_coherent(exp))
-		return -EOPNOTSUPP;
-	mutex_lock(&exp->life);
-	if (exp->state == HMM_P2P_STATE_RESETTING)
-		ret = -EBUSY;
-	else if (exp->state != HMM_P2P_STATE_LIVE)
-		ret = -ENODEV;
-	if (ret)
-		goto out;
-	exp->parked = kvcalloc(BITS_TO_LONGS(exp->nr_pages), sizeof(long),
-			       GFP_KERNEL);
-	if (!exp->parked) {
-		ret = -ENOMEM;
-		goto out;
-	}
-	set_state(exp, HMM_P2P_STATE_RESETTING);
-	flush_readers(exp);
-	if (!park_all(exp)) {
-		/* hmm_p2p_dead() waits for us to let go. */
-		unpark_all(exp);
-		set_state(exp, HMM_P2P_STATE_LIVE);
-		ret = -ENODEV;
-		goto out;
-	}
-	hmm_p2p_check_refs(exp);
-out:
-	mutex_unlock(&exp->life);
-	return ret;
-}
-EXPORT_SYMBOL_NS_GPL(hmm_p2p_reset_begin, "HMM_P2P");
-
-/**
- * hmm_p2p_reset_end - let those go on who wait for a reset
- * @exp: the exporter
- *
- * Every page is where it was, with the access it had.
- *
- * Context: Process context, may sleep.  Need not be the task that began.
- *
- * Return: 0, or
- * * -EINVAL: no reset is under way
- * * -ENODEV: hmm_p2p_dead() has ended it
- */
-int hmm_p2p_reset_end(struct hmm_p2p_exporter *exp)
-{
-	int ret = 0;
-
-	mutex_lock(&exp->life);
-	if (exp->state == HMM_P2P_STATE_RESETTING) {
-		unpark_all(exp);
-		set_state(exp, HMM_P2P_STATE_LIVE);
-		hmm_p2p_windows_settle(exp);
-	} else {
-		ret = exp->state == HMM_P2P_STATE_DEAD ? -ENODEV : -EINVAL;
-	}
-	mutex_unlock(&exp->life);
-	return ret;
-}
-EXPORT_SYMBOL_NS_GPL(hmm_p2p_reset_end, "HMM_P2P");
-
-/* Unregistering begins.  A reset that is under way ends here. */
-void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp)
-{
-	mutex_lock(&exp->life);
-	if (WARN_ONCE(exp->state == HMM_P2P_STATE_RESETTING,
-		      "hmm_p2p: %s: unregistered during a reset\n",
-		      exp->desc.name))
-		unpark_all(exp);
-	if (exp->state != HMM_P2P_STATE_DEAD)
-		set_state(exp, HMM_P2P_STATE_DRAINING);
-	mutex_unlock(&exp->life);
-	/*
-	 * Migrations to the device that saw LIVE finish here, and none starts
-	 * any more; then what is in the device can only become less.
-	 */
-	flush_readers(exp);
 }
 
 struct poison_arg {
@@ -372,73 +273,29 @@ static void poison_folio(struct hmm_p2p_exporter *exp, struct folio *folio,
 			     arg.entries, 0);
 }
 
-/* Every page of the device, until no page table has one any more. */
-static void poison_all(struct hmm_p2p_exporter *exp)
+/* If there is a reset under way, poison the page at its end, and say so. */
+static bool poison_later(struct hmm_p2p_exporter *exp, unsigned long i)
 {
-	unsigned long pfn, end = exp->first_pfn + exp->nr_pages;
-	bool busy;
+	bool later;
 
-	do {
-		busy = false;
-		for (pfn = exp->first_pfn; pfn < end; pfn++) {
-			struct folio *folio = hmm_p2p_grab_folio(pfn, &busy);
-
-			if (!folio)
-				continue;
-			poison_folio(exp, folio, NULL);
-			/* fork() may have been ahead of the walk. */
-			busy |= folio_mapped(folio);
-			drop_folio(folio);
-			cond_resched();
-		}
-		if (busy)
-			schedule_timeout_uninterruptible(1);
-	} while (busy);
+	spin_lock(&exp->late_lock);
+	later = exp->late;
+	if (later)
+		__set_bit(i, exp->late);
+	spin_unlock(&exp->late_lock);
+	return later;
 }
 
-/**
- * hmm_p2p_dead - the device is gone, and what was in its memory with it
- * @exp: the exporter
- *
- * For surprise removal and for devices that do not come back from a reset.  When it
- * returns, no page table has a page of the device and no importer an alias:
- * processes that touch what was there get SIGBUS, importers -EFAULT; the copy op is
- * not called any more, nor is dev_pagemap_ops.migrate_to_ram for the core.  What is
- * left to do is hmm_p2p_unregister(), which does not wait for anybody then.
- *
- * Context: Process context, may sleep.  Not under a lock that an importer's
- * invalidate callback needs.  Also between hmm_p2p_reset_begin() and its end, and
- * beside hmm_p2p_unregister(), but not after it.  Does nothing for coherent memory.
+/*
+ * Page @i of the device.  A reset that begins meanwhile locks the pages that it parks, so
+ * either it finds this one poisoned, or it is asked for that here.
  */
-void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
+static int poison_page(struct hmm_p2p_exporter *exp, unsigned long i,
+		       unsigned long deadline)
 {
-	/* Memory that the CPU maps fails like any memory, by machine check. */
-	if (hmm_p2p_is_coherent(exp))
-		return;
-	/* Where a reset waits for pages, with the mutex held. */
-	WRITE_ONCE(exp->dying, true);
-	mutex_lock(&exp->life);
-	if (exp->state == HMM_P2P_STATE_DEAD) {
-		mutex_unlock(&exp->life);
-		return;
-	}
-	set_state(exp, HMM_P2P_STATE_DEAD);
-	flush_readers(exp);
-	if (exp->parked)
-		unpark_all(exp);
-	poison_all(exp);
-	/* Batches of other CPUs may have references: of mlocked pages, for one. */
-	lru_add_drain_all();
-	hmm_p2p_check_refs(exp);
-	mutex_unlock(&exp->life);
-}
-EXPORT_SYMBOL_NS_GPL(hmm_p2p_dead, "HMM_P2P");
+	unsigned long pfn = exp->first_pfn + i;
 
-static int poison_page(struct hmm_p2p_exporter *exp, unsigned long pfn)
-{
-	unsigned long deadline = jiffies + HZ;
-
-	for (;;) {
+	while (!poison_later(exp, i)) {
 		bool busy = false;
 		struct folio *folio = hmm_p2p_grab_folio(pfn, &busy);
 
@@ -453,7 +310,285 @@ static int poison_page(struct hmm_p2p_exporter *exp, unsigned long pfn)
 			return -EBUSY;
 		schedule_timeout_uninterruptible(1);
 	}
+	return 0;
 }
+
+/* The next page in [@i, @end) that broke during the reset, which is taken; or @end. */
+static unsigned long take_late(struct hmm_p2p_exporter *exp, unsigned long i,
+			       unsigned long end)
+{
+	spin_lock(&exp->late_lock);
+	i = find_next_bit(exp->late, end, i);
+	if (i < end)
+		__clear_bit(i, exp->late);
+	spin_unlock(&exp->late_lock);
+	return i;
+}
+
+static bool park_init(struct hmm_p2p_exporter *exp)
+{
+	unsigned long longs = BITS_TO_LONGS(exp->nr_pages);
+
+	exp->parked = kvcalloc(2 * longs, sizeof(long), GFP_KERNEL);
+	if (!exp->parked)
+		return false;
+	spin_lock(&exp->late_lock);
+	exp->late = exp->parked + longs;
+	spin_unlock(&exp->late_lock);
+	return true;
+}
+
+/* Map what was parked as it was, but for pages that broke meanwhile. */
+static void unpark_all(struct hmm_p2p_exporter *exp)
+{
+	unsigned long i, j, end, deadline = jiffies + HZ;
+	unsigned long *late = exp->late;
+
+	for_each_set_bit(i, exp->parked, exp->nr_pages) {
+		struct folio *folio = page_folio(pfn_to_page(exp->first_pfn + i));
+		struct anon_vma *anon_vma = folio_anon_vma(folio);
+
+		hmm_p2p_map_folio(folio, anon_vma);
+		/* It is locked: nobody gets at it before. */
+		end = i + folio_nr_pages(folio);
+		for (j = take_late(exp, i, end); j < end; j = take_late(exp, j + 1, end))
+			poison_folio(exp, folio, pfn_to_page(exp->first_pfn + j));
+		drop_folio(folio);
+		cond_resched();
+	}
+	spin_lock(&exp->late_lock);
+	exp->late = NULL;
+	spin_unlock(&exp->late_lock);
+	/* Those that broke when they were not parked any more. */
+	for_each_set_bit(i, late, exp->nr_pages)
+		poison_page(exp, i, deadline);
+	kvfree(exp->parked);
+	exp->parked = NULL;
+}
+
+/**
+ * hmm_p2p_reset_begin - make everybody wait for a reset of the device
+ * @exp: the exporter
+ *
+ * When it returns nobody reaches the device's memory: aliases are taken back, and
+ * whoever wants a page, with the CPU or a device, waits for hmm_p2p_reset_end().
+ * A page that the CPU touches before it is parked goes to RAM as ever, so the copy
+ * op has to work until then, or to say -EAGAIN.  Copies that are under way are waited
+ * for: a driver whose device does not end them any more ends them itself, by
+ * hmm_p2p_copy_done() with -EAGAIN.  The memory has to keep its content,
+ * and windows that are open their place; a device that loses either is dead.
+ *
+ * Context: Process context, may sleep, for as long as somebody keeps a page locked, or
+ * until another task calls hmm_p2p_dead().  Not under a lock that the copy op or an
+ * importer's invalidate callback needs.
+ *
+ * Return: 0, to be followed by hmm_p2p_reset_end(); or, with nothing changed,
+ * * -EBUSY: a reset is under way
+ * * -ENODEV: the exporter is being unregistered, or its device is dead
+ * * -EOPNOTSUPP: its memory is coherent: the CPU uses it directly
+ * * -ENOMEM
+ */
+int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp)
+{
+	int ret = 0;
+
+	if (hmm_p2p_is_coherent(exp))
+		return -EOPNOTSUPP;
+	/* hmm_p2p_dead() has the mutex for as long as it waits for the driver. */
+	if (READ_ONCE(exp->dying))
+		return -ENODEV;
+	mutex_lock(&exp->life);
+	if (exp->state == HMM_P2P_STATE_RESETTING)
+		ret = -EBUSY;
+	else if (exp->state != HMM_P2P_STATE_LIVE)
+		ret = -ENODEV;
+	if (ret)
+		goto out;
+	if (!park_init(exp)) {
+		ret = -ENOMEM;
+		goto out;
+	}
+	set_state(exp, HMM_P2P_STATE_RESETTING);
+	if (!flush_readers(exp) || !park_all(exp)) {
+		/* hmm_p2p_dead() waits for us to let go. */
+		unpark_all(exp);
+		set_state(exp, HMM_P2P_STATE_LIVE);
+		ret = -ENODEV;
+		goto out;
+	}
+	hmm_p2p_check_refs(exp);
+out:
+	mutex_unlock(&exp->life);
+	return ret;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_reset_begin, "HMM_P2P");
+
+/**
+ * hmm_p2p_reset_end - let those go on who wait for a reset
+ * @exp: the exporter
+ *
+ * Every page is where it was, with the access it had.
+ *
+ * Context: Process context, may sleep.  Need not be the task that began.
+ *
+ * Return: 0, or
+ * * -EINVAL: no reset is under way
+ * * -ENODEV: hmm_p2p_dead() has ended it, or is about to
+ */
+int hmm_p2p_reset_end(struct hmm_p2p_exporter *exp)
+{
+	int ret = 0;
+
+	if (READ_ONCE(exp->dying))
+		return -ENODEV;
+	mutex_lock(&exp->life);
+	if (exp->state == HMM_P2P_STATE_RESETTING) {
+		unpark_all(exp);
+		set_state(exp, HMM_P2P_STATE_LIVE);
+		hmm_p2p_windows_settle(exp);
+	} else {
+		ret = exp->state == HMM_P2P_STATE_DEAD ? -ENODEV : -EINVAL;
+	}
+	mutex_unlock(&exp->life);
+	return ret;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_reset_end, "HMM_P2P");
+
+/* Unregistering begins.  A reset that is under way ends here. */
+void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp)
+{
+	mutex_lock(&exp->life);
+	if (WARN_ONCE(exp->state == HMM_P2P_STATE_RESETTING,
+		      "hmm_p2p: %s: unregistered during a reset\n",
+		      exp->desc.name))
+		unpark_all(exp);
+	if (exp->state != HMM_P2P_STATE_DEAD)
+		set_state(exp, HMM_P2P_STATE_DRAINING);
+	mutex_unlock(&exp->life);
+	/*
+	 * Migrations to the device that saw LIVE finish here, and none starts
+	 * any more; then what is in the device can only become less.
+	 */
+	flush_readers(exp);
+}
+
+/*
+ * Every page of the device that can be had at once.  Whether some could not, because
+ * they are locked.
+ */
+static bool poison_pages(struct hmm_p2p_exporter *exp)
+{
+	unsigned long pfn, end = exp->first_pfn + exp->nr_pages;
+	bool busy = false;
+
+	for (pfn = exp->first_pfn; pfn < end; pfn++) {
+		struct folio *folio = hmm_p2p_grab_folio(pfn, &busy);
+
+		if (!folio)
+			continue;
+		poison_folio(exp, folio, NULL);
+		/* fork() may have been ahead of the walk. */
+		busy |= folio_mapped(folio);
+		drop_folio(folio);
+		cond_resched();
+	}
+	return busy;
+}
+
+/* The same until no page table has one any more. */
+static void poison_all(struct hmm_p2p_exporter *exp)
+{
+	unsigned long report = jiffies + REPORT_INTERVAL;
+
+	while (poison_pages(exp)) {
+		if (time_after(jiffies, report)) {
+			pr_warn("hmm_p2p: %s: dead, and waits for pages that are locked\n",
+				exp->desc.name);
+			report = jiffies + REPORT_INTERVAL;
+		}
+		schedule_timeout_uninterruptible(1);
+	}
+}
+
+/*
+ * Whether a copy has to do with a device that is dead, and the driver whose copy it is has
+ * had its time to end it.
+ */
+bool hmm_p2p_is_overdue(struct hmm_p2p_exporter *exp)
+{
+	/* Pairs with the release in hmm_p2p_dead(). */
+	return smp_load_acquire(&exp->dying) &&
+	       time_after(jiffies, READ_ONCE(exp->died) + HMM_P2P_COPY_LIMIT);
+}
+
+/*
+ * The copy op of a dead device returns soon, by contract.  A task cannot be got out of one
+ * that does not, but the driver can be named.
+ */
+static void wait_for_copy_op(struct hmm_p2p_exporter *exp)
+{
+	while (atomic_read(&exp->copying)) {
+		if (hmm_p2p_is_overdue(exp)) {
+			WARN(1, "hmm_p2p: %s: dead, and its copy op does not return\n",
+			     exp->desc.name);
+			return;
+		}
+		schedule_timeout_uninterruptible(1);
+	}
+}
+
+/**
+ * hmm_p2p_dead - the device is gone, and what was in its memory with it
+ * @exp: the exporter
+ *
+ * For surprise removal and for devices that do not come back from a reset.  When it
+ * returns, no page table has a page of the device and no importer an alias:
+ * processes that touch what was there get SIGBUS, importers -EFAULT; the copy op is
+ * not called any more, nor is dev_pagemap_ops.migrate_to_ram for the core.  What is
+ * left to do is hmm_p2p_unregister(), which does not wait for anybody then.
+ *
+ * Before the call, the driver makes the copy op return, with an error such as -EIO, and
+ * calls hmm_p2p_copy_done() for every copy that is under way, since the device will not
+ * end any.  The core waits five seconds for that.  Then it names the exporter in a
+ * warning, lets the tasks go on that wait for its copies, and never frees the RAM that
+ * such a copy may still write to.  It cannot get a task out of a copy op that does not
+ * return: then it warns, too, and this call does not return either.  Pages that have
+ * nothing to do with these copies are dealt with before any of this.
+ *
+ * Context: Process context, may sleep.  Not under a lock that an importer's
+ * invalidate callback needs.  Also between hmm_p2p_reset_begin() and its end, and
+ * beside hmm_p2p_unregister(), but not after it.  Does nothing for coherent memory.
+ */
+void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
+{
+	/* Memory that the CPU maps fails like any memory, by machine check. */
+	if (hmm_p2p_is_coherent(exp))
+		return;
+	/* Where a reset waits with the mutex held, and where tasks wait for copies. */
+	if (!READ_ONCE(exp->dying)) {
+		WRITE_ONCE(exp->died, jiffies);
+		/* Pairs with the acquire in hmm_p2p_is_overdue(). */
+		smp_store_release(&exp->dying, true);
+	}
+	mutex_lock(&exp->life);
+	if (exp->state == HMM_P2P_STATE_DEAD) {
+		mutex_unlock(&exp->life);
+		return;
+	}
+	set_state(exp, HMM_P2P_STATE_DEAD);
+	if (exp->parked)
+		unpark_all(exp);
+	/* Nobody waits for a copy that has nothing to do with one. */
+	poison_pages(exp);
+	wait_for_copy_op(exp);
+	flush_readers(exp);
+	poison_all(exp);
+	/* Batches of other CPUs may have references: of mlocked pages, for one. */
+	lru_add_drain_all();
+	hmm_p2p_check_refs(exp);
+	mutex_unlock(&exp->life);
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_dead, "HMM_P2P");
 
 /**
  * hmm_p2p_poison - part of the device memory has lost its content
@@ -466,18 +601,22 @@ static int poison_page(struct hmm_p2p_exporter *exp, unsigned long pfn)
  * -EFAULT at their next access.  Pages beside them are not affected.  That the
  * driver does not hand out the pages again is its own business.
  *
- * Context: Process context, may sleep.  Waits for the end of a reset, and for a page
- * that is locked up to a second.  The caller keeps the exporter registered.
+ * During a reset nobody reaches the pages.  The call returns at once then, and the pages
+ * are poisoned at the end of the reset, before anybody gets at them.
+ *
+ * Context: Process context, may sleep.  Waits for pages that are locked, up to a second
+ * for all of them together, and for nothing else: memory_failure() keeps every other
+ * memory error of the machine waiting meanwhile.  The caller keeps the exporter
+ * registered.
  *
  * Return: 0, or
  * * -EINVAL: the range is empty or reaches beyond the device memory
- * * -EBUSY: a page stayed locked for a second; the rest was done
+ * * -EBUSY: a page stayed locked; the rest was done
  * * -EOPNOTSUPP: the memory is coherent: memory_failure() knows what to do itself
- * * -EINTR: a fatal signal arrived during a reset
  */
 int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 {
-	unsigned long i;
+	unsigned long i, deadline = jiffies + HZ;
 	int ret = 0;
 	u64 end;
 
@@ -486,10 +625,8 @@ int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 	if (hmm_p2p_is_coherent(exp))
 		return -EOPNOTSUPP;
 	for (i = PHYS_PFN(offset); i <= PHYS_PFN(end - 1); i++) {
-		if (no_reset_get(exp))
-			return -EINTR;
-		ret = poison_page(exp, exp->first_pfn + i) ?: ret;
-		up_read(&exp->migrate_sem);
+		ret = poison_page(exp, i, deadline) ?: ret;
+		cond_resched();
 	}
 	return ret;
 }

@@ -189,7 +189,7 @@ static int chunk_end(struct migration *m, struct hmm_p2p_batch *b)
 
 	if (b->job.dir != HMM_P2P_FROM_PEER)
 		return ret;
-	if (!b->no_room && (ret || has_outcome(b, HMM_P2P_OTHER))) {
+	if (!b->no_room && !b->abandoned && (ret || has_outcome(b, HMM_P2P_OTHER))) {
 		ret = chunk_through_ram(m, b, b->from);
 		b->no_room = m->extra->no_room;
 	}

@@ -42,6 +42,7 @@
 #include <linux/mmu_notifier.h>
 #include <linux/mm.h>
 #include <linux/rmap.h>
+#include <linux/sched/signal.h>
 #include <linux/timekeeping.h>
 
 #include <trace/events/hmm_p2p.h>
@@ -132,8 +133,8 @@ next:
  * Return:
  * * %HMM_P2P_REVOKED: the window has no references.  It is the caller's, who decides
  *   what becomes of it
- * * %HMM_P2P_HELD: a page stayed locked; aliases may be left, nobody is to blame.  It
- *   is the caller's, too
+ * * %HMM_P2P_HELD: a page stayed locked, or a fatal signal arrived; aliases may be left,
+ *   nobody is to blame.  It is the caller's, too
  * * %HMM_P2P_BROKEN: it is STUCK, or was: the importer that holds on is quarantined.
  *   Whoever lets go last has hmm_p2p_settle() look after it, which may have begun
  */
@@ -157,7 +158,7 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 		pfn = revoke_pages(pfn, end, &arg);
 		if (pfn == end)
 			break;
-		if (time_after(jiffies, deadline))
+		if (time_after(jiffies, deadline) || fatal_signal_pending(current))
 			return HMM_P2P_HELD;
 		schedule_timeout_uninterruptible(1);
 	}
@@ -191,7 +192,8 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
  * * -EINVAL: the range is empty or reaches beyond the device memory
  * * -EBUSY: memory stayed locked by somebody for a second
  * * -ENODEV: the exporter is being unregistered, or its device is gone
- * * -EINTR: a fatal signal arrived during a reset
+ * * -EINTR: a fatal signal arrived; windows from some point of the range on were not
+ *   revoked
  */
 int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 {
@@ -209,7 +211,7 @@ int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 		ret = hmm_p2p_live_get(exp);
 		if (ret)
 			return ret;
-		if (hmm_p2p_window_begin_revoke(window)) {
+		if (hmm_p2p_window_begin_revoke(window, true)) {
 			enum hmm_p2p_revoked revoked = hmm_p2p_revoke_window(window, HZ);
 
 			if (revoked == HMM_P2P_HELD)
@@ -219,6 +221,8 @@ int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 				hmm_p2p_window_end_revoke(window, false);
 		}
 		hmm_p2p_live_put(exp);
+		if (fatal_signal_pending(current))
+			ret = -EINTR;
 		if (ret)
 			return ret;
 		cond_resched();

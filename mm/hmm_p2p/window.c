@@ -246,7 +246,9 @@ static bool reclaim(struct hmm_p2p_exporter *exp, u32 since)
 {
 	struct hmm_p2p_window *victim;
 
-	while ((victim = reclaim_victim(exp, since))) {
+	/* Each may take RECLAIM_TIMEOUT, and nobody waits for a task that is killed. */
+	while (!fatal_signal_pending(current) &&
+	       (victim = reclaim_victim(exp, since))) {
 		switch (hmm_p2p_revoke_window(victim, RECLAIM_TIMEOUT)) {
 		case HMM_P2P_REVOKED:
 			window_close(victim);
@@ -315,9 +317,10 @@ int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since)
 
 /*
  * Stop handing out aliases of a window that is open.  False if it is not, and so
- * has none.  Waits for others who are at it.
+ * has none.  Waits for another task that revokes it; if @killable, until a fatal signal
+ * arrives, which is for the caller to see.
  */
-bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window)
+bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window, bool killable)
 {
 	struct hmm_p2p_exporter *exp = window->exp;
 	bool open;
@@ -327,8 +330,12 @@ bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window)
 		if (window->state != HMM_P2P_REVOKING)
 			break;
 		spin_unlock(&exp->window_lock);
-		wait_event(exp->changed,
-			   READ_ONCE(window->state) != HMM_P2P_REVOKING);
+		if (!killable)
+			wait_event(exp->changed,
+				   READ_ONCE(window->state) != HMM_P2P_REVOKING);
+		else if (wait_event_killable(exp->changed, READ_ONCE(window->state) !=
+					     HMM_P2P_REVOKING))
+			return false;
 	}
 	open = window->state == HMM_P2P_OPEN;
 	if (open)
@@ -393,7 +400,7 @@ static void hmm_p2p_settle(struct work_struct *work)
 
 	/*
 	 * The driver is only asked to close a window while neither a reset nor
-	 * hmm_p2p_unregister() can begin; both queue us once more at their end.
+	 * hmm_p2p_unregister() can begin; both queue this work once more at their end.
 	 */
 	down_read(&exp->migrate_sem);
 	may_close = READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE ||

@@ -140,12 +140,36 @@ static void fake_copy_work(struct work_struct *work)
 	hmm_p2p_copy_done(job, fake_copy_now(f, job));
 }
 
+/* The end of a copy that never ends: when the test is over, or long after it failed. */
+static void fake_never_work(struct work_struct *work)
+{
+	struct fake *f = container_of(to_delayed_work(work), struct fake, never_work);
+
+	hmm_p2p_copy_done(f->never_job, 0);
+}
+
+/* Long enough for the core to lose patience twice. */
+static void fake_copy_stay(struct fake *f)
+{
+	while (!READ_ONCE(f->exp->dying))
+		msleep(1);
+	schedule_timeout_uninterruptible(2 * HMM_P2P_COPY_LIMIT);
+}
+
 static int fake_copy(void *priv, struct hmm_p2p_copy_job *job)
 {
 	struct fake *f = priv;
 
 	f->nr_copies++;
 	complete(&f->copy_begun);
+	if (f->never_ends) {
+		f->never_job = job;
+		f->never_ram = job->copies[0].ram_page;
+		schedule_delayed_work(&f->never_work, 60 * HZ);
+		return -EINPROGRESS;
+	}
+	if (f->op_stays)
+		fake_copy_stay(f);
 	if (READ_ONCE(f->copy_job)) {
 		f->overlapped = true;
 		complete(&f->copy_go);
@@ -246,6 +270,7 @@ int fake_init(struct kunit *test)
 	init_completion(&f->copy_begun);
 	init_completion(&f->copy_go);
 	INIT_WORK(&f->copy_work, fake_copy_work);
+	INIT_DELAYED_WORK(&f->never_work, fake_never_work);
 	for (i = 0; i < NR_WINDOWS; i++) {
 		f->blocks[i] = alloc_pages(GFP_KERNEL, HPAGE_PMD_ORDER);
 		KUNIT_ASSERT_NOT_NULL(test, f->blocks[i]);

@@ -54,6 +54,11 @@ struct fake {
 	struct completion copy_go;
 	struct work_struct copy_work;
 	struct hmm_p2p_copy_job *copy_job;
+	bool never_ends;		/* no copy that begins from now on ends */
+	struct delayed_work never_work;	/* or all tests would wait for it */
+	struct hmm_p2p_copy_job *never_job;
+	struct page *never_ram;		/* where it may still write */
+	bool op_stays;			/* copy() does not return for long after death */
 	bool lost;
 	int room;			/* what make_room() returns; 0: once, then none */
 	bool dies_for_room;		/* that is when the device dies */

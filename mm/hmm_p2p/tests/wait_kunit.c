@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of waits: each ends, by itself or by a signal, and nobody waits who need not.
+ */
+#include <linux/delay.h>
+#include <linux/kprobes.h>
+#include <linux/sched/signal.h>
+
+#include "fake.h"
+
+/* What the threads of a test tell it. */
+static struct {
+	struct mm_struct *mm;
+	unsigned long start;
+	struct hmm_p2p_result result;
+	struct task_struct *task;
+	int ret;
+	int others;		/* what others got ... */
+	bool over;		/* ... who are asked before this is set ... */
+	bool early;		/* ... and then set this */
+} seen;
+
+static int to_device(struct fake *f, unsigned long start, unsigned long nr)
+{
+	return hmm_p2p_migrate_to_device(f->exp, current->mm, start,
+					 start + nr * PAGE_SIZE, HMM_P2P_NO_EVICT,
+					 &seen.result);
+}
+
+/* @nr pages on the device, and a mirror that has them all. */
+static struct mirror *mapped(struct kunit *test, unsigned long nr)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+	struct mirror *m;
+
+	memset(&seen, 0, sizeof(seen));
+	fake_register(test);
+	start = memory_create(test, nr);
+	memory_place(test, start, nr);
+	m = mirror_create(test, "soft", start, nr);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, nr, HMM_PFN_REQ_FAULT));
+	KUNIT_ASSERT_EQ(test, nr, hmm_p2p_refs(f->exp));
+	reinit_completion(&f->copy_begun);
+	return m;
+}
+
+static void die_when_copy_begins(struct hmm_p2p_exporter *exp)
+{
+	struct fake *f = exp->desc.priv;
+
+	wait_for_completion(&f->copy_begun);
+	hmm_p2p_dead(exp);
+}
+
+/* What has nothing to do with the copy: it is dealt with while that is waited for. */
+static void see_others_served(struct hmm_p2p_exporter *exp)
+{
+	while (READ_ONCE(exp->state) != HMM_P2P_STATE_DEAD || hmm_p2p_refs(exp))
+		msleep(1);
+	seen.others = hmm_p2p_revoke(exp, 0, 1);
+	if (seen.others == -ENODEV)
+		seen.others = hmm_p2p_reset_begin(exp);
+	seen.early = !READ_ONCE(seen.over);
+}
+
+/* The driver of a device that dies does not end its copy: it is named, and nobody hangs. */
+static void dead_copy_to_device_never_ends(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, 8);
+	struct job death, others;
+	unsigned long start = memory_create(test, 4);
+
+	f->never_ends = true;
+	job_call(test, &death, die_when_copy_begins, f->exp);
+	job_call(test, &others, see_others_served, f->exp);
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, -EIO, to_device(f, start, 4));
+		WRITE_ONCE(seen.over, true);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_TRUE(test, job_done(&death, 60000));
+	KUNIT_EXPECT_TRUE(test, job_done(&others, 60000));
+	KUNIT_EXPECT_TRUE(test, seen.early);
+	KUNIT_EXPECT_EQ(test, -ENODEV, seen.others);
+	KUNIT_EXPECT_EQ(test, 4, seen.result.count[HMM_P2P_COPY_FAILED]);
+	KUNIT_EXPECT_EQ(test, 12, f->freed);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
+	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 3));
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+	/* Late, and of no consequence. */
+	flush_delayed_work(&f->never_work);
+	mirror_destroy(m);
+}
+
+/* The same on the way to RAM: nobody gets the memory that the copy may still write to. */
+static void dead_copy_to_ram_never_ends(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, 8);
+	struct job death;
+
+	f->never_ends = true;
+	job_call(test, &death, die_when_copy_begins, f->exp);
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, -EIO,
+				hmm_p2p_migrate_to_ram(f->exp, m->mm, m->start,
+						       m->start + 4 * PAGE_SIZE,
+						       &seen.result));
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_TRUE(test, job_done(&death, 60000));
+	KUNIT_EXPECT_EQ(test, 8, f->freed);
+	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 0));
+	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 7));
+	KUNIT_EXPECT_TRUE(test, PageLocked(f->never_ram));
+	KUNIT_EXPECT_EQ(test, 1, page_count(f->never_ram));
+	flush_delayed_work(&f->never_work);
+	mirror_destroy(m);
+}
+
+static void migrate_seen(struct hmm_p2p_exporter *exp)
+{
+	seen.ret = hmm_p2p_migrate_to_device(exp, seen.mm, seen.start,
+					     seen.start + 4 * PAGE_SIZE,
+					     HMM_P2P_NO_EVICT, &seen.result);
+}
+
+static void begin_reset(struct hmm_p2p_exporter *exp)
+{
+	hmm_p2p_reset_begin(exp);
+}
+
+static void dead_behind_copy_op(struct kunit *test, bool in_reset)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, 8);
+	struct job copy, reset, others;
+
+	seen.mm = current->mm;
+	seen.start = memory_create(test, 4);
+	f->op_stays = true;
+	job_call(test, &copy, migrate_seen, f->exp);
+	wait_for_completion(&f->copy_begun);
+	if (in_reset)
+		job_call(test, &reset, begin_reset, f->exp);
+	while (in_reset && READ_ONCE(f->exp->state) != HMM_P2P_STATE_RESETTING)
+		msleep(1);
+	job_call(test, &others, see_others_served, f->exp);
+	kunit_warning_suppress(test) {
+		hmm_p2p_dead(f->exp);
+		WRITE_ONCE(seen.over, true);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_TRUE(test, job_done(&copy, 60000));
+	KUNIT_EXPECT_TRUE(test, job_done(&others, 60000));
+	if (in_reset)
+		KUNIT_EXPECT_TRUE(test, job_done(&reset, 60000));
+	KUNIT_EXPECT_TRUE(test, seen.early);
+	KUNIT_EXPECT_EQ(test, -ENODEV, seen.others);
+	KUNIT_EXPECT_EQ(test, -EIO, seen.ret);
+	KUNIT_EXPECT_TRUE(test, memory_right(seen.start, 3));
+	mirror_destroy(m);
+}
+
+/* A copy op that does not return keeps its own task and the driver's, and is named. */
+static void dead_copy_op_stays(struct kunit *test)
+{
+	dead_behind_copy_op(test, false);
+}
+
+/* A reset that waits for it gives way to the death of the device. */
+static void dead_copy_op_stays_in_reset(struct kunit *test)
+{
+	dead_behind_copy_op(test, true);
+}
+
+static void reset_when_copy_begins(struct hmm_p2p_exporter *exp)
+{
+	struct fake *f = exp->desc.priv;
+
+	wait_for_completion(&f->copy_begun);
+	seen.others = hmm_p2p_reset_begin(exp);
+}
+
+static void die_in_reset(struct hmm_p2p_exporter *exp)
+{
+	while (READ_ONCE(exp->state) != HMM_P2P_STATE_RESETTING)
+		msleep(1);
+	hmm_p2p_dead(exp);
+}
+
+/* A reset that waits for such a copy gives way to the death of the device. */
+static void dead_in_reset_that_waits_for_copy(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, 8);
+	struct job reset, death;
+	unsigned long start = memory_create(test, 4);
+
+	f->never_ends = true;
+	job_call(test, &reset, reset_when_copy_begins, f->exp);
+	job_call(test, &death, die_in_reset, f->exp);
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, -EIO, to_device(f, start, 4));
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_TRUE(test, job_done(&reset, 60000));
+	KUNIT_EXPECT_TRUE(test, job_done(&death, 60000));
+	KUNIT_EXPECT_EQ(test, -ENODEV, seen.others);
+	KUNIT_EXPECT_EQ(test, 12, f->freed);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
+	flush_delayed_work(&f->never_work);
+	mirror_destroy(m);
+}
+
+static void poison_seen(struct hmm_p2p_exporter *exp)
+{
+	seen.ret = hmm_p2p_poison(exp, seen.start, PAGE_SIZE);
+}
+
+/* memory_failure() does not wait for a reset, and nobody gets at the page after it. */
+static void poison_in_reset(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, 8);
+	struct job job;
+
+	seen.start = 5 * PAGE_SIZE;
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	job_call(test, &job, poison_seen, f->exp);
+	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
+	KUNIT_EXPECT_EQ(test, 0, seen.ret);
+	/* One that nobody uses. */
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_poison(f->exp, PMD_SIZE, 1));
+	KUNIT_EXPECT_EQ(test, 0, f->freed);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_EQ(test, 1, f->freed);
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_POISONED));
+	KUNIT_EXPECT_EQ(test, -EFAULT, mirror_fault(m, 5, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 5));
+	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 4));
+	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 6));
+	mirror_destroy(m);
+}
+
+static void poison_huge_in_reset(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+	struct job job;
+
+	fake_register(test);
+	start = memory_create_huge(test, 1);
+	seen.start = PMD_SIZE + 9 * PAGE_SIZE;
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	job_call(test, &job, poison_seen, f->exp);
+	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_POISONED));
+	KUNIT_EXPECT_FALSE(test, memory_right(start, 9));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 8));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, WINDOW_PAGES - 1));
+}
+
+/* Pages that are locked are waited for together, and not one after the other. */
+static void poison_waits_once(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, 8);
+	unsigned long i, one, all;
+
+	for (i = 0; i < 8; i++)
+		folio_lock(page_folio(fake_page(f, i)));
+	one = jiffies;
+	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_p2p_poison(f->exp, 0, 1));
+	all = jiffies;
+	one = all - one;
+	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_p2p_poison(f->exp, 0, 8 * PAGE_SIZE));
+	all = jiffies - all;
+	KUNIT_EXPECT_LT(test, all, 4 * one);
+	for (i = 0; i < 8; i++)
+		folio_unlock(page_folio(fake_page(f, i)));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_poison(f->exp, 0, 8 * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 8, f->freed);
+	mirror_destroy(m);
+}
+
+/*
+ * A task is killed when it begins to revoke a window: it lingers there until the signal has
+ * been sent.  And how many windows it revokes.
+ */
+static atomic_t nr_revoked;
+static bool revoker_killed;
+
+static int linger_until_killed(struct kprobe *p, struct pt_regs *regs)
+{
+	unsigned int ms;
+
+	if (atomic_inc_return(&nr_revoked) == 1)
+		for (ms = 0; ms < 3000 && !READ_ONCE(revoker_killed); ms++)
+			mdelay(1);
+	return 0;
+}
+
+static struct kprobe revoker = {
+	.symbol_name = "hmm_p2p_revoke_window", .pre_handler = linger_until_killed,
+};
+
+/* How many jiffies it took to end after that. */
+static unsigned long kill_revoker(struct kunit *test, struct job *job,
+				  void (*call)(struct hmm_p2p_exporter *exp))
+{
+	struct fake *f = test->priv;
+	unsigned long end = jiffies + 10 * HZ, killed;
+
+	atomic_set(&nr_revoked, 0);
+	WRITE_ONCE(revoker_killed, false);
+	revoker.addr = NULL;
+	revoker.flags = 0;
+	KUNIT_ASSERT_EQ(test, 0, register_kprobe(&revoker));
+	job_call(test, job, call, f->exp);
+	while (!atomic_read(&nr_revoked) && time_before(jiffies, end))
+		msleep(1);
+	KUNIT_EXPECT_EQ(test, 1, atomic_read(&nr_revoked));
+	if (atomic_read(&nr_revoked))
+		send_sig(SIGKILL, READ_ONCE(seen.task), 1);
+	WRITE_ONCE(revoker_killed, true);
+	killed = jiffies;
+	KUNIT_EXPECT_TRUE(test, job_done(job, 10000));
+	killed = jiffies - killed;
+	unregister_kprobe(&revoker);
+	KUNIT_EXPECT_EQ(test, -EINTR, seen.ret);
+	KUNIT_EXPECT_EQ(test, 1, atomic_read(&nr_revoked));
+	return killed;
+}
+
+static void revoke_and_be_killed(struct hmm_p2p_exporter *exp)
+{
+	allow_signal(SIGKILL);
+	WRITE_ONCE(seen.task, current);
+	seen.ret = hmm_p2p_revoke(exp, 0, NR_PAGES * PAGE_SIZE);
+}
+
+static void revoke_killed(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, 4);
+	struct folio *folio = page_folio(fake_page(f, 2));
+	unsigned long alive, killed;
+	struct job job;
+
+	folio_lock(folio);
+	alive = jiffies;
+	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_p2p_revoke(f->exp, 0, PMD_SIZE));
+	alive = jiffies - alive;
+	killed = kill_revoker(test, &job, revoke_and_be_killed);
+	folio_unlock(folio);
+	/* It did not go on trying for as long. */
+	KUNIT_EXPECT_LT(test, killed, alive);
+	/* The window is in use again. */
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, READ_ONCE(f->exp->windows[0].state));
+	mirror_destroy(m);
+}
+
+/* One that waits for somebody else who revokes the window. */
+static void revoke_killed_behind_another(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_window *window;
+	struct mirror *m = mapped(test, 4);
+	struct job job;
+	bool killed;
+
+	window = &f->exp->windows[0];
+	/* As hmm_p2p_window_begin_revoke() of the other leaves it. */
+	WRITE_ONCE(window->state, HMM_P2P_REVOKING);
+	job_call(test, &job, revoke_and_be_killed, f->exp);
+	KUNIT_EXPECT_FALSE(test, job_done(&job, 100));
+	send_sig(SIGKILL, READ_ONCE(seen.task), 1);
+	killed = job_done(&job, 10000);
+	KUNIT_EXPECT_TRUE(test, killed);
+	WRITE_ONCE(window->state, HMM_P2P_OPEN);
+	wake_up_all(&f->exp->changed);
+	if (killed)
+		KUNIT_EXPECT_EQ(test, -EINTR, seen.ret);
+	else
+		KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
+	mirror_destroy(m);
+}
+
+static void fault_and_be_killed(struct hmm_p2p_exporter *exp)
+{
+	struct fake *f = exp->desc.priv;
+	struct mirror *m = f->wants;
+
+	allow_signal(SIGKILL);
+	WRITE_ONCE(seen.task, current);
+	seen.ret = mirror_fault(m, (NR_WINDOWS - 1) * WINDOW_PAGES, 1, HMM_PFN_REQ_FAULT);
+}
+
+/* A fault that wants room for a window is killed: it does not go on to the next victim. */
+static void reclaim_killed(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start, i;
+	struct job job;
+
+	fake_on_demand(test, NR_WINDOWS - 1);
+	fake_register(test);
+	start = memory_create(test, NR_PAGES);
+	memory_place(test, start, NR_PAGES);
+	f->wants = mirror_create(test, "soft", start, NR_PAGES);
+	for (i = 0; i < NR_WINDOWS - 1; i++) {
+		KUNIT_ASSERT_EQ(test, 0, mirror_fault(f->wants, i * WINDOW_PAGES, 1,
+						      HMM_PFN_REQ_FAULT));
+		folio_lock(page_folio(fake_page(f, i * WINDOW_PAGES)));
+	}
+	msleep(150);
+	kill_revoker(test, &job, fault_and_be_killed);
+	for (i = 0; i < NR_WINDOWS - 1; i++)
+		folio_unlock(page_folio(fake_page(f, i * WINDOW_PAGES)));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED,
+			READ_ONCE(f->exp->windows[NR_WINDOWS - 1].state));
+	mirror_destroy(f->wants);
+}
+
+static struct kunit_case hmm_p2p_wait_cases[] = {
+	KUNIT_CASE_SLOW(dead_copy_to_device_never_ends),
+	KUNIT_CASE_SLOW(dead_copy_to_ram_never_ends),
+	KUNIT_CASE_SLOW(dead_copy_op_stays),
+	KUNIT_CASE_SLOW(dead_copy_op_stays_in_reset),
+	KUNIT_CASE_SLOW(dead_in_reset_that_waits_for_copy),
+	KUNIT_CASE(poison_in_reset),
+	KUNIT_CASE(poison_huge_in_reset),
+	KUNIT_CASE_SLOW(poison_waits_once),
+	KUNIT_CASE(revoke_killed),
+	KUNIT_CASE(revoke_killed_behind_another),
+	KUNIT_CASE(reclaim_killed),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_wait_suite = {
+	.name = "hmm_p2p_wait",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_wait_cases,
+};
+
+kunit_test_suite(hmm_p2p_wait_suite);
