@@ -70,8 +70,7 @@ static int control_run(struct hmm_dummy_dev *dev, const char *command)
 	if (sscanf(command, "poison %llu %llu%c", &offset, &length, &end) == 2)
 		return hmm_p2p_poison(dev->exporter, offset, length);
 	if (!strcmp(command, "dead")) {
-		WRITE_ONCE(dev->dead, true);
-		hmm_p2p_dead(dev->exporter);
+		hmm_dummy_exporter_dead(dev);
 		hmm_dummy_exports_revoke(dev);
 		return 0;
 	}

@@ -75,9 +75,12 @@ static bool is_busy(struct hmm_dummy_edu *edu)
 
 void hmm_dummy_edu_show(struct hmm_dummy_edu *edu, struct seq_file *m)
 {
-	seq_printf(m, "%s %u\n", !is_busy(edu) ? "idle" :
-		   READ_ONCE(edu->storing) ? "storing" : "loading",
-		   jiffies_to_msecs(jiffies - READ_ONCE(edu->since)));
+	/* The time of the last transfer is not that of doing nothing. */
+	if (!is_busy(edu))
+		seq_puts(m, "idle 0\n");
+	else
+		seq_printf(m, "%s %u\n", READ_ONCE(edu->storing) ? "storing" : "loading",
+			   jiffies_to_msecs(jiffies - READ_ONCE(edu->since)));
 }
 
 static void start(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned long bytes,

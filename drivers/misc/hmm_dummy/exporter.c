@@ -138,6 +138,8 @@ static int copy_run(struct hmm_dummy_dev *dev, struct hmm_p2p_copy_job *job)
 	int ret = 0;
 
 	for (i = 0; i < job->nr && !ret; i++) {
+		if (READ_ONCE(dev->dead))
+			return -EIO;
 		ret = copy_piece(dev, &job->copies[i], job->dir);
 		cond_resched();
 	}
@@ -268,6 +270,19 @@ int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev)
 	}
 	dev->exporter = hmm_p2p_register(&desc);
 	return PTR_ERR_OR_ZERO(dev->exporter);
+}
+
+/*
+ * The memory is lost.  Copies end first, as hmm_p2p_dead() wants it: those of our engine do
+ * so with an error when they see that the device is dead, and none begins.  Real hardware
+ * that does not answer ends no copy: its driver takes each off its ring and ends it with
+ * hmm_p2p_copy_done().
+ */
+void hmm_dummy_exporter_dead(struct hmm_dummy_dev *dev)
+{
+	WRITE_ONCE(dev->dead, true);
+	flush_work(&dev->copy_work);
+	hmm_p2p_dead(dev->exporter);
 }
 
 /* Everything that is in the memory goes to RAM. */

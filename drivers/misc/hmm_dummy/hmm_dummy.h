@@ -216,6 +216,7 @@ void hmm_dummy_fail_exit(void);
 /* exporter.c */
 int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_exporter_exit(struct hmm_dummy_dev *dev);
+void hmm_dummy_exporter_dead(struct hmm_dummy_dev *dev);
 bool hmm_dummy_offers_kmap(void);
 
 /* ctx.c: a process that uses the device */

@@ -86,10 +86,8 @@ static void hmm_dummy_pci_remove(struct pci_dev *pdev)
 {
 	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
 
-	if (hmm_dummy_is_lost(dev)) {
-		WRITE_ONCE(dev->dead, true);
-		hmm_p2p_dead(dev->exporter);
-	}
+	if (hmm_dummy_is_lost(dev))
+		hmm_dummy_exporter_dead(dev);
 	hmm_dummy_remove(dev);
 }
 
