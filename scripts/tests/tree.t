@@ -57,9 +57,10 @@ key_follows_content() {
 # A kernel without this project contains nothing of it.
 compiles_out() {
 	local obj o
-	obj=$("$tree" objects off mm/hmm.o drivers/infiniband/core/umem_odp.o \
-		drivers/infiniband/sw/rxe/rxe_odp.o) || return 1
-	for o in mm/hmm.o drivers/infiniband/core/umem_odp.o drivers/infiniband/sw/rxe/rxe_odp.o; do
+	obj=$("$tree" objects off mm/hmm.o mm/mmu_notifier.o \
+		drivers/infiniband/core/umem_odp.o drivers/infiniband/sw/rxe/rxe_odp.o) || return 1
+	for o in mm/hmm.o mm/mmu_notifier.o drivers/infiniband/core/umem_odp.o \
+		drivers/infiniband/sw/rxe/rxe_odp.o; do
 		nm "$obj/$o" > "$TMP/nm" || return 1
 		! grep hmm_p2p "$TMP/nm" || return 1
 	done
