@@ -7,7 +7,8 @@
  *	hmm_p2p_exporter.life (reset, death)
  *	  hmm_p2p_exporter.migrate_sem (read: migrations to the device, opening
  *	  of windows, questions to p2pdma; nobody queues for it to write)
- *	    hmm_p2p_ledger_lock (who is who; never held across a callback)
+ *	    hmm_p2p_ledger_lock (who is who; never held across a callback or an
+ *	    allocation, which may wait for one)
  *	    mmap_lock
  *	      folio lock of a device page
  *	        anon_vma (rmap walks that fire notifiers)

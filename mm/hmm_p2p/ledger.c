@@ -17,8 +17,10 @@
  */
 #include <kunit/static_stub.h>
 #include <kunit/visibility.h>
+#include <linux/cleanup.h>
 #include <linux/dma-map-ops.h>
 #include <linux/export.h>
+#include <linux/init.h>
 #include <linux/iommu-dma.h>
 #include <linux/jiffies.h>
 #include <linux/pid.h>
@@ -31,7 +33,11 @@
 
 #include "internal.h"
 
-DEFINE_MUTEX(hmm_p2p_ledger_lock);	/* importers, peers and lines */
+/*
+ * Importers, peers and lines.  Nobody allocates memory under it: reclaim calls the callbacks
+ * of importers, and all of them would wait for one that does not return.
+ */
+DEFINE_MUTEX(hmm_p2p_ledger_lock);
 LIST_HEAD(hmm_p2p_importers);
 
 /* How long a peer for which there was no line does not ask for one again. */
@@ -53,8 +59,7 @@ u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter)
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_total_read);
 
 /* By device too: names can be changed while there are mirrors. */
-static struct hmm_p2p_importer *importer_get(const char *name,
-					     struct device *dev)
+static struct hmm_p2p_importer *importer_find(const char *name, struct device *dev)
 {
 	struct hmm_p2p_importer *importer;
 
@@ -65,18 +70,52 @@ static struct hmm_p2p_importer *importer_get(const char *name,
 			return importer;
 		}
 	}
-	importer = kzalloc_obj(*importer);
+	return NULL;
+}
+
+static void importer_free(struct hmm_p2p_importer *importer)
+{
+	kfree(importer->name);
+	kfree(importer);
+}
+
+static struct hmm_p2p_importer *importer_alloc(const char *name, struct device *dev)
+{
+	struct hmm_p2p_importer *importer = kzalloc_obj(*importer);
+
 	if (!importer)
 		return NULL;
 	importer->name = kstrdup(name, GFP_KERNEL);
 	if (!importer->name) {
-		kfree(importer);
+		importer_free(importer);
 		return NULL;
 	}
 	INIT_LIST_HEAD(&importer->peers);
 	importer->dev = dev;
 	importer->users = 1;
-	list_add_tail(&importer->node, &hmm_p2p_importers);
+	return importer;
+}
+
+static struct hmm_p2p_importer *importer_get(const char *name, struct device *dev)
+{
+	struct hmm_p2p_importer *importer, *new;
+
+	scoped_guard(mutex, &hmm_p2p_ledger_lock)
+		importer = importer_find(name, dev);
+	if (importer)
+		return importer;
+	new = importer_alloc(name, dev);
+	if (!new)
+		return NULL;
+	scoped_guard(mutex, &hmm_p2p_ledger_lock) {
+		importer = importer_find(name, dev);
+		if (!importer)
+			list_add_tail(&new->node, &hmm_p2p_importers);
+	}
+	if (!importer)
+		return new;
+	/* Another mirror was first. */
+	importer_free(new);
 	return importer;
 }
 
@@ -86,8 +125,7 @@ static void importer_put(struct hmm_p2p_importer *importer)
 	if (--importer->users)
 		return;
 	list_del(&importer->node);
-	kfree(importer->name);
-	kfree(importer);
+	importer_free(importer);
 }
 
 /**
@@ -108,12 +146,10 @@ int hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
 
 	if (!desc->name || !desc->map || !desc->map->peer || !desc->mm)
 		return -EINVAL;
-	mutex_lock(&hmm_p2p_ledger_lock);
 	importer = importer_get(desc->name, desc->dev);
-	if (!importer) {
-		mutex_unlock(&hmm_p2p_ledger_lock);
+	if (!importer)
 		return -ENOMEM;
-	}
+	mutex_lock(&hmm_p2p_ledger_lock);
 	*peer = (struct hmm_p2p_peer) {
 		.importer = importer,
 		.dev = desc->dev,
@@ -136,6 +172,12 @@ int hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_init, "HMM_P2P");
 
+static void line_free(struct hmm_p2p_line *line)
+{
+	free_percpu(line->counters);
+	kfree(line);
+}
+
 static void line_put(struct hmm_p2p_line *line)
 {
 	struct hmm_p2p_exporter *exp = line->exp;
@@ -149,8 +191,7 @@ static void line_put(struct hmm_p2p_line *line)
 	for (i = 0; i < HMM_P2P_NR_COUNTERS; i++)
 		hmm_p2p_count(exp, i, hmm_p2p_line_read(line, i));
 	mmdrop(line->mm);
-	free_percpu(line->counters);
-	kfree(line);
+	line_free(line);
 	hmm_p2p_exporter_put(exp);
 }
 
@@ -205,10 +246,8 @@ VISIBLE_IF_KUNIT struct hmm_p2p_line *hmm_p2p_line_alloc(void)
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_line_alloc);
 
-static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
-				     struct hmm_p2p_exporter *exp,
-				     enum hmm_p2p_reason reason,
-				     enum pci_p2pdma_map_type type)
+static struct hmm_p2p_line *line_find(struct hmm_p2p_peer *peer,
+				      struct hmm_p2p_exporter *exp)
 {
 	struct hmm_p2p_line *line;
 
@@ -219,9 +258,14 @@ static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
 			return line;
 		}
 	}
-	line = hmm_p2p_line_alloc();
-	if (!line)
-		return NULL;
+	return NULL;
+}
+
+static void line_add(struct hmm_p2p_line *line, struct hmm_p2p_peer *peer,
+		     struct hmm_p2p_exporter *exp, enum hmm_p2p_reason reason,
+		     enum pci_p2pdma_map_type type)
+{
+	lockdep_assert_held(&hmm_p2p_ledger_lock);
 	kref_get(&exp->kref);
 	mmgrab(peer->mm);
 	line->exp = exp;
@@ -234,6 +278,31 @@ static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
 			   use_dma_iommu(peer->dev);
 	line->users = 1;
 	list_add_tail(&line->node, &exp->lines);
+}
+
+static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
+				     struct hmm_p2p_exporter *exp,
+				     enum hmm_p2p_reason reason,
+				     enum pci_p2pdma_map_type type)
+{
+	struct hmm_p2p_line *line, *new;
+
+	scoped_guard(mutex, &hmm_p2p_ledger_lock)
+		line = line_find(peer, exp);
+	if (line)
+		return line;
+	new = hmm_p2p_line_alloc();
+	if (!new)
+		return NULL;
+	scoped_guard(mutex, &hmm_p2p_ledger_lock) {
+		line = line_find(peer, exp);
+		if (!line)
+			line_add(new, peer, exp, reason, type);
+	}
+	if (!line)
+		return new;
+	/* Another mirror was first. */
+	line_free(new);
 	return line;
 }
 
@@ -246,30 +315,30 @@ static struct hmm_p2p_line *line_get(struct hmm_p2p_peer *peer,
  * faults bring pages to RAM: what works without hmm_p2p does not fail because of it.
  * Not by the line, since there is none, but by the peer: other exporters wait, too.
  *
- * Context: May sleep; no mmap_lock: that nests in hmm_p2p_ledger_lock.
+ * Context: May sleep; no mmap_lock, so that nobody waits for it behind the allocation.
  */
 void hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp)
 {
 	enum hmm_p2p_reason reason = HMM_P2P_REACHABLE;
 	enum pci_p2pdma_map_type type = PCI_P2PDMA_MAP_UNKNOWN;
-	struct hmm_p2p_line *line;
-	int ret = -ENOMEM;
+	struct hmm_p2p_line *line = NULL;
 
 	/* Software needs a mapping for the CPU, which each window says. */
 	if (peer->dev)
 		reason = hmm_p2p_ask(exp, peer->dev, &type);
 	trace_hmm_p2p_reach(exp->desc.name, peer->importer->name, reason);
 
-	mutex_lock(&hmm_p2p_ledger_lock);
-	line = line_get(peer, exp, reason, type);
-	if (line) {
-		ret = xa_insert(&peer->lines, exp->id, line, GFP_KERNEL);
-		if (ret)
-			line_put(line);
-	}
-	/* -EBUSY: another fault of this mirror was here first. */
-	if (ret == -ENOMEM)
+	if (!xa_reserve(&peer->lines, exp->id, GFP_KERNEL))
+		line = line_get(peer, exp, reason, type);
+	if (!line) {
 		WRITE_ONCE(peer->meet_after, jiffies + MEET_AGAIN);
+		return;
+	}
+	mutex_lock(&hmm_p2p_ledger_lock);
+	if (xa_load(&peer->lines, exp->id))
+		line_put(line);		/* another fault of this mirror was here first */
+	else
+		xa_store(&peer->lines, exp->id, line, GFP_NOWAIT);	/* it is reserved */
 	mutex_unlock(&hmm_p2p_ledger_lock);
 }
 
@@ -308,15 +377,13 @@ void hmm_p2p_quarantine(struct hmm_p2p_window *window)
 
 /*
  * For the watchdog, which has named a callback by its function: the importers that have
- * memory of @exp mapped in @mm, one of which may be the device.  Says nothing if the ledger
- * is busy: with an allocation, perhaps, that waits for that very callback.
+ * memory of @exp mapped in @mm, one of which may be the device.
  */
 void hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm)
 {
 	struct hmm_p2p_line *line;
 
-	if (!mutex_trylock(&hmm_p2p_ledger_lock))
-		return;
+	mutex_lock(&hmm_p2p_ledger_lock);
 	list_for_each_entry(line, &exp->lines, node) {
 		u64 held = hmm_p2p_line_held(line);
 
@@ -410,3 +477,16 @@ void hmm_p2p_invalidate_end(struct hmm_dma_map *map)
 	}
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_invalidate_end, "HMM_P2P");
+
+static int __init hmm_p2p_ledger_init(void)
+{
+	/* Teach lockdep what it would see only if somebody allocated, and memory was short. */
+	if (IS_ENABLED(CONFIG_LOCKDEP)) {
+		fs_reclaim_acquire(GFP_KERNEL);
+		mutex_lock(&hmm_p2p_ledger_lock);
+		mutex_unlock(&hmm_p2p_ledger_lock);
+		fs_reclaim_release(GFP_KERNEL);
+	}
+	return 0;
+}
+subsys_initcall(hmm_p2p_ledger_init);
