@@ -143,7 +143,8 @@ struct hmm_p2p_peer_desc {
  *	that only the CPU can reach, any physical address that is the memory's
  *	own.
  * @kva: kernel mapping of the window, or NULL if software cannot reach it.  A
- *	write-combining one is fine: hmm_p2p_kunmap_local() has the barrier.
+ *	write-combining one is fine: hmm_p2p_kunmap_local() has the barrier, and
+ *	ops->flush_writes() waits for what that has sent.
  */
 struct hmm_p2p_window_map {
 	phys_addr_t phys;
@@ -222,6 +223,20 @@ struct hmm_p2p_copy_job {
  *	Optional; say it if the BAR does not cover the memory, and fill in
  *	hmm_p2p_exporter_desc.aperture.
  *
+ * @flush_writes: Wait until every write that a peer sent before the call, and every write
+ *	of the CPU through &struct hmm_p2p_window_map.kva, is in the device memory, where
+ *	@copy and the device's engines see it.  A read back through the BAR pushes posted
+ *	writes in front of it; a device with a cache between BAR and memory (HDP) flushes
+ *	that, too.  See "Writes on their way" in Documentation/mm/hmm_p2p.rst.  One call
+ *	covers all of the memory.  The core calls it if a peer had memory mapped since the
+ *	last call: before @copy reads that memory or writes to it, before @close_window,
+ *	and before hmm_p2p_reset_begin(), hmm_p2p_revoke() and hmm_p2p_unregister() return.
+ *	One call at a time; under the locks of @copy, or of @close_window; never from an
+ *	invalidate callback.  May sleep; must not wait for anything that @copy must not
+ *	wait for, nor for a peer.  Cannot fail.  It also returns if the device does not
+ *	answer any more; after hmm_p2p_dead() it is not called.  Optional, for memory that
+ *	is not behind a bus; not for coherent memory.
+ *
  * @alloc_folios: Up to @nr free folios of order @order of the device memory, into
  *	@folios, each initialised and locked by zone_device_page_init().  (Before that, a
  *	page may still say that it is the tail of a huge page.)  Returns how many; fewer
@@ -229,7 +244,10 @@ struct hmm_p2p_copy_job {
  *	larger copies.  @order is 0 or that of a huge page; if there is no huge one,
  *	small ones are asked for.  Coherent memory is asked for small ones only.
  *	Called under mmap_lock, may sleep, must not fault or take mmap_lock.  Folios
- *	come back through dev_pagemap_ops.folio_free, a few of them unused.  Required.
+ *	come back through dev_pagemap_ops.folio_free, a few of them unused.  Peers' writes
+ *	to a folio that was in use before may still be on their way: the core calls
+ *	@flush_writes before @copy writes to the folio.  An op that writes to it earlier, to
+ *	clear it for example, calls hmm_p2p_flush_writes() first.  Required.
  *
  * @copy: Copy what @job says.  Returns 0 when all of it has arrived; -EINPROGRESS if
  *	it is under way, and hmm_p2p_copy_done() will be called; or another negative
@@ -258,6 +276,7 @@ struct hmm_p2p_exporter_ops {
 	int (*open_window)(void *priv, unsigned long index,
 			   struct hmm_p2p_window_map *map);
 	void (*close_window)(void *priv, unsigned long index);
+	void (*flush_writes)(void *priv);
 	unsigned int (*alloc_folios)(void *priv, unsigned int order,
 				     struct folio **folios, unsigned int nr);
 	int (*copy)(void *priv, struct hmm_p2p_copy_job *job);
@@ -403,6 +422,7 @@ u64 hmm_p2p_page_offset(const struct page *page);
 
 int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
 int hmm_p2p_revoke_importer(const char *name);
+int hmm_p2p_flush_writes(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
 int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp);
 int hmm_p2p_reset_end(struct hmm_p2p_exporter *exp);
 void hmm_p2p_dead(struct hmm_p2p_exporter *exp);
@@ -489,6 +509,12 @@ static inline int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset,
 }
 
 static inline int hmm_p2p_revoke_importer(const char *name)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline int hmm_p2p_flush_writes(struct hmm_p2p_exporter *exp, u64 offset,
+				       u64 length)
 {
 	return -EOPNOTSUPP;
 }
@@ -676,8 +702,15 @@ static inline void *hmm_pfn_kmap_local(unsigned long hmm_pfn)
  * @hmm_pfn: the entry that was mapped
  * @kva: what hmm_pfn_kmap_local() returned
  *
- * What was written is visible to every observer when this returns, also through
- * a write-combining mapping.
+ * A write to system memory is an ordinary store: the next holder of the importer's lock sees
+ * it.  A write to an alias has left the CPU when this returns, also one in the buffers of a
+ * write-combining mapping: no later write of this CPU, to a device or to memory, overtakes
+ * it there.  A CPU that reads through the alias afterwards sees it.
+ *
+ * It need not be in the device memory yet: like the write of any peer, it is posted and may
+ * be on its way.  The exporter's device, and peers that reach the memory another way, may
+ * not see it before ops->flush_writes was called.  The core calls that before the memory is
+ * copied out or used again; see hmm_p2p_flush_writes().
  */
 static inline void hmm_pfn_kunmap_local(unsigned long hmm_pfn, const void *kva)
 {

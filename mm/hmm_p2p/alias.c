@@ -467,9 +467,10 @@ void hmm_p2p_kunmap_local(const void *kva)
 {
 	/*
 	 * The mapping may be write-combining, and neither a store-release nor an
-	 * unlock drains those buffers on x86: what was written must be in the
-	 * device before the importer's lock is dropped, or it can land after an
-	 * invalidation returned and the page has moved.
+	 * unlock drains those buffers on x86.  What was written must leave the CPU
+	 * before the importer's lock is dropped: then it is a posted write like any
+	 * peer's, and a flush after hmm_p2p_map_put() waits for it.  A write that leaves
+	 * the CPU after that flush lands when the page has moved.
 	 */
 	wmb();
 }

@@ -381,6 +381,43 @@ static bool copy_is_sound(struct hmm_p2p_batch *b)
 	       (b->job.dir != HMM_P2P_FROM_PEER || is_sound(b->from));
 }
 
+/* The pages of the other device are copied out: what peers wrote to them comes first. */
+static void flush_peer_source(struct hmm_p2p_batch *b)
+{
+	struct hmm_p2p_exporter *from = b->from;
+	u32 after = hmm_p2p_flush_none(from);
+	unsigned int i;
+
+	for (i = 0; i < b->job.nr; i++) {
+		unsigned long pfn = b->copies[i].peer & ~HMM_PFN_FLAGS;
+		struct hmm_p2p_window *window = hmm_p2p_window_of_alias(pfn);
+
+		/* All of a piece is in one window, which stays open: the pages are locked. */
+		hmm_p2p_flush_need(from, hmm_p2p_window_index(window) << from->window_order,
+				   1, &after);
+	}
+	hmm_p2p_flush_after(from, after);
+}
+
+/*
+ * The pages of this device are the source, or the destination.  A destination may have been
+ * freed by another process a moment ago: what peers wrote for that process must not land on
+ * top of the copy.
+ */
+static void flush_device_pages(struct hmm_p2p_batch *b)
+{
+	u32 after = hmm_p2p_flush_none(b->exp);
+	unsigned int i;
+
+	for (i = 0; i < b->job.nr; i++) {
+		const struct hmm_p2p_copy *c = &b->copies[i];
+
+		hmm_p2p_flush_need(b->exp, PHYS_PFN(hmm_p2p_page_offset(c->dev_page)),
+				   c->nr_pages, &after);
+	}
+	hmm_p2p_flush_after(b->exp, after);
+}
+
 static void start_copy(struct hmm_p2p_batch *b)
 {
 	const struct hmm_p2p_exporter_desc *desc = &b->exp->desc;
@@ -388,6 +425,10 @@ static void start_copy(struct hmm_p2p_batch *b)
 	b->job.error = 0;
 	if (!b->job.nr)
 		return;
+	if (b->exp->let_go)
+		flush_device_pages(b);
+	if (b->job.dir == HMM_P2P_FROM_PEER && b->from->let_go)
+		flush_peer_source(b);
 	/* There is nothing to copy any more, and nobody to ask. */
 	b->job.error = -EIO;
 	atomic_inc(&b->exp->copying);

@@ -95,6 +95,7 @@ static void hmm_p2p_exporter_free(struct rcu_head *rcu)
 		container_of(rcu, struct hmm_p2p_exporter, rcu);
 
 	free_percpu(exp->counters);
+	kvfree(exp->let_go);
 	kvfree(exp->windows);
 	kfree(exp->desc.name);
 	kfree(exp);
@@ -133,7 +134,8 @@ static int hmm_p2p_check_desc(const struct hmm_p2p_exporter_desc *desc,
 	 * it is lost.
 	 */
 	if (pgmap->type == MEMORY_DEVICE_COHERENT ?
-	    ops->open_window || ops->close_window || ops->lost || desc->provider :
+	    ops->open_window || ops->close_window || ops->lost || ops->flush_writes ||
+	    desc->provider :
 	    pgmap->type != MEMORY_DEVICE_PRIVATE || !ops->open_window)
 		return -EINVAL;
 	if (shift < PMD_SHIFT || shift > 30)
@@ -180,8 +182,8 @@ static void hmm_p2p_unclaim(struct hmm_p2p_exporter *exp)
  * Return: the exporter, to be given back with hmm_p2p_unregister(), or
  * * -EINVAL: an op, the name or the pgmap's owner is missing; the pgmap is not
  *   one range of MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT; coherent memory
- *   comes with windows or @desc->ops->lost; the window size is out of range, or
- *   larger than the aperture of windows on demand; pgmap or a window's address is not
+ *   comes with windows, @desc->ops->lost or @desc->ops->flush_writes; the window size
+ *   is out of range, or larger than the aperture of windows on demand; pgmap or a window's address is not
  *   a multiple of it; fault_around is no power of two, or larger than PMD_SIZE
  * * -EEXIST: this pgmap, one of the same owner, or an exporter of the same name,
  *   is registered already
@@ -208,6 +210,7 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 	init_rwsem(&exp->migrate_sem);
 	mutex_init(&exp->life);
 	spin_lock_init(&exp->late_lock);
+	mutex_init(&exp->flush_lock);
 	INIT_LIST_HEAD(&exp->lines);
 	hmm_p2p_window_setup(exp);
 	exp->desc = *desc;
@@ -224,7 +227,7 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 	exp->desc.name = kstrdup(desc->name, GFP_KERNEL);
 	exp->windows = kvzalloc_objs(*exp->windows, exp->nr_windows ?: 1);
 	exp->counters = alloc_percpu(struct hmm_p2p_counters);
-	if (!exp->desc.name || !exp->windows || !exp->counters)
+	if (!exp->desc.name || !exp->windows || !exp->counters || hmm_p2p_flush_init(exp))
 		goto err_put;
 
 	mutex_lock(&hmm_p2p_lock);
@@ -257,7 +260,7 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
  *
  * Stops handing out aliases and migrating to the device, moves every page to
  * RAM and waits until every importer had its chance to let go.  After it returns
- * nobody reaches the memory, and the caller may memunmap_pages() (which waits for
+ * nobody reaches the memory, no write of a peer is on its way to it, and the caller may memunmap_pages() (which waits for
  * calls of folio_free that are under way) and release the device.  The data of
  * processes is kept, unless hmm_p2p_dead() said that it is lost, or ops->lost says so now.
  *
@@ -285,6 +288,8 @@ void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 	mutex_lock(&exp->life);
 	hmm_p2p_check_refs(exp);
 	mutex_unlock(&exp->life);
+	/* Writes to memory that was freed, and not used again, may still be on their way. */
+	hmm_p2p_flush_all(exp);
 
 	RCU_INIT_POINTER(pgmap->p2p_exporter, NULL);
 	/* Walks that found the exporter through the pgmap are over after this. */

@@ -43,6 +43,7 @@ static const char *const hmm_p2p_counter_names[HMM_P2P_C_FALLBACK] = {
 	[HMM_P2P_C_REVOKED]	= "windows_revoked",
 	[HMM_P2P_C_QUARANTINES]	= "quarantines",
 	[HMM_P2P_C_LATE]	= "late_invalidations",
+	[HMM_P2P_C_FLUSHES]	= "flushes",
 };
 
 static const char *const hmm_p2p_window_names[] = {

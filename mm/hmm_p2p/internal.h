@@ -14,6 +14,8 @@
  *	        anon_vma (rmap walks that fire notifiers)
  *	          the importer's invalidation lock (umem_mutex and its like)
  *	            RCU, hmm_p2p_exporter.window_lock, .late_lock, watch_lock
+ *	        hmm_p2p_exporter.flush_lock (held across ops->flush_writes; never
+ *	        in, or around, a lock of an importer)
  *
  *	hmm_p2p_lock (registration) nests in nothing of the above, and only
  *	hmm_p2p_ledger_lock nests in it.
@@ -79,8 +81,8 @@ enum hmm_p2p_window_state {
 };
 
 /*
- * One per window size of device memory: 48 bytes, and 9 more in the index from
- * aliases for each 2 MiB of it that is open.
+ * One per window size of device memory: 48 bytes, 4 more in exp->let_go, and 9 more in
+ * the index from aliases for each 2 MiB of it that is open.
  */
 struct hmm_p2p_window {
 	struct hmm_p2p_exporter *exp;
@@ -113,6 +115,7 @@ enum hmm_p2p_counter {
 	HMM_P2P_C_REVOKED,		/* windows revoked one by one: not by reset or drain */
 	HMM_P2P_C_QUARANTINES,		/* importers that a window of it put in quarantine */
 	HMM_P2P_C_LATE,			/* callbacks that the watchdog reported */
+	HMM_P2P_C_FLUSHES,		/* of peers' writes */
 	HMM_P2P_C_FALLBACK,		/* first of the reasons */
 	HMM_P2P_C_BUCKET = HMM_P2P_C_FALLBACK + HMM_P2P_NR_REASONS,
 	HMM_P2P_NR_COUNTERS = HMM_P2P_C_BUCKET + HMM_P2P_BUCKETS,
@@ -135,6 +138,7 @@ struct hmm_p2p_exporter {
 	unsigned int window_order;		/* in pages */
 	unsigned long nr_windows;
 	struct hmm_p2p_window *windows;
+	u32 *let_go;				/* for each: see flush.c; NULL: nothing to flush */
 	phys_addr_t alias_last;			/* highest alias byte there can be */
 	bool on_demand;				/* windows open and close */
 	bool coherent;				/* memory that the CPU maps: no windows */
@@ -153,6 +157,10 @@ struct hmm_p2p_exporter {
 	spinlock_t late_lock;			/* late, and the bits in it */
 	unsigned long *late;			/* bit per page, during a reset: to be poisoned */
 	struct rw_semaphore migrate_sem;	/* write: nothing comes in any more */
+
+	struct mutex flush_lock;		/* one flush of peers' writes at a time */
+	u32 flush_begun;			/* flush_lock to change: the last one's number */
+	u32 flush_ended;			/* flush_lock to change */
 
 	atomic64_t slowest_revoke;		/* ns */
 
@@ -308,6 +316,22 @@ static inline struct hmm_p2p_window *hmm_p2p_map_window(struct hmm_p2p_map *m,
 		     window->exp->window_order == 0)
 		return window;
 	return hmm_p2p_map_other_window(m, pfn);
+}
+
+/* flush.c */
+int hmm_p2p_flush_init(struct hmm_p2p_exporter *exp);
+void hmm_p2p_flush_note(struct hmm_p2p_window *window);
+void hmm_p2p_flush_need(struct hmm_p2p_exporter *exp, unsigned long pfn,
+			unsigned long nr, u32 *after);
+void hmm_p2p_flush_after(struct hmm_p2p_exporter *exp, u32 after);
+void hmm_p2p_flush_window(struct hmm_p2p_window *window);
+void hmm_p2p_flush_all(struct hmm_p2p_exporter *exp);
+void hmm_p2p_flush_end(struct hmm_p2p_exporter *exp);
+
+/* For hmm_p2p_flush_need() to begin with: what has ended is enough. */
+static inline u32 hmm_p2p_flush_none(struct hmm_p2p_exporter *exp)
+{
+	return READ_ONCE(exp->flush_ended) - 1;
 }
 
 /* ledger.c */

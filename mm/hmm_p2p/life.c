@@ -373,7 +373,8 @@ static void unpark_all(struct hmm_p2p_exporter *exp)
  * When it returns nobody reaches the device's memory: aliases are taken back, and
  * whoever wants a page, with the CPU or a device, waits for hmm_p2p_reset_end().
  * A page that the CPU touches before it is parked goes to RAM as ever, so the copy
- * op has to work until then, or to say -EAGAIN.  Copies that are under way are waited
+ * op has to work until then, or to say -EAGAIN, and so has ops->flush_writes: what peers
+ * have written is in the memory.  Copies that are under way are waited
  * for: a driver whose device does not end them any more ends them itself, by
  * hmm_p2p_copy_done() with -EAGAIN.  The memory has to keep its content,
  * and windows that are open their place; a device that loses either is dead.
@@ -417,6 +418,8 @@ int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp)
 		goto out;
 	}
 	hmm_p2p_check_refs(exp);
+	/* A device that is being reset cannot receive the writes of peers. */
+	hmm_p2p_flush_all(exp);
 out:
 	mutex_unlock(&exp->life);
 	return ret;
@@ -543,9 +546,9 @@ static void wait_for_copy_op(struct hmm_p2p_exporter *exp)
  *
  * For surprise removal and for devices that do not come back from a reset.  When it
  * returns, no page table has a page of the device and no importer an alias:
- * processes that touch what was there get SIGBUS, importers -EFAULT; the copy op is
- * not called any more, nor is dev_pagemap_ops.migrate_to_ram for the core.  What is
- * left to do is hmm_p2p_unregister(), which does not wait for anybody then.
+ * processes that touch what was there get SIGBUS, importers -EFAULT; ops->copy and
+ * ops->flush_writes are not called any more, nor is dev_pagemap_ops.migrate_to_ram for the
+ * core.  What is left to do is hmm_p2p_unregister(), which does not wait for anybody then.
  *
  * Before the call, the driver makes the copy op return, with an error such as -EIO, and
  * calls hmm_p2p_copy_done() for every copy that is under way, since the device will not
@@ -581,6 +584,7 @@ void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 	/* Nobody waits for a copy that has nothing to do with one. */
 	poison_pages(exp);
 	wait_for_copy_op(exp);
+	hmm_p2p_flush_end(exp);
 	flush_readers(exp);
 	poison_all(exp);
 	/* Batches of other CPUs may have references: of mlocked pages, for one. */

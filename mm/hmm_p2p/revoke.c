@@ -188,7 +188,8 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
  * importer's invalidate callback needs, and not from that callback.
  *
  * Return: 0: no alias that was handed out before the call is in use, except by an
- * importer that broke its contract and is quarantined; or
+ * importer that broke its contract and is quarantined, and what peers wrote through them
+ * is in the memory; or
  * * -EINVAL: the range is empty or reaches beyond the device memory
  * * -EBUSY: memory stayed locked by somebody for a second
  * * -ENODEV: the exporter is being unregistered, or its device is gone
@@ -219,6 +220,7 @@ int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 			/* Its state says nothing: it may be REVOKING by others. */
 			if (revoked != HMM_P2P_BROKEN)
 				hmm_p2p_window_end_revoke(window, false);
+			hmm_p2p_flush_window(window);
 		}
 		hmm_p2p_live_put(exp);
 		if (fatal_signal_pending(current))

@@ -177,6 +177,10 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_get, "HMM_P2P");
  * hmm_dma_unmap_pfn() calls it; a software importer calls it when it clears the
  * entry.  The entry must still have the PFN that it had at hmm_p2p_map_get().
  *
+ * The importer's device has stopped: its last writes to the page may be on their way to
+ * the exporter's memory, and no more follow.  See the importer's contract in
+ * Documentation/mm/hmm_p2p.rst.
+ *
  * Context: Under the lock that the importer's invalidate callback takes.  Does
  * not sleep, does not fail.
  */
@@ -202,6 +206,9 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 	hmm_p2p_line_count(m->line, HMM_P2P_C_UNMAPPED, 1);
 	if (trace_hmm_p2p_unmap_enabled())
 		trace_hmm_p2p_unmap(window->exp->desc.name, pfn);
+	/* Before the reference goes: pairs with the read in hmm_p2p_flush_need(). */
+	if (window->exp->let_go)
+		hmm_p2p_flush_note(window);
 	/* Ordered before the look at the state: see hmm_p2p_window_end_revoke(). */
 	if (atomic_dec_and_test(&window->refs))
 		hmm_p2p_window_idle(window);

@@ -169,6 +169,8 @@ static void window_close(struct hmm_p2p_window *window)
 	const struct hmm_p2p_exporter_desc *desc = &window->exp->desc;
 
 	hmm_p2p_track_erase(window);
+	/* No peer has it mapped.  Late writes must not land in the next window there. */
+	hmm_p2p_flush_window(window);
 	trace_hmm_p2p_close_window(desc->name, hmm_p2p_window_index(window), 0,
 				   0);
 	desc->ops->close_window(desc->priv, hmm_p2p_window_index(window));

@@ -225,6 +225,21 @@ TRACE_EVENT(hmm_p2p_state,
 		  __get_str(state))
 );
 
+/* What peers had written is in the memory; number as the core counts flushes. */
+TRACE_EVENT(hmm_p2p_flush,
+	TP_PROTO(const char *exporter, unsigned int number),
+	TP_ARGS(exporter, number),
+	TP_STRUCT__entry(
+		__string(exporter, exporter)
+		__field(unsigned int, number)
+	),
+	TP_fast_assign(
+		__assign_str(exporter);
+		__entry->number = number;
+	),
+	TP_printk("exporter=%s number=%u", __get_str(exporter), __entry->number)
+);
+
 /* One batch of a migration. */
 TRACE_EVENT(hmm_p2p_migrate,
 	TP_PROTO(const char *exporter, int dir, unsigned long addr,
