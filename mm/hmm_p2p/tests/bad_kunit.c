@@ -245,6 +245,24 @@ static void importer_maps_nonsense(struct kunit *test)
 	mirror_destroy(m);
 }
 
+/* One whose callback flushes: reclaim would wait for a device.  Lockdep reports it. */
+static void importer_flushes(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_register(test);
+	m = keeper(test, "eager importer", 1);
+	m->keeps = false;
+	m->flushes = f->exp;
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_TRUE(test, memory_right(m->start, 0));
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, IS_ENABLED(CONFIG_LOCKDEP));
+	}
+	m->flushes = NULL;
+	mirror_destroy(m);
+}
+
 static void importer_destroys_too_early(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -350,6 +368,7 @@ static struct kunit_case hmm_p2p_bad_cases[] = {
 	KUNIT_CASE(importer_keeps_in_reset_and_death),
 	KUNIT_CASE(importer_late),
 	KUNIT_CASE(importer_maps_nonsense),
+	KUNIT_CASE(importer_flushes),
 	KUNIT_CASE(importer_destroys_too_early),
 	KUNIT_CASE(peer_without_a_map),
 	KUNIT_CASE(exporter_gives_alien_page),

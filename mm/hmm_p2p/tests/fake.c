@@ -38,8 +38,36 @@ static void fake_close_window(void *priv, unsigned long index)
 {
 	struct fake *f = priv;
 
+	f->closed_too_early |= f->nr_posted;
 	f->nr_open--;
 	f->closed++;
+}
+
+void fake_post(struct fake *f, unsigned long i, unsigned long value)
+{
+	f->posted[f->nr_posted].kva = page_address(f->blocks[i / WINDOW_PAGES]) +
+				      i % WINDOW_PAGES * PAGE_SIZE;
+	f->posted[f->nr_posted++].value = value;
+}
+
+void fake_land(struct fake *f)
+{
+	while (f->nr_posted) {
+		f->nr_posted--;
+		*f->posted[f->nr_posted].kva = f->posted[f->nr_posted].value;
+	}
+}
+
+static void fake_flush_writes(void *priv)
+{
+	struct fake *f = priv;
+
+	f->nr_flushes++;
+	if (f->hold_flush) {
+		complete(&f->flush_begun);
+		wait_for_completion(&f->flush_go);
+	}
+	fake_land(f);
 }
 
 static struct folio *alloc_one(struct fake *f, unsigned int order)
@@ -207,6 +235,7 @@ static bool fake_lost(void *priv)
 
 static const struct hmm_p2p_exporter_ops fake_ops = {
 	.open_window = fake_open_window,
+	.flush_writes = fake_flush_writes,
 	.alloc_folios = fake_alloc_folios,
 	.copy = fake_copy,
 	.make_room = fake_make_room,
@@ -216,6 +245,7 @@ static const struct hmm_p2p_exporter_ops fake_ops = {
 static const struct hmm_p2p_exporter_ops fake_demand_ops = {
 	.open_window = fake_open_window,
 	.close_window = fake_close_window,
+	.flush_writes = fake_flush_writes,
 	.alloc_folios = fake_alloc_folios,
 	.copy = fake_copy,
 };
@@ -269,6 +299,8 @@ int fake_init(struct kunit *test)
 	init_completion(&f->go_on);
 	init_completion(&f->copy_begun);
 	init_completion(&f->copy_go);
+	init_completion(&f->flush_begun);
+	init_completion(&f->flush_go);
 	INIT_WORK(&f->copy_work, fake_copy_work);
 	INIT_DELAYED_WORK(&f->never_work, fake_never_work);
 	for (i = 0; i < NR_WINDOWS; i++) {
@@ -469,6 +501,8 @@ static bool mirror_invalidate(struct mmu_interval_notifier *mni,
 
 	if (m->sleep_ms)
 		msleep(m->sleep_ms);
+	if (m->flushes)
+		hmm_p2p_flush_writes(m->flushes, 0, PAGE_SIZE);
 	mutex_lock(&m->lock);
 	mmu_interval_set_seq(mni, cur_seq);
 	if (!m->keeps) {

@@ -69,6 +69,17 @@ struct fake {
 
 	struct mirror *wants;		/* for threads that fault */
 
+	bool hold_flush;		/* until flush_go is completed */
+	struct completion flush_begun;
+	struct completion flush_go;
+
+	/* Writes of peers that are on their way; see fake_post(). */
+	struct {
+		unsigned long *kva;
+		unsigned long value;
+	} posted[8];
+	unsigned int nr_posted;
+
 	/* What happened. */
 	unsigned int nr_open;
 	unsigned int nr_copies;
@@ -76,6 +87,8 @@ struct fake {
 	unsigned int nr_room;
 	unsigned long opened;
 	unsigned long closed;
+	unsigned int nr_flushes;
+	bool closed_too_early;		/* with a write on its way */
 };
 
 int fake_init(struct kunit *test);
@@ -86,6 +99,10 @@ void fake_second_exit(struct kunit *test, struct fake *f);
 void fake_on_demand(struct kunit *test, unsigned int max_open);
 struct page *fake_page(struct fake *f, unsigned long i);
 unsigned long fake_alias(struct fake *f, unsigned long i);
+
+/* A peer writes to page @i, which arrives with fake_land(), or with a flush. */
+void fake_post(struct fake *f, unsigned long i, unsigned long value);
+void fake_land(struct fake *f);
 
 /* Process memory: @nr pages that are aligned to 2 MiB, each with its index in it. */
 unsigned long memory_create(struct kunit *test, unsigned long nr);
@@ -106,6 +123,7 @@ struct mirror {
 	void *owner;			/* of pages that are its own, or NULL */
 	bool keeps;			/* its callback does not let go */
 	unsigned int sleep_ms;		/* its callback takes that long */
+	struct hmm_p2p_exporter *flushes;	/* its callback flushes writes there */
 };
 
 struct mirror *mirror_create(struct kunit *test, const char *name,

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of flushes.  A peer's last write is on its way, and arrives when the exporter
+ * is told to flush, or when the test lets it arrive too late.
+ */
+#include "fake.h"
+
+#define LATE	12345UL		/* what a peer writes last */
+
+/* @nr pages on the device, the first of its memory, all mapped by a peer. */
+static struct mirror *mapped(struct kunit *test, unsigned long nr)
+{
+	unsigned long start = memory_create(test, nr);
+	struct mirror *m;
+
+	memory_place(test, start, nr);
+	m = mirror_create(test, "soft", start, nr);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, nr, HMM_PFN_REQ_FAULT |
+					      HMM_PFN_REQ_WRITE));
+	KUNIT_ASSERT_EQ(test, nr, mirror_peers(m));
+	return m;
+}
+
+/* What the CPU reads in page @i. */
+static unsigned long value(unsigned long start, unsigned long i)
+{
+	unsigned long value;
+
+	return get_user(value, (unsigned long __user *)(start + i * PAGE_SIZE)) ? 0 : value;
+}
+
+/* Each way of copying out has the last write. */
+static void flush_before_copy_out(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_result result = {};
+	struct mirror *m;
+
+	fake_register(test);
+	m = mapped(test, 4);
+	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
+	/* By the CPU's fault. */
+	fake_post(f, 0, LATE);
+	KUNIT_EXPECT_EQ(test, LATE, value(m->start, 0));
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	/* By its address. */
+	fake_post(f, 1, LATE + 1);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->exp, current->mm,
+				m->start + PAGE_SIZE, m->start + 2 * PAGE_SIZE, &result));
+	KUNIT_EXPECT_EQ(test, LATE + 1, value(m->start, 1));
+	/* By its place. */
+	fake_post(f, 2, LATE + 2);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_evict(f->exp, 2 * PAGE_SIZE, PAGE_SIZE, &result));
+	KUNIT_EXPECT_EQ(test, LATE + 2, value(m->start, 2));
+	/* With the device. */
+	fake_post(f, 3, LATE + 3);
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+	KUNIT_EXPECT_EQ(test, LATE + 3, value(m->start, 3));
+	mirror_destroy(m);
+}
+
+/* A copy to another device is a copy out. */
+static void flush_before_copy_to_peer(struct kunit *test)
+{
+	struct fake *a = test->priv, *b;
+	struct hmm_p2p_result result = {};
+	struct mirror *m;
+
+	fake_register(test);
+	m = mapped(test, 2);
+	fake_post(a, 1, LATE);
+	KUNIT_ASSERT_EQ(test, 0, fake_init(test));
+	fake_register(test);
+	b = test->priv;
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_device(b->exp, current->mm, m->start,
+				m->start + 2 * PAGE_SIZE, 0, &result));
+	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_sum(b->exp->counters, HMM_P2P_C_FROM_PEER));
+	KUNIT_EXPECT_EQ(test, 1, a->nr_flushes);
+	KUNIT_EXPECT_EQ(test, 0, b->nr_flushes);
+	KUNIT_EXPECT_EQ(test, LATE, value(m->start, 1));
+	mirror_destroy(m);
+	fake_exit(test);
+	test->priv = a;
+}
+
+/* A late write to memory that was freed does not land in the next owner's data. */
+static void flush_before_reuse(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long other, i;
+	struct mirror *m;
+
+	fake_register(test);
+	m = mapped(test, 4);
+	other = memory_create(test, 4);
+	for (i = 0; i < 4; i++)
+		fake_post(f, i, LATE);
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(m->start, 4 * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 4, f->freed);
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
+	/* Not yet: nothing has been written to the memory again. */
+	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
+	memory_place(test, other, 4);
+	KUNIT_EXPECT_EQ(test, 4, bitmap_weight(f->used, 4));
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	fake_land(f);
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_TRUE(test, memory_right(other, i));
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	mirror_destroy(m);
+}
+
+/* The call for drivers. */
+static void flush_for_driver(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_register(test);
+	m = mapped(test, 2);
+	fake_post(f, 0, LATE);
+	/* Each call flushes while a peer has the window mapped ... */
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_writes(f->exp, PAGE_SIZE, 1));
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	KUNIT_EXPECT_EQ(test, 0, f->nr_posted);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_writes(f->exp, 0, PMD_SIZE));
+	KUNIT_EXPECT_EQ(test, 2, f->nr_flushes);
+	/* ... and one more after that. */
+	mirror_let_go(m);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_writes(f->exp, 0, NR_PAGES * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 3, f->nr_flushes);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_writes(f->exp, 0, NR_PAGES * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 3, f->nr_flushes);
+	KUNIT_EXPECT_EQ(test, 3, hmm_p2p_sum(f->exp->counters, HMM_P2P_C_FLUSHES));
+
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_flush_writes(f->exp, 0, 0));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_flush_writes(f->exp, PAGE_SIZE,
+							    NR_PAGES * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_flush_writes(f->exp, PAGE_SIZE, ~0ULL));
+	mirror_destroy(m);
+}
+
+/* Windows without a peer are not flushed. */
+static void flush_not_needed(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start, i;
+	struct mirror *m;
+
+	fake_register(test);
+	start = memory_create(test, WINDOW_PAGES + 4);
+	memory_place(test, start, WINDOW_PAGES + 4);
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_TRUE(test, memory_right(start, i));
+	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
+
+	/* The first window is a peer's, the second is not. */
+	m = mirror_create(test, "soft", start, WINDOW_PAGES);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 8, 4, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_EQ(test, 4, mirror_peers(m));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, WINDOW_PAGES));
+	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
+	mirror_let_go(m);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, WINDOW_PAGES + 1));
+	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
+	/* One flush covers all that the peer wrote there. */
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 8));
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 9));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 20));
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	mirror_destroy(m);
+}
+
+/* A late write arrives before its window closes. */
+static void flush_before_close(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+	struct mirror *m;
+
+	fake_on_demand(test, 1);
+	fake_register(test);
+	start = memory_create(test, WINDOW_PAGES + 1);
+	memory_place(test, start, WINDOW_PAGES + 1);
+	m = mirror_create(test, "soft", start, WINDOW_PAGES + 1);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	fake_post(f, 0, LATE);
+	/* It was used long ago, and the fault wants its room. */
+	WRITE_ONCE(f->exp->windows[0].used, (u32)jiffies - HZ);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, WINDOW_PAGES, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, WINDOW_PAGES, fake_alias(f, WINDOW_PAGES)));
+	KUNIT_EXPECT_EQ(test, 1, f->closed);
+	KUNIT_EXPECT_FALSE(test, f->closed_too_early);
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	mirror_destroy(m);
+}
+
+/* When one of these calls returns, no write is on its way any more. */
+static void flush_with_revoke(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_register(test);
+	m = mapped(test, 2);
+	fake_post(f, 0, LATE);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
+	KUNIT_EXPECT_EQ(test, 0, f->nr_posted);
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	mirror_destroy(m);
+}
+
+static void flush_with_reset(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_register(test);
+	m = mapped(test, 2);
+	fake_post(f, 0, LATE);
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	KUNIT_EXPECT_EQ(test, 0, f->nr_posted);
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_EQ(test, LATE, value(m->start, 0));
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	mirror_destroy(m);
+}
+
+static void flush_with_unregister(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_register(test);
+	m = mapped(test, 2);
+	fake_post(f, 0, LATE);
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(m->start, 2 * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+	KUNIT_EXPECT_EQ(test, 0, f->nr_posted);
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	mirror_destroy(m);
+}
+
+/* A dead device is not asked. */
+static void flush_of_dead_device(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_register(test);
+	m = mapped(test, 2);
+	fake_post(f, 0, LATE);
+	hmm_p2p_dead(f->exp);
+	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_flush_writes(f->exp, 0, PMD_SIZE));
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
+	mirror_destroy(m);
+}
+
+/* The op is optional. */
+static void flush_without_op(struct kunit *test)
+{
+	static struct hmm_p2p_exporter_ops ops;
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	ops = *f->desc.ops;
+	ops.flush_writes = NULL;
+	f->desc.ops = &ops;
+	fake_register(test);
+	m = mapped(test, 2);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_writes(f->exp, 0, PMD_SIZE));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
+	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 0));
+	mirror_destroy(m);
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
+}
+
+static void flush_first_window(struct hmm_p2p_exporter *exp)
+{
+	hmm_p2p_flush_writes(exp, 0, PMD_SIZE);
+}
+
+static void flush_second_window(struct hmm_p2p_exporter *exp)
+{
+	hmm_p2p_flush_writes(exp, PMD_SIZE, PMD_SIZE);
+}
+
+/* A peer that had pages of the first two windows mapped. */
+static struct mirror *two_windows(struct kunit *test)
+{
+	unsigned long start = memory_create(test, WINDOW_PAGES + 1);
+	struct mirror *m;
+
+	memory_place(test, start, WINDOW_PAGES + 1);
+	m = mirror_create(test, "soft", start, WINDOW_PAGES + 1);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, WINDOW_PAGES + 1, HMM_PFN_REQ_FAULT));
+	mirror_let_go(m);
+	return m;
+}
+
+/*
+ * Two at a time.  All writes were sent before the first flush began, so that covers the
+ * second caller, too: it waits for the end, and does not call the op.
+ */
+static void flush_waits_for_another(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct job first, second;
+	struct mirror *m;
+
+	fake_register(test);
+	m = two_windows(test);
+	f->hold_flush = true;
+	job_call(test, &first, flush_first_window, f->exp);
+	wait_for_completion(&f->flush_begun);
+	job_call(test, &second, flush_second_window, f->exp);
+	KUNIT_EXPECT_FALSE(test, job_done(&second, 100));
+	/* The second is for an op that should not be called. */
+	complete(&f->flush_go);
+	complete(&f->flush_go);
+	KUNIT_EXPECT_TRUE(test, job_done(&first, 10000));
+	KUNIT_EXPECT_TRUE(test, job_done(&second, 10000));
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	f->hold_flush = false;
+	mirror_destroy(m);
+}
+
+/* A peer has written since the first flush began: the second caller calls the op itself. */
+static void flush_again_after_another(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct job first, second;
+	struct mirror *m;
+
+	fake_register(test);
+	m = two_windows(test);
+	f->hold_flush = true;
+	job_call(test, &first, flush_first_window, f->exp);
+	wait_for_completion(&f->flush_begun);
+	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, WINDOW_PAGES, 1, HMM_PFN_REQ_FAULT));
+	mirror_let_go(m);
+	job_call(test, &second, flush_second_window, f->exp);
+	KUNIT_EXPECT_FALSE(test, job_done(&second, 100));
+	complete(&f->flush_go);
+	KUNIT_EXPECT_TRUE(test, job_done(&first, 10000));
+	complete(&f->flush_go);
+	KUNIT_EXPECT_TRUE(test, job_done(&second, 10000));
+	KUNIT_EXPECT_EQ(test, 2, f->nr_flushes);
+	f->hold_flush = false;
+	mirror_destroy(m);
+}
+
+/* Two peers let go of pages in one window, and one of them has seen an earlier flush. */
+static void flush_note_never_goes_back(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_register(test);
+	m = mapped(test, 1);
+	/* The other one has seen a flush that begins right now. */
+	f->exp->let_go[0] = f->exp->flush_begun + 1;
+	mirror_let_go(m);
+	KUNIT_EXPECT_EQ(test, f->exp->flush_begun + 1, f->exp->let_go[0]);
+	mirror_destroy(m);
+}
+
+static struct kunit_case hmm_p2p_flush_cases[] = {
+	KUNIT_CASE(flush_before_copy_out),
+	KUNIT_CASE(flush_before_copy_to_peer),
+	KUNIT_CASE(flush_before_reuse),
+	KUNIT_CASE(flush_for_driver),
+	KUNIT_CASE(flush_not_needed),
+	KUNIT_CASE(flush_before_close),
+	KUNIT_CASE(flush_with_revoke),
+	KUNIT_CASE(flush_with_reset),
+	KUNIT_CASE(flush_with_unregister),
+	KUNIT_CASE(flush_of_dead_device),
+	KUNIT_CASE(flush_without_op),
+	KUNIT_CASE(flush_waits_for_another),
+	KUNIT_CASE(flush_again_after_another),
+	KUNIT_CASE(flush_note_never_goes_back),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_flush_suite = {
+	.name = "hmm_p2p_flush",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_flush_cases,
+};
+
+kunit_test_suite(hmm_p2p_flush_suite);
