@@ -16,7 +16,8 @@
  * The write returns when it is done, or with its error: -EINVAL for a command that is
  * not in the list or not for this device, and otherwise what the core said.
  *
- * /sys/kernel/debug/hmm_dummyN/edu tells what QEMU's edu is doing.
+ * /sys/kernel/debug/hmm_dummyN/edu tells what QEMU's edu is doing, and flushes how often the
+ * device was told to flush the writes of peers.
  *
  * /sys/kernel/debug/fail_hmm_dummy has what lib/fault-inject.c offers, for the failures
  * that no allocation brings about: of a window that opens, a copy and a DMA mapping.
@@ -115,6 +116,8 @@ void hmm_dummy_control_init(struct hmm_dummy_dev *dev)
 	debugfs_create_file("control", 0200, dev->debugfs, dev, &control_fops);
 	if (dev->edu)
 		debugfs_create_file("edu", 0400, dev->debugfs, dev, &edu_fops);
+	else
+		debugfs_create_u64("flushes", 0400, dev->debugfs, &dev->flushes);
 }
 
 static DECLARE_FAULT_ATTR(fail_hmm_dummy);

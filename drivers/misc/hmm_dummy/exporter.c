@@ -10,8 +10,9 @@
  * while the core unmaps the next pages.  For a few pages, as with a fault of the CPU,
  * that is not worth it.
  *
- * Replace for real hardware: copy_run() with the copy engine, and what opens and closes
- * windows with the registers that do.
+ * Replace for real hardware: copy_run() with the copy engine, what opens and closes
+ * windows with the registers that do, and add to the read in hmm_dummy_flush_writes() what
+ * the device has between its BAR and its memory.
  */
 #include <linux/highmem.h>
 #include <linux/module.h>
@@ -78,6 +79,20 @@ static int hmm_dummy_open_slot(void *priv, unsigned long index,
 static void hmm_dummy_close_slot(void *priv, unsigned long index)
 {
 	hmm_dummy_slot_close(priv, index);
+}
+
+/* A read from the BAR does not pass the writes in front of it. */
+static void hmm_dummy_flush_writes(void *priv)
+{
+	struct hmm_dummy_dev *dev = priv;
+
+	WRITE_ONCE(dev->flushes, dev->flushes + 1);
+	hmm_dummy_held_flush(dev);
+	if (!dev->pdev)
+		return;
+	/* The writes of this CPU leave before the read. */
+	mb();
+	(void)READ_ONCE(*(u32 *)dev->bar_kva);
 }
 
 static unsigned int hmm_dummy_alloc_folios(void *priv, unsigned int order,
@@ -222,6 +237,7 @@ static bool hmm_dummy_lost(void *priv)
 
 static const struct hmm_p2p_exporter_ops hmm_dummy_exporter_ops = {
 	.open_window = hmm_dummy_open_window,
+	.flush_writes = hmm_dummy_flush_writes,
 	.alloc_folios = hmm_dummy_alloc_folios,
 	.copy = hmm_dummy_copy,
 	.make_room = hmm_dummy_make_room,
@@ -231,6 +247,7 @@ static const struct hmm_p2p_exporter_ops hmm_dummy_exporter_ops = {
 static const struct hmm_p2p_exporter_ops hmm_dummy_slot_ops = {
 	.open_window = hmm_dummy_open_slot,
 	.close_window = hmm_dummy_close_slot,
+	.flush_writes = hmm_dummy_flush_writes,
 	.alloc_folios = hmm_dummy_alloc_folios,
 	.copy = hmm_dummy_copy,
 	.make_room = hmm_dummy_make_room,
@@ -268,7 +285,10 @@ int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev)
 		desc.aperture.end = dev->bar_phys +
 				    (u64)dev->nr_slots * VRAM_CHUNK - 1;
 	}
+	hmm_dummy_held_init(dev);
 	dev->exporter = hmm_p2p_register(&desc);
+	if (IS_ERR(dev->exporter))
+		hmm_dummy_held_exit(dev);
 	return PTR_ERR_OR_ZERO(dev->exporter);
 }
 
@@ -289,4 +309,5 @@ void hmm_dummy_exporter_dead(struct hmm_dummy_dev *dev)
 void hmm_dummy_exporter_exit(struct hmm_dummy_dev *dev)
 {
 	hmm_p2p_unregister(dev->exporter);
+	hmm_dummy_held_exit(dev);
 }

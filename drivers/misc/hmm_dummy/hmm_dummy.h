@@ -46,6 +46,7 @@
 struct hmm_dummy_ctx;
 struct hmm_dummy_edu;
 struct hmm_dummy_file;
+struct hmm_dummy_held;
 struct hmm_dummy_job;
 struct hmm_dummy_pinned;
 struct io_uring_cmd;
@@ -121,6 +122,11 @@ struct hmm_dummy_dev {
 	spinlock_t copy_lock;
 	struct list_head copies;	/* copy_lock: jobs of the copy engine */
 	struct work_struct copy_work;
+	u64 flushes;			/* of peers' writes; one at a time */
+
+	/* held.c */
+	struct list_head held_node;
+	struct list_head held;		/* writes of peers that are on their way */
 
 	/* dmabuf.c */
 	struct mutex exports_lock;
@@ -313,6 +319,7 @@ struct hmm_dummy_access {
 	unsigned long bytes;		/* from there on */
 	bool write;
 	bool own;
+	struct hmm_dummy_held *held;	/* the write arrives later; held.c */
 };
 
 int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
@@ -449,6 +456,13 @@ int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *arg);
 int hmm_dummy_query(struct hmm_dummy_ctx *ctx, void *arg);
 int hmm_dummy_snapshot(struct mm_struct *mm, unsigned long addr, unsigned long nr,
 		       void *owner, unsigned long *pfns);
+
+/* held.c */
+void hmm_dummy_held_init(struct hmm_dummy_dev *dev);
+void hmm_dummy_held_exit(struct hmm_dummy_dev *dev);
+void hmm_dummy_held_flush(struct hmm_dummy_dev *dev);
+void hmm_dummy_held_begin(struct hmm_dummy_access *access);
+void hmm_dummy_held_end(struct hmm_dummy_access *access);
 
 /* compat.c */
 void hmm_dummy_compat_init(struct hmm_dummy_dev *dev);

@@ -429,6 +429,8 @@ static int access_locked(struct hmm_dummy_range *range, unsigned long addr,
 	if (!access->kva)
 		return -EOPNOTSUPP;
 	access->kva += offset_in_page(addr);
+	if (entry & HMM_PFN_PEER)
+		hmm_dummy_held_begin(access);
 	return 0;
 }
 
@@ -530,6 +532,8 @@ void hmm_dummy_access_put(struct hmm_dummy_access *access)
 	struct hmm_dummy_range *range = access->range;
 	unsigned long entry = access->entry;
 
+	if (access->held)
+		hmm_dummy_held_end(access);
 	if (access->own)
 		hmm_dummy_vram_put(range->ctx->dev);
 	else if (access->kva && entry & HMM_PFN_PEER)

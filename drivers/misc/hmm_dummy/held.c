@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Writes that are held back
+ *
+ * On a bus, a device's writes to another device's memory are posted: they arrive some time
+ * after the device has sent them.  The dummy's engines are the CPU, and its stores arrive at
+ * once.  With the module parameter hold_writes, a write of one dummy to the BAR of another
+ * arrives later:
+ *
+ *  - when the other device is told to flush writes
+ *  - before the next access of any dummy over the bus, as a read pushes writes
+ *
+ * The device that has the memory does not access it over the bus, and does not see the
+ * write before.  So each flush that the core leaves out loses data, which a test can see.
+ *
+ * A write that arrives in free memory is dropped.  It was sent in time, and must not count
+ * as a write to free memory (module parameter canary).
+ *
+ * Drop for real hardware, where the bus does all this.
+ */
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include "hmm_dummy.h"
+
+static bool hold_writes;
+module_param(hold_writes, bool, 0644);
+MODULE_PARM_DESC(hold_writes,
+		 "Writes to another device's BAR arrive when that is told to flush, for tests");
+
+struct hmm_dummy_held {
+	struct list_head node;
+	struct hmm_dummy_dev *dev;	/* whose memory it is */
+	void *kva;			/* where in its BAR */
+	unsigned long bytes;
+	u8 data[] __aligned(8);
+};
+
+static DEFINE_SPINLOCK(held_lock);	/* outside of free_lock: all below, and dev->held */
+static LIST_HEAD(held_devs);
+static unsigned long nr_held;
+
+void hmm_dummy_held_init(struct hmm_dummy_dev *dev)
+{
+	INIT_LIST_HEAD(&dev->held);
+	INIT_LIST_HEAD(&dev->held_node);
+	spin_lock(&held_lock);
+	if (dev->pdev)
+		list_add(&dev->held_node, &held_devs);
+	spin_unlock(&held_lock);
+}
+
+static void held_free(struct hmm_dummy_held *held)
+{
+	lockdep_assert_held(&held_lock);
+	nr_held--;
+	list_del(&held->node);
+	kfree(held);
+}
+
+/* The exporter was unregistered: no write may be on its way. */
+void hmm_dummy_held_exit(struct hmm_dummy_dev *dev)
+{
+	struct hmm_dummy_held *held, *next;
+	bool left;
+
+	spin_lock(&held_lock);
+	list_del_init(&dev->held_node);
+	left = !list_empty(&dev->held);
+	list_for_each_entry_safe(held, next, &dev->held, node)
+		held_free(held);
+	spin_unlock(&held_lock);
+	WARN(left && !READ_ONCE(dev->dead) && !hmm_dummy_is_lost(dev),
+	     "%s: its memory goes, and writes are on their way there\n", dev->name);
+}
+
+static void held_land_one(struct hmm_dummy_held *held)
+{
+	struct hmm_dummy_dev *dev = held->dev;
+	u64 index = PHYS_PFN(held->kva - dev->bar_kva);
+	unsigned long irq;
+
+	spin_lock_irqsave(&dev->free_lock, irq);
+	/* Which chunk a slot shows is protected by slot_lock, which a caller may hold. */
+	if (dev->nr_slots ||
+	    test_bit(index % CHUNK_PAGES, dev->chunks[index / CHUNK_PAGES].used))
+		memcpy(held->kva, held->data, held->bytes);
+	spin_unlock_irqrestore(&dev->free_lock, irq);
+	held_free(held);
+}
+
+static void held_land(struct hmm_dummy_dev *dev)
+{
+	struct hmm_dummy_held *held, *next;
+
+	lockdep_assert_held(&held_lock);
+	list_for_each_entry_safe(held, next, &dev->held, node)
+		held_land_one(held);
+}
+
+/* When this returns, all writes to the device's memory have arrived. */
+void hmm_dummy_held_flush(struct hmm_dummy_dev *dev)
+{
+	spin_lock(&held_lock);
+	held_land(dev);
+	spin_unlock(&held_lock);
+}
+
+/* The device with @kva in its BAR, or NULL. */
+static struct hmm_dummy_dev *held_dev(const void *kva)
+{
+	struct hmm_dummy_dev *dev;
+
+	lockdep_assert_held(&held_lock);
+	list_for_each_entry(dev, &held_devs, held_node)
+		if (kva >= dev->bar_kva && kva < dev->bar_kva + dev->bar_size)
+			return dev;
+	return NULL;
+}
+
+/*
+ * A device is about to access another device's memory, under the lock that invalidation
+ * takes.  A write gets a copy of the memory instead, a page at most, and
+ * hmm_dummy_held_end() sends it.
+ */
+void hmm_dummy_held_begin(struct hmm_dummy_access *access)
+{
+	struct hmm_dummy_dev *dev, *to;
+	struct hmm_dummy_held *held;
+	unsigned long bytes;
+
+	if (!READ_ONCE(hold_writes) && !READ_ONCE(nr_held))
+		return;
+	spin_lock(&held_lock);
+	list_for_each_entry(dev, &held_devs, held_node)
+		held_land(dev);
+	to = held_dev(access->kva);
+	spin_unlock(&held_lock);
+	if (!access->write || !READ_ONCE(hold_writes) || !to)
+		return;
+	bytes = min(access->bytes, PAGE_SIZE - offset_in_page(access->kva));
+	/* Reclaim may wait for the lock that is held.  Without memory the write is not held. */
+	held = kmalloc(struct_size(held, data, bytes), GFP_NOWAIT | __GFP_NOWARN);
+	if (!held)
+		return;
+	held->dev = to;
+	held->kva = access->kva;
+	held->bytes = bytes;
+	memcpy(held->data, held->kva, bytes);
+	access->bytes = bytes;
+	access->kva = held->data;
+	access->held = held;
+}
+
+/* The write has been made to the copy: it is on its way from now on. */
+void hmm_dummy_held_end(struct hmm_dummy_access *access)
+{
+	struct hmm_dummy_held *held = access->held;
+
+	access->kva = held->kva;
+	access->held = NULL;
+	spin_lock(&held_lock);
+	list_add_tail(&held->node, &held->dev->held);
+	nr_held++;
+	spin_unlock(&held_lock);
+}
