@@ -570,14 +570,16 @@ for suite; do
 	bench) bench ;;
 	bench_engine) bench_engine ;;
 	tracepoints)
-		tracepoints revoke_and_reload reach alias map unmap invalidate revoke state poison \
-			migrate unregister register
+		tracepoints revoke_and_reload reach alias map unmap invalidate revoke flush state \
+			poison migrate unregister register
 		;;
 	tracepoints_small_bar) tracepoints thrash_windows open_window close_window fallback ;;
 	uapi | migrate | progress | iotlb | odp_stale) "$bin/$suite" ;;
 	numa) cpusets && "$bin/numa" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
 	watch) "$bin/watch" ;;
+	flush) "$bin/flush" -T window_closed ;;
+	flush_small_bar) "$bin/flush" -t window_closed ;;
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;
 	vma_life) swap_and_cgroups && "$bin/vma_life" ;;
 	mr) cgroups && "$bin/mr" ;;
