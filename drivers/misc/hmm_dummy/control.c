@@ -7,7 +7,8 @@
  *
  *	revoke OFFSET LENGTH	take aliases of that part of the memory away
  *	revoke-importer NAME	take all aliases of an importing device away
- *	reset MS		reset the device, which takes that long and revokes exports
+ *	reset MS		reset the device, which revokes exports and takes that long,
+ *				or until the writer gets a signal
  *	dead			the device is gone for good, and so are exports
  *	poison OFFSET LENGTH	that part of the memory is broken
  *	pause, resume		the engines rest: commands pile up
@@ -41,7 +42,7 @@ static int control_reset(struct hmm_dummy_dev *dev, unsigned int ms)
 	if (ret)
 		return ret;
 	hmm_dummy_exports_revoke(dev);
-	msleep(ms);
+	msleep_interruptible(ms);
 	hmm_dummy_exports_allow(dev);
 	return hmm_p2p_reset_end(dev->exporter);
 }
