@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A reset of GPU 0 that lasts for as long as a test wants, and whoever waits for a page that
+ * it has parked.
+ */
+#ifndef HMM_P2P_PARKED_H
+#define HMM_P2P_PARKED_H
+
+#include <dirent.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "common.h"
+
+/* Longer than any test takes; a signal to the thread ends it earlier. */
+#define RESET_COMMAND	"reset 15000"
+
+/* Where a task waits for a page that migrates, as /proc/PID/wchan tells. */
+#define WAITS_THERE	"softleaf_entry_wait_on_locked"
+
+struct reset {
+	pthread_t thread;
+	atomic_bool over;
+	int error;
+};
+
+static inline void reset_wake(int sig)
+{
+}
+
+static inline void *reset_thread(void *arg)
+{
+	struct reset *r = arg;
+
+	r->error = gpu_control(0, RESET_COMMAND) ? errno : 0;
+	atomic_store(&r->over, true);
+	return NULL;
+}
+
+/* Whether GPU 0 is in reset right now. */
+static inline bool reset_is_on(void)
+{
+	int fd = open("/sys/kernel/debug/hmm_p2p/hmm_dummy0/state", O_RDONLY | O_CLOEXEC);
+	char state[16] = "";
+	ssize_t n = read(fd, state, sizeof(state) - 1);
+
+	close(fd);
+	return n > 0 && !strcmp(state, "resetting\n");
+}
+
+/*
+ * Begin a reset.  True when the pages of @pid at @p, which were on the device, are parked:
+ * their entries are neither present nor of a device any more.
+ */
+static inline bool reset_begin(struct reset *r, pid_t pid, const char *p, size_t length)
+{
+	struct sigaction action = { .sa_handler = reset_wake };
+
+	*r = (struct reset) {};
+	sigaction(SIGUSR1, &action, NULL);
+	if (pthread_create(&r->thread, NULL, reset_thread, r))
+		return false;
+	while (!atomic_load(&r->over)) {
+		if (reset_is_on() && !pages_on_device(pid, p, length))
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+/* 0, or what the reset failed with. */
+static inline int reset_end(struct reset *r)
+{
+	while (!atomic_load(&r->over)) {
+		pthread_kill(r->thread, SIGUSR1);
+		usleep(1000);
+	}
+	pthread_join(r->thread, NULL);
+	return r->error;
+}
+
+/* Whether a task waits for a page; @task is its folder below /proc. */
+static inline bool waits_for_page(const char *task)
+{
+	char path[320], where[64] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%s/wchan", task);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	if (read(fd, where, sizeof(where) - 1) < 0)
+		where[0] = 0;
+	close(fd);
+	return !strcmp(where, WAITS_THERE);
+}
+
+/* The same of a kernel thread: it has no memory of its own, and so no "exe". */
+static inline bool kernel_waits_for_page(void)
+{
+	DIR *proc = opendir("/proc");
+	bool found = false;
+	struct dirent *entry;
+	char path[320], exe[8];
+
+	while (proc && !found && (entry = readdir(proc))) {
+		if (entry->d_name[0] < '0' || entry->d_name[0] > '9' ||
+		    !waits_for_page(entry->d_name))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/exe", entry->d_name);
+		found = readlink(path, exe, sizeof(exe)) < 0;
+	}
+	if (proc)
+		closedir(proc);
+	return found;
+}
+
+/* Wait until @pid waits for a page.  False if the reset, or the process, has ended first. */
+static inline bool process_meets_page(struct reset *r, pid_t pid)
+{
+	siginfo_t ended = {};
+	char task[32];
+
+	snprintf(task, sizeof(task), "%d", pid);
+	while (!atomic_load(&r->over) && !ended.si_pid) {
+		if (waits_for_page(task))
+			return true;
+		usleep(1000);
+		waitid(P_PID, pid, &ended, WEXITED | WNOHANG | WNOWAIT);
+	}
+	return false;
+}
+
+#endif
