@@ -372,6 +372,8 @@ static void unpark_all(struct hmm_p2p_exporter *exp)
  *
  * When it returns nobody reaches the device's memory: aliases are taken back, and
  * whoever wants a page, with the CPU or a device, waits for hmm_p2p_reset_end().
+ * A fatal signal ends the wait of a task, but not that of a kernel thread, which
+ * most importers fault with.
  * A page that the CPU touches before it is parked goes to RAM as ever, so the copy
  * op has to work until then, or to say -EAGAIN, and so has ops->flush_writes: what peers
  * have written is in the memory.  Copies that are under way are waited
