@@ -1,19 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "trace.h"
 
 #define TRACEFS		"/sys/kernel/tracing/"
-/* Where nobody else's trace is touched. */
-#define TRACE		TRACEFS "instances/hmm_bench/"
-#define GROUP		"hmm_bench"
+#define INSTANCES	TRACEFS "instances/"
+#define PREFIX		"hmm_bench_"
 #define TASKS		256	/* that are in a watched function at the same time */
+
+/*
+ * The instance and the group of its probes have the same name, with the process's number.  While
+ * it is in use this process holds a lock (flock()) on its folder: one that can be locked belongs
+ * to nobody.  Instances are made and removed under a lock on the folder of all.
+ */
+static char group[32];
+static int held = -1;
+
+static const char *trace_file(const char *file)
+{
+	static char path[512];
+
+	snprintf(path, sizeof(path), INSTANCES "%s/%s", group, file);
+	return path;
+}
 
 static int write_text(const char *file, const char *text)
 {
@@ -28,52 +45,112 @@ static int write_text(const char *file, const char *text)
 	return n == length ? 0 : -1;
 }
 
+static int lock_folder(const char *path, int operation)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0 && flock(fd, operation)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* The instance of that name, and its probes. */
+static void remove_instance(const char *name)
+{
+	char path[320], line[256], text[160], probe[96], ours[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), INSTANCES "%.64s/events/%.64s/enable", name, name);
+	write_text(path, "0");
+	snprintf(ours, sizeof(ours), ":%.48s/", name);
+	f = fopen(TRACEFS "kprobe_events", "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		char *found = strstr(line, ours);
+
+		if (!found || sscanf(found + 1, "%95s", probe) != 1)
+			continue;
+		snprintf(text, sizeof(text), "-:%s\n", probe);
+		write_text(TRACEFS "kprobe_events", text);
+	}
+	if (f)
+		fclose(f);
+	snprintf(path, sizeof(path), INSTANCES "%.64s", name);
+	rmdir(path);
+}
+
+/* Instances of processes that are gone. */
+static void remove_abandoned(void)
+{
+	DIR *all = opendir(INSTANCES);
+	struct dirent *entry;
+
+	while (all && (entry = readdir(all))) {
+		char path[320];
+		int fd;
+
+		if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)))
+			continue;
+		snprintf(path, sizeof(path), INSTANCES "%.255s", entry->d_name);
+		fd = lock_folder(path, LOCK_EX | LOCK_NB);
+		if (fd < 0)
+			continue;
+		remove_instance(entry->d_name);
+		close(fd);
+	}
+	if (all)
+		closedir(all);
+}
+
+static int make_instance(void)
+{
+	int all = lock_folder(INSTANCES, LOCK_EX);
+
+	if (all < 0)
+		return -1;
+	remove_abandoned();
+	snprintf(group, sizeof(group), PREFIX "%d", getpid());
+	if (!mkdir(trace_file(""), 0700))
+		held = lock_folder(trace_file(""), LOCK_EX | LOCK_NB);
+	close(all);
+	return held < 0 ? -1 : 0;
+}
+
 enum status trace_start(const char *const *functions)
 {
-	char text[256];
+	char text[320];
 
 	trace_stop();
-	if (mkdir(TRACEFS "instances/hmm_bench", 0700) ||
-	    write_text(TRACE "trace_clock", "mono") ||
-	    write_text(TRACE "buffer_size_kb", "8192"))
+	if (make_instance() || write_text(trace_file("trace_clock"), "mono") ||
+	    write_text(trace_file("buffer_size_kb"), "8192"))
 		return bench_fail(STATUS_MISSING, "no tracefs at " TRACEFS ": %s",
 				  strerror(errno));
 	for (; *functions; functions++) {
-		snprintf(text, sizeof(text), "p:" GROUP "/in_%s %s\nr%d:" GROUP "/out_%s %s\n",
-			 *functions, *functions, TASKS, *functions, *functions);
+		snprintf(text, sizeof(text), "p:%s/in_%s %s\nr%d:%s/out_%s %s\n", group,
+			 *functions, *functions, TASKS, group, *functions, *functions);
 		if (write_text(TRACEFS "kprobe_events", text))
 			return bench_fail(STATUS_MISSING, "no kprobe on %s: %s", *functions,
 					  strerror(errno));
 	}
-	if (write_text(TRACE "events/" GROUP "/enable", "1"))
+	snprintf(text, sizeof(text), "events/%s/enable", group);
+	if (write_text(trace_file(text), "1"))
 		return bench_fail(STATUS_MISSING, "no kprobes: %s", strerror(errno));
 	return STATUS_OK;
 }
 
 void trace_stop(void)
 {
-	char line[256], text[160], name[64];
-	FILE *f;
-
-	write_text(TRACE "events/" GROUP "/enable", "0");
-	/* Ours only. */
-	f = fopen(TRACEFS "kprobe_events", "r");
-	while (f && fgets(line, sizeof(line), f)) {
-		char *ours = strstr(line, ":" GROUP "/");
-
-		if (!ours || sscanf(ours + 1, "%63s", name) != 1)
-			continue;
-		snprintf(text, sizeof(text), "-:%s\n", name);
-		write_text(TRACEFS "kprobe_events", text);
-	}
-	if (f)
-		fclose(f);
-	rmdir(TRACEFS "instances/hmm_bench");
+	if (held < 0)
+		return;
+	remove_instance(group);
+	close(held);
+	held = -1;
 }
 
 int trace_clear(void)
 {
-	return write_text(TRACE "trace", "");
+	return write_text(trace_file("trace"), "");
 }
 
 /* A line of the trace is one of ours: whose, when, and what. */
@@ -108,12 +185,12 @@ static bool is_overrun(void)
 	unsigned long lost = 0;
 
 	for (int cpu = 0; ; cpu++) {
-		char path[96], line[64];
+		char file[64], line[64];
 		unsigned long n;
 		FILE *f;
 
-		snprintf(path, sizeof(path), TRACE "per_cpu/cpu%d/stats", cpu);
-		f = fopen(path, "r");
+		snprintf(file, sizeof(file), "per_cpu/cpu%d/stats", cpu);
+		f = fopen(trace_file(file), "r");
 		if (!f)
 			return lost;
 		while (fgets(line, sizeof(line), f))
@@ -136,7 +213,7 @@ const char *trace_why(const char *what)
 
 static void each_event(void (*fn)(void *arg, int pid, double us, const char *event), void *arg)
 {
-	FILE *f = is_overrun() ? NULL : fopen(TRACE "trace", "r");
+	FILE *f = is_overrun() ? NULL : fopen(trace_file("trace"), "r");
 	const char *event;
 	char line[512];
 	double us;

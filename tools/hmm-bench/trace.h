@@ -8,7 +8,11 @@
 
 #include "bench.h"
 
-/* Watch @functions, up to NULL.  STATUS_MISSING if that is not to be had. */
+/*
+ * Watch @functions, up to NULL, in an instance of this process's own; others may watch theirs at
+ * the same time.  What a process that was killed has left behind is removed.  STATUS_MISSING if
+ * that is not to be had.
+ */
 enum status trace_start(const char *const *functions);
 void trace_stop(void);
 
