@@ -415,9 +415,9 @@ bench() {
 	done
 	# As much as makes enough sizes of threads.
 	check scale "$bench" "${short[@]}" -l 16 -o /run/scale.json scale
-	HMM_BENCH_FILE=$("$HMM_P2P_TOP/tools/hmm-bench/pressure-file.sh")
-	export HMM_BENCH_FILE
-	check rdma "$bench" "${short[@]}" -o /run/rdma.json rdma "$jobs/pressure.fio"
+	check rdma "$HMM_P2P_TOP/tools/hmm-bench/pressure-file.sh" \
+		"$bench" "${short[@]}" -o /run/rdma.json rdma "$jobs/pressure.fio"
+	check rdma.leaves_nothing eval '[ -z "$(losetup --list)" ]'
 	check fio "$bench" "${short[@]}" -o /run/fio.json fio "$jobs/resident.fio" \
 		"$jobs/verify.fio" "$jobs/rdma.fio"
 	check fio.latencies bench_ios /run/fio.json fio.resident 768 fio.verify 256 fio.rdma 32

@@ -22,6 +22,13 @@ bench() { # RESULT OPTION... COMMAND [ARGUMENT...]
 	"$HMM_P2P_TOP/build/bin/hmm-bench" -o "$folder/$result.json" "$@" || status=1
 }
 
+under_pressure() { # as bench
+	local result=$1
+	shift
+	"$HMM_P2P_TOP/tools/hmm-bench/pressure-file.sh" \
+		"$HMM_P2P_TOP/build/bin/hmm-bench" -o "$folder/$result.json" "$@" || status=1
+}
+
 each() { # COMMAND... -- OPTION...
 	local commands=()
 	while [ "$1" != -- ]; do
@@ -37,9 +44,7 @@ each() { # COMMAND... -- OPTION...
 case $part in
 main)
 	each migrate fault map invalidate load -- "$@"
-	HMM_BENCH_FILE=$("$HMM_P2P_TOP/tools/hmm-bench/pressure-file.sh") || exit
-	export HMM_BENCH_FILE
-	bench rdma "$@" rdma "$jobs/pressure.fio"
+	under_pressure rdma "$@" rdma "$jobs/pressure.fio"
 	bench fio "$@" fio "$jobs/resident.fio" "$jobs/rdma.fio"
 	;;
 threads) each migrate fault -- "$@" ;;
