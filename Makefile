@@ -50,7 +50,7 @@ $(BIN)/hmm-bench: $(wildcard tools/hmm-bench/*.[ch]) $(LIB) $(LIB_H)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -I$(KERNEL)/lib -o $@ $(filter %.c,$^) -libverbs -luring -ljansson -lpthread -lm
 
-$(BIN)/bench-stats: tools/hmm-bench/tests/stats_test.c $(wildcard tools/hmm-bench/stats.[ch])
+$(BIN)/bench-stats: $(wildcard tools/hmm-bench/tests/*.[ch] tools/hmm-bench/stats.[ch] tools/hmm-bench/judge.[ch])
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -Itools/hmm-bench -o $@ $(filter %.c,$^) -lm
 

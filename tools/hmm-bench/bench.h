@@ -3,9 +3,9 @@
  * What all subcommands of hmm-bench share: how something is measured, and what becomes of
  * it.
  *
- * A figure has variants, such as this engine and test_hmm's, which take turns: A B C, A B
- * C, ...  So a machine that is slow for a moment, or becomes slower, is so for all of
- * them, and the ratio of two, round by round, does not show it.
+ * A figure has variants, such as this engine and test_hmm's.  A round takes a sample of each,
+ * in another order each time (judge.h).  So a machine that is slow for a moment, or becomes
+ * slower, is so for all of them, and the ratio of two, round by round, does not show it.
  */
 #ifndef HMM_BENCH_H
 #define HMM_BENCH_H
@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "judge.h"
 #include "stats.h"
 
 #define VARIANTS	6
@@ -27,19 +28,12 @@ enum status {
 	STATUS_INTERRUPTED = 130,
 };
 
-/* What a figure is compared with: [over] / [under], by their medians round by round. */
-struct comparison {
-	unsigned int over, under;
-	double goal;		/* 0: none */
-	bool at_most;		/* the goal, or else at least */
-};
-
 struct figure {
 	const char *name;	/* "migrate.to_device.4k": what JSON and plots know it by */
 	const char *what;	/* for people */
 	const char *unit;	/* of samples: less is better */
 	const char *variants[VARIANTS + 1];
-	struct comparison compare[VARIANTS + 1];	/* up to one that is all 0 */
+	struct comparison compare[VARIANTS + 1];	/* see comparison_is_end() */
 	/*
 	 * One sample of a variant, in the unit; below 0 if it could not be had, and then
 	 * bench_fail() was told why.  @latency, if it is used, has one each.
@@ -51,7 +45,8 @@ struct figure {
 
 /* Of the command line. */
 struct options {
-	unsigned int rounds, warm;	/* so many, and before them some that do not count */
+	unsigned int rounds;		/* at least, and more until all comparisons are answered */
+	unsigned int warm;		/* before them, which do not count */
 	double seconds;			/* per figure; then it ends, with 3 rounds or more */
 	size_t length;			/* bytes of memory that are worked on */
 	unsigned int threads;
@@ -62,6 +57,12 @@ struct options {
 
 extern struct options options;
 
+/*
+ * The sample that is being taken has used so much time of processors, in its unit.  For variants
+ * that have others work for them, whom the clock does not count.
+ */
+void bench_cpu(double used);
+
 /* Measure it, print a row for each variant and ratio, and add it to the result. */
 enum status bench_measure(const struct figure *f);
 
@@ -70,7 +71,8 @@ enum status bench_measure(const struct figure *f);
  * for each sample hides growth in the small ones.  sample() is given an index of @sizes,
  * the largest of which is the first, as variant, and returns the total cost; sizes take
  * turns as variants do, and the lowest cost of each counts, since what disturbs only adds.
- * @n is at least LEAST_SIZES, which also are a half.
+ * It takes options.rounds, or those for which there is time.  @n is at least LEAST_SIZES, which
+ * also are a half.
  */
 #define SIZES		14
 #define LEAST_SIZES	4

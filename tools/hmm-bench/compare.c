@@ -44,22 +44,73 @@ static double change_of(double a, double b)
 }
 
 /*
- * Whether it changed by @percent or more, and beyond what either has seen.  Of what is
- * @counted what disturbs only adds to some samples: there it is enough if the low ones have
- * changed as well.
+ * The medians of the lower and of the upper half of a variant's samples.  Where samples have two
+ * modes, the median and its interval may see one of them only.
  */
-static bool print_change(const char *name, const char *variant, struct estimate a,
-			 struct estimate b, double percent, bool counted)
+static struct estimate halves_of(json_t *variant)
 {
-	double change = change_of(a.value, b.value), low = change_of(a.low, b.low);
-	bool apart = a.high < b.low || b.high < a.low;
-	bool surely = apart || (counted && percent > 0 &&
-			       (change > 0 ? low >= percent : low <= -percent));
-	bool changed = surely && (change >= percent || change <= -percent);
+	json_t *samples = json_object_get(variant, "samples"), *sample;
+	size_t n = json_array_size(samples), i;
+	double *values = calloc(n + 1, sizeof(*values));
+	struct estimate e = {};
 
-	printf("%-26s %-12s %12.3f %12.3f %+7.1f%%%s\n", name, variant, a.value, b.value,
-	       change, changed ? (change > 0 ? "  more" : "  less") : "");
-	return changed && change > 0;
+	if (!values)
+		abort();
+	json_array_foreach(samples, i, sample)
+		values[i] = json_number_value(sample);
+	if (n)
+		e = quartiles(values, n);
+	free(values);
+	return e;
+}
+
+static bool is_change(double change, double percent)
+{
+	return change >= percent || change <= -percent;
+}
+
+/* What changed of a variant, or of an exponent, and by how much; NULL if nothing did. */
+struct change {
+	const char *what;
+	double by;
+};
+
+/*
+ * The median has to change by @percent, and the intervals to be apart.  What is @counted repeats
+ * so well that half of the samples do not differ by chance: there each half is asked as well.
+ */
+static struct change change_between(struct estimate a, struct estimate b, json_t *va, json_t *vb,
+				    double percent, bool counted)
+{
+	bool apart = a.high < b.low || b.high < a.low;
+	double change = change_of(a.value, b.value), low, high;
+
+	if (apart && is_change(change, percent))
+		return (struct change) { "", change };
+	if (!counted || percent <= 0)
+		return (struct change) {};
+	a = halves_of(va);
+	b = halves_of(vb);
+	low = change_of(a.low, b.low);
+	high = change_of(a.high, b.high);
+	if (is_change(high, percent))
+		return (struct change) { is_change(low, percent) ? "" : " (upper half)", high };
+	return is_change(low, percent) ? (struct change) { " (lower half)", low } :
+					 (struct change) {};
+}
+
+/* Whether it became more by @percent; @va and @vb are the variants, or NULL. */
+static bool print_change(const char *name, const char *variant, struct estimate a,
+			 struct estimate b, json_t *va, json_t *vb, double percent, bool counted)
+{
+	struct change change = change_between(a, b, va, vb, percent, counted);
+
+	printf("%-26s %-12s %12.3f %12.3f %+7.1f%%", name, variant, a.value, b.value,
+	       change_of(a.value, b.value));
+	if (change.what)
+		printf("  %s%s", change.by > 0 ? "more" : "less", change.what);
+	printf("\n");
+	return change.what && change.by > 0;
 }
 
 static unsigned int compare_figures(json_t *a, json_t *b, double percent)
@@ -83,7 +134,8 @@ static unsigned int compare_figures(json_t *a, json_t *b, double percent)
 		if (json_object_get(fa, "exponent") && json_object_get(fb, "exponent")) {
 			both++;
 			more += print_change(name, "exponent", estimate_read(fa, "exponent"),
-					     estimate_read(fb, "exponent"), percent, false);
+					     estimate_read(fb, "exponent"), NULL, NULL, percent,
+					     false);
 		} else if (json_object_get(fa, "exponent")) {
 			printf("%-26s %-12s only in the first\n", name, "exponent");
 			gone++;
@@ -99,7 +151,7 @@ static unsigned int compare_figures(json_t *a, json_t *b, double percent)
 			}
 			both++;
 			more += print_change(name, variant, estimate_read(va, "median"),
-					     estimate_read(vb, "median"), percent,
+					     estimate_read(vb, "median"), va, vb, percent,
 					     strstr(text_of(fa, "unit"), "instructions"));
 		}
 	}

@@ -13,6 +13,7 @@
 #include "result.h"
 
 #define AT_LEAST	3	/* rounds, whatever the time */
+#define MOST_ROUNDS	1000	/* if --rounds is not more */
 #define PATIENCE	5	/* seconds without a word */
 #define BAR		30	/* characters */
 
@@ -23,6 +24,7 @@ struct options options = {
 static volatile sig_atomic_t interrupted;
 static enum status failed;
 static char why[256];
+static double cpu_used;		/* by the last sample; below 0: it did not say */
 
 uint64_t bench_now(void)
 {
@@ -68,6 +70,11 @@ double bench_errno(const char *what)
 	return -1;
 }
 
+void bench_cpu(double used)
+{
+	cpu_used = used;
+}
+
 /* Once is a request, twice is an order. */
 static void on_interrupt(int signal)
 {
@@ -75,32 +82,35 @@ static void on_interrupt(int signal)
 }
 
 /* Of something that takes longer: a bar, or, where there is no terminal, lines now and then. */
-static void progress(const char *name, uint64_t begin, unsigned int done, unsigned int of)
+static void progress(const char *name, uint64_t begin, unsigned int rounds, bool ended)
 {
 	static const char bar[] = "##############################";
 	static uint64_t spoke;
-	unsigned int full = done * BAR / of;
 	uint64_t now = bench_now(), patience = PATIENCE * 1000000000ULL;
+	double seconds = (now - begin) / 1e9;
+	unsigned int full = seconds < options.seconds ? seconds / options.seconds * BAR : BAR;
 
 	if (now - begin < patience)
 		return;
 	if (!isatty(STDERR_FILENO)) {
-		if (done < of && now - (spoke > begin ? spoke : begin) >= patience) {
-			fprintf(stderr, "# %s: %u/%u\n", name, done, of);
+		if (!ended && now - (spoke > begin ? spoke : begin) >= patience) {
+			fprintf(stderr, "# %s: %u rounds, %.0f of %.0f s\n", name, rounds, seconds,
+				options.seconds);
 			spoke = now;
 		}
 		return;
 	}
-	if (done >= of)
-		fprintf(stderr, "\r%*s\r", BAR + 60, "");
+	if (ended)
+		fprintf(stderr, "\r%*s\r", BAR + 80, "");
 	else
-		fprintf(stderr, "\r%-40s [%.*s%*s] %u/%u", name, full, bar, BAR - full, "",
-			done, of);
+		fprintf(stderr, "\r%-40s [%.*s%*s] %u rounds, %.0f of %.0f s", name, full, bar,
+			BAR - full, "", rounds, seconds, options.seconds);
 }
 
 struct rounds {
-	unsigned int variants, done;
-	double *samples[SIZES];		/* each of options.rounds */
+	unsigned int variants, done, room;
+	double *samples[SIZES];		/* each of @room */
+	double *cpu[SIZES];		/* likewise; below 0 for those who did not say */
 	struct histogram *latency[SIZES];
 	struct histogram *latest[SIZES];	/* of a round that is not complete yet */
 };
@@ -109,8 +119,34 @@ static void rounds_free(struct rounds *r)
 {
 	for (unsigned int v = 0; v < r->variants; v++) {
 		free(r->samples[v]);
+		free(r->cpu[v]);
 		free(r->latency[v]);
 		free(r->latest[v]);
+	}
+}
+
+/* For one more. */
+static void rounds_grow(struct rounds *r)
+{
+	if (r->done < r->room)
+		return;
+	r->room = 2 * r->room + 16;
+	for (unsigned int v = 0; v < r->variants; v++) {
+		r->samples[v] = realloc(r->samples[v], r->room * sizeof(double));
+		r->cpu[v] = realloc(r->cpu[v], r->room * sizeof(double));
+		if (!r->samples[v] || !r->cpu[v])
+			abort();
+	}
+}
+
+static void rounds_get(struct rounds *r, unsigned int variants, bool latencies)
+{
+	*r = (struct rounds) { .variants = variants };
+	for (unsigned int v = 0; v < variants && latencies; v++) {
+		r->latency[v] = calloc(1, sizeof(struct histogram));
+		r->latest[v] = calloc(1, sizeof(struct histogram));
+		if (!r->latency[v] || !r->latest[v])
+			abort();
 	}
 }
 
@@ -125,51 +161,55 @@ static void round_done(struct rounds *r)
 	r->done++;
 }
 
-/* False if a sample could not be had; r->done says how many rounds are complete. */
-static bool run_rounds(const struct figure *f, struct rounds *r)
+/* A sample of each variant.  False if one could not be had, and we were not interrupted. */
+static bool run_round(const struct figure *f, struct rounds *r, unsigned int round, uint64_t begin)
 {
-	unsigned int total = (options.warm + options.rounds) * r->variants;
-	uint64_t begin = bench_now();
+	bool counts = round >= options.warm;
 
-	for (unsigned int i = 0; i < options.warm + options.rounds && !interrupted; i++) {
-		bool counts = i >= options.warm;
+	rounds_grow(r);
+	for (unsigned int place = 0; place < r->variants && !interrupted; place++) {
+		unsigned int v = variant_at(round, place, r->variants);
+		double s;
 
-		if (r->done >= AT_LEAST && bench_now() - begin > options.seconds * 1e9)
-			break;
-		for (unsigned int v = 0; v < r->variants && !interrupted; v++) {
-			double s;
-
-			progress(f->name, begin, i * r->variants + v, total);
-			s = f->sample(f->arg, v, counts ? r->latest[v] : NULL);
-
-			if (s < 0) {
-				progress(f->name, begin, total, total);
-				if (interrupted)
-					return true;
-				result_failed(f->name, v < VARIANTS && f->variants[v] ?
-					      f->variants[v] : "", why);
-				return false;
-			}
-			if (counts)
-				r->samples[v][r->done] = s;
+		progress(f->name, begin, r->done, false);
+		cpu_used = -1;
+		s = f->sample(f->arg, v, counts ? r->latest[v] : NULL);
+		if (s < 0 && interrupted)
+			return true;
+		if (s < 0) {
+			progress(f->name, begin, r->done, true);
+			result_failed(f->name, v < VARIANTS && f->variants[v] ? f->variants[v] : "",
+				      why);
+			return false;
 		}
-		if (counts && !interrupted)
-			round_done(r);
+		r->samples[v][r->done] = s;
+		r->cpu[v][r->done] = cpu_used;
 	}
-	progress(f->name, begin, total, total);
+	if (counts && !interrupted)
+		round_done(r);
 	return true;
 }
 
-static void rounds_get(struct rounds *r, unsigned int variants, bool latencies)
+/* Whether that is all: time is spent, or there is nothing that more rounds would tell. */
+static bool is_enough(const struct figure *f, const struct rounds *r, uint64_t begin)
 {
-	*r = (struct rounds) { .variants = variants };
-	for (unsigned int v = 0; v < variants; v++) {
-		r->samples[v] = calloc(options.rounds, sizeof(double));
-		r->latency[v] = latencies ? calloc(1, sizeof(struct histogram)) : NULL;
-		r->latest[v] = latencies ? calloc(1, sizeof(struct histogram)) : NULL;
-		if (!r->samples[v] || (latencies && (!r->latency[v] || !r->latest[v])))
-			abort();
-	}
+	if (r->done >= AT_LEAST && bench_now() - begin > options.seconds * 1e9)
+		return true;
+	if (r->done < options.rounds)
+		return false;
+	return r->done >= MOST_ROUNDS || is_answered(f->compare, r->samples, r->done);
+}
+
+/* False if a sample could not be had; r->done says how many rounds are complete. */
+static bool run_rounds(const struct figure *f, struct rounds *r)
+{
+	uint64_t begin = bench_now();
+
+	for (unsigned int i = 0; !interrupted && !is_enough(f, r, begin); i++)
+		if (!run_round(f, r, i, begin))
+			return false;
+	progress(f->name, begin, r->done, true);
+	return true;
 }
 
 static enum status rounds_status(bool complete)
@@ -203,7 +243,7 @@ enum status bench_measure(const struct figure *f)
 	rounds_get(&r, variants, f->latencies);
 	complete = run_rounds(f, &r);
 	if (r.done)
-		result_add(f, r.samples, r.latency, r.done, complete);
+		result_add(f, r.samples, r.cpu, r.latency, r.done, complete);
 	rounds_free(&r);
 	return rounds_status(complete);
 }

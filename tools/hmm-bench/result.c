@@ -74,9 +74,6 @@ enum status result_end(enum status status)
 	return bench_fail(STATUS_FAILED, "%s cannot be written", options.output);
 }
 
-/* Of fewer rounds the interval is all of them, and less than 95%. */
-#define SURE	6
-
 static json_t *estimate_json(struct estimate e)
 {
 	return json_pack("{s:f, s:f, s:f}", "value", e.value, "low", e.low, "high", e.high);
@@ -111,30 +108,26 @@ static void print_latency(const struct histogram *h)
 	printf(" max %.1f (%llu)\n", h->max / 1e3, (unsigned long long)h->count);
 }
 
-/* "open": it is on both sides of the goal. */
-static const char *verdict(struct estimate e, double goal, bool at_most)
+/* What half of the rounds are between. */
+static json_t *spread_json(struct estimate spread)
 {
-	if (e.low < goal && e.high > goal)
-		return "open";
-	return (at_most ? e.value <= goal : e.value >= goal) ? "met" : "not met";
+	return json_pack("{s:f, s:f}", "low", spread.low, "high", spread.high);
 }
 
 static void append_ratio(json_t *ratios, const struct figure *f, const struct comparison *c,
-			 struct estimate e, unsigned int rounds, bool complete)
+			 double *const *samples, unsigned int rounds, bool complete)
 {
-	bool steady = is_steady(e);
-	json_t *j = json_pack("{s:s, s:s, s:o, s:b}", "over", f->variants[c->over], "under",
-			      f->variants[c->under], "ratio", estimate_json(e), "steady", steady);
+	struct estimate spread;
+	struct estimate e = ratio_of(samples[c->over], samples[c->under], rounds, &spread);
+	json_t *j = json_pack("{s:s, s:s, s:o, s:o}", "over", f->variants[c->over], "under",
+			      f->variants[c->under], "ratio", estimate_json(e), "spread",
+			      spread_json(spread));
 
-	if (steady)
-		printf("  %s / %s: %.2f (%.2f to %.2f)", f->variants[c->over],
-		       f->variants[c->under], e.value, e.low, e.high);
-	else
-		printf("  %s / %s: no ratio, rounds differ too much (%.2f to %.2f)",
-		       f->variants[c->over], f->variants[c->under], e.low, e.high);
+	printf("  %s / %s: %.2f (%.2f to %.2f; half of the rounds %.2f to %.2f)",
+	       f->variants[c->over], f->variants[c->under], e.value, e.low, e.high, spread.low,
+	       spread.high);
 	if (c->goal && complete) {
-		const char *word = rounds < SURE ? "too few rounds" : !steady ? "unsteady" :
-				   verdict(e, c->goal, c->at_most);
+		const char *word = verdict_word(judge(e, rounds, c->goal, c->at_most));
 
 		printf(", goal at %s %.2f: %s", c->at_most ? "most" : "least", c->goal, word);
 		json_object_set_new(j, "goal", json_real(c->goal));
@@ -155,31 +148,44 @@ static json_t *raw_json(const double *samples, unsigned int rounds)
 	return raw;
 }
 
-void result_add(const struct figure *f, double *const *samples,
+/* The time of all processors, for who has said it in each round. */
+static void append_cpu(json_t *variant, const double *cpu, unsigned int rounds)
+{
+	struct estimate e;
+
+	for (unsigned int i = 0; i < rounds; i++)
+		if (cpu[i] < 0)
+			return;
+	e = median(cpu, rounds);
+	printf(", %.2f of processors", e.value);
+	json_object_set_new(variant, "cpu", json_pack("{s:o, s:o}", "median", estimate_json(e),
+						      "samples", raw_json(cpu, rounds)));
+}
+
+void result_add(const struct figure *f, double *const *samples, double *const *cpu,
 		struct histogram *const *latency, unsigned int rounds, bool complete)
 {
 	json_t *variants = json_array(), *ratios = json_array();
 
 	for (unsigned int v = 0; v < VARIANTS && f->variants[v]; v++) {
 		struct estimate e = median(samples[v], rounds);
-		json_t *j;
+		json_t *j = json_pack("{s:s, s:o, s:o}", "name", f->variants[v], "median",
+				      estimate_json(e), "samples", raw_json(samples[v], rounds));
 
 		printf("%-26s %-12s %10.2f  (%.2f to %.2f) %s", v ? "" : f->name,
 		       f->variants[v], e.value, e.low, e.high, f->unit);
-		if (rounds < SURE)
+		append_cpu(j, cpu[v], rounds);
+		if (rounds < LEAST_SAMPLES)
 			printf(", %u round%s only", rounds, rounds > 1 ? "s" : "");
 		printf("\n");
-		j = json_pack("{s:s, s:o, s:o}", "name", f->variants[v], "median",
-			      estimate_json(e), "samples", raw_json(samples[v], rounds));
 		if (f->latencies) {
 			print_latency(latency[v]);
 			json_object_set_new(j, "latency_ns", latency_json(latency[v]));
 		}
 		json_array_append_new(variants, j);
 	}
-	for (const struct comparison *c = f->compare; c->over != c->under; c++)
-		append_ratio(ratios, f, c, ratio_of(samples[c->over], samples[c->under], rounds),
-			     rounds, complete);
+	for (const struct comparison *c = f->compare; !comparison_is_end(c); c++)
+		append_ratio(ratios, f, c, samples, rounds, complete);
 	json_array_append_new(figures, json_pack("{s:s, s:s, s:s, s:o, s:o}", "name", f->name,
 						 "what", f->what, "unit", f->unit, "variants",
 						 variants, "ratios", ratios));
@@ -224,8 +230,8 @@ void result_scale(const struct figure *f, const double *sizes, double *const *sa
 	       all.low, all.high, half, largest.value, largest.low, largest.high);
 	if (at_most > 0) {
 		/* A few of them may prove that it grows, but not that it does not. */
-		const char *word = largest.low > at_most ? "not met" :
-				   verdict(all, at_most, true);
+		const char *word = verdict_word(largest.low > at_most ? NOT_MET :
+						judge(all, LEAST_SAMPLES, at_most, true));
 
 		printf(", goal at most %.2f: %s", at_most, word);
 		json_object_set_new(j, "goal", json_real(at_most));

@@ -15,10 +15,11 @@ enum status result_begin(int argc, char **argv);
 enum status result_end(enum status status);
 
 /*
- * @samples[variant][round], and @latency[variant] if the figure has any.  If one failed
- * behind them the figure is not @complete, and says nothing of goals.
+ * @samples[variant][round], @cpu likewise, which is below 0 where nothing was said of it, and
+ * @latency[variant] if the figure has any.  If one failed behind them the figure is not
+ * @complete, and says nothing of goals.
  */
-void result_add(const struct figure *f, double *const *samples,
+void result_add(const struct figure *f, double *const *samples, double *const *cpu,
 		struct histogram *const *latency, unsigned int rounds, bool complete);
 
 /* A sample of a figure's variant, or size, could not be had. */

@@ -21,36 +21,77 @@ static double quantile(const double *sorted, size_t n, double q)
 }
 
 /*
- * The k'th lowest and highest of @n are outside of the median with a probability of
- * 2 * P(B <= k - 1), where B is how often of @n times a coin shows heads.
+ * Each sample is below the median or above it, as a coin falls.  The interval is left out that
+ * the ranks below @outer[n] and their likes at the other end make: paths[] has the probabilities
+ * of all counts of samples below it after @at samples, without those paths that have been outside
+ * before.  They may get outside with a probability of ERROR / 2 at each end in all, and of
+ * ERROR / 2 * (1 - FIRST / n) up to the n'th sample.
  */
-static size_t outer_ranks(size_t n)
-{
-	double p = pow(0.5, n), below = 0;
-	size_t k;
+#define ERROR	0.05
+#define FIRST	6
 
-	/* Where the powers become too small, the normal distribution is near enough. */
-	if (n > 200)
-		return (n - 1.96 * sqrt(n)) / 2;
-	for (k = 0; k < n / 2; k++) {
-		below += p;
-		if (2 * below > 0.05)
-			break;
-		p = p * (n - k) / (k + 1);
-	}
-	return k;
+static struct {
+	size_t at, room;
+	double *paths, spent;
+	size_t *outer;
+} walk;
+
+static void walk_extend(size_t n)
+{
+	if (n < walk.room)
+		return;
+	walk.room = 2 * n + 64;
+	walk.paths = realloc(walk.paths, (walk.room + 1) * sizeof(*walk.paths));
+	walk.outer = realloc(walk.outer, walk.room * sizeof(*walk.outer));
+	if (!walk.paths || !walk.outer)
+		abort();
+	walk.paths[0] = walk.at ? walk.paths[0] : 1;
 }
 
-struct estimate median(const double *values, size_t n)
+/* One sample more: it is below the median, or not. */
+static void walk_step(void)
+{
+	size_t n = ++walk.at, k = 0;
+	double may = ERROR / 2 * (1 - (double)FIRST / n);
+
+	walk.paths[n] = 0;
+	for (size_t s = n; s > 0; s--)
+		walk.paths[s] = (walk.paths[s] + walk.paths[s - 1]) / 2;
+	walk.paths[0] /= 2;
+	for (; k < n / 2 && walk.spent + walk.paths[k] <= may; k++) {
+		walk.spent += walk.paths[k];
+		walk.paths[k] = 0;
+		walk.paths[n - k] = 0;
+	}
+	walk.outer[n] = k;
+}
+
+/* So many of the lowest and of the highest of @n end at the interval. */
+static size_t outer_ranks(size_t n)
+{
+	walk_extend(n);
+	while (walk.at < n)
+		walk_step();
+	return walk.outer[n];
+}
+
+static double *sorted_copy(const double *values, size_t n)
 {
 	double *sorted = malloc(n * sizeof(*sorted));
-	size_t k = outer_ranks(n);
-	struct estimate e;
 
 	if (!sorted)
 		abort();
 	memcpy(sorted, values, n * sizeof(*sorted));
 	qsort(sorted, n, sizeof(*sorted), compare);
+	return sorted;
+}
+
+struct estimate median(const double *values, size_t n)
+{
+	double *sorted = sorted_copy(values, n);
+	size_t k = outer_ranks(n);
+	struct estimate e;
+
 	/* The k'th has the index k - 1, and with none of them it is all. */
 	k = k ? k - 1 : 0;
 	e = (struct estimate) { quantile(sorted, n, 0.5), sorted[k], sorted[n - 1 - k] };
@@ -58,7 +99,17 @@ struct estimate median(const double *values, size_t n)
 	return e;
 }
 
-struct estimate ratio_of(const double *a, const double *b, size_t n)
+struct estimate quartiles(const double *values, size_t n)
+{
+	double *sorted = sorted_copy(values, n);
+	struct estimate e = { quantile(sorted, n, 0.5), quantile(sorted, n, 0.25),
+			      quantile(sorted, n, 0.75) };
+
+	free(sorted);
+	return e;
+}
+
+struct estimate ratio_of(const double *a, const double *b, size_t n, struct estimate *spread)
 {
 	double *ratios = malloc(n * sizeof(*ratios));
 	struct estimate e;
@@ -68,13 +119,10 @@ struct estimate ratio_of(const double *a, const double *b, size_t n)
 	for (size_t i = 0; i < n; i++)
 		ratios[i] = a[i] / b[i];
 	e = median(ratios, n);
+	if (spread)
+		*spread = quartiles(ratios, n);
 	free(ratios);
 	return e;
-}
-
-bool is_steady(struct estimate e)
-{
-	return e.high - e.low <= e.value / 3;
 }
 
 /* Student's t, two-sided 95%, by degrees of freedom. */

@@ -11,28 +11,35 @@
 #include <stdint.h>
 
 /*
- * A value between @low and @high with a confidence of about 95%.  Of the median that
- * follows from the ranks of the samples alone, whatever their distribution is: a machine
- * that is shared makes some samples very long, and none very short.
+ * A value between @low and @high with a confidence of 95%.  The interval of a median follows
+ * from the ranks of the samples alone, whatever their distribution is: a machine that is
+ * shared makes some samples very long, and none very short.
  */
 struct estimate {
 	double value, low, high;
 };
 
-/* @n is at least 1; below 6 there is no such interval, and it is all of them. */
+/* With fewer samples there is no interval of the median. */
+#define LEAST_SAMPLES	8
+
+/*
+ * @n is at least 1; below LEAST_SAMPLES the interval is all of them.  The caller may look at
+ * the interval after each sample and stop when it likes what it sees: the intervals of all @n
+ * together have the true median in them with 95%.  That makes each a little wider than one
+ * that is looked at once.
+ */
 struct estimate median(const double *values, size_t n);
 
-/*
- * The median of @a[i] / @b[i], of which each pair was measured one behind the other: what
- * changed between rounds does not show in it.  All are above 0.
- */
-struct estimate ratio_of(const double *a, const double *b, size_t n);
+/* The median, and the values that a quarter of the samples is below, and above. */
+struct estimate quartiles(const double *values, size_t n);
 
 /*
- * Whether a ratio says anything: its interval is no wider than a third of it.  What is
- * printed of others is that they do not.
+ * The median of @a[i] / @b[i]; the two of each pair were measured in the same round, so that
+ * what changes between rounds does not show in it.  All are above 0.  @spread, if it is not
+ * NULL, becomes the quartiles of the ratios: more rounds make the interval narrower, and not
+ * the spread.
  */
-bool is_steady(struct estimate e);
+struct estimate ratio_of(const double *a, const double *b, size_t n, struct estimate *spread);
 
 /*
  * The exponent of @cost in @size: 1 if twice the size costs twice as much.  A line through

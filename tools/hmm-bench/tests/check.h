@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the tests of hmm-bench's arithmetic share. */
+#ifndef HMM_BENCH_CHECK_H
+#define HMM_BENCH_CHECK_H
+
+#include <stdbool.h>
+
+/* Print a result, as TAP. */
+void check(bool ok, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Between 0 and 1, neither of them included. */
+double uniform(void);
+
+/* Each in the file of its name. */
+void judge_test(void);
+
+#endif
