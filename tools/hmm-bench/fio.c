@@ -208,11 +208,32 @@ static void add_latencies(json_t *direction, struct histogram *latency)
 		latency->max = max;
 }
 
+/* An option of the job, or of all jobs of its file: "64k" is 65536, and @otherwise if it is not set. */
+static long long option_of(json_t *result, json_t *job, const char *name, long long otherwise)
+{
+	json_t *own = json_object_get(json_object_get(job, "job options"), name);
+	json_t *of_all = json_object_get(json_object_get(result, "global options"), name);
+	const char *text = json_string_value(own ?: of_all);
+	long long n = otherwise;
+	char *unit = "";
+
+	if (text)
+		n = strtoll(text, &unit, 10);
+	return *unit == 'k' || *unit == 'K' ? n << 10 : *unit == 'm' || *unit == 'M' ? n << 20 : n;
+}
+
+/* Pages of the buffers that a job has: one for each of its I/Os that are under way at once. */
+static long long buffers_of(json_t *result, json_t *job)
+{
+	return option_of(result, job, "iodepth", 1) * option_of(result, job, "bs", PAGE) / PAGE;
+}
+
 /*
  * Microseconds for each I/O, of fio's own account.  Its RDMA engine counts half a second of
  * sleep before the first: of a client, its mean latency.
  */
-static double read_result(const char *path, bool client, struct histogram *latency)
+static double read_result(const char *path, bool client, struct histogram *latency,
+			  long long *buffers)
 {
 	json_t *result = json_load_file(path, 0, NULL), *job, *read, *write;
 	double us = -1, ios;
@@ -230,13 +251,17 @@ static double read_result(const char *path, bool client, struct histogram *laten
 		add_latencies(read, latency);
 		add_latencies(write, latency);
 	}
+	if (buffers)
+		*buffers = buffers_of(result, job);
 	json_decref(result);
 	if (us <= 0)
 		bench_fail(STATUS_FAILED, "fio failed, or did nothing");
 	return us;
 }
 
-static double run(const char *file, const char *name, bool client, struct histogram *latency)
+/* Sets @buffers, if it is not NULL, to the pages of those that it has. */
+static double run(const char *file, const char *name, bool client, struct histogram *latency,
+		  long long *buffers)
 {
 	char output[] = "/tmp/hmm-bench.XXXXXX", section[NAMES + 16];
 	char *const argv[] = { "fio", "--aux-path=/tmp", "--output-format=json+", section,
@@ -254,7 +279,7 @@ static double run(const char *file, const char *name, bool client, struct histog
 			kill(pid, client ? SIGKILL : SIGTERM);
 	if (pid >= 0 && !bench_interrupted()) {
 		if (WIFEXITED(status) && !WEXITSTATUS(status))
-			us = read_result(output, client, latency);
+			us = read_result(output, client, latency, buffers);
 		else if (WIFEXITED(status))
 			bench_fail(STATUS_FAILED, "fio ended with status %d", WEXITSTATUS(status));
 		else
@@ -272,7 +297,7 @@ static double run_client(const char *server_file, const char *file, const char *
 
 	if (server < 0)
 		return -1;
-	us = run(file, name, true, latency);
+	us = run(file, name, true, latency, NULL);
 	/* One that has had no client would wait on. */
 	if (us < 0)
 		server_kill(server);
@@ -282,16 +307,16 @@ static double run_client(const char *server_file, const char *file, const char *
 }
 
 /*
- * In RAM nothing has moved.  On the device they have come, and have not gone back and forth:
- * a CPU that is at them takes back what comes.
+ * In RAM nothing has moved.  On the device all buffers of the job have come, and have not gone
+ * back and forth: a CPU that is at them takes back what comes.
  */
-static bool were_there(bool on_device, long long moved, long long taken_back)
+static bool were_there(bool on_device, long long buffers, long long moved, long long taken_back)
 {
-	bool there = on_device ? moved > 0 && taken_back < moved / 2 : !moved;
+	bool there = on_device ? buffers > 0 && moved >= buffers && taken_back < moved / 2 : !moved;
 
 	if (!there)
-		bench_fail(STATUS_FAILED, "buffers are not %s: %lld pages came, %lld went",
-			   on_device ? "on the device" : "in RAM", moved, taken_back);
+		bench_fail(STATUS_FAILED, "buffers of %lld pages are not %s: %lld came, %lld went",
+			   buffers, on_device ? "on the device" : "in RAM", moved, taken_back);
 	return there;
 }
 
@@ -302,14 +327,15 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 	struct jobs *jobs = arg;
 	const char *name = jobs->names[variant / jobs->places];
 	bool on_device = variant % jobs->places;
+	long long buffers = 0;
 	double us;
 
 	if (driver_param("migrate_on_fault", on_device))
 		return bench_errno("parameter migrate_on_fault");
 	us = jobs->server[0] ? run_client(jobs->server, jobs->file, name, latency) :
-			       run(jobs->file, name, false, latency);
+			       run(jobs->file, name, false, latency, &buffers);
 	driver_param("migrate_on_fault", false);
-	return us >= 0 && were_there(on_device, gpu_counter(0, "to_device") - moved,
+	return us >= 0 && were_there(on_device, buffers, gpu_counter(0, "to_device") - moved,
 				     gpu_counter(0, "cpu_faults") - taken_back) ? us : -1;
 }
 

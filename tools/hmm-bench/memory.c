@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "crc32c.h"
 #include "gpu.h"
 #include "memory.h"
 #include "test_hmm_uapi.h"
@@ -53,6 +54,20 @@ static uint64_t word(size_t i, unsigned int seed)
 uint64_t memory_word(const struct memory *m, size_t i)
 {
 	return word(i, m->seed);
+}
+
+uint32_t memory_crc32c(const struct memory *m, size_t at, size_t n, size_t stride)
+{
+	uint64_t *words = malloc(n * WORD);
+	uint32_t crc;
+
+	if (!words)
+		abort();
+	for (size_t i = 0; i < n; i++)
+		words[i] = word((at + i * stride) / WORD, m->seed);
+	crc = crc32c((char *)words, n * WORD);
+	free(words);
+	return crc;
 }
 
 void memory_fill(struct memory *m)

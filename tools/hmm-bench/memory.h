@@ -6,6 +6,7 @@
 #include "bench.h"
 
 #define PAGE		4096UL
+#define WORD		8UL
 #define HUGE		(2UL << 20)
 /* Where memory may be, other than on the GPU of that number. */
 #define IN_RAM		(-1)
@@ -33,6 +34,12 @@ bool memory_is_huge(const struct memory *m);
 
 /* The @i'th word that memory_fill() wrote. */
 uint64_t memory_word(const struct memory *m, size_t i);
+
+/*
+ * The CRC-32C of @n words that memory_fill() wrote, from the byte @at on, @stride bytes from each
+ * to the next; whatever is there now.  All are multiples of 8.
+ */
+uint32_t memory_crc32c(const struct memory *m, size_t at, size_t n, size_t stride);
 
 /* Whether each byte is what memory_fill() wrote.  Reads by the CPU, so it ends in RAM. */
 bool memory_is_right(const struct memory *m);

@@ -9,9 +9,15 @@
  * page table of its device, between migrate_vma_pages() and migrate_vma_finalize(), or empties
  * it, on the way to RAM, before the copy.  This engine leaves that to the device's faults, and
  * to invalidation.  "bare" is without it: not counted, or emptied before.
+ *
+ * A sample is two trips.  Pages that are freed in one order are allocated in the other: memory
+ * that came back to ascending pages comes back to descending ones the next time.  Only what
+ * ascends is copied in one piece, so that trips take turns between two costs.  Both are in each
+ * sample.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "gpu.h"
@@ -20,8 +26,11 @@
 #include "trace.h"
 
 static const char *const functions[] = {
-	"migrate_vma_setup", "migrate_vma_pages", "migrate_vma_finalize", "hmm_dummy_copy", NULL
+	"migrate_vma_setup", "migrate_vma_pages", "migrate_vma_finalize", "hmm_dummy_copy",
+	"hmm_dummy_copy_work", NULL
 };
+
+#define TRIPS	2
 
 struct mover {
 	struct memory m;
@@ -81,80 +90,123 @@ static double seen(unsigned int variant)
 	return tables > 0 ? span - tables : 0;
 }
 
-/* Microseconds a page of a migration of all.  < 0: failed. */
-static double timed(struct mover *w, int (*move)(struct part *part), unsigned int variant)
-{
+/* What the trips of a sample have taken, in microseconds. */
+struct cost {
 	double us;
+	double cpu;	/* of this process's threads, and of the device's copies */
+};
 
-	if (trace_clear())
-		return bench_errno("the trace");
+static double process_cpu(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
+}
+
+/* Add a migration of all; false: it failed. */
+static bool timed(struct mover *w, int (*move)(struct part *part), unsigned int variant,
+		  struct cost *cost)
+{
+	double us, cpu;
+
+	if (trace_clear()) {
+		bench_errno("the trace");
+		return false;
+	}
+	cpu = process_cpu();
 	if (parts_run(&w->m, move, w, NULL, "migration") < 0)
-		return -1;
+		return false;
+	cost->cpu += process_cpu() - cpu + trace_inside("hmm_dummy_copy_work");
 	us = seen(variant);
+	cost->us += us;
 	if (us > 0)
-		return us / (w->m.length / PAGE);
+		return true;
 	bench_fail(STATUS_FAILED, "%s", trace_why("migration"));
-	return -1;
+	return false;
+}
+
+/* A sample is so many trips, in microseconds a page; below 0 if one has failed. */
+static double sample_trips(struct mover *w, unsigned int variant, bool has_helper,
+			   bool (*trip)(struct mover *w, unsigned int variant, struct cost *cost))
+{
+	size_t pages = TRIPS * w->m.length / PAGE;
+	struct cost cost = {};
+
+	for (int i = 0; i < TRIPS; i++)
+		if (!trip(w, variant, &cost))
+			return -1;
+	/* test_hmm copies in the calling thread; its process's time has the read-back in it. */
+	if (has_helper)
+		bench_cpu(cost.cpu / pages);
+	return cost.us / pages;
+}
+
+static bool failed(const char *what)
+{
+	bench_errno(what);
+	return false;
+}
+
+static bool trip_to_device(struct mover *w, unsigned int variant, struct cost *cost)
+{
+	bool ours = variant == ENGINE || variant == LIMIT, moved;
+
+	memory_fill(&w->m);
+	if (variant == LIMIT && driver_param("async_copy", false))
+		return failed("hmm_dummy's parameter async_copy");
+	moved = timed(w, ours ? to_gpu0 : to_dmirror, variant, cost);
+	if (variant == LIMIT)
+		driver_params_restore();
+	/* test_hmm's memory is nobody's that /proc/iomem knows by name. */
+	if (!moved || (ours && !memory_is_on(&w->m, 0)) || !memory_is_huge(&w->m))
+		return false;
+	return parts_run(&w->m, ours ? gpu_to_memory : dmirror_to_memory, w, NULL,
+			 "back to RAM") >= 0 &&
+	       memory_is_in_ram(&w->m) && memory_is_right(&w->m);
 }
 
 static double sample_to_device(void *arg, unsigned int variant, struct histogram *latency)
 {
-	bool ours = variant == ENGINE || variant == LIMIT;
-	struct mover *w = arg;
-	double us;
+	return sample_trips(arg, variant, variant == ENGINE, trip_to_device);
+}
 
+static bool trip_to_ram(struct mover *w, unsigned int variant, struct cost *cost)
+{
 	memory_fill(&w->m);
-	if (variant == LIMIT && driver_param("async_copy", false))
-		return bench_errno("hmm_dummy's parameter async_copy");
-	us = timed(w, ours ? to_gpu0 : to_dmirror, variant);
-	if (variant == LIMIT)
-		driver_params_restore();
-	/* test_hmm's memory is nobody's that /proc/iomem knows by name. */
-	if (us < 0 || (ours && !memory_is_on(&w->m, 0)) || !memory_is_huge(&w->m))
-		return -1;
-	if (parts_run(&w->m, ours ? gpu_to_memory : dmirror_to_memory, w, NULL,
-		      "back to RAM") < 0)
-		return -1;
-	return memory_is_in_ram(&w->m) && memory_is_right(&w->m) ? us : -1;
+	if (parts_run(&w->m, variant == ENGINE ? to_gpu0 : to_dmirror, w, NULL,
+		      "to the device") < 0 || !memory_is_huge(&w->m))
+		return false;
+	if (variant == ENGINE && !memory_is_on(&w->m, 0))
+		return false;
+	if (variant == BARE && memory_forget(&w->m))
+		return failed("mprotect");
+	return timed(w, variant == ENGINE ? gpu_to_memory : dmirror_to_memory, ENGINE, cost) &&
+	       memory_is_in_ram(&w->m) && memory_is_huge(&w->m) && memory_is_right(&w->m);
 }
 
 static double sample_to_ram(void *arg, unsigned int variant, struct histogram *latency)
 {
-	struct mover *w = arg;
-	double us;
-
-	memory_fill(&w->m);
-	if (parts_run(&w->m, variant == ENGINE ? to_gpu0 : to_dmirror, w, NULL,
-		      "to the device") < 0 || !memory_is_huge(&w->m))
-		return -1;
-	if (variant == ENGINE && !memory_is_on(&w->m, 0))
-		return -1;
-	if (variant == BARE && memory_forget(&w->m))
-		return bench_errno("mprotect");
-	us = timed(w, variant == ENGINE ? gpu_to_memory : dmirror_to_memory, ENGINE);
-	return us >= 0 && memory_is_in_ram(&w->m) && memory_is_huge(&w->m) &&
-	       memory_is_right(&w->m) ? us : -1;
+	return sample_trips(arg, variant, variant == ENGINE, trip_to_ram);
 }
 
 enum { ALIAS, THROUGH_RAM };
 
-static double sample_between(void *arg, unsigned int variant, struct histogram *latency)
+static bool trip_between(struct mover *w, unsigned int variant, struct cost *cost)
 {
-	struct mover *w = arg;
-	double us = 0, rest;
-
 	memory_fill(&w->m);
 	if (parts_run(&w->m, to_gpu0, w, NULL, "to the device") < 0 ||
 	    !memory_is_on(&w->m, 0))
-		return -1;
-	if (variant == THROUGH_RAM)
-		us = timed(w, gpu_to_memory, ENGINE);
-	if (us < 0)
-		return -1;
-	rest = timed(w, to_gpu1, ENGINE);
-	if (rest < 0 || !memory_is_on(&w->m, 1) || !memory_is_huge(&w->m))
-		return -1;
-	return memory_is_right(&w->m) ? us + rest : -1;
+		return false;
+	if (variant == THROUGH_RAM && !timed(w, gpu_to_memory, ENGINE, cost))
+		return false;
+	return timed(w, to_gpu1, ENGINE, cost) && memory_is_on(&w->m, 1) &&
+	       memory_is_huge(&w->m) && memory_is_right(&w->m);
+}
+
+static double sample_between(void *arg, unsigned int variant, struct histogram *latency)
+{
+	return sample_trips(arg, variant, true, trip_between);
 }
 
 static enum status measure(struct mover *w)
