@@ -45,7 +45,7 @@ static void usage(FILE *to)
 	for (size_t i = 0; i < COMMANDS; i++)
 		fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].what);
 	fprintf(to, "\n"
-		"  -r, --rounds N       samples of each variant, which take turns (%u)\n"
+		"  -r, --rounds N       samples of each variant, and more until goals are decided (%u)\n"
 		"  -w, --warm N         rounds before that, which do not count (%u)\n"
 		"  -t, --time SECONDS   for each figure at most, but three rounds (%.0f)\n"
 		"  -l, --length MIB     memory to work on (%zu)\n"
