@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,8 +17,8 @@
 
 /*
  * The instance and the group of its probes have the same name, with the process's number.  While
- * it is in use this process holds a lock (flock()) on its folder: one that can be locked belongs
- * to nobody.  Instances are made and removed under a lock on the folder of all.
+ * it is in use this process has a file of it open, and the kernel does not remove it: one that
+ * can be removed belongs to nobody.
  */
 static char group[32];
 static int held = -1;
@@ -45,27 +44,13 @@ static int write_text(const char *file, const char *text)
 	return n == length ? 0 : -1;
 }
 
-static int lock_folder(const char *path, int operation)
+/* Those of @name, which no instance uses. */
+static void remove_probes(const char *name)
 {
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char line[256], text[160], probe[96], ours[64];
+	FILE *f = fopen(TRACEFS "kprobe_events", "r");
 
-	if (fd >= 0 && flock(fd, operation)) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-/* The instance of that name, and its probes. */
-static void remove_instance(const char *name)
-{
-	char path[320], line[256], text[160], probe[96], ours[64];
-	FILE *f;
-
-	snprintf(path, sizeof(path), INSTANCES "%.64s/events/%.64s/enable", name, name);
-	write_text(path, "0");
 	snprintf(ours, sizeof(ours), ":%.48s/", name);
-	f = fopen(TRACEFS "kprobe_events", "r");
 	while (f && fgets(line, sizeof(line), f)) {
 		char *found = strstr(line, ours);
 
@@ -76,8 +61,16 @@ static void remove_instance(const char *name)
 	}
 	if (f)
 		fclose(f);
-	snprintf(path, sizeof(path), INSTANCES "%.64s", name);
-	rmdir(path);
+}
+
+/* Unless it is in use.  That no event is enabled in it any more comes with it. */
+static void remove_instance(const char *name)
+{
+	char path[320];
+
+	snprintf(path, sizeof(path), INSTANCES "%.255s", name);
+	if (!rmdir(path))
+		remove_probes(name);
 }
 
 /* Instances of processes that are gone. */
@@ -86,34 +79,21 @@ static void remove_abandoned(void)
 	DIR *all = opendir(INSTANCES);
 	struct dirent *entry;
 
-	while (all && (entry = readdir(all))) {
-		char path[320];
-		int fd;
-
-		if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)))
-			continue;
-		snprintf(path, sizeof(path), INSTANCES "%.255s", entry->d_name);
-		fd = lock_folder(path, LOCK_EX | LOCK_NB);
-		if (fd < 0)
-			continue;
-		remove_instance(entry->d_name);
-		close(fd);
-	}
+	while (all && (entry = readdir(all)))
+		if (!strncmp(entry->d_name, PREFIX, strlen(PREFIX)))
+			remove_instance(entry->d_name);
 	if (all)
 		closedir(all);
 }
 
 static int make_instance(void)
 {
-	int all = lock_folder(INSTANCES, LOCK_EX);
-
-	if (all < 0)
-		return -1;
 	remove_abandoned();
 	snprintf(group, sizeof(group), PREFIX "%d", getpid());
-	if (!mkdir(trace_file(""), 0700))
-		held = lock_folder(trace_file(""), LOCK_EX | LOCK_NB);
-	close(all);
+	/* Another process may take it for abandoned before the file is open. */
+	for (int i = 0; i < 10 && held < 0; i++)
+		if (!mkdir(trace_file(""), 0700) || errno == EEXIST)
+			held = open(trace_file("tracing_on"), O_RDONLY | O_CLOEXEC);
 	return held < 0 ? -1 : 0;
 }
 
@@ -143,9 +123,9 @@ void trace_stop(void)
 {
 	if (held < 0)
 		return;
-	remove_instance(group);
 	close(held);
 	held = -1;
+	remove_instance(group);
 }
 
 int trace_clear(void)
