@@ -45,6 +45,7 @@ static bool place(struct crowd *w, struct memory *m, bool on_device)
 /* So many GPU files and MRs have all of it mapped. */
 static bool gather(struct crowd *w, unsigned int files, unsigned int mrs, bool on_device)
 {
+	uint32_t expected = memory_crc32c(&w->m, 0, w->m.length / WORD, WORD);
 	unsigned int crc;
 
 	while (w->nr_files < files) {
@@ -55,6 +56,10 @@ static bool gather(struct crowd *w, unsigned int files, unsigned int mrs, bool o
 		w->files[w->nr_files++] = file;
 		if (gpu_crc32c(file, w->m.p, w->m.length, &crc))
 			return failed("an importer's read");
+		if (crc == expected)
+			continue;
+		bench_fail(STATUS_FAILED, "an importer reads something else");
+		return false;
 	}
 	while (w->nr_mrs < mrs) {
 		struct ibv_mr *mr = ibv_reg_mr(w->pair.pd, w->m.p, w->m.length, RDMA_ODP);
