@@ -66,7 +66,7 @@ static bool no_iova(void)
 
 TEST_F_TIMEOUT(edu, ram, 60)
 {
-	unsigned int crc, want;
+	unsigned int crc;
 
 	ASSERT_EQ(0, gpu_copy(self->edu, self->p + 4000, self->q + 13, PAGE + 50));
 	for (size_t i = 0; i < PAGE + 50; i++) {
@@ -76,9 +76,8 @@ TEST_F_TIMEOUT(edu, ram, 60)
 	ASSERT_EQ(0, gpu_fill(self->edu, self->p + 1, 9, 0x55));
 	EXPECT_EQ(0x55, self->p[9]);
 	EXPECT_EQ(pattern(10, 1), (unsigned char)self->p[10]);
-	ASSERT_EQ(0, gpu_crc32c(self->gpu[0], self->p + 5, 3000, &want));
 	ASSERT_EQ(0, gpu_crc32c(self->edu, self->p + 5, 3000, &crc));
-	EXPECT_EQ(want, crc);
+	EXPECT_EQ(crc32c(self->p + 5, 3000), crc);
 }
 
 /* From one GPU to the other, across the bus, and both stay where they are. */

@@ -178,11 +178,10 @@ TEST_F_TIMEOUT(mix, nic_reads, 120)
 
 TEST_F_TIMEOUT(mix, gpu_reads, 120)
 {
-	unsigned int crc, want;
+	unsigned int crc;
 
-	ASSERT_EQ(0, gpu_crc32c(self->gpu[0], self->want, LENGTH, &want));
 	ASSERT_EQ(0, gpu_crc32c(self->gpu[0], self->p, LENGTH, &crc));
-	EXPECT_EQ(want, crc);
+	EXPECT_EQ(crc32c(self->want, LENGTH), crc);
 	check_places(_metadata, self);
 	/* The NIC has them since the MR was registered; its own need no alias. */
 	EXPECT_EQ(2 * ROUNDS, gpu_counter(1, "mapped_now"));
