@@ -208,7 +208,7 @@ static void add_latencies(json_t *direction, struct histogram *latency)
 		latency->max = max;
 }
 
-/* An option of the job, or of all jobs of its file: "64k" is 65536, and @otherwise if it is not set. */
+/* An option of the job, or of all jobs of its file, "64k" as 65536; @otherwise if there is none. */
 static long long option_of(json_t *result, json_t *job, const char *name, long long otherwise)
 {
 	json_t *own = json_object_get(json_object_get(job, "job options"), name);

@@ -225,7 +225,7 @@ static double sample_beside(struct rdma *r, pid_t fio)
 		if (us < 0 || r->scanned)
 			return us;
 	}
-	bench_fail(STATUS_FAILED, "memory was not scarce during any of %d transfers", PRESSED_TRIES);
+	bench_fail(STATUS_FAILED, "memory was not scarce in any of %d transfers", PRESSED_TRIES);
 	return -1;
 }
 
