@@ -124,8 +124,8 @@ static void add(void *p, unsigned long bytes, u64 value)
  * Returns the offset of the first byte that differs, or @bytes.  Others may write there: what
  * differed a moment ago may be the same now.  By itself, so that a test can stop here.
  */
-static noinline unsigned long hmm_dummy_first_difference(const u8 *a, const u8 *b,
-							 unsigned long bytes)
+static noinline __noclone unsigned long
+hmm_dummy_first_difference(const u8 *a, const u8 *b, unsigned long bytes)
 {
 	unsigned long i = 0;
 
