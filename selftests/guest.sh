@@ -85,9 +85,10 @@ swap_and_cgroups() {
 		mkswap "$loop" > /dev/null && swapon "$loop" && cgroups
 }
 
-# For tests that keep processes on some memory nodes.
+# For tests that keep processes on some memory nodes, and fill one.  Swap is a file in memory here
+# (see above): when memory runs short that would be swapped out to itself.
 cpusets() {
-	{ mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup; } &&
+	swapoff -a && { mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup; } &&
 		echo "+cpuset +memory" > /sys/fs/cgroup/cgroup.subtree_control
 }
 
