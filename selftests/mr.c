@@ -463,7 +463,7 @@ TEST_F_TIMEOUT(mr, repeated_read, 120)
 		.opcode = ROCE_READ_REQUEST,
 		.qpn = self->pair.qp[1]->qp_num,
 		.psn = 0,
-		.va = -PAGE / 2,
+		.va = -(PAGE / 2),
 		.rkey = self->mr[0]->rkey,
 		.length = PAGE,
 	};
