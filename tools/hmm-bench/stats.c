@@ -21,10 +21,11 @@ static double quantile(const double *sorted, size_t n, double q)
 }
 
 /*
- * Each sample is below the median or above it, as a coin falls.  The interval is left out that
- * the ranks below @outer[n] and their likes at the other end make: paths[] has the probabilities
- * of all counts of samples below it after @at samples, without those paths that have been outside
- * before.  They may get outside with a probability of ERROR / 2 at each end in all, and of
+ * The count of samples below the true median is a walk: each sample adds one to it or not, as a
+ * coin falls.  The interval of n samples misses the median if the count is below outer[n], or
+ * above n - outer[n].  paths[] has the probabilities of all counts after @at samples, without the
+ * walks that have been outside before; @spent is the probability that one has left at the lower
+ * end.  outer[n] is as large as that probability allows: ERROR / 2 in all, and
  * ERROR / 2 * (1 - FIRST / n) up to the n'th sample.
  */
 #define ERROR	0.05
