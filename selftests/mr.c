@@ -336,7 +336,7 @@ TEST_F_TIMEOUT(mr, fault_in_pieces, 120)
 TEST_F(mr, advice_beyond)
 {
 	struct ibv_mr *mr = ibv_reg_mr(self->pair.pd, self->mem[0], LEN, RDMA_ODP);
-	char *beyond[] = { self->mem[0] + LEN - PAGE, (char *)-PAGE, self->mem[0] - PAGE };
+	char *const beyond[] = { self->mem[0] + LEN - PAGE, (char *)-PAGE, self->mem[0] - PAGE };
 
 	ASSERT_NE(NULL, mr);
 	for (int i = 0; i < 3; i++) {
@@ -366,7 +366,8 @@ static const struct window {
 	{ "before it", false, 4 * PAGE, 2 * PAGE, false, 0, PAGE, IBV_WC_REM_ACCESS_ERR },
 	{ "over its beginning", false, 4 * PAGE, 2 * PAGE, false, 4 * PAGE - 1, 2,
 	  IBV_WC_REM_ACCESS_ERR },
-	{ "over its end", false, 4 * PAGE, 2 * PAGE, false, 6 * PAGE - 1, 2, IBV_WC_REM_ACCESS_ERR },
+	{ "over its end", false, 4 * PAGE, 2 * PAGE, false, 6 * PAGE - 1, 2,
+	  IBV_WC_REM_ACCESS_ERR },
 	{ "behind it", false, 4 * PAGE, 2 * PAGE, false, 6 * PAGE, PAGE, IBV_WC_REM_ACCESS_ERR },
 	{ "all, zero based", true, 4 * PAGE, 2 * PAGE, false, 0, 2 * PAGE, 0 },
 	{ "before it, zero based", true, 4 * PAGE, 2 * PAGE, false, -PAGE, PAGE,

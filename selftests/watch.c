@@ -300,7 +300,7 @@ TEST_F_TIMEOUT(watch, wp_async, 240)
 	for (int i = 0; i < 2; i++) {
 		ASSERT_EQ(IBV_WC_SUCCESS, nic_writes(self, WRITE_AT, SOME));
 		EXPECT_EQ(SOME, scan_written(self->pagemap, self->mem));
-		/* What was written has come to RAM, alone, and is put back; split, the next time. */
+		/* What was written has come to RAM, alone, and is put back: split, next time. */
 		if (variant->peer) {
 			EXPECT_EQ(variant->huge && !i ? 0 : NPAGES - SOME, on_gpu(self->mem));
 			EXPECT_LT(watched, gpu_counter(0, "fallback_watched"));
@@ -318,7 +318,8 @@ TEST_F_TIMEOUT(watch, wp_sync, 240)
 	pthread_t thread;
 
 	place(_metadata, self, variant);
-	self->uffd = l.fd = uffd_register(self->mem, 0, UFFDIO_REGISTER_MODE_WP);
+	self->uffd = uffd_register(self->mem, 0, UFFDIO_REGISTER_MODE_WP);
+	l.fd = self->uffd;
 	ASSERT_LE(0, self->uffd);
 	ASSERT_EQ(0, watch_access(self->uffd, false, self->mem, NPAGES, true));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, listens, &l));
@@ -361,7 +362,8 @@ TEST_F_TIMEOUT(watch, rwp_sync, 240)
 	pthread_t thread;
 
 	place(_metadata, self, variant);
-	self->uffd = l.fd = uffd_register(self->mem, UFFD_FEATURE_RWP, UFFDIO_REGISTER_MODE_RWP);
+	self->uffd = uffd_register(self->mem, UFFD_FEATURE_RWP, UFFDIO_REGISTER_MODE_RWP);
+	l.fd = self->uffd;
 	ASSERT_LE(0, self->uffd);
 	ASSERT_EQ(0, watch_access(self->uffd, true, self->mem, NPAGES, true));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, listens, &l));

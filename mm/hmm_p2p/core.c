@@ -183,8 +183,9 @@ static void hmm_p2p_unclaim(struct hmm_p2p_exporter *exp)
  * * -EINVAL: an op, the name or the pgmap's owner is missing; the pgmap is not
  *   one range of MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT; coherent memory
  *   comes with windows, @desc->ops->lost or @desc->ops->flush_writes; the window size
- *   is out of range, or larger than the aperture of windows on demand; pgmap or a window's address is not
- *   a multiple of it; fault_around is no power of two, or larger than PMD_SIZE
+ *   is out of range, or larger than the aperture of windows on demand; pgmap or a window's
+ *   address is not a multiple of it; fault_around is no power of two, or larger than
+ *   PMD_SIZE
  * * -EEXIST: this pgmap, one of the same owner, or an exporter of the same name,
  *   is registered already
  * * -EBUSY: a window's address is another window's, too, or is still held by an
@@ -260,9 +261,9 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
  *
  * Stops handing out aliases and migrating to the device, moves every page to
  * RAM and waits until every importer had its chance to let go.  After it returns
- * nobody reaches the memory, no write of a peer is on its way to it, and the caller may memunmap_pages() (which waits for
- * calls of folio_free that are under way) and release the device.  The data of
- * processes is kept, unless hmm_p2p_dead() said that it is lost, or ops->lost says so now.
+ * nobody reaches the memory, no write of a peer is on its way to it, and the caller may
+ * memunmap_pages() (which waits for calls of folio_free that are under way) and release
+ * the device.  The data of processes is kept, unless hmm_p2p_dead() said that it is lost, or ops->lost says so now.
  *
  * An importer that breaks its contract and holds on is named and quarantined, and
  * cannot keep the driver here; the addresses that it holds are refused to whoever

@@ -301,8 +301,10 @@ int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
 
 /* Newer than Debian 12's headers. */
 #define METHOD_REG_MR	(UVERBS_METHOD_REG_DMABUF_MR + 1)
-enum { REG_MR_HANDLE, REG_MR_PD, REG_MR_DMA, REG_MR_IOVA, REG_MR_ADDR, REG_MR_LENGTH,
-       REG_MR_ACCESS, REG_MR_FD, REG_MR_FD_OFFSET, REG_MR_LKEY, REG_MR_RKEY };
+enum {
+	REG_MR_HANDLE, REG_MR_PD, REG_MR_DMA, REG_MR_IOVA, REG_MR_ADDR, REG_MR_LENGTH,
+	REG_MR_ACCESS, REG_MR_FD, REG_MR_FD_OFFSET, REG_MR_LKEY, REG_MR_RKEY
+};
 
 int rdma_ioctl_reg_mr(struct rdma_pair *pair, void *addr, size_t length, uint64_t iova,
 		      unsigned int access, struct ibv_mr *mr)
