@@ -443,6 +443,11 @@ void hmm_p2p_batch_start(struct hmm_p2p_batch *b);
 int hmm_p2p_batch_end(struct hmm_p2p_batch *b);
 void hmm_p2p_split_mapped(struct folio *folio);
 
+/* copy.c */
+void hmm_p2p_copy_start(struct hmm_p2p_batch *b);
+bool hmm_p2p_copy_wait(struct hmm_p2p_batch *b);
+bool hmm_p2p_copy_is_sound(struct hmm_p2p_batch *b);
+
 static inline void drop_folio(struct folio *folio)
 {
 	folio_unlock(folio);

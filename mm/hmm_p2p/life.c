@@ -532,6 +532,8 @@ bool hmm_p2p_is_overdue(struct hmm_p2p_exporter *exp)
  */
 static void wait_for_copy_op(struct hmm_p2p_exporter *exp)
 {
+	/* A copy that is not counted yet finds the device dead: see hmm_p2p_copy_start(). */
+	smp_mb();
 	while (atomic_read(&exp->copying)) {
 		if (hmm_p2p_is_overdue(exp)) {
 			WARN(1, "hmm_p2p: %s: dead, and its copy op does not return\n",
