@@ -489,7 +489,7 @@ TEST_F_TIMEOUT(mr, repeated_read, 120)
  */
 TEST_F_TIMEOUT(mr, flush_region, 600)
 {
-	size_t length = 4 * GiB + 2 * PAGE;
+	size_t length = 4 * GiB + 2 * PAGE, there = 0;
 	char *p = reserve(length + 2 * MiB), *start;
 	struct ibv_qp_attr attr = {
 		.qp_state = IBV_QPS_RTS,
@@ -513,9 +513,16 @@ TEST_F_TIMEOUT(mr, flush_region, 600)
 	ASSERT_EQ(0, ibv_modify_qp(self->pair.qp[1], &attr, IBV_QP_STATE | IBV_QP_ACCESS_FLAGS));
 	flush.rkey = mr->rkey;
 	ASSERT_EQ(0, roce_send(&flush));
-	end = now_seconds() + 500;
-	while (!pages_that_are(PAGE_PRESENT, start + length - PAGE, PAGE) && now_seconds() < end)
-		usleep(100000);
+	/* It goes from the first page to the last, and is waited for while it goes on. */
+	end = now_seconds() + 60;
+	while (there < length && now_seconds() < end) {
+		if (!pages_that_are(PAGE_PRESENT, start + there, PAGE)) {
+			usleep(10000);
+			continue;
+		}
+		there += there + 2 * MiB < length ? 2 * MiB : PAGE;
+		end = now_seconds() + 60;
+	}
 	EXPECT_EQ(2, pages_that_are(PAGE_PRESENT, start + length - 2 * PAGE, 2 * PAGE));
 	EXPECT_EQ(1, pages_that_are(PAGE_PRESENT, start + 2 * GiB, PAGE));
 	EXPECT_EQ(0, ibv_dereg_mr(mr));

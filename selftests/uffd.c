@@ -403,18 +403,20 @@ static bool ring_has(struct io_uring *ring, int *result)
 static bool worker_waits(struct __test_metadata *_metadata, struct io_uring *ring, int gpu,
 			 int fd, struct hmm_dummy_command *c)
 {
-	bool waits = false;
+	bool waits = false, ended = false;
 	int result = 0;
 
 	/* What lingers has interrupts off: it is over in a moment. */
 	ASSERT_EQ(0, write_file(PAIR, "hmm_range_fault_unlocked_timeout 20 userfaultfd_register"));
 	uring_command(ring, gpu, c);
 	ASSERT_EQ(1, io_uring_submit(ring));
-	while (!lingered())
-		;
+	while (!lingered() && !ended)
+		ended = ring_has(ring, &result);
 	ASSERT_EQ(0, uffd_register(fd, (void *)c->addr, PAGE));
-	while (!waits && !ring_has(ring, &result))
+	while (!waits && !ended) {
 		waits = uffd_is_waited_for(fd, 10);
+		ended = !waits && ring_has(ring, &result);
+	}
 	/* It was asked too early, and waits; or too late, and refuses; or it was done before. */
 	EXPECT_TRUE(waits || !result || result == -EOPNOTSUPP);
 	EXPECT_EQ(0, write_file(PAIR, "off"));

@@ -496,8 +496,9 @@ static void drop_destinations(struct hmm_p2p_batch *b)
 		b->args.dst[i] = 0;
 		if (page) {
 			note(b, i, n, HMM_P2P_COPY_FAILED);
+			folio_unlock(page_folio(page));
 			if (!keep)
-				drop_folio(page_folio(page));
+				folio_put(page_folio(page));
 		}
 	}
 }

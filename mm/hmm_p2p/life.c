@@ -287,16 +287,17 @@ static bool poison_later(struct hmm_p2p_exporter *exp, unsigned long i)
 }
 
 /*
- * Page @i of the device.  A reset that begins meanwhile locks the pages that it parks, so
- * either it finds this one poisoned, or it is asked for that here.
+ * Page @i of the device.  A reset locks the pages that it parks.  One that it has not
+ * parked yet, or not any more, is poisoned here.  A page that is locked is left to the
+ * end of the reset.
  */
 static int poison_page(struct hmm_p2p_exporter *exp, unsigned long i,
 		       unsigned long deadline)
 {
 	unsigned long pfn = exp->first_pfn + i;
 
-	while (!poison_later(exp, i)) {
-		bool busy = false;
+	for (;;) {
+		bool later = poison_later(exp, i), busy = false;
 		struct folio *folio = hmm_p2p_grab_folio(pfn, &busy);
 
 		if (folio) {
@@ -304,13 +305,13 @@ static int poison_page(struct hmm_p2p_exporter *exp, unsigned long i,
 			drop_folio(folio);
 			return 0;
 		}
-		if (!busy)
-			return 0;	/* nobody uses it */
+		/* Nobody uses it, or unpark_all() is told. */
+		if (!busy || later)
+			return 0;
 		if (time_after(jiffies, deadline))
 			return -EBUSY;
 		schedule_timeout_uninterruptible(1);
 	}
-	return 0;
 }
 
 /* The next page in [@i, @end) that broke during the reset, which is taken; or @end. */
@@ -341,7 +342,7 @@ static bool park_init(struct hmm_p2p_exporter *exp)
 /* Map what was parked as it was, but for pages that broke meanwhile. */
 static void unpark_all(struct hmm_p2p_exporter *exp)
 {
-	unsigned long i, j, end, deadline = jiffies + HZ;
+	unsigned long i, j, end, deadline;
 	unsigned long *late = exp->late;
 
 	for_each_set_bit(i, exp->parked, exp->nr_pages) {
@@ -359,9 +360,12 @@ static void unpark_all(struct hmm_p2p_exporter *exp)
 	spin_lock(&exp->late_lock);
 	exp->late = NULL;
 	spin_unlock(&exp->late_lock);
-	/* Those that broke when they were not parked any more. */
+	/* Those that were locked by others when they broke. */
+	deadline = jiffies + HZ;
 	for_each_set_bit(i, late, exp->nr_pages)
-		poison_page(exp, i, deadline);
+		if (poison_page(exp, i, deadline))
+			pr_err("hmm_p2p: %s: page %lu has lost its content, and stays locked\n",
+			       exp->desc.name, i);
 	kvfree(exp->parked);
 	exp->parked = NULL;
 }

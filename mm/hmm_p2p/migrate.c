@@ -170,10 +170,12 @@ static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 		return 0;
 	if (reaches(m, m->extra, other)) {
 		/* What fails here may work by way of RAM. */
-		chunk_pass(m, b, m->exp, HMM_P2P_FROM_PEER);
-		done = !m->extra->error && !has_outcome(m->extra, HMM_P2P_OTHER);
+		done = !chunk_pass(m, b, m->exp, HMM_P2P_FROM_PEER) &&
+		       !has_outcome(m->extra, HMM_P2P_OTHER);
 		if (m->extra->no_room)
 			ret = -ENOMEM;
+		else if (m->extra->abandoned)
+			ret = -EIO;
 	}
 	if (!done && !ret)
 		ret = chunk_through_ram(m, b, other);
@@ -300,7 +302,7 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 	     !m->no_room; i++)
 		ret = chunk_from_other(m, b, m->scan.others[i]);
 
-	m->again = b->split && !m->split_tried;
+	m->again = b->split && !b->abandoned && !m->split_tried;
 	if (m->again) {
 		/* That splits it, or does not: then once more is enough. */
 		m->split_tried = true;

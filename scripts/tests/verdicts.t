@@ -79,6 +79,12 @@ LATE = RAN + "ok 1 a.b\n# a.c: Test terminated by timeout\nnot ok 2 a.c\n"
 STALLED = RAN + "vm: [   12.5] INFO: task x:12 blocked for more than 30 seconds.\n"
 
 
+RCU = STALLED.replace("INFO: task x:12 blocked for more than 30 seconds.",
+                      "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks")
+KUNIT_LATE = ("# suite kunit\n1..1\n    1..2\n    ok 1 a\n    # b: try timed out\n"
+              "    not ok 2 b\nnot ok 1 hmm_p2p_wait\n")
+
+
 def of(text, hangs=False, status=1):
     m = mutants.Mutant("name", "what is wrong")
     m.hangs = hangs
@@ -87,6 +93,7 @@ def of(text, hangs=False, status=1):
 
 @test
 def a_failure_catches():
+    assert of(KUNIT_LATE.replace("    ok 1 a", "    not ok 1 a")) == ("a", "")
     assert of(RAN + "not ok 1 a.b\nok 2 a.c\n") == ("a.b", "")
     assert of(RAN + "vm: [   1.2] BUG: KASAN: use-after-free\n") == ("BUG: KASAN: use-after-free", "")
 
@@ -98,7 +105,7 @@ def no_failure_survives():
 
 @test
 def a_timeout_is_no_failure():
-    for text in HUNG, LATE, STALLED:
+    for text in HUNG, LATE, STALLED, RCU, KUNIT_LATE:
         by, trouble = of(text)
         assert by is None and "took too long" in trouble, text
 

@@ -193,7 +193,7 @@ static int fake_copy(void *priv, struct hmm_p2p_copy_job *job)
 	if (f->never_ends) {
 		f->never_job = job;
 		f->never_ram = job->copies[0].ram_page;
-		schedule_delayed_work(&f->never_work, 60 * HZ);
+		schedule_delayed_work(&f->never_work, 20 * HZ);
 		return -EINPROGRESS;
 	}
 	if (f->op_stays)
@@ -625,6 +625,7 @@ static int job_thread(void *data)
 {
 	struct job *job = data;
 
+	complete(&job->started);
 	if (job->m)
 		job->ret = mirror_fault(job->m, job->first, job->nr, job->flags);
 	else
@@ -637,9 +638,12 @@ static void job_run(struct kunit *test, struct job *job)
 {
 	struct task_struct *task;
 
+	init_completion(&job->started);
 	init_completion(&job->done);
 	task = kthread_run(job_thread, job, "hmm_p2p_kunit");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	/* Whatever time a test gives it begins here. */
+	wait_for_completion(&job->started);
 }
 
 void job_fault(struct kunit *test, struct job *job, struct mirror *m,

@@ -137,6 +137,7 @@ unsigned long mirror_peers(struct mirror *m);
 
 /* A fault, or a call that takes an exporter, in a thread of its own. */
 struct job {
+	struct completion started;
 	struct completion done;
 	struct mirror *m;
 	unsigned long first;

@@ -165,7 +165,7 @@ static void mapped_now_is_never_negative(struct kunit *test)
 	shared.stop = false;
 	shared.rounds = 0;
 	job_call(test, &job, map_and_unmap, f->exp);
-	for (end = jiffies + 10 * HZ; met < 10000 && time_before(jiffies, end);) {
+	for (end = jiffies + 60 * HZ; met < 10000 && time_before(jiffies, end);) {
 		unsigned long before = READ_ONCE(shared.rounds);
 		u64 held = hmm_p2p_line_held(line);
 
@@ -178,7 +178,7 @@ static void mapped_now_is_never_negative(struct kunit *test)
 	}
 	WRITE_ONCE(shared.stop, true);
 	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
-	KUNIT_EXPECT_LT(test, 0, met);
+	KUNIT_EXPECT_LE(test, 1000, met);
 	mirror_destroy(f->wants);
 }
 

@@ -71,13 +71,13 @@ static void watch_times_each_callback(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	start = memory_create(test, 20);
-	memory_place(test, start, 20);
-	m = mirror_create(test, "innocent importer", start, 20);
-	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 20, HMM_PFN_REQ_FAULT));
-	m->sleep_ms = LATE_MS / 20;
+	start = memory_create(test, 40);
+	memory_place(test, start, 40);
+	m = mirror_create(test, "innocent importer", start, 40);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 40, HMM_PFN_REQ_FAULT));
+	m->sleep_ms = LATE_MS / 40;
 	evict_all(f->exp);
-	KUNIT_EXPECT_EQ(test, 20, f->freed);
+	KUNIT_EXPECT_EQ(test, 40, f->freed);
 	KUNIT_EXPECT_EQ(test, 0, nr_late(f));
 	mirror_destroy(m);
 }
