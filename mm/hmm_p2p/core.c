@@ -263,7 +263,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
  * RAM and waits until every importer had its chance to let go.  After it returns
  * nobody reaches the memory, no write of a peer is on its way to it, and the caller may
  * memunmap_pages() (which waits for calls of folio_free that are under way) and release
- * the device.  The data of processes is kept, unless hmm_p2p_dead() said that it is lost, or ops->lost says so now.
+ * the device.  The data of processes is kept, unless hmm_p2p_dead() said that it is lost,
+ * or ops->lost says so now.
  *
  * An importer that breaks its contract and holds on is named and quarantined, and
  * cannot keep the driver here; the addresses that it holds are refused to whoever
