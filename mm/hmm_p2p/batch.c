@@ -483,6 +483,18 @@ static bool may_still_be_written(struct hmm_p2p_batch *b)
 	       (b->job.dir == HMM_P2P_TO_RAM || !READ_ONCE(b->exp->dying));
 }
 
+/*
+ * One that is kept has its reference, so nobody gets it.  A reset, and whoever revokes a
+ * window, wait for device memory that is locked.
+ */
+static void drop_destination(struct folio *folio, bool keep)
+{
+	if (!keep || folio_is_zone_device(folio))
+		folio_unlock(folio);
+	if (!keep)
+		folio_put(folio);
+}
+
 /* The copy failed: everything stays where it is. */
 static void drop_destinations(struct hmm_p2p_batch *b)
 {
@@ -496,9 +508,7 @@ static void drop_destinations(struct hmm_p2p_batch *b)
 		b->args.dst[i] = 0;
 		if (page) {
 			note(b, i, n, HMM_P2P_COPY_FAILED);
-			folio_unlock(page_folio(page));
-			if (!keep)
-				folio_put(page_folio(page));
+			drop_destination(page_folio(page), keep);
 		}
 	}
 }
