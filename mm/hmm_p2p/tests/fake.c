@@ -295,6 +295,7 @@ int fake_init(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, f);
 	test->priv = f;
 	spin_lock_init(&f->lock);
+	INIT_LIST_HEAD(&f->mirrors);
 	init_completion(&f->opening);
 	init_completion(&f->go_on);
 	init_completion(&f->copy_begun);
@@ -331,8 +332,12 @@ int fake_init(struct kunit *test)
 void fake_exit(struct kunit *test)
 {
 	struct fake *f = test->priv;
+	struct mirror *m, *next;
 	unsigned long i;
 
+	/* A test that ended by an assertion has left some, and their memory goes with it. */
+	list_for_each_entry_safe(m, next, &f->mirrors, node)
+		mirror_destroy(m);
 	if (!IS_ERR_OR_NULL(f->exp))
 		hmm_p2p_unregister(f->exp);
 	memunmap_pages(&f->pgmap);
@@ -525,6 +530,7 @@ struct mirror *mirror_create(struct kunit *test, const char *name,
 {
 	struct mirror *m = kunit_kzalloc(test, sizeof(*m), GFP_KERNEL);
 	struct hmm_p2p_peer_desc desc = { .name = name, .mm = current->mm };
+	struct fake *f = test->priv;
 
 	KUNIT_ASSERT_NOT_NULL(test, m);
 	mutex_init(&m->lock);
@@ -540,6 +546,7 @@ struct mirror *mirror_create(struct kunit *test, const char *name,
 	KUNIT_ASSERT_EQ(test, 0,
 			mmu_interval_notifier_insert(&m->notifier, m->mm, start,
 						     nr * PAGE_SIZE, &mirror_ops));
+	list_add(&m->node, &f->mirrors);
 	return m;
 }
 
@@ -553,6 +560,7 @@ void mirror_let_go(struct mirror *m)
 
 void mirror_destroy(struct mirror *m)
 {
+	list_del(&m->node);
 	m->sleep_ms = 0;
 	mirror_let_go(m);
 	mmu_interval_notifier_remove(&m->notifier);

@@ -32,6 +32,7 @@ struct fake {
 	struct page *blocks[NR_WINDOWS];
 	char name[32];
 	struct hmm_p2p_exporter_desc desc;
+	struct list_head mirrors;	/* those that fake_exit() has to destroy */
 	struct hmm_p2p_exporter *exp;
 	spinlock_t lock;
 	DECLARE_BITMAP(used, NR_PAGES);	/* lock */
@@ -113,6 +114,7 @@ unsigned long memory_create_huge(struct kunit *test, unsigned long window);
 
 /* A software importer, and a bad one. */
 struct mirror {
+	struct list_head node;
 	struct mmu_interval_notifier notifier;
 	struct mutex lock;
 	struct mm_struct *mm;
