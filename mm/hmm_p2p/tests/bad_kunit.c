@@ -270,6 +270,8 @@ static void importer_destroys_too_early(struct kunit *test)
 
 	fake_register(test);
 	m = keeper(test, "hasty importer", 2);
+	/* Here, and not by mirror_destroy(). */
+	list_del(&m->node);
 	mmu_interval_notifier_remove(&m->notifier);
 	kunit_warning_suppress(test) {
 		hmm_p2p_peer_destroy(&m->peer);
