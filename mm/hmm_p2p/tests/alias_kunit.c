@@ -9,21 +9,6 @@
 
 #define VP	(HMM_PFN_VALID | HMM_PFN_PEER)
 
-static enum hmm_p2p_reason lookup(struct mirror *m, struct page *page,
-				  unsigned int flags, unsigned long *alias,
-				  struct hmm_p2p_window **pending)
-{
-	struct hmm_p2p_cursor cursor = {};
-	enum hmm_p2p_reason reason;
-
-	*pending = NULL;
-	rcu_read_lock();
-	reason = hmm_p2p_lookup(&m->peer, &cursor, page, flags, alias, pending);
-	rcu_read_unlock();
-	hmm_p2p_lookup_done(&cursor);
-	return reason;
-}
-
 #define FAULT_WAIT	(HMM_P2P_FAULT | HMM_P2P_WAIT)
 
 /* Look, and do what has to be done first. */
@@ -33,12 +18,12 @@ static enum hmm_p2p_reason meet(struct kunit *test, struct mirror *m,
 	struct hmm_p2p_window *pending;
 	enum hmm_p2p_reason reason;
 
-	reason = lookup(m, page, FAULT_WAIT, alias, &pending);
+	reason = mirror_lookup(m, page, FAULT_WAIT, alias, &pending);
 	if (reason != HMM_P2P_NO_WAIT)
 		return reason;
 	KUNIT_ASSERT_NOT_NULL(test, pending);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, pending, jiffies));
-	return lookup(m, page, FAULT_WAIT, alias, &pending);
+	return mirror_lookup(m, page, FAULT_WAIT, alias, &pending);
 }
 
 static void lookup_software(struct kunit *test)
@@ -53,7 +38,7 @@ static void lookup_software(struct kunit *test)
 	fake_register(test);
 	/* They have not met; who must not wait does not get to know. */
 	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT,
-			lookup(m, fake_page(f, 0), HMM_P2P_FAULT, &alias, &pending));
+			mirror_lookup(m, fake_page(f, 0), HMM_P2P_FAULT, &alias, &pending));
 	KUNIT_EXPECT_NULL(test, pending);
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp,
 			HMM_P2P_C_FALLBACK + HMM_P2P_NO_WAIT));
@@ -66,17 +51,17 @@ static void lookup_software(struct kunit *test)
 			(i % WINDOW_PAGES) * PAGE_SIZE);
 	}
 	KUNIT_EXPECT_EQ(test, HMM_P2P_READ_ONLY,
-			lookup(m, fake_page(f, 0),
+			mirror_lookup(m, fake_page(f, 0),
 			       FAULT_WAIT | HMM_P2P_READ_ONLY_ENTRY, &alias,
 			       &pending));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp,
 			HMM_P2P_C_FALLBACK + HMM_P2P_READ_ONLY));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_WATCHED,
-			lookup(m, fake_page(f, 0), FAULT_WAIT | HMM_P2P_WATCHED_ENTRY,
+			mirror_lookup(m, fake_page(f, 0), FAULT_WAIT | HMM_P2P_WATCHED_ENTRY,
 			       &alias, &pending));
 	/* Counted only where the page is required. */
 	KUNIT_EXPECT_EQ(test, HMM_P2P_WATCHED,
-			lookup(m, fake_page(f, 0), HMM_P2P_WATCHED_ENTRY, &alias,
+			mirror_lookup(m, fake_page(f, 0), HMM_P2P_WATCHED_ENTRY, &alias,
 			       &pending));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp,
 			HMM_P2P_C_FALLBACK + HMM_P2P_WATCHED));
@@ -160,17 +145,17 @@ static void lookup_bus_master(struct kunit *test)
 	m->peer.dev = dev;
 	fake_register(test);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT,
-			lookup(m, fake_page(f, 0), FAULT_WAIT, &alias, &pending));
+			mirror_lookup(m, fake_page(f, 0), FAULT_WAIT, &alias, &pending));
 	KUNIT_ASSERT_PTR_EQ(test, pending, &f->exp->windows[0]);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, pending, jiffies));
 	/* This exporter's memory is not on any bus. */
 	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_BUS,
-			lookup(m, fake_page(f, 0), 0, &alias, &pending));
+			mirror_lookup(m, fake_page(f, 0), 0, &alias, &pending));
 	/* One registered later is not taken for it. */
 	hmm_p2p_unregister(f->exp);
 	fake_register(test);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT,
-			lookup(m, fake_page(f, 0), 0, &alias, &pending));
+			mirror_lookup(m, fake_page(f, 0), 0, &alias, &pending));
 	m->peer.dev = NULL;
 	mirror_destroy(m);
 }

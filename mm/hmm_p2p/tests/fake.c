@@ -629,6 +629,22 @@ unsigned long mirror_peers(struct mirror *m)
 	return n;
 }
 
+/* What the page walk asks.  *@pending is NULL unless the answer sets it. */
+enum hmm_p2p_reason mirror_lookup(struct mirror *m, struct page *page,
+				  unsigned int flags, unsigned long *alias,
+				  struct hmm_p2p_window **pending)
+{
+	struct hmm_p2p_cursor cursor = {};
+	enum hmm_p2p_reason reason;
+
+	*pending = NULL;
+	rcu_read_lock();
+	reason = hmm_p2p_lookup(&m->peer, &cursor, page, flags, alias, pending);
+	rcu_read_unlock();
+	hmm_p2p_lookup_done(&cursor);
+	return reason;
+}
+
 static int job_thread(void *data)
 {
 	struct job *job = data;

@@ -137,6 +137,19 @@ void mirror_let_go(struct mirror *m);
 bool mirror_has(struct mirror *m, unsigned long i, unsigned long pfn);
 unsigned long mirror_peers(struct mirror *m);
 
+enum hmm_p2p_reason mirror_lookup(struct mirror *m, struct page *page,
+				  unsigned int flags, unsigned long *alias,
+				  struct hmm_p2p_window **pending);
+
+/* The same for a fault that cannot wait, and without the alias. */
+static inline enum hmm_p2p_reason mirror_ask(struct mirror *m, struct page *page)
+{
+	struct hmm_p2p_window *pending;
+	unsigned long alias;
+
+	return mirror_lookup(m, page, HMM_P2P_FAULT, &alias, &pending);
+}
+
 /* A fault, or a call that takes an exporter, in a thread of its own. */
 struct job {
 	struct completion started;

@@ -182,20 +182,6 @@ static void mapped_now_is_never_negative(struct kunit *test)
 	mirror_destroy(f->wants);
 }
 
-static enum hmm_p2p_reason look(struct mirror *m, struct page *page)
-{
-	struct hmm_p2p_window *pending = NULL;
-	struct hmm_p2p_cursor cursor = {};
-	enum hmm_p2p_reason reason;
-	unsigned long alias;
-
-	rcu_read_lock();
-	reason = hmm_p2p_lookup(&m->peer, &cursor, page, HMM_P2P_FAULT, &alias, &pending);
-	rcu_read_unlock();
-	hmm_p2p_lookup_done(&cursor);
-	return reason;
-}
-
 /* A fallback is among the faults, also of a pair that has not met; death is none. */
 static void fallbacks_are_faults(struct kunit *test)
 {
@@ -204,11 +190,11 @@ static void fallbacks_are_faults(struct kunit *test)
 	struct mirror *m = mirror_create(test, "soft", start, 1);
 
 	fake_register(test);
-	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT, look(m, fake_page(f, 0)));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT, mirror_ask(m, fake_page(f, 0)));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FALLBACKS));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FAULTS));
 	hmm_p2p_dead(f->exp);
-	KUNIT_EXPECT_EQ(test, HMM_P2P_DEAD, look(m, fake_page(f, 0)));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_DEAD, mirror_ask(m, fake_page(f, 0)));
 	KUNIT_EXPECT_EQ(test, 1, total(f, HMM_P2P_C_FALLBACK + HMM_P2P_DEAD));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FALLBACKS));
 	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FAULTS));

@@ -28,20 +28,6 @@ struct look {
 	enum hmm_p2p_reason tail;
 };
 
-static enum hmm_p2p_reason look_at(struct mirror *m, struct page *page)
-{
-	struct hmm_p2p_window *pending = NULL;
-	struct hmm_p2p_cursor cursor = {};
-	enum hmm_p2p_reason reason;
-	unsigned long alias;
-
-	rcu_read_lock();
-	reason = hmm_p2p_lookup(&m->peer, &cursor, page, HMM_P2P_FAULT, &alias, &pending);
-	rcu_read_unlock();
-	hmm_p2p_lookup_done(&cursor);
-	return reason;
-}
-
 /* By the first of the tails: none has a pgmap yet. */
 static void look_in_split(struct fake *f, struct folio *head, struct folio *tail)
 {
@@ -49,8 +35,8 @@ static void look_in_split(struct fake *f, struct folio *head, struct folio *tail
 
 	if (look->times++)
 		return;
-	look->head = look_at(look->m, folio_page(head, 0));
-	look->tail = look_at(look->m, folio_page(head, 100));
+	look->head = mirror_ask(look->m, folio_page(head, 0));
+	look->tail = mirror_ask(look->m, folio_page(head, 100));
 }
 
 static void split_has_no_pgmap(struct kunit *test)
@@ -72,7 +58,7 @@ static void split_has_no_pgmap(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, look.times);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE, look.head);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_STALE, look.tail);
-	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE, look_at(look.m, fake_page(f, 100)));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE, mirror_ask(look.m, fake_page(f, 100)));
 	for (i = 0; i < WINDOW_PAGES; i++)
 		KUNIT_ASSERT_TRUE(test, memory_right(look.m->start, i));
 	mirror_destroy(look.m);
