@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""What scripts/bench and scripts/mutants conclude of results that are made up."""
+"""What scripts/bench, scripts/check and scripts/mutants conclude of results that are made up."""
 import importlib.machinery
 import importlib.util
 import os
@@ -19,6 +19,7 @@ def load(name):
 
 
 bench = load("bench")
+check = load("check")
 mutants = load("mutants")
 
 
@@ -129,6 +130,31 @@ def what_did_not_run_proves_nothing():
     assert by is None and "did not run" in trouble
     by, trouble = of(RAN, hangs=True, status=2)
     assert by is None and "did not run" in trouble
+
+
+def counted(text, first_failure):
+    """What check counts of a program that prints @text, and then sleeps if nobody ends it."""
+    sleep = "exec sleep 100000" if first_failure else "true"
+    part = check.Part("host", "it", ["sh", "-c", f'printf "$1"; {sleep}', "sh", text], ["it"],
+                      first_failure)
+    part.say = lambda text: None
+    part.run()
+    return part.count.passed, part.count.failed
+
+
+@test
+def a_first_failure_ends_it():
+    assert counted("1..3\nok 1 a\nnot ok 2 b\n", True) == (1, 1)
+
+
+@test
+def a_timeout_is_no_first_failure():
+    assert counted("1..3\n# b: Test terminated by timeout\nnot ok 1 b\nnot ok 2 c\n", True) == (0, 2)
+
+
+@test
+def all_failures_are_counted():
+    assert counted("1..3\nnot ok 1 a\nnot ok 2 b\nok 3 c\n", False) == (1, 2)
 
 
 def main():
