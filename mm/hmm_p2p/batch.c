@@ -60,8 +60,10 @@ struct hmm_p2p_batch *hmm_p2p_batch_alloc(unsigned long nr)
 
 void hmm_p2p_batch_free(struct hmm_p2p_batch *b)
 {
-	/* Or a driver still has the job in it. */
-	if (b && !b->abandoned)
+	/* A driver may still have the job in it. */
+	if (b && b->abandoned)
+		hmm_p2p_copy_leave(b);
+	else
 		kvfree(b);
 }
 
@@ -380,7 +382,6 @@ void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 			enum hmm_p2p_copy_dir dir, struct vm_area_struct *vma,
 			unsigned long start, unsigned long end)
 {
-	b->exp = exp;
 	b->nr = (end - start) >> PAGE_SHIFT;
 	b->args.vma = vma;
 	b->args.start = start;
@@ -394,10 +395,12 @@ void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 	b->split = NULL;
 	b->spare_first = 0;
 	b->spare_end = 0;
-	/* The job may still be in the driver's hands. */
+	/* The driver may still have the job, and hmm_p2p_copy_leave() needs what it is about. */
 	if (b->abandoned)
 		return;
+	b->exp = exp;
 	b->job.dir = dir;
+	b->job.state = HMM_P2P_COPY_RUNNING;
 	b->job.alone = true;
 	b->job.copies = b->copies;
 	b->job.nr = 0;
@@ -484,8 +487,8 @@ static bool may_still_be_written(struct hmm_p2p_batch *b)
 }
 
 /*
- * One that is kept has its reference, so nobody gets it.  A reset, and whoever revokes a
- * window, wait for device memory that is locked.
+ * One that is kept has its reference, so nobody gets it before the copy has ended.  A reset,
+ * and whoever revokes a window, wait for device memory that is locked.
  */
 static void drop_destination(struct folio *folio, bool keep)
 {
@@ -511,6 +514,7 @@ static void drop_destinations(struct hmm_p2p_batch *b)
 			drop_destination(page_folio(page), keep);
 		}
 	}
+	b->kept = keep;
 }
 
 /* After the pages step: what moved, and what had a destination and did not. */

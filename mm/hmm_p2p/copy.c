@@ -10,14 +10,25 @@
  *	copy op		the driver's; not for a device that is dead
  *	wait		for hmm_p2p_copy_done(), but not for ever if the device dies
  *	is sound?	no device has gone under the copy
+ *
+ * A copy that is not waited for any more is abandoned.  Its batch stays, and so do the pages
+ * that the copy may still write to, until the driver says that it has ended.
  */
+#include <kunit/visibility.h>
 #include <linux/completion.h>
 #include <linux/export.h>
 #include <linux/jiffies.h>
-#include <linux/kmemleak.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/workqueue.h>
 
 #include "internal.h"
+
+static DEFINE_MUTEX(abandoned_lock);
+LIST_HEAD(hmm_p2p_abandoned);		/* abandoned_lock; batches */
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_abandoned);
 
 static bool is_sound(struct hmm_p2p_exporter *exp)
 {
@@ -94,21 +105,135 @@ void hmm_p2p_copy_start(struct hmm_p2p_batch *b)
 	b->in_flight = b->job.error == -EINPROGRESS;
 }
 
+/* Let go of the pages that the copy might have written to. */
+static void put_destinations(struct hmm_p2p_batch *b)
+{
+	bool to_ram = b->job.dir == HMM_P2P_TO_RAM;
+	unsigned int i, j, n;
+
+	lockdep_assert_held(&abandoned_lock);
+	if (!b->kept)
+		return;
+	b->kept = false;
+	for (i = 0; i < b->job.nr; i++) {
+		const struct hmm_p2p_copy *c = &b->copies[i];
+
+		for (j = 0; j < c->nr_pages; j += n) {
+			struct page *page = to_ram ? c->ram_page : c->dev_page;
+			struct folio *folio = page_folio(page + j);
+
+			n = folio_nr_pages(folio);
+			/* As drop_destination() has left it. */
+			if (to_ram)
+				folio_unlock(folio);
+			folio_put(folio);
+		}
+	}
+}
+
+/* Nobody has the batch any more: neither a task nor a driver. */
+static void hmm_p2p_copy_reap(struct work_struct *work)
+{
+	struct hmm_p2p_batch *b = container_of(work, struct hmm_p2p_batch, reap);
+
+	mutex_lock(&abandoned_lock);
+	list_del(&b->node);
+	put_destinations(b);
+	mutex_unlock(&abandoned_lock);
+	kvfree(b);
+}
+
+/* Whether the copy writes to the memory of a device that is dead: that is of no concern. */
+static bool writes_to_dead(struct hmm_p2p_batch *b)
+{
+	/* The pages that are kept keep the exporter registered, unless it is dead. */
+	return b->kept && b->job.dir == HMM_P2P_FROM_PEER && READ_ONCE(b->exp->dying);
+}
+
+/*
+ * hmm_p2p_copy_leave - the task has no more use for a batch whose copy it has abandoned
+ * @b: the batch, which is the driver's from here on
+ *
+ * The driver may end the copy at any time, and it may do so while the task still restores the
+ * pages.  The one that comes second sees to the rest:
+ *
+ *	task				driver
+ *	  hmm_p2p_copy_wait() gives up
+ *	  restores the pages
+ *	  RUNNING -> ABANDONED
+ *					  ABANDONED -> ENDED
+ *					  queues the reap
+ * or
+ *	  hmm_p2p_copy_wait() gives up
+ *					  RUNNING -> ENDED
+ *	  restores the pages
+ *	  finds ENDED			  completes job->done
+ *	  waits for that, and reaps
+ */
+void hmm_p2p_copy_leave(struct hmm_p2p_batch *b)
+{
+	INIT_WORK(&b->reap, hmm_p2p_copy_reap);
+	mutex_lock(&abandoned_lock);
+	list_add_tail(&b->node, &hmm_p2p_abandoned);
+	/* Or hmm_p2p_copy_forget() finds the batch in the list: it takes the lock later. */
+	if (writes_to_dead(b))
+		put_destinations(b);
+	mutex_unlock(&abandoned_lock);
+	/* Pairs with the xchg() in hmm_p2p_copy_done(). */
+	if (cmpxchg(&b->job.state, HMM_P2P_COPY_RUNNING, HMM_P2P_COPY_ABANDONED) ==
+	    HMM_P2P_COPY_RUNNING)
+		return;
+	wait_for_completion(&b->job.done);
+	hmm_p2p_copy_reap(&b->reap);
+}
+
+/*
+ * hmm_p2p_copy_forget - copies to the memory of a device do not matter any more
+ * @exp: its exporter, which is dying
+ *
+ * The pages that are kept for abandoned copies are free then: whoever takes the memory away
+ * waits for them, and a dead device may end no copy.
+ */
+void hmm_p2p_copy_forget(struct hmm_p2p_exporter *exp)
+{
+	struct hmm_p2p_batch *b;
+
+	mutex_lock(&abandoned_lock);
+	list_for_each_entry(b, &hmm_p2p_abandoned, node)
+		if (b->exp == exp && writes_to_dead(b))
+			put_destinations(b);
+	mutex_unlock(&abandoned_lock);
+}
+
 /**
  * hmm_p2p_copy_done - a copy that was under way has ended
  * @job: of the copy op that returned -EINPROGRESS, and which must not be touched
  *	afterwards
  * @error: 0, or a negative errno as the op could have returned
  *
- * May come before the op has returned.  Comes for every such copy: a driver whose device
- * dies calls it, with an error, before hmm_p2p_dead().
+ * May come before the op has returned.  Comes once for every such copy, when the device does
+ * not write to the destination any more: a driver whose device dies calls it, with an error,
+ * before hmm_p2p_dead().
+ *
+ * A copy may be late, and its task may have stopped to wait for it, because a device that it
+ * has to do with is dead (see hmm_p2p_dead()).  The driver is not told, and calls this all the
+ * same.  @job stays until then, even if the exporter has been unregistered meanwhile.  The
+ * core then frees the memory that it kept for the copy.  A copy for which this call never
+ * comes keeps that memory for ever.  If the memory is that of a device which is alive,
+ * hmm_p2p_unregister() of that device waits for the call.
  *
  * Context: Any.
  */
 void hmm_p2p_copy_done(struct hmm_p2p_copy_job *job, int error)
 {
+	struct hmm_p2p_batch *b = container_of(job, struct hmm_p2p_batch, job);
+
 	job->result = error;
-	complete(&job->done);
+	/* Pairs with the cmpxchg() in hmm_p2p_copy_leave(). */
+	if (xchg(&job->state, HMM_P2P_COPY_ENDED) == HMM_P2P_COPY_ABANDONED)
+		queue_work(system_dfl_wq, &b->reap);
+	else
+		complete(&job->done);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_copy_done, "HMM_P2P");
 
@@ -121,8 +246,8 @@ static bool copy_is_overdue(struct hmm_p2p_batch *b)
 
 /*
  * Wait for the copy that is under way.  Return: false if it was to end before
- * hmm_p2p_dead(), and has not.  Then nobody waits for it any more, and the batch, of
- * which the driver has the job, is never used again and never freed.
+ * hmm_p2p_dead(), and has not.  Then no task waits for it any more.  The batch, of which the
+ * driver has the job, takes no other copy, and hmm_p2p_copy_leave() gives it away.
  */
 bool hmm_p2p_copy_wait(struct hmm_p2p_batch *b)
 {
@@ -133,7 +258,6 @@ bool hmm_p2p_copy_wait(struct hmm_p2p_batch *b)
 		if (copy_is_overdue(b)) {
 			WARN(1, "hmm_p2p: %s: a copy has not ended for %u ms, of a device that is dead\n",
 			     name, jiffies_to_msecs(jiffies - began));
-			kmemleak_not_leak(b);
 			b->abandoned = true;
 			return false;
 		}

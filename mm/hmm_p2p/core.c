@@ -273,7 +273,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
  * Context: Process context, no locks held, in particular none that the driver's
  * copy op or an importer's invalidate callback needs.  Cannot fail; takes as
  * long as copying the memory in use takes, and longer while RAM is short or the
- * copy op fails.  A reset that is under way is ended first, with a warning.
+ * copy op fails.  Waits until the driver has ended every copy from another device to this
+ * one, unless this one is dead.  A reset that is under way is ended first, with a warning.
  */
 void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 {

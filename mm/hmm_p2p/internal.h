@@ -16,6 +16,8 @@
  *	            RCU, hmm_p2p_exporter.window_lock, .late_lock, watch_lock
  *	        hmm_p2p_exporter.flush_lock (held across ops->flush_writes; never
  *	        in, or around, a lock of an importer)
+ *	      abandoned_lock (copy.c; held while folios are put, and nothing else is
+ *	      taken in it)
  *
  *	hmm_p2p_lock (registration) nests in nothing of the above, and only
  *	hmm_p2p_ledger_lock nests in it.
@@ -420,7 +422,10 @@ struct hmm_p2p_batch {
 	unsigned long no_room;		/* pages that the device had no memory for */
 	unsigned long moved;		/* at the end */
 	bool in_flight;			/* the copy runs by itself */
-	bool abandoned;			/* ... and will not end: the driver has it for good */
+	bool abandoned;			/* ... and the task does not wait for it any more */
+	bool kept;			/* ... the destinations; abandoned_lock once listed */
+	struct list_head node;		/* hmm_p2p_abandoned; abandoned_lock */
+	struct work_struct reap;	/* when the copy has ended all the same */
 	struct folio *split;		/* has to be split first; a reference until end */
 	unsigned long want;		/* pages that may still need a destination */
 	struct folio *spare[HMM_P2P_SPARE];	/* of the device, for those */
@@ -444,8 +449,19 @@ int hmm_p2p_batch_end(struct hmm_p2p_batch *b);
 void hmm_p2p_split_mapped(struct folio *folio);
 
 /* copy.c */
+/* hmm_p2p_copy_job.state: see hmm_p2p_copy_leave(). */
+enum hmm_p2p_copy_state {
+	HMM_P2P_COPY_RUNNING,
+	HMM_P2P_COPY_ENDED,
+	HMM_P2P_COPY_ABANDONED,
+};
+
+extern struct list_head hmm_p2p_abandoned;
+
 void hmm_p2p_copy_start(struct hmm_p2p_batch *b);
 bool hmm_p2p_copy_wait(struct hmm_p2p_batch *b);
+void hmm_p2p_copy_leave(struct hmm_p2p_batch *b);
+void hmm_p2p_copy_forget(struct hmm_p2p_exporter *exp);
 bool hmm_p2p_copy_is_sound(struct hmm_p2p_batch *b);
 
 static inline void drop_folio(struct folio *folio)

@@ -561,10 +561,14 @@ static void wait_for_copy_op(struct hmm_p2p_exporter *exp)
  * Before the call, the driver makes the copy op return, with an error such as -EIO, and
  * calls hmm_p2p_copy_done() for every copy that is under way, since the device will not
  * end any.  The core waits five seconds for that.  Then it names the exporter in a
- * warning, lets the tasks go on that wait for its copies, and never frees the RAM that
- * such a copy may still write to.  It cannot get a task out of a copy op that does not
- * return: then it warns, too, and this call does not return either.  Pages that have
- * nothing to do with these copies are dealt with before any of this.
+ * warning, lets the tasks go on that wait for its copies, and keeps the RAM that such a copy
+ * may still write to until hmm_p2p_copy_done() comes.  It cannot get a task out of a copy op
+ * that does not return: then it warns, too, and this call does not return either.  Pages that
+ * have nothing to do with these copies are dealt with before any of this.
+ *
+ * The same holds for copies of another driver that read from this device: that driver, whose
+ * device is alive, has five seconds to end them.  After that, its own memory is kept until it
+ * does.
  *
  * Context: Process context, may sleep.  Not under a lock that an importer's
  * invalidate callback needs.  Also between hmm_p2p_reset_begin() and its end, and
@@ -594,6 +598,7 @@ void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 	wait_for_copy_op(exp);
 	hmm_p2p_flush_end(exp);
 	flush_readers(exp);
+	hmm_p2p_copy_forget(exp);
 	poison_all(exp);
 	/* Batches of other CPUs may have references: of mlocked pages, for one. */
 	lru_add_drain_all();

@@ -307,8 +307,10 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 		/* That splits it, or does not: then once more is enough. */
 		m->split_tried = true;
 		m->no_room = 0;
-		chunk_end(m, b);
-		ret = 0;
+		ret = chunk_end(m, b);
+		/* Nor with a batch that a driver still has. */
+		m->again = !b->abandoned;
+		ret = m->again ? 0 : chunk_over(m, b, ret);
 	} else if (b->in_flight && !(m->no_room && may_make_room)) {
 		m->no_room = 0;
 		m->busy = b;
