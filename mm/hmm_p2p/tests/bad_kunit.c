@@ -204,6 +204,16 @@ static void importer_keeps_in_reset_and_death(struct kunit *test)
 	mirror_destroy(bad);
 }
 
+/* Until the watchdog has reported the callback.  For ever would be too long for a test. */
+static void stay_until_late(struct mirror *m)
+{
+	unsigned long end = jiffies + 30 * HZ;
+
+	while (!hmm_p2p_sum(m->f->exp->counters, HMM_P2P_C_LATE) &&
+	       time_before(jiffies, end))
+		msleep(1);
+}
+
 /* One whose callback takes its time is named while it does. */
 static void importer_late(struct kunit *test)
 {
@@ -213,13 +223,11 @@ static void importer_late(struct kunit *test)
 	fake_register(test);
 	m = keeper(test, "late importer", 1);
 	m->keeps = false;
+	/* That others are not is for watch_kunit.c, and a host that stalls makes them late. */
+	m->f = f;
+	m->stay = stay_until_late;
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_total_read(f->exp, HMM_P2P_C_LATE));
-	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
-	/* It is looked for once a limit, so it may take two. */
-	m->sleep_ms = 3500;
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
-	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_LATE));
+	KUNIT_EXPECT_LE(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_LATE));
 	KUNIT_EXPECT_FALSE(test, m->peer.importer->quarantined);
 	mirror_destroy(m);
 }

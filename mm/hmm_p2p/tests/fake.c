@@ -506,6 +506,8 @@ static bool mirror_invalidate(struct mmu_interval_notifier *mni,
 
 	if (m->sleep_ms)
 		msleep(m->sleep_ms);
+	if (m->stay)
+		m->stay(m);
 	if (m->flushes)
 		hmm_p2p_flush_writes(m->flushes, 0, PAGE_SIZE);
 	mutex_lock(&m->lock);

@@ -125,6 +125,8 @@ struct mirror {
 	void *owner;			/* of pages that are its own, or NULL */
 	bool keeps;			/* its callback does not let go */
 	unsigned int sleep_ms;		/* its callback takes that long */
+	void (*stay)(struct mirror *m);	/* ... and what this takes; NULL: nothing */
+	struct fake *f;			/* for that */
 	struct hmm_p2p_exporter *flushes;	/* its callback flushes writes there */
 };
 
