@@ -171,9 +171,7 @@ static void fake_copy_work(struct work_struct *work)
 /* The end of a copy that never ends: when the test is over, or long after it failed. */
 static void fake_never_work(struct work_struct *work)
 {
-	struct fake *f = container_of(to_delayed_work(work), struct fake, never_work);
-
-	hmm_p2p_copy_done(f->never_job, 0);
+	fake_end_late(container_of(to_delayed_work(work), struct fake, never_work));
 }
 
 /* Long enough for the core to lose patience twice. */
@@ -338,6 +336,7 @@ void fake_exit(struct kunit *test)
 	/* A test that ended by an assertion has left some, and their memory goes with it. */
 	list_for_each_entry_safe(m, next, &f->mirrors, node)
 		mirror_destroy(m);
+	flush_delayed_work(&f->never_work);
 	if (!IS_ERR_OR_NULL(f->exp))
 		hmm_p2p_unregister(f->exp);
 	memunmap_pages(&f->pgmap);

@@ -105,6 +105,18 @@ unsigned long fake_alias(struct fake *f, unsigned long i);
 void fake_post(struct fake *f, unsigned long i, unsigned long value);
 void fake_land(struct fake *f);
 
+/* The copy that never ends does, once, and as an interrupt would say so. */
+static inline void fake_end_late(struct fake *f)
+{
+	struct hmm_p2p_copy_job *job = xchg(&f->never_job, NULL);
+	unsigned long flags;
+
+	local_irq_save(flags);
+	if (job)
+		hmm_p2p_copy_done(job, 0);
+	local_irq_restore(flags);
+}
+
 /* Process memory: @nr pages that are aligned to 2 MiB, each with its index in it. */
 unsigned long memory_create(struct kunit *test, unsigned long nr);
 /* Whether the CPU reads page @i right. */

@@ -90,7 +90,7 @@ static void dead_copy_to_device_never_ends(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 3));
 	hmm_p2p_unregister(f->exp);
 	f->exp = NULL;
-	/* Late, and of no consequence. */
+	/* Late: late_kunit.c says what of. */
 	flush_delayed_work(&f->never_work);
 	mirror_destroy(m);
 }

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of copies that are abandoned and end late: what is kept for such a copy is freed
+ * when it ends, and not before.
+ */
+#include <linux/delay.h>
+#include <linux/list.h>
+#include <linux/string.h>
+#include <linux/tracepoint.h>
+
+#include "fake.h"
+
+#define NR_COPIED	4
+
+/* The device whose copy ends late, for what runs beside the test. */
+static struct fake *copier;
+
+static void die_when_copy_begins(struct hmm_p2p_exporter *exp)
+{
+	wait_for_completion(&copier->copy_begun);
+	/* As hmm_p2p_dead() does it, but so that the driver has had its time by now. */
+	WRITE_ONCE(exp->died, jiffies - HMM_P2P_COPY_LIMIT - 1);
+	/* Pairs with the acquire in hmm_p2p_is_overdue(). */
+	smp_store_release(&exp->dying, true);
+	hmm_p2p_dead(exp);
+}
+
+/*
+ * The copy of a migration by @f, to its device or from there to RAM, is under way when
+ * the device @dies; the migration gives it up.
+ */
+static void abandon_copy(struct kunit *test, struct fake *f, struct fake *dies,
+			 unsigned long start, bool to_ram)
+{
+	unsigned long end = start + NR_COPIED * PAGE_SIZE;
+	struct hmm_p2p_result result = {};
+	struct job death;
+	int ret;
+
+	copier = f;
+	reinit_completion(&f->copy_begun);
+	f->never_ends = true;
+	job_call(test, &death, die_when_copy_begins, dies->exp);
+	kunit_warning_suppress(test) {
+		if (to_ram)
+			ret = hmm_p2p_migrate_to_ram(f->exp, current->mm, start, end,
+						     &result);
+		else
+			ret = hmm_p2p_migrate_to_device(f->exp, current->mm, start, end,
+							HMM_P2P_NO_EVICT, &result);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_EQ(test, -EIO, ret);
+	KUNIT_EXPECT_EQ(test, NR_COPIED, result.count[HMM_P2P_COPY_FAILED]);
+	KUNIT_EXPECT_TRUE(test, job_done(&death, 60000));
+}
+
+/* Pages on a second device, which dies while the first copies them from there. */
+static struct fake *abandon_copy_from_peer(struct kunit *test)
+{
+	struct fake *to = test->priv, *from;
+	unsigned long start;
+
+	fake_register(test);
+	from = fake_second(test);
+	start = memory_create(test, NR_COPIED);
+	test->priv = from;
+	memory_place(test, start, NR_COPIED);
+	test->priv = to;
+	abandon_copy(test, to, from, start, false);
+	KUNIT_EXPECT_EQ(test, NR_COPIED, from->freed);
+	KUNIT_EXPECT_FALSE(test, memory_right(start, NR_COPIED - 1));
+	return from;
+}
+
+/* The abandoned batches of all tests: a work item frees each. */
+static bool all_reaped(void)
+{
+	unsigned long end = jiffies + 10 * HZ;
+
+	while (!list_empty(&hmm_p2p_abandoned) && time_before(jiffies, end))
+		msleep(1);
+	return list_empty(&hmm_p2p_abandoned);
+}
+
+/* Pages that were forgotten: nobody would get any further. */
+static void free_forgotten(struct fake *f)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_COPIED; i++)
+		if (page_count(fake_page(f, i)))
+			put_page(fake_page(f, i));
+}
+
+/* A healthy device that copied from one that died: it can go when its copy has ended. */
+static void late_from_dead_peer(struct kunit *test)
+{
+	struct fake *to = test->priv, *from = abandon_copy_from_peer(test);
+	struct job gone;
+	unsigned int i;
+
+	/* The copy may still write to them. */
+	KUNIT_EXPECT_EQ(test, 0, to->freed);
+	for (i = 0; i < NR_COPIED; i++)
+		KUNIT_EXPECT_EQ(test, 1, page_count(fake_page(to, i)));
+	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
+	job_call(test, &gone, hmm_p2p_unregister, to->exp);
+	KUNIT_EXPECT_FALSE(test, job_done(&gone, 200));
+	KUNIT_EXPECT_EQ(test, 0, to->freed);
+
+	fake_end_late(to);
+	if (!job_done(&gone, 10000)) {
+		KUNIT_FAIL(test, "the device cannot go\n");
+		free_forgotten(to);
+		wait_for_completion(&gone.done);
+	}
+	to->exp = NULL;
+	KUNIT_EXPECT_EQ(test, NR_COPIED, to->freed);
+	KUNIT_EXPECT_TRUE(test, all_reaped());
+	fake_second_exit(test, from);
+}
+
+/* It dies, too, and its driver has still not ended the copy: nobody waits for its memory. */
+static void late_from_dead_peer_to_dead(struct kunit *test)
+{
+	struct fake *to = test->priv, *from = abandon_copy_from_peer(test);
+
+	KUNIT_EXPECT_EQ(test, 0, to->freed);
+	hmm_p2p_dead(to->exp);
+	KUNIT_EXPECT_EQ(test, NR_COPIED, to->freed);
+	hmm_p2p_unregister(to->exp);
+	to->exp = NULL;
+	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
+	fake_end_late(to);
+	KUNIT_EXPECT_TRUE(test, all_reaped());
+	KUNIT_EXPECT_EQ(test, NR_COPIED, to->freed);
+	fake_second_exit(test, from);
+}
+
+static unsigned int nr_met;
+
+/* The event of a batch that ends: the task has given up its copy, and still has the batch. */
+static void end_copy_of_task(void *data, const char *exporter, int dir,
+			     unsigned long addr, unsigned long migrated,
+			     unsigned long failed)
+{
+	if (READ_ONCE(copier->never_job))
+		nr_met++;
+	fake_end_late(copier);
+}
+
+static void find_migrate_event(struct tracepoint *tp, void *priv)
+{
+	struct tracepoint **found = priv;
+
+	if (!strcmp(tp->name, "hmm_p2p_migrate"))
+		*found = tp;
+}
+
+/* The copy ends behind the back of the task, which then is the one that frees the batch. */
+static void late_while_task_has_batch(struct kunit *test)
+{
+	struct fake *to = test->priv, *from;
+	struct tracepoint *tp = NULL;
+
+	for_each_kernel_tracepoint(find_migrate_event, &tp);
+	KUNIT_ASSERT_NOT_NULL(test, tp);
+	nr_met = 0;
+	copier = to;
+	KUNIT_ASSERT_EQ(test, 0, tracepoint_probe_register(tp, end_copy_of_task, NULL));
+	from = abandon_copy_from_peer(test);
+	tracepoint_probe_unregister(tp, end_copy_of_task, NULL);
+	tracepoint_synchronize_unregister();
+	KUNIT_EXPECT_EQ(test, 1, nr_met);
+	KUNIT_EXPECT_TRUE(test, all_reaped());
+	KUNIT_EXPECT_EQ(test, NR_COPIED, to->freed);
+	if (!to->freed) {
+		/* Those that are in a batch which is still in the list. */
+		hmm_p2p_dead(to->exp);
+		free_forgotten(to);
+	}
+	fake_second_exit(test, from);
+}
+
+/* RAM that a copy was on its way to is used again when the copy has ended. */
+static void late_to_ram(struct kunit *test)
+{
+	struct page *ram[NR_COPIED];
+	struct fake *f = test->priv;
+	unsigned int i, j, n = 0;
+	unsigned long start;
+
+	fake_register(test);
+	start = memory_create(test, NR_COPIED);
+	memory_place(test, start, NR_COPIED);
+	abandon_copy(test, f, f, start, true);
+	KUNIT_EXPECT_EQ(test, NR_COPIED, f->freed);
+	KUNIT_ASSERT_NOT_NULL(test, f->never_job);
+	for (i = 0; i < f->never_job->nr; i++)
+		for (j = 0; j < f->never_job->copies[i].nr_pages && n < NR_COPIED; j++)
+			ram[n++] = f->never_job->copies[i].ram_page + j;
+	KUNIT_ASSERT_EQ(test, NR_COPIED, n);
+	for (i = 0; i < NR_COPIED; i++) {
+		KUNIT_EXPECT_EQ(test, 1, page_count(ram[i]));
+		KUNIT_EXPECT_TRUE(test, PageLocked(ram[i]));
+		get_page(ram[i]);
+	}
+	/* The driver is still there to end its copy; the exporter is not. */
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+	fake_end_late(f);
+	KUNIT_EXPECT_TRUE(test, all_reaped());
+	for (i = 0; i < NR_COPIED; i++) {
+		KUNIT_EXPECT_EQ(test, 1, page_count(ram[i]));
+		KUNIT_EXPECT_FALSE(test, PageLocked(ram[i]));
+		put_page(ram[i]);
+	}
+}
+
+/* What a dead device does to its own memory does not matter: only the job is kept. */
+static void late_to_dead_device(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+
+	fake_register(test);
+	start = memory_create(test, NR_COPIED);
+	abandon_copy(test, f, f, start, false);
+	KUNIT_EXPECT_EQ(test, NR_COPIED, f->freed);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, NR_COPIED - 1));
+	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
+	fake_end_late(f);
+	KUNIT_EXPECT_TRUE(test, all_reaped());
+	KUNIT_EXPECT_EQ(test, NR_COPIED, f->freed);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 0));
+}
+
+static struct kunit_case hmm_p2p_late_cases[] = {
+	KUNIT_CASE_SLOW(late_from_dead_peer),
+	KUNIT_CASE_SLOW(late_from_dead_peer_to_dead),
+	KUNIT_CASE_SLOW(late_while_task_has_batch),
+	KUNIT_CASE_SLOW(late_to_ram),
+	KUNIT_CASE_SLOW(late_to_dead_device),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_late_suite = {
+	.name = "hmm_p2p_late",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_late_cases,
+};
+
+kunit_test_suite(hmm_p2p_late_suite);
