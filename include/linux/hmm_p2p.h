@@ -256,8 +256,8 @@ struct hmm_p2p_copy_job {
  *	every page table; all pages are locked.  Called under mmap_lock or, on
  *	eviction, without; may sleep; neither it nor the copy must wait for anything
  *	that needs mmap_lock or a page lock, nor for a thread in hmm_p2p_unregister().
- *	A copy that is under way has one end, as hmm_p2p_copy_done() says.  That of
- *	%HMM_P2P_FROM_PEER ends also if the other device dies under it, with an error.
+ *	The driver ends each copy that is under way, by one call of hmm_p2p_copy_done(),
+ *	also one of %HMM_P2P_FROM_PEER whose other device has died.
  *	-EOPNOTSUPP for %HMM_P2P_FROM_PEER makes the pages go through RAM.  It has to
  *	work until hmm_p2p_reset_begin() returns; -EAGAIN meanwhile makes those who wait
  *	for the data wait for the reset.  Required.
