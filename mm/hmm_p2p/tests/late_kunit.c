@@ -18,6 +18,9 @@ static struct fake *copier;
 static void die_when_copy_begins(struct hmm_p2p_exporter *exp)
 {
 	wait_for_completion(&copier->copy_begun);
+	/* Or the op is what hmm_p2p_dead() warns of. */
+	while (atomic_read(&copier->exp->copying))
+		msleep(1);
 	/* As hmm_p2p_dead() does it, but so that the driver has had its time by now. */
 	WRITE_ONCE(exp->died, jiffies - HMM_P2P_COPY_LIMIT - 1);
 	/* Pairs with the acquire in hmm_p2p_is_overdue(). */
