@@ -22,11 +22,14 @@
 
 #include <linux/completion.h>
 #include <linux/err.h>
+#include <linux/hash.h>
 #include <linux/highmem.h>
 #include <linux/hmm.h>
+#include <linux/list.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/pgtable.h>
 #include <linux/range.h>
+#include <linux/sched.h>
 #include <linux/types.h>
 #include <linux/xarray.h>
 
@@ -477,14 +480,36 @@ unsigned int hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long add
 enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
 					  struct p2pdma_provider **provider);
 
-/* For mm/mmu_notifier.c: which callback the calling task is in.  NULL: it is in none. */
-extern unsigned int hmm_p2p_nr_watches;
+/* The tasks that the watchdog watches (mm/hmm_p2p/watch.c), in lists by a hash of the task. */
+#define HMM_P2P_WATCH_BITS	6
+extern struct hlist_head hmm_p2p_watches[1 << HMM_P2P_WATCH_BITS];
+
+static inline unsigned int hmm_p2p_watch_hash(const struct task_struct *task)
+{
+	return hash_ptr(task, HMM_P2P_WATCH_BITS);
+}
+
 void __hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier);
 
+/**
+ * hmm_p2p_watch_callback - tell the watchdog which callback the calling task is in
+ * @notifier: the task is about to call its callback; NULL: it is in none any more
+ *
+ * For mm/mmu_notifier.c, in any task.  A task that is not watched takes no lock of the
+ * watchdog, unless a task with the same hash is watched: then it takes the lock of their list.
+ *
+ * Context: Any in which an invalidate callback may be called; takes a spinlock at most.
+ */
 static inline void hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
 {
-	/* Only the task's own watch counts, which it has entered before. */
-	if (READ_ONCE(hmm_p2p_nr_watches))
+	/*
+	 * No barrier: the task looks for a watch that it has added to the list itself.  By
+	 * program order, and by the scheduler's where the task has changed the CPU, it reads
+	 * the head of the list as of then or later, and the list is not empty until the task
+	 * takes its watch out.  Watches of other tasks come and go meanwhile: if the task sees
+	 * one it takes the lock in vain, and if not it misses nothing.
+	 */
+	if (!hlist_empty(&hmm_p2p_watches[hmm_p2p_watch_hash(current)]))
 		__hmm_p2p_watch_callback(notifier);
 }
 

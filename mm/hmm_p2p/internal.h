@@ -393,7 +393,7 @@ void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp);
 
 /* watch.c */
 struct hmm_p2p_watch {
-	struct list_head node;
+	struct hlist_node node;
 	struct hmm_p2p_exporter *exp;
 	struct task_struct *task;	/* compared only */
 	const void *callback;		/* that the task is in, to be named; NULL: in none */

@@ -18,9 +18,14 @@
  *	  anything else		watched, and in no callback
  *	watch_end
  *
+ * The watches are in lists by a hash of their task, each with a lock of its own.  A callback
+ * concerns the watches of the task that it is called in and no others, so a task that has none
+ * looks at the head of one list, finds it empty, and takes no lock.
+ *
  * A work item looks at the watches while there are any, at most once per limit: a watch
  * that is entered and left costs a list operation, and so does a callback in it.
  */
+#include <kunit/visibility.h>
 #include <linux/jiffies.h>
 #include <linux/mmu_notifier.h>
 #include <linux/moduleparam.h>
@@ -38,22 +43,26 @@ module_param(invalidate_limit_ms, uint, 0644);
 MODULE_PARM_DESC(invalidate_limit_ms,
 		 "Milliseconds after which an importer's callback that has not returned is reported (1000)");
 
-static DEFINE_SPINLOCK(watch_lock);	/* innermost */
-static LIST_HEAD(watches);		/* watch_lock */
-unsigned int hmm_p2p_nr_watches;	/* watch_lock; READ_ONCE */
+/* Innermost; none is taken inside another. */
+static spinlock_t watch_lock[] = {
+	[0 ... (1 << HMM_P2P_WATCH_BITS) - 1] = __SPIN_LOCK_UNLOCKED(watch_lock),
+};
+
+/* Each by the lock of the same index, and what is in it; the head is read without, too. */
+struct hlist_head hmm_p2p_watches[ARRAY_SIZE(watch_lock)];
 
 static unsigned long limit(void)
 {
 	return max(msecs_to_jiffies(READ_ONCE(invalidate_limit_ms)), 1UL);
 }
 
-/* A callback that is late and has not been reported, marked so now. */
-static bool take_late(struct hmm_p2p_watch *late)
+/* A callback in list @i that is late and has not been reported, marked so now. */
+static bool take_late(unsigned int i, struct hmm_p2p_watch *late)
 {
 	struct hmm_p2p_watch *watch;
 
-	lockdep_assert_held(&watch_lock);
-	list_for_each_entry(watch, &watches, node) {
+	lockdep_assert_held(&watch_lock[i]);
+	hlist_for_each_entry(watch, &hmm_p2p_watches[i], node) {
 		if (!watch->callback || watch->reported ||
 		    time_before(jiffies, watch->start + limit()))
 			continue;
@@ -82,13 +91,20 @@ static void report_late(const struct hmm_p2p_watch *late)
 
 static void hmm_p2p_watchdog(struct work_struct *work)
 {
+	bool again = false, found = false;
 	struct hmm_p2p_watch late;
-	bool again, found;
+	unsigned int i;
 
-	spin_lock(&watch_lock);
-	found = take_late(&late);
-	again = !list_empty(&watches);
-	spin_unlock(&watch_lock);
+	for (i = 0; i < ARRAY_SIZE(watch_lock) && !found; i++) {
+		/*
+		 * The lock is taken for an empty list, too: a task that adds a watch afterwards
+		 * then sees that this work is not pending any more, and queues it.
+		 */
+		spin_lock(&watch_lock[i]);
+		found = take_late(i, &late);
+		again |= !hlist_empty(&hmm_p2p_watches[i]);
+		spin_unlock(&watch_lock[i]);
+	}
 	if (found) {
 		report_late(&late);
 		hmm_p2p_exporter_put(late.exp);
@@ -107,25 +123,30 @@ static DECLARE_DELAYED_WORK(watchdog, hmm_p2p_watchdog);
  */
 void hmm_p2p_watch_begin(struct hmm_p2p_watch *watch, struct hmm_p2p_exporter *exp)
 {
+	unsigned int i = hmm_p2p_watch_hash(current);
+
 	*watch = (struct hmm_p2p_watch) {
 		.exp = exp,
 		.task = current,
 	};
-	spin_lock(&watch_lock);
-	list_add_tail(&watch->node, &watches);
-	WRITE_ONCE(hmm_p2p_nr_watches, hmm_p2p_nr_watches + 1);
-	spin_unlock(&watch_lock);
+	spin_lock(&watch_lock[i]);
+	hlist_add_head(&watch->node, &hmm_p2p_watches[i]);
+	spin_unlock(&watch_lock[i]);
 	if (!delayed_work_pending(&watchdog))
 		queue_delayed_work(system_dfl_wq, &watchdog, limit());
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_watch_begin);
 
+/* hmm_p2p_watch_end - the same task has fired them */
 void hmm_p2p_watch_end(struct hmm_p2p_watch *watch)
 {
-	spin_lock(&watch_lock);
-	list_del(&watch->node);
-	WRITE_ONCE(hmm_p2p_nr_watches, hmm_p2p_nr_watches - 1);
-	spin_unlock(&watch_lock);
+	unsigned int i = hmm_p2p_watch_hash(current);
+
+	spin_lock(&watch_lock[i]);
+	hlist_del(&watch->node);
+	spin_unlock(&watch_lock[i]);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_watch_end);
 
 static const void *callback_of(const struct mmu_interval_notifier *notifier)
 {
@@ -134,16 +155,14 @@ static const void *callback_of(const struct mmu_interval_notifier *notifier)
 	return ops->invalidate ? (void *)ops->invalidate : (void *)ops->invalidate_start;
 }
 
-/*
- * __hmm_p2p_watch_callback - for mm/mmu_notifier.c, by way of hmm_p2p_watch_callback()
- * @notifier: the calling task is about to call its callback; NULL: it is in none
- */
+/* hmm_p2p_watch_callback() for a task that may have watches: what has its hash has some. */
 void __hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
 {
+	unsigned int i = hmm_p2p_watch_hash(current);
 	struct hmm_p2p_watch *watch;
 
-	spin_lock(&watch_lock);
-	list_for_each_entry(watch, &watches, node) {
+	spin_lock(&watch_lock[i]);
+	hlist_for_each_entry(watch, &hmm_p2p_watches[i], node) {
 		if (watch->task != current)
 			continue;
 		watch->callback = notifier ? callback_of(notifier) : NULL;
@@ -151,5 +170,5 @@ void __hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
 		watch->start = jiffies;
 		watch->reported = false;
 	}
-	spin_unlock(&watch_lock);
+	spin_unlock(&watch_lock[i]);
 }

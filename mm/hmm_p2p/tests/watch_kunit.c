@@ -4,6 +4,7 @@
  * waits for it, and of nothing else that is.
  */
 #include <linux/delay.h>
+#include <linux/kprobes.h>
 #include <linux/rmap.h>
 
 #include "../../internal.h"
@@ -118,7 +119,119 @@ static void watch_names_callback_without_alias(struct kunit *test)
 	mirror_destroy(m);
 }
 
+/* How often a task was in the part of the hook that takes a lock. */
+static struct task_struct *asking;
+static unsigned int nr_asked;
+
+static int count_asked(struct kprobe *p, struct pt_regs *regs)
+{
+	if (current == asking)
+		nr_asked++;
+	return 0;
+}
+
+static struct kprobe asked = {
+	.symbol_name = "__hmm_p2p_watch_callback", .pre_handler = count_asked,
+};
+
+/* A task that is watched, in another list than @apart_from would be: no callback calls. */
+static struct {
+	struct task_struct *apart_from;
+	bool watched;
+	struct completion ready;
+	struct completion go_on;
+} other;
+
+static void stay_watched(struct hmm_p2p_exporter *exp)
+{
+	bool apart = hmm_p2p_watch_hash(current) != hmm_p2p_watch_hash(other.apart_from);
+	struct hmm_p2p_watch watch;
+
+	if (apart)
+		hmm_p2p_watch_begin(&watch, exp);
+	other.watched = apart;
+	complete(&other.ready);
+	wait_for_completion(&other.go_on);
+	if (apart)
+		hmm_p2p_watch_end(&watch);
+}
+
+static void munmap_invalidates(struct kunit *test, struct mirror *m, unsigned long i)
+{
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, i, 0));
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(m->start + i * PAGE_SIZE, PAGE_SIZE));
+	KUNIT_EXPECT_FALSE(test, mirror_has(m, i, 0));
+}
+
+/* A watch costs callbacks in other tasks no lock; in its own, two calls for one callback. */
+static void watch_costs_others_nothing(struct kunit *test)
+{
+	static struct job jobs[8];
+	struct fake *f = test->priv;
+	struct hmm_p2p_watch watch;
+	unsigned int i, n = 0;
+	unsigned long start;
+	struct mirror *m;
+
+	fake_register(test);
+	start = memory_create(test, 2);
+	m = mirror_create(test, "importer", start, 2);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 2, HMM_PFN_REQ_FAULT));
+	asking = current;
+	nr_asked = 0;
+	asked.addr = NULL;
+	asked.flags = 0;
+	KUNIT_ASSERT_EQ(test, 0, register_kprobe(&asked));
+	other.apart_from = current;
+	other.watched = false;
+	init_completion(&other.ready);
+	init_completion(&other.go_on);
+	/* A thread may have the hash of this one. */
+	while (!other.watched && n < ARRAY_SIZE(jobs)) {
+		job_call(test, &jobs[n++], stay_watched, f->exp);
+		wait_for_completion(&other.ready);
+	}
+	KUNIT_EXPECT_TRUE(test, other.watched);
+	munmap_invalidates(test, m, 0);
+	KUNIT_EXPECT_EQ(test, 0, nr_asked);
+	hmm_p2p_watch_begin(&watch, f->exp);
+	munmap_invalidates(test, m, 1);
+	hmm_p2p_watch_end(&watch);
+	KUNIT_EXPECT_EQ(test, 2, nr_asked);
+	complete_all(&other.go_on);
+	for (i = 0; i < n; i++)
+		KUNIT_EXPECT_TRUE(test, job_done(&jobs[i], 10000));
+	unregister_kprobe(&asked);
+	mirror_destroy(m);
+}
+
+/* A task that has the hash of one that is watched is not taken for it. */
+static void watch_is_of_its_task(struct kunit *test)
+{
+	struct hmm_p2p_watch own, others;
+	struct fake *f = test->priv;
+	unsigned long start;
+	struct mirror *m;
+
+	fake_register(test);
+	start = memory_create(test, 1);
+	m = mirror_create(test, "importer", start, 1);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	hmm_p2p_watch_begin(&others, f->exp);
+	others.task = NULL;
+	hmm_p2p_watch_begin(&own, f->exp);
+	munmap_invalidates(test, m, 0);
+	hmm_p2p_watch_end(&own);
+	hmm_p2p_watch_end(&others);
+	/* Each callback of its task sets the time, and no other one. */
+	KUNIT_EXPECT_NE(test, 0, own.start);
+	KUNIT_EXPECT_EQ(test, 0, others.start);
+	mirror_destroy(m);
+}
+
 static struct kunit_case hmm_p2p_watch_cases[] = {
+	KUNIT_CASE(watch_costs_others_nothing),
+	KUNIT_CASE(watch_is_of_its_task),
 	KUNIT_CASE_SLOW(watch_says_nothing_of_others),
 	KUNIT_CASE_SLOW(watch_times_each_callback),
 	KUNIT_CASE_SLOW(watch_names_callback_in_eviction),
