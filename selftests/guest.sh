@@ -625,7 +625,7 @@ for suite; do
 			poison migrate unregister register
 		;;
 	tracepoints_small_bar) tracepoints thrash_windows open_window close_window fallback ;;
-	coredump | parked | uapi | migrate | progress | iotlb | odp_stale) "$bin/$suite" ;;
+	coredump | parked | uapi | migrate | progress | iotlb | odp_stale | batch) "$bin/$suite" ;;
 	numa) cpusets && "$bin/numa" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
 	watch) "$bin/watch" ;;
