@@ -155,7 +155,7 @@ static const void *callback_of(const struct mmu_interval_notifier *notifier)
 	return ops->invalidate ? (void *)ops->invalidate : (void *)ops->invalidate_start;
 }
 
-/* hmm_p2p_watch_callback() for a task that may have watches: what has its hash has some. */
+/* The rest of hmm_p2p_watch_callback(): the list of the task is not empty. */
 void __hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
 {
 	unsigned int i = hmm_p2p_watch_hash(current);
