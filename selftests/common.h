@@ -267,16 +267,20 @@ enum page_is { PAGE_PRESENT, PAGE_SWAPPED };
 static inline long pages_that_are(enum page_is what, const char *p, size_t length)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entry;
+	size_t first = (uintptr_t)p >> 12, pages = (length + PAGE - 1) / PAGE;
+	uint64_t entries[512];
 	long n = 0;
 
-	for (size_t i = 0; i < length; i += PAGE) {
-		if (pread(fd, &entry, 8, (((uintptr_t)p + i) >> 12) * 8) != 8)
-			continue;
-		if (what == PAGE_PRESENT)
-			n += entry >> 63;
-		else	/* types from 24 on are no swap devices */
-			n += entry >> 62 == 1 && (entry & 0x1f) < 24;
+	for (size_t i = 0; i < pages; i += 512) {
+		size_t bytes = (pages - i < 512 ? pages - i : 512) * 8;
+		ssize_t got = pread(fd, entries, bytes, (first + i) * 8);
+
+		for (ssize_t k = 0; k < got / 8; k++) {
+			if (what == PAGE_PRESENT)
+				n += entries[k] >> 63;
+			else	/* types from 24 on are no swap devices */
+				n += entries[k] >> 62 == 1 && (entries[k] & 0x1f) < 24;
+		}
 	}
 	close(fd);
 	return n;
