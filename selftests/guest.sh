@@ -634,6 +634,7 @@ for suite; do
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;
 	vma_life) swap_and_cgroups && "$bin/vma_life" ;;
 	mr) cgroups && "$bin/mr" ;;
+	mr_flush) "$bin/mr_flush" ;;
 	memory_failure)
 		insmod "$ko/hwpoison-inject.ko" && "$bin/memory_failure"
 		reload "${exact[@]}"

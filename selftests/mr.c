@@ -18,9 +18,6 @@
 #define GiB	(1UL << 30)
 #define COUNTERS "/sys/class/infiniband/rxe0/ports/1/hw_counters/"
 
-/* Bits of the kernel's that Debian 12's verbs.h does not have. */
-#define ACCESS_FLUSH_PERSISTENT	(1 << 9)
-
 /* Address space, and no more. */
 static char *reserve(size_t length)
 {
@@ -481,52 +478,6 @@ TEST_F_TIMEOUT(mr, repeated_read, 120)
 	ASSERT_LT(seen, number_in(COUNTERS "duplicate_request"));
 	EXPECT_EQ(0, rdma_read(&self->pair, self->buf[1], self->buf[0], LEN));
 	EXPECT_EQ(-1, check_pattern(self->mem[1], LEN, 1));
-}
-
-/*
- * A FLUSH of a whole region goes through all of it, and faults for that: in a region
- * of a little more than 4 GiB, where nothing is yet, the end is there when it is over.
- */
-TEST_F_TIMEOUT(mr, flush_region, 600)
-{
-	size_t length = 4 * GiB + 2 * PAGE, there = 0;
-	char *p = reserve(length + 2 * MiB), *start;
-	struct ibv_qp_attr attr = {
-		.qp_state = IBV_QPS_RTS,
-		.qp_access_flags = RDMA_ACCESS | ACCESS_FLUSH_PERSISTENT,
-	};
-	struct roce_request flush = {
-		.opcode = ROCE_FLUSH,
-		.flush = ROCE_FLUSH_PERSISTENT | ROCE_FLUSH_REGION,
-		.qpn = self->pair.qp[1]->qp_num,
-		.psn = 0,
-	};
-	double end;
-	struct ibv_mr *mr;
-
-	ASSERT_NE(MAP_FAILED, p);
-	/* Each huge page is zeros for all, and there by one fault. */
-	start = (char *)(((uintptr_t)p + 2 * MiB - 1) & -(2 * MiB));
-	ASSERT_EQ(0, madvise(start, 4 * GiB, MADV_HUGEPAGE));
-	mr = ibv_reg_mr(self->pair.pd, start, length, RDMA_ODP | ACCESS_FLUSH_PERSISTENT);
-	ASSERT_NE(NULL, mr);
-	ASSERT_EQ(0, ibv_modify_qp(self->pair.qp[1], &attr, IBV_QP_STATE | IBV_QP_ACCESS_FLAGS));
-	flush.rkey = mr->rkey;
-	ASSERT_EQ(0, roce_send(&flush));
-	/* It goes from the first page to the last, and is waited for while it goes on. */
-	end = now_seconds() + 60;
-	while (there < length && now_seconds() < end) {
-		if (!pages_that_are(PAGE_PRESENT, start + there, PAGE)) {
-			usleep(10000);
-			continue;
-		}
-		there += there + 2 * MiB < length ? 2 * MiB : PAGE;
-		end = now_seconds() + 60;
-	}
-	EXPECT_EQ(2, pages_that_are(PAGE_PRESENT, start + length - 2 * PAGE, 2 * PAGE));
-	EXPECT_EQ(1, pages_that_are(PAGE_PRESENT, start + 2 * GiB, PAGE));
-	EXPECT_EQ(0, ibv_dereg_mr(mr));
-	munmap(p, length + 2 * MiB);
 }
 
 /* A buffer, and a READ, of 2 GiB, which is the longest that a message can be. */

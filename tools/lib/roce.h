@@ -17,7 +17,7 @@
 #define ROCE_FLUSH		0x1c
 
 #define ROCE_FLUSH_PERSISTENT	0x02
-#define ROCE_FLUSH_REGION	0x10
+#define ROCE_FLUSH_REGION	0x10	/* all of it, whatever the address */
 
 /* From 127.0.0.1 to itself, where two queue pairs are connected. */
 struct roce_request {
