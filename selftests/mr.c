@@ -465,6 +465,8 @@ TEST_F_TIMEOUT(mr, repeated_read, 120)
 		.rkey = self->mr[0]->rkey,
 		.length = PAGE,
 	};
+	struct ibv_qp_init_attr init;
+	struct ibv_qp_attr attr;
 	long long seen;
 	double end;
 
@@ -478,6 +480,9 @@ TEST_F_TIMEOUT(mr, repeated_read, 120)
 	ASSERT_LT(seen, number_in(COUNTERS "duplicate_request"));
 	EXPECT_EQ(0, rdma_read(&self->pair, self->buf[1], self->buf[0], LEN));
 	EXPECT_EQ(-1, check_pattern(self->mem[1], LEN, 1));
+	/* One that had executed it would have met an address that is nobody's. */
+	ASSERT_EQ(0, ibv_query_qp(self->pair.qp[1], &attr, IBV_QP_STATE, &init));
+	EXPECT_EQ(IBV_QPS_RTS, attr.qp_state);
 }
 
 /* A buffer, and a READ, of 2 GiB, which is the longest that a message can be. */
