@@ -312,11 +312,20 @@ static void *flickers(void *arg)
 	return NULL;
 }
 
+FIXTURE(compare_ends) { int unused; };
+FIXTURE_SETUP(compare_ends) { }
+
+/* Nobody lingers any more, also where the test has ended early. */
+FIXTURE_TEARDOWN(compare_ends)
+{
+	EXPECT_EQ(0, write_file(PAIR, "off"));
+}
+
 /*
  * What differs when it is seen that something does, and does not when it is looked for: the
  * search ends where the comparison does, and not behind it.
  */
-TEST_LONG(compare_ends, 240)
+TEST_F_TIMEOUT(compare_ends, run, 240)
 {
 	size_t length = 4 * PAGE - 100;
 	char *p = anon(5 * PAGE), *q = anon(5 * PAGE);
@@ -350,7 +359,6 @@ TEST_LONG(compare_ends, 240)
 	}
 	f.stop = true;
 	pthread_join(t, NULL);
-	EXPECT_EQ(0, write_file(PAIR, "off"));
 	TH_LOG("a difference was gone %ld times", met);
 	EXPECT_LE(ENOUGH, met);
 	munmap(p, 5 * PAGE);

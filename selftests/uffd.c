@@ -423,7 +423,16 @@ static bool worker_waits(struct __test_metadata *_metadata, struct io_uring *rin
 	return waits;
 }
 
-TEST_LONG(unbind_with_worker, 300)
+FIXTURE(unbind_with_worker) { int unused; };
+FIXTURE_SETUP(unbind_with_worker) { }
+
+/* Nobody lingers any more, also where the test has ended early. */
+FIXTURE_TEARDOWN(unbind_with_worker)
+{
+	EXPECT_EQ(0, write_file(PAIR, "off"));
+}
+
+TEST_F_TIMEOUT(unbind_with_worker, run, 300)
 {
 	struct unbinding unbinding;
 	struct io_uring ring;
