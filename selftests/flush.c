@@ -4,6 +4,9 @@
  * its window closes.  The peers are a NIC, and GPU 1, whose last write is held back until
  * GPU 0 is told to flush (hold_writes).
  */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "odp.h"
 
 #define NPAGES	16
@@ -11,6 +14,7 @@
 #define LAST	(LEN - PAGE)
 #define WINDOW	(2 * MiB)
 #define HOLD	"/sys/module/hmm_dummy/parameters/hold_writes"
+#define PAIR	"/sys/kernel/debug/hmm_p2p_race/pair"
 #define PROBES	"p:" TRACE_PROBES "/copy hmm_dummy:hmm_dummy_copy\n"
 #define FLUSHES	TRACE "events/hmm_p2p/hmm_p2p_flush/enable"
 
@@ -60,6 +64,7 @@ FIXTURE_TEARDOWN(flush)
 {
 	const char *error;
 
+	EXPECT_EQ(0, write_file(PAIR, "off"));
 	EXPECT_EQ(0, write_file(HOLD, "N"));
 	munmap(self->late, LEN);
 	close(self->peer);
@@ -215,6 +220,91 @@ TEST_F(flush, freed_and_used_again)
 	EXPECT_EQ(crc32c(right, LEN), crc);
 	EXPECT_EQ(-1, check_pattern(next, LEN, 9));
 	munmap(next, LEN);
+}
+
+/* It does not arrive in memory that is free either, where it would count as a stale one. */
+TEST_F(flush, freed_before_it_arrives)
+{
+	struct hmm_dummy_info info;
+
+	write_late(_metadata, self);
+	ASSERT_EQ(0, madvise(self->late + LAST, PAGE, MADV_DONTNEED));
+	ASSERT_EQ(0, settle(self));
+	ASSERT_EQ(0, gpu_info(self->o.gpu, &info));
+	EXPECT_EQ(0, info.stale_writes);
+}
+
+static int pair_read(unsigned long *lingered, unsigned long *met)
+{
+	FILE *f = fopen(PAIR, "r");
+	int n;
+
+	if (!f)
+		return -1;
+	n = fscanf(f, "lingered %lu met %lu", lingered, met);
+	fclose(f);
+	return n == 2 ? 0 : -1;
+}
+
+/* GPU 1 reads from GPU 0, so that a late write arrives. */
+struct arrival {
+	int gpu;
+	char *near;
+	atomic_bool too_late;
+	int error;
+};
+
+/* When the page of the late write is being freed, and lingers there (mm/hmm_p2p/tests/race.c). */
+static void *arrives(void *arg)
+{
+	unsigned long lingered = 0, met;
+	struct arrival *a = arg;
+	unsigned int crc;
+
+	while (!lingered && !a->too_late)
+		if (pair_read(&lingered, &met))
+			lingered = 0;
+	a->error = gpu_crc32c(a->gpu, a->near, PAGE, &crc);
+	return NULL;
+}
+
+#define FREED_LATE	"hmm_dummy_canary_set:return 20 hmm_dummy_held_land_one"
+#define MEETINGS	3
+
+/* The same in the moment in which it becomes free. */
+TEST_F_TIMEOUT(flush, freed_while_it_arrives, 240)
+{
+	struct arrival a = { .gpu = self->peer, .near = anon_huge(2 * MiB, MADV_NOHUGEPAGE) };
+	unsigned long lingered, met, meetings = 0;
+	struct hmm_dummy_info info;
+	unsigned int crc;
+	pthread_t thread;
+	int tries;
+
+	fill_pattern(a.near, PAGE, 6);
+	ASSERT_EQ(0, gpu_to_device(self->o.gpu, a.near, PAGE));
+	ASSERT_EQ(0, gpu_crc32c(self->peer, a.near, PAGE, &crc));
+	for (tries = 0; tries < 100 && meetings < MEETINGS; tries++) {
+		fill_pattern(self->late, LEN, 5);
+		ASSERT_EQ(0, gpu_to_device(self->o.gpu, self->late, LEN));
+		write_late(_metadata, self);
+		ASSERT_EQ(0, write_file(PAIR, FREED_LATE));
+		a.too_late = false;
+		ASSERT_EQ(0, pthread_create(&thread, NULL, arrives, &a));
+		EXPECT_EQ(0, madvise(self->late + LAST, PAGE, MADV_DONTNEED));
+		a.too_late = true;
+		pthread_join(thread, NULL);
+		EXPECT_EQ(0, a.error);
+		ASSERT_EQ(0, pair_read(&lingered, &met));
+		ASSERT_EQ(1, lingered);
+		meetings += met;
+		ASSERT_EQ(0, write_file(PAIR, "off"));
+		ASSERT_EQ(0, gpu_info(self->o.gpu, &info));
+		ASSERT_EQ(0, info.stale_writes);
+	}
+	TH_LOG("met %lu times in %d tries", meetings, tries);
+	EXPECT_LE(MEETINGS, meetings);
+	munmap(a.near, 2 * MiB);
 }
 
 /*

@@ -629,8 +629,8 @@ for suite; do
 	numa) cpusets && "$bin/numa" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
 	watch) "$bin/watch" ;;
-	flush) "$bin/flush" -T window_closed ;;
-	flush_small_bar) "$bin/flush" -t window_closed ;;
+	flush) race_module && "$bin/flush" -T window_closed ;;
+	flush_small_bar) race_module && "$bin/flush" -t window_closed -t freed_before_it_arrives ;;
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;
 	vma_life) swap_and_cgroups && "$bin/vma_life" ;;
 	mr) cgroups && "$bin/mr" ;;

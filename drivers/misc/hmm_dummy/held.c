@@ -33,6 +33,7 @@ struct hmm_dummy_held {
 	struct list_head node;
 	struct hmm_dummy_dev *dev;	/* whose memory it is */
 	void *kva;			/* where in its BAR */
+	long index;			/* of the page, or -1: nothing is shown there */
 	unsigned long bytes;
 	u8 data[] __aligned(8);
 };
@@ -75,15 +76,14 @@ void hmm_dummy_held_exit(struct hmm_dummy_dev *dev)
 	     "%s: its memory goes, and writes are on their way there\n", dev->name);
 }
 
-static void held_land_one(struct hmm_dummy_held *held)
+/* By itself, so that a test can see it. */
+static noinline __noclone void hmm_dummy_held_land_one(struct hmm_dummy_held *held)
 {
 	struct hmm_dummy_dev *dev = held->dev;
-	u64 index = PHYS_PFN(held->kva - dev->bar_kva);
-	unsigned long irq;
+	unsigned long index = held->index, irq;
 
 	spin_lock_irqsave(&dev->free_lock, irq);
-	/* Which chunk a slot shows is protected by slot_lock, which a caller may hold. */
-	if (dev->nr_slots ||
+	if (held->index < 0 ||
 	    test_bit(index % CHUNK_PAGES, dev->chunks[index / CHUNK_PAGES].used))
 		memcpy(held->kva, held->data, held->bytes);
 	spin_unlock_irqrestore(&dev->free_lock, irq);
@@ -96,7 +96,7 @@ static void held_land(struct hmm_dummy_dev *dev)
 
 	lockdep_assert_held(&held_lock);
 	list_for_each_entry_safe(held, next, &dev->held, node)
-		held_land_one(held);
+		hmm_dummy_held_land_one(held);
 }
 
 /* When this returns, all writes to the device's memory have arrived. */
@@ -117,6 +117,21 @@ static struct hmm_dummy_dev *held_dev(const void *kva)
 		if (kva >= dev->bar_kva && kva < dev->bar_kva + dev->bar_size)
 			return dev;
 	return NULL;
+}
+
+/*
+ * The page of @dev's memory that is at @kva in its BAR, or -1.  It is mapped: the window
+ * does not close.
+ */
+static long held_index(struct hmm_dummy_dev *dev, const void *kva)
+{
+	u64 offset = kva - dev->bar_kva;
+	int chunk;
+
+	if (!dev->nr_slots)
+		return PHYS_PFN(offset);
+	chunk = READ_ONCE(dev->chunk_in[offset / VRAM_CHUNK]);
+	return chunk < 0 ? -1 : chunk * CHUNK_PAGES + PHYS_PFN(offset % VRAM_CHUNK);
 }
 
 /*
@@ -146,6 +161,7 @@ void hmm_dummy_held_begin(struct hmm_dummy_access *access)
 		return;
 	held->dev = to;
 	held->kva = access->kva;
+	held->index = held_index(to, access->kva);
 	held->bytes = bytes;
 	memcpy(held->data, held->kva, bytes);
 	access->bytes = bytes;

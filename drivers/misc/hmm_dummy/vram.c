@@ -37,7 +37,9 @@ static unsigned long nr_chunks(struct hmm_dummy_dev *dev)
 	return dev->mem_size / VRAM_CHUNK;
 }
 
-static void canary_set(struct hmm_dummy_dev *dev, unsigned long index)
+/* By itself, so that a test can stop here. */
+static noinline __noclone void hmm_dummy_canary_set(struct hmm_dummy_dev *dev,
+						    unsigned long index)
 {
 	memset(hmm_dummy_vram_get(dev, (u64)index << PAGE_SHIFT), HMM_DUMMY_CANARY,
 	       PAGE_SIZE);
@@ -66,7 +68,7 @@ static void canary_check(struct hmm_dummy_dev *dev, unsigned long index,
 		if (!canary_dead(dev, index))
 			continue;
 		dev->stale_writes++;
-		canary_set(dev, index);
+		hmm_dummy_canary_set(dev, index);
 	}
 }
 
@@ -166,9 +168,10 @@ void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 	struct hmm_dummy_chunk *chunk = &dev->chunks[index / CHUNK_PAGES];
 	unsigned long i, bit = index % CHUNK_PAGES, irq;
 
-	for (i = 0; i < nr && canary; i++)
-		canary_set(dev, index + i);
 	spin_lock_irqsave(&dev->free_lock, irq);
+	/* Under the lock: a write that was held back arrives in what is in use (held.c). */
+	for (i = 0; i < nr && canary; i++)
+		hmm_dummy_canary_set(dev, index + i);
 	for (i = bit; i < bit + nr; i++) {
 		/* What is broken is not handed out again. */
 		if (test_bit(i, chunk->bad))
@@ -251,7 +254,7 @@ void hmm_dummy_vram_init(struct hmm_dummy_dev *dev)
 	for (i = 0; i < nr_chunks(dev); i++)
 		list_add_tail(&dev->chunks[i].node, &dev->free);
 	for (i = 0; i < dev->nr_free && canary; i++)
-		canary_set(dev, i);
+		hmm_dummy_canary_set(dev, i);
 }
 
 /* The last moment at which a write to memory that the device had back can be seen. */
