@@ -562,7 +562,10 @@ TEST_LONG(device_fills_no_hole, 120)
 	close(gpu);
 }
 
-/* Nor does it evict others for it, where it is full. */
+/*
+ * Nor does it evict others for it: where it is full, and then where it has room for what is
+ * there, a page in each chunk, and not for the holes beside that.
+ */
 TEST_LONG(evicts_nobody_for_holes, 120)
 {
 	static unsigned char vec[CHUNKS / PAGE];
@@ -570,21 +573,32 @@ TEST_LONG(evicts_nobody_for_holes, 120)
 	int gpu = gpu_open(0), fd;
 	char *p = anon_huge(CHUNKS, MADV_NOHUGEPAGE), *all;
 	struct hmm_dummy_migrate m;
+	size_t length;
 
 	ASSERT_EQ(0, gpu_info(gpu, &before));
-	all = anon_huge(before.vram_free, MADV_HUGEPAGE);
-	ASSERT_EQ(0, gpu_to_device(gpu, all, before.vram_free));
+	length = before.vram_free;
+	all = anon_huge(length, MADV_HUGEPAGE);
+	ASSERT_EQ(0, gpu_to_device(gpu, all, length));
 	fd = uffd_watch(p, CHUNKS);
 	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, gpu_info(gpu, &before));
-	m = told_of(p, CHUNKS, vec);
-	EXPECT_EQ(0, ioctl(gpu, HMM_DUMMY_MIGRATE, &m));
-	ASSERT_EQ(0, gpu_info(gpu, &after));
-	EXPECT_EQ(0, m.migrated);
-	EXPECT_EQ(0, m.failed);
-	EXPECT_EQ(before.evicted, after.evicted);
-	EXPECT_EQ(0, after.vram_free);
-	munmap(all, before.vram_bytes);
+	for (int there = 0; there <= 2; there += 2) {
+		if (there) {
+			ASSERT_EQ(0, uffd_give(fd, p + 3 * PAGE, 7));
+			ASSERT_EQ(0, uffd_give(fd, p + 600 * PAGE, 7));
+			length -= 2 * MiB;
+			ASSERT_EQ(0, munmap(all + length, 2 * MiB));
+		}
+		ASSERT_EQ(0, gpu_info(gpu, &before));
+		ASSERT_EQ(there ? 2 * MiB : 0, before.vram_free);
+		m = told_of(p, CHUNKS, vec);
+		EXPECT_EQ(0, ioctl(gpu, HMM_DUMMY_MIGRATE, &m));
+		ASSERT_EQ(0, gpu_info(gpu, &after));
+		EXPECT_EQ(there, m.migrated);
+		EXPECT_EQ(0, m.failed);
+		EXPECT_EQ(before.evicted, after.evicted);
+		EXPECT_EQ(there * PAGE, before.vram_free - after.vram_free);
+	}
+	munmap(all, length);
 	munmap(p, CHUNKS);
 	close(fd);
 	close(gpu);
