@@ -24,7 +24,11 @@ struct uffdio_move {
 #define UFFDIO_MOVE	_IOWR(UFFDIO, 0x05, struct uffdio_move)
 #endif
 
-enum way { BY_CPU, BY_SYSCALL, BY_GUP, BY_MOVE, BY_DUMP, BY_PREFETCH, BY_NIC, BY_GPU };
+#ifndef MADV_COLLAPSE		/* likewise */
+#define MADV_COLLAPSE	25
+#endif
+
+enum way { BY_CPU, BY_SYSCALL, BY_GUP, BY_MOVE, BY_DUMP, BY_COLLAPSE, BY_PREFETCH, BY_NIC, BY_GPU };
 
 static char *device_memory(int gpu, int advice)
 {
@@ -78,6 +82,9 @@ static int touch(enum way way, char *p, int advice, struct rdma_pair *pair, stru
 		return 0;
 	case BY_DUMP:
 		abort();
+	case BY_COLLAPSE:
+		/* It does not try again where it has waited. */
+		return madvise(p, LEN, MADV_COLLAPSE) && errno != EAGAIN;
 	case BY_PREFETCH:
 		return rdma_advise(pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, buf->mr, p, LEN);
 	case BY_NIC:
@@ -117,6 +124,7 @@ FIXTURE_VARIANT_ADD(killed, move) { BY_MOVE, MADV_NOHUGEPAGE };
 FIXTURE_VARIANT_ADD(killed, move_huge) { BY_MOVE, MADV_HUGEPAGE };
 FIXTURE_VARIANT_ADD(killed, dump) { BY_DUMP, MADV_NOHUGEPAGE };
 FIXTURE_VARIANT_ADD(killed, dump_huge) { BY_DUMP, MADV_HUGEPAGE };
+FIXTURE_VARIANT_ADD(killed, collapse) { BY_COLLAPSE, MADV_NORMAL };
 FIXTURE_VARIANT_ADD(killed, prefetch) { BY_PREFETCH, MADV_NOHUGEPAGE };
 FIXTURE_VARIANT_ADD(killed, prefetch_huge) { BY_PREFETCH, MADV_HUGEPAGE };
 
@@ -207,6 +215,7 @@ FIXTURE_VARIANT_ADD(others, system_call) { BY_SYSCALL, MADV_NOHUGEPAGE };
 FIXTURE_VARIANT_ADD(others, system_call_huge) { BY_SYSCALL, MADV_HUGEPAGE };
 FIXTURE_VARIANT_ADD(others, gup) { BY_GUP, MADV_NOHUGEPAGE };
 FIXTURE_VARIANT_ADD(others, gup_huge) { BY_GUP, MADV_HUGEPAGE };
+FIXTURE_VARIANT_ADD(others, collapse) { BY_COLLAPSE, MADV_NORMAL };
 FIXTURE_VARIANT_ADD(others, prefetch) { BY_PREFETCH, MADV_NOHUGEPAGE };
 FIXTURE_VARIANT_ADD(others, nic) { BY_NIC, MADV_NOHUGEPAGE };
 FIXTURE_VARIANT_ADD(others, nic_huge) { BY_NIC, MADV_HUGEPAGE };
