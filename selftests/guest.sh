@@ -633,7 +633,10 @@ for suite; do
 	flush_small_bar) race_module && "$bin/flush" -t window_closed -t freed_before_it_arrives ;;
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;
 	vma_life) swap_and_cgroups && "$bin/vma_life" ;;
-	mr) cgroups && "$bin/mr" ;;
+	mr)
+		swap_and_cgroups && "$bin/mr"
+		swapoff -a
+		;;
 	mr_flush) "$bin/mr_flush" ;;
 	memory_failure)
 		insmod "$ko/hwpoison-inject.ko" && "$bin/memory_failure"

@@ -3,7 +3,7 @@
  * Memory regions at their bounds: how long they may be, who pays for them, and what
  * lies beside them, their windows and the requests that go there.
  *
- * Needs cgroup v2 at /sys/fs/cgroup.
+ * Needs swap, and cgroup v2 at /sys/fs/cgroup.
  */
 #include <linux/userfaultfd.h>
 #include <poll.h>
@@ -327,6 +327,81 @@ TEST_F_TIMEOUT(mr, fault_in_pieces, 120)
 	EXPECT_EQ(0, ibv_dereg_mr(a.mr));
 	close(fd.fd);
 	munmap(a.p, a.length);
+}
+
+#define LIMITED	"/sys/fs/cgroup/hmm_p2p_mr_limited"
+
+/*
+ * What its owner may not have in memory as a whole is never there as a whole: whoever wants
+ * it so is told, after some time, and gets it as soon as it may be.
+ */
+TEST_F_TIMEOUT(mr, more_than_allowed, 600)
+{
+	static const size_t limit = 4 * MiB;
+	struct advice a = { &self->pair, .length = 2 * limit, .p = anon(2 * limit) };
+
+	a.mr = ibv_reg_mr(self->pair.pd, a.p, a.length, RDMA_ODP);
+	ASSERT_NE(NULL, a.mr);
+	ASSERT_TRUE(!mkdir(LIMITED, 0755) || errno == EEXIST);
+	ASSERT_EQ(0, write_file(LIMITED "/memory.max", "4M"));
+	ASSERT_EQ(0, write_file(LIMITED "/cgroup.procs", "0"));
+	prefetch(&a);
+	EXPECT_EQ(-1, a.ret);
+	EXPECT_EQ(EBUSY, errno) TH_LOG("%s", strerror(errno));
+	/* It was swapped, as far as it has to. */
+	EXPECT_LE(limit / PAGE, pages_that_are(PAGE_SWAPPED, a.p, a.length));
+	ASSERT_EQ(0, write_file(LIMITED "/memory.max", "max"));
+	prefetch(&a);
+	EXPECT_EQ(0, a.ret);
+	EXPECT_EQ(a.length / PAGE, pages_that_are(PAGE_PRESENT, a.p, a.length));
+	EXPECT_EQ(0, ibv_dereg_mr(a.mr));
+	munmap(a.p, a.length);
+	EXPECT_EQ(0, write_file("/sys/fs/cgroup/cgroup.procs", "0"));
+	EXPECT_EQ(0, rmdir(LIMITED));
+}
+
+/* A process that has nearly 4 GiB of zeroes faulted in, which takes 8 MiB of page tables. */
+static void prefetch_much(int tell)
+{
+	static const size_t length = 4 * GiB - 2 * MiB;
+	char *p = reserve(length);
+	struct rdma_pair pair;
+	struct ibv_mr *mr;
+
+	if (write_file(LIMITED "/cgroup.procs", "0") || p == MAP_FAILED || rdma_pair_open(&pair))
+		_exit(1);
+	mr = ibv_reg_mr(pair.pd, p, length, RDMA_ODP);
+	if (!mr || write(tell, "x", 1) != 1)
+		_exit(2);
+	_exit(rdma_advise(&pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, mr, p, length) ? 3 : 4);
+}
+
+/* One that is killed meanwhile does not go on to the end: its page tables tell how far it was. */
+TEST_F_TIMEOUT(mr, killed_while_it_faults, 300)
+{
+	long long before, peak;
+	siginfo_t ended = {};
+	int tell[2];
+	pid_t child;
+	char byte;
+
+	ASSERT_EQ(0, pipe(tell));
+	ASSERT_TRUE(!mkdir(LIMITED, 0755) || errno == EEXIST);
+	child = fork();
+	if (!child)
+		prefetch_much(tell[1]);
+	close(tell[1]);
+	ASSERT_EQ(1, read(tell[0], &byte, 1));
+	close(tell[0]);
+	before = number_in(LIMITED "/memory.current");
+	while (number_in(LIMITED "/memory.current") < before + (long long)MiB / 2 && !ended.si_pid)
+		waitid(P_PID, child, &ended, WEXITED | WNOHANG | WNOWAIT);
+	EXPECT_EQ(0, kill(child, SIGKILL));
+	EXPECT_EQ(-SIGKILL, wait_child(child));
+	peak = number_in(LIMITED "/memory.peak");
+	TH_LOG("%lld KiB more, at most", (peak - before) >> 10);
+	EXPECT_GT(before + 4 * (long long)MiB, peak);
+	EXPECT_EQ(0, rmdir(LIMITED));
 }
 
 /* Advice on what is not in the region, also where its end is at the other end of memory. */
