@@ -1,13 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * NUMA balancing takes write access from entries as it scans.  The NIC gets it back
- * in place.  And on which node memory is that comes back from the device.  Needs a machine
- * with two nodes (scripts/vm --numa), and cgroups with the controllers cpuset and memory.
+ * in place.  On which node memory is that comes back from the device.  And what PAGEMAP_SCAN
+ * tells of memory that goes from node to node.  Needs a machine with two nodes (scripts/vm
+ * --numa), and cgroups with the controllers cpuset and memory.
  */
 #include <linux/mempolicy.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "odp.h"
+
+/* What the distribution's headers do not have yet. */
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC	(1 << 15)
+#endif
+#ifndef PAGEMAP_SCAN
+struct page_region {
+	__u64 start, end, categories;
+};
+
+struct pm_scan_arg {
+	__u64 size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	__u64 category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+
+#define PAGEMAP_SCAN		_IOWR('f', 16, struct pm_scan_arg)
+#define PAGE_IS_WRITTEN		(1 << 1)
+#define PM_SCAN_WP_MATCHING	(1 << 0)
+#define PM_SCAN_CHECK_WPASYNC	(1 << 1)
+#endif
 
 #define NPAGES	64
 #define DEBUG	"/sys/kernel/debug/sched/numa_balancing/"
@@ -265,6 +289,106 @@ TEST_LONG(brought_back_by_policy, 120)
 	EXPECT_EQ(o.home, node_of_all(o.p + OWN / 2, OWN / 2));
 	EXPECT_TRUE(owner_close(&o));
 	close(owner_pidfd);
+}
+
+/* A page of hugetlbfs, which goes from node to node when it is told to. */
+struct traveller {
+	char *p;
+	atomic_uint told, done;
+	atomic_bool stop;
+	int error;
+};
+
+static void *travels(void *arg)
+{
+	struct traveller *t = arg;
+
+	while (!t->stop) {
+		void *page = t->p;
+		int to, status = 0;
+
+		if (t->told == t->done)
+			continue;
+		to = !node_of(page);
+		if (syscall(SYS_move_pages, 0, 1UL, &page, &to, &status, MPOL_MF_MOVE) ||
+		    status != to)
+			t->error++;
+		t->done++;
+	}
+	return NULL;
+}
+
+/* Pages that were written since they are watched; they are watched anew. */
+static long scan_written(int pagemap, const char *p, size_t length)
+{
+	struct page_region region;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg), .flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+		.start = (uintptr_t)p, .end = (uintptr_t)p + length,
+		.vec = (uintptr_t)&region, .vec_len = 1,
+		.category_mask = PAGE_IS_WRITTEN, .return_mask = PAGE_IS_WRITTEN,
+	};
+	int n = ioctl(pagemap, PAGEMAP_SCAN, &arg);
+
+	if (n < 0 || arg.walk_end != arg.end)
+		return -1;
+	return n ? (region.end - region.start) / PAGE : 0;
+}
+
+#define MEETINGS	10
+
+/*
+ * PAGEMAP_SCAN meets a page of hugetlbfs that was written, and is on its way to another node.
+ * Nobody writes to it from then on, and no scan finds that somebody has.
+ */
+TEST_LONG(hugetlb_scanned_on_its_way, 240)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC };
+	struct uffdio_register reg = {
+		.range.len = 2 * MiB, .mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	struct traveller t = {};
+	unsigned int met = 0, wrong = 0, tries;
+	pthread_t thread;
+
+	for (int node = 0; node < 2; node++)
+		ASSERT_EQ(0, fill_node(node, "2"));
+	t.p = mmap(NULL, 2 * MiB, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	ASSERT_NE(MAP_FAILED, t.p);
+	reg.range.start = (uintptr_t)t.p;
+	ASSERT_EQ(0, ioctl(uffd, UFFDIO_API, &api));
+	ASSERT_EQ(0, ioctl(uffd, UFFDIO_REGISTER, &reg));
+	*t.p = 1;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, travels, &t));
+	for (tries = 0; tries < 5000 && met < MEETINGS; tries++) {
+		bool on_its_way;
+
+		*(volatile char *)t.p = tries;
+		t.told++;
+		while (t.told != t.done && pages_that_are(PAGE_PRESENT, t.p, PAGE))
+			;
+		ASSERT_EQ(2 * MiB / PAGE, scan_written(pagemap, t.p, 2 * MiB));
+		/* There is one way for each time that it is told. */
+		on_its_way = !pages_that_are(PAGE_PRESENT, t.p, PAGE);
+		while (t.told != t.done)
+			;
+		met += on_its_way;
+		wrong += scan_written(pagemap, t.p, 2 * MiB) != 0;
+	}
+	t.stop = true;
+	pthread_join(thread, NULL);
+	TH_LOG("met %u times in %u tries", met, tries);
+	EXPECT_EQ(0, t.error);
+	EXPECT_LE(MEETINGS, met);
+	EXPECT_EQ(0, wrong);
+	munmap(t.p, 2 * MiB);
+	close(uffd);
+	close(pagemap);
+	for (int node = 0; node < 2; node++)
+		EXPECT_EQ(0, fill_node(node, "0"));
 }
 
 TEST_HARNESS_MAIN
