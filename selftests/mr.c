@@ -8,6 +8,7 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "common.h"
@@ -329,11 +330,81 @@ TEST_F_TIMEOUT(mr, fault_in_pieces, 120)
 	munmap(a.p, a.length);
 }
 
+/* Two pages of which one is there, since the other goes each time that one is fetched. */
+struct seesaw {
+	struct advice advice;
+	char *page[2];
+	int fd;
+	unsigned int fetched[2];
+	atomic_bool over;
+	bool gave_up;		/* it was this one who did, after a minute */
+};
+
+static void *tips(void *arg)
+{
+	struct seesaw *s = arg;
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+	double end = now_seconds() + 60;
+	struct uffd_msg msg;
+
+	while (!s->over) {
+		struct uffdio_zeropage zero = { .range.len = PAGE };
+		int n;
+
+		if (poll(&p, 1, 50) != 1 || read(s->fd, &msg, sizeof(msg)) != sizeof(msg))
+			continue;
+		n = (msg.arg.pagefault.address & -PAGE) == (uintptr_t)s->page[1];
+		s->fetched[n]++;
+		if (now_seconds() < end)
+			madvise(s->page[!n], PAGE, MADV_DONTNEED);
+		else
+			s->gave_up = true;
+		zero.range.start = (uintptr_t)s->page[n];
+		ioctl(s->fd, UFFDIO_ZEROPAGE, &zero);
+	}
+	return NULL;
+}
+
+/* A range that is never there as a whole: the fault gives up, and is tried some times before. */
+TEST_F_TIMEOUT(mr, never_all_there, 240)
+{
+	struct seesaw s = { .advice = { &self->pair, .length = 4 * MiB, .p = anon(4 * MiB) } };
+	struct advice *a = &s.advice;
+	struct uffdio_api api = { .api = UFFD_API };
+	pthread_t thread;
+
+	s.fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	ASSERT_LE(0, s.fd);
+	ASSERT_EQ(0, ioctl(s.fd, UFFDIO_API, &api));
+	for (int i = 0; i < 2; i++) {
+		struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+		s.page[i] = a->p + i * 3 * MiB + 5 * PAGE;
+		reg.range = (struct uffdio_range) { (uintptr_t)s.page[i], PAGE };
+		ASSERT_EQ(0, ioctl(s.fd, UFFDIO_REGISTER, &reg));
+	}
+	a->mr = ibv_reg_mr(self->pair.pd, a->p, a->length, RDMA_ODP);
+	ASSERT_NE(NULL, a->mr);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, tips, &s));
+	prefetch(a);
+	EXPECT_EQ(-1, a->ret);
+	EXPECT_EQ(EBUSY, errno) TH_LOG("%s", strerror(errno));
+	s.over = true;
+	pthread_join(thread, NULL);
+	TH_LOG("fetched %u and %u times", s.fetched[0], s.fetched[1]);
+	EXPECT_FALSE(s.gave_up);
+	EXPECT_LE(8, s.fetched[0]);
+	EXPECT_LE(8, s.fetched[1]);
+	EXPECT_EQ(0, ibv_dereg_mr(a->mr));
+	close(s.fd);
+	munmap(a->p, a->length);
+}
+
 #define LIMITED	"/sys/fs/cgroup/hmm_p2p_mr_limited"
 
 /*
- * What its owner may not have in memory as a whole is never there as a whole: whoever wants
- * it so is told, after some time, and gets it as soon as it may be.
+ * Nor is what its owner may not have in memory as a whole.  Either the fault gives up, or the
+ * walk of a chunk, which is overtaken as memory is reclaimed.  It succeeds as soon as it may.
  */
 TEST_F_TIMEOUT(mr, more_than_allowed, 600)
 {
