@@ -480,7 +480,7 @@ unsigned int hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long add
 enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
 					  struct p2pdma_provider **provider);
 
-/* The tasks that the watchdog watches (mm/hmm_p2p/watch.c), in lists by a hash of the task. */
+/* The tasks that the watchdog watches (mm/hmm_p2p/watchdog.c), in lists by a hash of the task. */
 #define HMM_P2P_WATCH_BITS	6
 extern struct hlist_head hmm_p2p_watches[1 << HMM_P2P_WATCH_BITS];
 

@@ -211,7 +211,7 @@ struct hmm_p2p_map {
 	unsigned long bits[];			/* entries that hold an alias */
 };
 
-/* core.c */
+/* exporter.c */
 extern struct mutex hmm_p2p_lock;
 extern struct list_head hmm_p2p_exporters;
 
@@ -286,7 +286,7 @@ static inline unsigned long hmm_p2p_window_pfn(struct hmm_p2p_window *window)
 	       (hmm_p2p_window_index(window) << window->exp->window_order);
 }
 
-/* track.c */
+/* alias_refs.c */
 int hmm_p2p_track_insert(struct hmm_p2p_window *window, u32 alias);
 void hmm_p2p_track_erase(struct hmm_p2p_window *window);
 struct hmm_p2p_window *hmm_p2p_window_of_alias(unsigned long alias_pfn);
@@ -336,7 +336,7 @@ static inline u32 hmm_p2p_flush_none(struct hmm_p2p_exporter *exp)
 	return READ_ONCE(exp->flush_ended) - 1;
 }
 
-/* ledger.c */
+/* importer.c */
 extern struct mutex hmm_p2p_ledger_lock;
 extern struct list_head hmm_p2p_importers;	/* hmm_p2p_ledger_lock */
 
@@ -381,7 +381,7 @@ enum hmm_p2p_revoked { HMM_P2P_REVOKED, HMM_P2P_HELD, HMM_P2P_BROKEN };
 enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 					   unsigned long timeout);
 
-/* life.c */
+/* reset.c */
 /* How long the driver of a dead device has to end the copies that are under way. */
 #define HMM_P2P_COPY_LIMIT	(5 * HZ)
 
@@ -391,7 +391,7 @@ void hmm_p2p_live_put(struct hmm_p2p_exporter *exp);
 void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp);
 void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp);
 
-/* watch.c */
+/* watchdog.c */
 struct hmm_p2p_watch {
 	struct hlist_node node;
 	struct hmm_p2p_exporter *exp;

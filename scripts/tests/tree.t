@@ -48,7 +48,7 @@ key_follows_content() {
 	local before after
 	copy
 	before=$("$TMP/copy/scripts/tree" key release) || return 1
-	echo "/* edited */" >> "$TMP/copy/mm/hmm_p2p/track.c"
+	echo "/* edited */" >> "$TMP/copy/mm/hmm_p2p/alias_refs.c"
 	after=$("$TMP/copy/scripts/tree" key release) || return 1
 	echo "$before $after"
 	[ "$before" = "$("$tree" key release)" ] && [ "$before" != "$after" ]
