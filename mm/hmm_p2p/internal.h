@@ -521,6 +521,8 @@ void hmm_p2p_result_sum(struct hmm_p2p_result *result);
 
 /* evict.c */
 void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp);
+
+/* folio.c */
 struct folio *hmm_p2p_grab_folio(unsigned long pfn, bool *busy);
 struct anon_vma *hmm_p2p_unmap_folio(struct folio *folio);
 void hmm_p2p_map_folio(struct folio *folio, struct anon_vma *anon_vma);

@@ -121,32 +121,6 @@ void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp)
 	}
 }
 
-/*
- * The folio of a page, locked and with a reference.  NULL if it is free, or with
- * *busy set if somebody has it locked.
- */
-struct folio *hmm_p2p_grab_folio(unsigned long pfn, bool *busy)
-{
-	struct folio *folio = hmm_p2p_folio(pfn);
-
-	if (!folio)
-		return NULL;
-	if (!folio_try_get(folio)) {
-		/* Free, or frozen by who splits it, under its lock. */
-		*busy |= folio_test_locked(folio);
-		return NULL;
-	}
-	if (folio_trylock(folio)) {
-		/* It may have been split before we had the lock. */
-		if (hmm_p2p_folio(pfn) == folio)
-			return folio;
-		folio_unlock(folio);
-	}
-	folio_put(folio);
-	*busy = true;
-	return NULL;
-}
-
 /* True if it is parked, and the lock and the references are kept for that. */
 static bool park_folio(struct hmm_p2p_exporter *exp, struct folio *folio)
 {

@@ -29,35 +29,6 @@ static void evict_split(unsigned long pfn)
 		hmm_p2p_split_mapped(folio);
 }
 
-/*
- * hmm_p2p_unmap_folio - replace all that maps a folio by migration entries
- * @folio: of the device, locked
- *
- * Nobody's mmap_lock is held, so a process that exits would free the anon_vma by which
- * the entries are found again: it stays until hmm_p2p_map_folio(), or put_anon_vma().
- *
- * Return: the anon_vma; NULL if nobody maps the folio, or all is as it was.
- */
-struct anon_vma *hmm_p2p_unmap_folio(struct folio *folio)
-{
-	struct anon_vma *anon_vma = folio_get_anon_vma(folio);
-
-	if (!anon_vma)
-		return NULL;
-	try_to_migrate(folio, 0);
-	if (!folio_mapped(folio))
-		return anon_vma;
-	hmm_p2p_map_folio(folio, anon_vma);
-	return NULL;
-}
-
-/* Undo hmm_p2p_unmap_folio(); the folio stays locked. */
-void hmm_p2p_map_folio(struct folio *folio, struct anon_vma *anon_vma)
-{
-	remove_migration_ptes(folio, folio, 0);
-	put_anon_vma(anon_vma);
-}
-
 /* Once: batches of other CPUs, those of mlock() for one, may have references. */
 static void evict_drain(bool *drained)
 {
