@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: The fault of the CPU
+ *
+ * The CPU touched a page of a device, or a peer's walk has it fault: the page goes to RAM in
+ * a batch, with its neighbours if there are any that may come along.
+ */
+#include <linux/export.h>
+#include <linux/jiffies.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+
+#include "../internal.h"
+#include "internal.h"
+
+/* Whether the entry that was faulted on is not there any more. */
+static bool fault_is_stale(struct vm_fault *vmf)
+{
+	pte_t *ptep;
+	bool same;
+
+	/* A huge page: split by now, perhaps, and then faulted on once more. */
+	if (!vmf->pte)
+		return !pmd_same(pmdp_get_lockless(vmf->pmd), vmf->orig_pmd);
+	ptep = pte_offset_map(vmf->pmd, vmf->address);
+	if (!ptep)
+		return true;
+	same = pte_same(ptep_get(ptep), vmf->orig_pte);
+	pte_unmap(ptep);
+	return !same;
+}
+
+/*
+ * There is no huge page of RAM for one that was shared when the batch looked at it (see
+ * may_split()).  It is back in the page table, locked and with the reference of the fault:
+ * split it, and what faults next is a small page.  Or else the fault would be repeated, by
+ * the OOM handler, until there is a huge page.
+ */
+static int fault_split(struct vm_fault *vmf)
+{
+	int ret = split_folio(page_folio(vmf->page));
+
+	/* Somebody has a reference, for a moment: as with a page that does not move. */
+	return ret == -EAGAIN || ret == -EBUSY ? 0 : ret;
+}
+
+/* One attempt at [start, end), which holds @addr.  Whether that arrived: @moved. */
+static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+		     struct vm_fault *vmf, unsigned long start, unsigned long end,
+		     unsigned long addr, bool *moved)
+{
+	int ret;
+
+	hmm_p2p_batch_init(b, exp, HMM_P2P_TO_RAM, vmf->vma, start, end);
+	memset(b->why, HMM_P2P_BUSY, b->nr);
+	ret = hmm_p2p_batch_collect(b, vmf->page);
+	hmm_p2p_batch_start(b);
+	ret = ret ?: hmm_p2p_batch_end(b);
+	*moved = b->why[(addr - start) >> PAGE_SHIFT] == HMM_P2P_MOVED;
+	if (b->moved)
+		hmm_p2p_count(exp, HMM_P2P_C_CPU_FAULTS, b->moved);
+	/* It may have been split since, for another reason. */
+	if (ret == -ENOMEM && !*moved && !vmf->pte && folio_test_large(page_folio(vmf->page)))
+		ret = fault_split(vmf);
+	return ret;
+}
+
+/*
+ * How much a fault brings along: a guess at what the CPU touches next, which a fault that is
+ * not the process's own says nothing about.  That of a peer's walk is one (hmm_do_fault()),
+ * and the peer may reach the pages around where they are.
+ */
+static unsigned long fault_around(struct hmm_p2p_exporter *exp, struct vm_fault *vmf)
+{
+	/* do_huge_pmd_device_private() faults on a huge page as a whole. */
+	if (!vmf->pte)
+		return PMD_SIZE;
+	if (vmf->flags & FAULT_FLAG_REMOTE && hmm_p2p_enabled())
+		return PAGE_SIZE;
+	return max(PAGE_SIZE, exp->desc.fault_around);
+}
+
+/**
+ * hmm_p2p_migrate_fault - the body of dev_pagemap_ops.migrate_to_ram
+ * @exp: the exporter that vmf->page belongs to
+ * @vmf: the fault
+ *
+ * Brings small pages around it along, see hmm_p2p_exporter_desc.fault_around.
+ *
+ * Context: As for the op: vmf->page is locked and has a reference for the
+ * fault; mmap_lock or the VMA lock is held.
+ *
+ * Never returns 0 while the page is where it was, unless it was split, or a reset is
+ * about to take it: hmm_range_fault() would fault on it again for ever without letting
+ * go of mmap_lock.
+ *
+ * Return: 0, VM_FAULT_OOM, or VM_FAULT_SIGBUS if the copy failed, the device is dead
+ * or somebody holds on to the page with a reference.
+ */
+vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
+				 struct vm_fault *vmf)
+{
+	unsigned long deadline = jiffies +
+		msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
+	unsigned long size = vmf->pte ? PAGE_SIZE : PMD_SIZE;
+	unsigned long around = fault_around(exp, vmf);
+	unsigned long addr = ALIGN_DOWN(vmf->address, size);
+	unsigned long start = ALIGN_DOWN(addr, around);
+	unsigned long end = min(start + around, vmf->vma->vm_end);
+	struct hmm_p2p_batch *b;
+	bool moved;
+	int ret;
+
+	if (hmm_p2p_is_dead(exp))
+		return VM_FAULT_SIGBUS;
+	start = max(start, vmf->vma->vm_start);
+	b = hmm_p2p_batch_alloc((end - start) >> PAGE_SHIFT);
+	if (!b)
+		return VM_FAULT_OOM;
+	ret = fault_run(b, exp, vmf, start, end, addr, &moved);
+	/*
+	 * The page is locked, so no other migration of it runs; but one that
+	 * tries holds a reference for a moment, and that makes ours fail.  Or the
+	 * entry was zapped since: then there is nothing left to do here.  The
+	 * neighbours had their chance, and must not cost the page its own.
+	 */
+	while (!moved && (!ret || end - start > size) && !fault_is_stale(vmf) &&
+	       !fatal_signal_pending(current) && !time_after(jiffies, deadline)) {
+		if (end - start == size)
+			schedule_timeout_uninterruptible(1);
+		start = addr;
+		end = addr + size;
+		ret = fault_run(b, exp, vmf, start, end, addr, &moved);
+	}
+	hmm_p2p_batch_free(b);
+
+	if (moved || (!ret && fault_is_stale(vmf)))
+		return 0;
+	/* Once we have let go of the page, the reset can park it. */
+	if (ret == -EAGAIN &&
+	    READ_ONCE(exp->state) == HMM_P2P_STATE_RESETTING)
+		return 0;
+	return ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_fault, "HMM_P2P");
