@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Private to mm/hmm_p2p (and its KUnit tests).
+ * Private to mm/hmm_p2p (and its KUnit tests).  The migration engine has more of its own
+ * in migrate/internal.h, which nothing outside of migrate/ includes: peer access does not
+ * know the engine.
  *
  * Lock order, outermost first:
  *
@@ -44,10 +46,10 @@
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/memremap.h>
-#include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/overflow.h>
+#include <linux/pagemap.h>
 #include <linux/percpu.h>
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
@@ -242,6 +244,17 @@ static inline void hmm_p2p_count(struct hmm_p2p_exporter *exp,
 	this_cpu_add(exp->counters->c[counter], n);
 }
 
+static inline bool hmm_p2p_is_coherent(struct hmm_p2p_exporter *exp)
+{
+	return exp->coherent;
+}
+
+/* For who does not hold exp->life: it may die right behind this. */
+static inline bool hmm_p2p_is_dead(struct hmm_p2p_exporter *exp)
+{
+	return READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD;
+}
+
 /* alias.c */
 extern const char *const hmm_p2p_reason_names[HMM_P2P_NR_REASONS];
 enum hmm_p2p_reason hmm_p2p_ask(struct hmm_p2p_exporter *exp, struct device *dev,
@@ -405,65 +418,7 @@ struct hmm_p2p_watch {
 void hmm_p2p_watch_begin(struct hmm_p2p_watch *watch, struct hmm_p2p_exporter *exp);
 void hmm_p2p_watch_end(struct hmm_p2p_watch *watch);
 
-/* batch.c */
-/* Not HPAGE_PMD_NR, which is no constant without huge pages. */
-#define HMM_P2P_BATCH_PAGES	(PMD_SIZE >> PAGE_SHIFT)
-/* Small folios of a device that are asked for together. */
-#define HMM_P2P_SPARE		32
-
-/* Pages that migrate together: at most a PMD's worth, of one VMA or of none. */
-struct hmm_p2p_batch {
-	struct hmm_p2p_exporter *exp;	/* whose ops copy */
-	struct hmm_p2p_exporter *from;	/* FROM_PEER: whose pages */
-	struct hmm_p2p_copy_job job;
-	struct migrate_vma args;	/* .vma is NULL on eviction */
-	unsigned long nr;
-	unsigned long taken;		/* pages, and holes, that are ready to move */
-	unsigned long no_room;		/* pages that the device had no memory for */
-	unsigned long moved;		/* at the end */
-	bool in_flight;			/* the copy runs by itself */
-	bool abandoned;			/* ... and the task does not wait for it any more */
-	bool kept;			/* ... the destinations; abandoned_lock once listed */
-	struct list_head node;		/* hmm_p2p_abandoned; abandoned_lock */
-	struct work_struct reap;	/* when the copy has ended all the same */
-	struct folio *split;		/* has to be split first; a reference until end */
-	unsigned long want;		/* pages that may still need a destination */
-	struct folio *spare[HMM_P2P_SPARE];	/* of the device, for those */
-	unsigned int spare_first;
-	unsigned int spare_end;
-	int error;
-	u8 *why;			/* enum hmm_p2p_outcome, one a page */
-	struct hmm_p2p_copy copies[];
-};
-
-struct hmm_p2p_batch *hmm_p2p_batch_alloc(unsigned long nr);
-void hmm_p2p_batch_free(struct hmm_p2p_batch *b);
-void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
-			enum hmm_p2p_copy_dir dir, struct vm_area_struct *vma,
-			unsigned long start, unsigned long end);
-int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page);
-void hmm_p2p_batch_collect_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
-				unsigned long nr);
-void hmm_p2p_batch_start(struct hmm_p2p_batch *b);
-int hmm_p2p_batch_end(struct hmm_p2p_batch *b);
-void hmm_p2p_split_mapped(struct folio *folio);
-
-/* copy.c */
-/* hmm_p2p_copy_job.state: see hmm_p2p_copy_leave(). */
-enum hmm_p2p_copy_state {
-	HMM_P2P_COPY_RUNNING,
-	HMM_P2P_COPY_ENDED,
-	HMM_P2P_COPY_ABANDONED,
-};
-
-extern struct list_head hmm_p2p_abandoned;
-
-void hmm_p2p_copy_start(struct hmm_p2p_batch *b);
-bool hmm_p2p_copy_wait(struct hmm_p2p_batch *b);
-void hmm_p2p_copy_leave(struct hmm_p2p_batch *b);
-void hmm_p2p_copy_forget(struct hmm_p2p_exporter *exp);
-bool hmm_p2p_copy_is_sound(struct hmm_p2p_batch *b);
-
+/* folio.c */
 static inline void drop_folio(struct folio *folio)
 {
 	folio_unlock(folio);
@@ -482,50 +437,15 @@ static inline struct folio *hmm_p2p_folio(unsigned long pfn)
 	return pfn - folio_pfn(folio) < folio_nr_pages(folio) ? folio : NULL;
 }
 
-static inline bool hmm_p2p_is_coherent(struct hmm_p2p_exporter *exp)
-{
-	return exp->coherent;
-}
-
-/* For who does not hold exp->life: it may die right behind this. */
-static inline bool hmm_p2p_is_dead(struct hmm_p2p_exporter *exp)
-{
-	return READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD;
-}
-
-/* place.c */
-struct folio *hmm_p2p_alloc_ram(struct vm_area_struct *vma, unsigned long addr,
-				struct folio *from, unsigned int order);
-
-/* scan.c */
-#define HMM_P2P_MAX_OTHERS	4
-
-/* What is at the addresses of a batch. */
-struct hmm_p2p_scan {
-	struct hmm_p2p_exporter *exp;
-	enum hmm_p2p_copy_dir dir;
-	unsigned long start;
-	enum hmm_p2p_outcome hole;	/* what becomes of a hole, unless it moves */
-	u8 *why;
-	unsigned long todo;		/* pages that may move */
-	unsigned int nr_others;
-	struct hmm_p2p_exporter *others[HMM_P2P_MAX_OTHERS];	/* references */
-};
-
-void hmm_p2p_scan(struct hmm_p2p_scan *s, struct vm_area_struct *vma,
-		  unsigned long start, unsigned long end);
-
-/* migrate.c */
-void hmm_p2p_result_init(struct hmm_p2p_result *result);
-void hmm_p2p_result_sum(struct hmm_p2p_result *result);
-
-/* evict.c */
-void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp);
-
-/* folio.c */
 struct folio *hmm_p2p_grab_folio(unsigned long pfn, bool *busy);
 struct anon_vma *hmm_p2p_unmap_folio(struct folio *folio);
 void hmm_p2p_map_folio(struct folio *folio, struct anon_vma *anon_vma);
+
+/* migrate/evict.c */
+void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp);
+
+/* migrate/copy.c */
+void hmm_p2p_copy_forget(struct hmm_p2p_exporter *exp);
 
 /* debugfs.c */
 extern struct fault_attr hmm_p2p_fail_lookup;

@@ -17,7 +17,7 @@
 #include <linux/slab.h>
 #include <linux/swap.h>
 
-#include "../internal.h"
+#include "../../internal.h"
 #include "internal.h"
 
 /* So that it can move as small pages, where there is no huge one for it. */

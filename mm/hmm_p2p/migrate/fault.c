@@ -11,7 +11,6 @@
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 
-#include "../internal.h"
 #include "internal.h"
 
 /* Whether the entry that was faulted on is not there any more. */

@@ -1,9 +1,97 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Private to mm/hmm_p2p/migrate. */
+/*
+ * Private to mm/hmm_p2p/migrate, the migration engine.  It uses peer access, by
+ * ../internal.h, and not the other way round.
+ */
 #ifndef _MM_HMM_P2P_MIGRATE_INTERNAL_H
 #define _MM_HMM_P2P_MIGRATE_INTERNAL_H
 
-#include "../../internal.h"
+#include <linux/migrate.h>
+
 #include "../internal.h"
+
+/* batch.c */
+/* Not HPAGE_PMD_NR, which is no constant without huge pages. */
+#define HMM_P2P_BATCH_PAGES	(PMD_SIZE >> PAGE_SHIFT)
+/* Small folios of a device that are asked for together. */
+#define HMM_P2P_SPARE		32
+
+/* Pages that migrate together: at most a PMD's worth, of one VMA or of none. */
+struct hmm_p2p_batch {
+	struct hmm_p2p_exporter *exp;	/* whose ops copy */
+	struct hmm_p2p_exporter *from;	/* FROM_PEER: whose pages */
+	struct hmm_p2p_copy_job job;
+	struct migrate_vma args;	/* .vma is NULL on eviction */
+	unsigned long nr;
+	unsigned long taken;		/* pages, and holes, that are ready to move */
+	unsigned long no_room;		/* pages that the device had no memory for */
+	unsigned long moved;		/* at the end */
+	bool in_flight;			/* the copy runs by itself */
+	bool abandoned;			/* ... and the task does not wait for it any more */
+	bool kept;			/* ... the destinations; abandoned_lock once listed */
+	struct list_head node;		/* hmm_p2p_abandoned; abandoned_lock */
+	struct work_struct reap;	/* when the copy has ended all the same */
+	struct folio *split;		/* has to be split first; a reference until end */
+	unsigned long want;		/* pages that may still need a destination */
+	struct folio *spare[HMM_P2P_SPARE];	/* of the device, for those */
+	unsigned int spare_first;
+	unsigned int spare_end;
+	int error;
+	u8 *why;			/* enum hmm_p2p_outcome, one a page */
+	struct hmm_p2p_copy copies[];
+};
+
+struct hmm_p2p_batch *hmm_p2p_batch_alloc(unsigned long nr);
+void hmm_p2p_batch_free(struct hmm_p2p_batch *b);
+void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+			enum hmm_p2p_copy_dir dir, struct vm_area_struct *vma,
+			unsigned long start, unsigned long end);
+int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page);
+void hmm_p2p_batch_collect_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+				unsigned long nr);
+void hmm_p2p_batch_start(struct hmm_p2p_batch *b);
+int hmm_p2p_batch_end(struct hmm_p2p_batch *b);
+void hmm_p2p_split_mapped(struct folio *folio);
+
+/* copy.c */
+/* hmm_p2p_copy_job.state: see hmm_p2p_copy_leave(). */
+enum hmm_p2p_copy_state {
+	HMM_P2P_COPY_RUNNING,
+	HMM_P2P_COPY_ENDED,
+	HMM_P2P_COPY_ABANDONED,
+};
+
+extern struct list_head hmm_p2p_abandoned;
+
+void hmm_p2p_copy_start(struct hmm_p2p_batch *b);
+bool hmm_p2p_copy_wait(struct hmm_p2p_batch *b);
+void hmm_p2p_copy_leave(struct hmm_p2p_batch *b);
+bool hmm_p2p_copy_is_sound(struct hmm_p2p_batch *b);
+
+/* place.c */
+struct folio *hmm_p2p_alloc_ram(struct vm_area_struct *vma, unsigned long addr,
+				struct folio *from, unsigned int order);
+
+/* scan.c */
+#define HMM_P2P_MAX_OTHERS	4
+
+/* What is at the addresses of a batch. */
+struct hmm_p2p_scan {
+	struct hmm_p2p_exporter *exp;
+	enum hmm_p2p_copy_dir dir;
+	unsigned long start;
+	enum hmm_p2p_outcome hole;	/* what becomes of a hole, unless it moves */
+	u8 *why;
+	unsigned long todo;		/* pages that may move */
+	unsigned int nr_others;
+	struct hmm_p2p_exporter *others[HMM_P2P_MAX_OTHERS];	/* references */
+};
+
+void hmm_p2p_scan(struct hmm_p2p_scan *s, struct vm_area_struct *vma,
+		  unsigned long start, unsigned long end);
+
+/* range.c */
+void hmm_p2p_result_init(struct hmm_p2p_result *result);
+void hmm_p2p_result_sum(struct hmm_p2p_result *result);
 
 #endif /* _MM_HMM_P2P_MIGRATE_INTERNAL_H */

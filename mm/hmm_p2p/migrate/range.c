@@ -32,10 +32,11 @@
  * cannot wait for each other.
  */
 #include <linux/export.h>
+#include <linux/fs.h>
+#include <linux/hugetlb_inline.h>
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 
-#include "../internal.h"
 #include "internal.h"
 
 /* How often to make room for one chunk: others may take what was freed. */

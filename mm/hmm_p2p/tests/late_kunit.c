@@ -9,6 +9,7 @@
 #include <linux/tracepoint.h>
 
 #include "fake.h"
+#include "../migrate/internal.h"
 
 #define NR_COPIED	4
 
