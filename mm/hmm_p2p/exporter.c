@@ -23,10 +23,6 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/pci-p2pdma.h>
-#include <linux/pid.h>
-#include <linux/ptrace.h>
-#include <linux/sched/mm.h>
-#include <linux/sched/task.h>
 #include <linux/slab.h>
 
 #include "internal.h"
@@ -361,34 +357,3 @@ u64 hmm_p2p_get_stat(struct hmm_p2p_exporter *exp, enum hmm_p2p_stat stat)
 	return n;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_get_stat, "HMM_P2P");
-
-/**
- * hmm_p2p_mm_get_pidfd - the address space of another process
- * @pidfd: a pidfd of the caller's
- *
- * For drivers that act on another process's memory: whoever may attach to it
- * with ptrace may (PTRACE_MODE_ATTACH_REALCREDS, as for process_vm_writev()).
- *
- * Return: the mm with a reference for mmput(), or
- * * -EBADF: not a pidfd
- * * -ESRCH: the process is gone, or has no memory (a kernel thread)
- * * -EPERM: ptrace access would be denied
- * * -EINTR: a fatal signal arrived
- */
-struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd)
-{
-	struct task_struct *task;
-	struct mm_struct *mm;
-	unsigned int flags;
-
-	task = pidfd_get_task(pidfd, &flags);
-	if (IS_ERR(task))
-		return ERR_CAST(task);
-	mm = mm_access(task, PTRACE_MODE_ATTACH_REALCREDS);
-	put_task_struct(task);
-	/* mm_access() says -EACCES, which for ptrace has always been -EPERM. */
-	if (mm == ERR_PTR(-EACCES))
-		return ERR_PTR(-EPERM);
-	return mm;
-}
-EXPORT_SYMBOL_NS_GPL(hmm_p2p_mm_get_pidfd, "HMM_P2P");

@@ -29,6 +29,7 @@
 #include <linux/device.h>
 #include <linux/hmm-dma.h>
 #include <linux/hmm_p2p.h>
+#include <linux/hmm_p2p_migrate.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/memremap.h>

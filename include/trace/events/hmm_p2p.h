@@ -240,32 +240,6 @@ TRACE_EVENT(hmm_p2p_flush,
 	TP_printk("exporter=%s number=%u", __get_str(exporter), __entry->number)
 );
 
-/* One batch of a migration. */
-TRACE_EVENT(hmm_p2p_migrate,
-	TP_PROTO(const char *exporter, int dir, unsigned long addr,
-		 unsigned long migrated, unsigned long failed),
-	TP_ARGS(exporter, dir, addr, migrated, failed),
-	TP_STRUCT__entry(
-		__string(exporter, exporter)
-		__field(int, dir)
-		__field(unsigned long, addr)
-		__field(unsigned long, migrated)
-		__field(unsigned long, failed)
-	),
-	TP_fast_assign(
-		__assign_str(exporter);
-		__entry->dir = dir;
-		__entry->addr = addr;
-		__entry->migrated = migrated;
-		__entry->failed = failed;
-	),
-	TP_printk("exporter=%s %s addr=%#lx migrated=%lu failed=%lu",
-		  __get_str(exporter),
-		  __entry->dir == HMM_P2P_TO_DEVICE ? "to-device" :
-		  __entry->dir == HMM_P2P_TO_RAM ? "to-ram" : "from-peer",
-		  __entry->addr, __entry->migrated, __entry->failed)
-);
-
 #endif /* _TRACE_HMM_P2P_H */
 
 #include <trace/define_trace.h>

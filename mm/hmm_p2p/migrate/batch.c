@@ -39,9 +39,10 @@
 #include <linux/slab.h>
 #include <linux/userfaultfd_k.h>
 
-#include <trace/events/hmm_p2p.h>
-
 #include "internal.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/hmm_p2p_migrate.h>
 
 /* One allocation: a CPU fault needs it for a page or a few. */
 struct hmm_p2p_batch *hmm_p2p_batch_alloc(unsigned long nr)

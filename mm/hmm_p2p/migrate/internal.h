@@ -6,6 +6,7 @@
 #ifndef _MM_HMM_P2P_MIGRATE_INTERNAL_H
 #define _MM_HMM_P2P_MIGRATE_INTERNAL_H
 
+#include <linux/hmm_p2p_migrate.h>
 #include <linux/migrate.h>
 
 #include "../internal.h"

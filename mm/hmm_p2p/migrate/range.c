@@ -35,7 +35,11 @@
 #include <linux/fs.h>
 #include <linux/hugetlb_inline.h>
 #include <linux/mm.h>
+#include <linux/pid.h>
+#include <linux/ptrace.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 
 #include "internal.h"
 
@@ -550,3 +554,34 @@ int hmm_p2p_migrate_to_ram(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 	return migrate_range(exp, mm, start, end, HMM_P2P_TO_RAM, 0, result);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_to_ram, "HMM_P2P");
+
+/**
+ * hmm_p2p_mm_get_pidfd - the address space of another process
+ * @pidfd: a pidfd of the caller's
+ *
+ * For drivers that act on another process's memory: whoever may attach to it
+ * with ptrace may (PTRACE_MODE_ATTACH_REALCREDS, as for process_vm_writev()).
+ *
+ * Return: the mm with a reference for mmput(), or
+ * * -EBADF: not a pidfd
+ * * -ESRCH: the process is gone, or has no memory (a kernel thread)
+ * * -EPERM: ptrace access would be denied
+ * * -EINTR: a fatal signal arrived
+ */
+struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd)
+{
+	struct task_struct *task;
+	struct mm_struct *mm;
+	unsigned int flags;
+
+	task = pidfd_get_task(pidfd, &flags);
+	if (IS_ERR(task))
+		return ERR_CAST(task);
+	mm = mm_access(task, PTRACE_MODE_ATTACH_REALCREDS);
+	put_task_struct(task);
+	/* mm_access() says -EACCES, which for ptrace has always been -EPERM. */
+	if (mm == ERR_PTR(-EACCES))
+		return ERR_PTR(-EPERM);
+	return mm;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_mm_get_pidfd, "HMM_P2P");
