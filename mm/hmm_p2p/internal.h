@@ -394,15 +394,30 @@ enum hmm_p2p_revoked { HMM_P2P_REVOKED, HMM_P2P_HELD, HMM_P2P_BROKEN };
 enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 					   unsigned long timeout);
 
-/* reset.c */
-/* How long the driver of a dead device has to end the copies that are under way. */
-#define HMM_P2P_COPY_LIMIT	(5 * HZ)
+/* state.c */
+/* How often a task that waits for others says so in the kernel log. */
+#define HMM_P2P_REPORT_INTERVAL	(10 * HZ)
 
-bool hmm_p2p_is_overdue(struct hmm_p2p_exporter *exp);
+void hmm_p2p_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state);
+bool hmm_p2p_flush_readers(struct hmm_p2p_exporter *exp);
 int hmm_p2p_live_get(struct hmm_p2p_exporter *exp);
 void hmm_p2p_live_put(struct hmm_p2p_exporter *exp);
 void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp);
 void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp);
+
+/* reset.c */
+void hmm_p2p_unpark_all(struct hmm_p2p_exporter *exp);
+bool hmm_p2p_poison_later(struct hmm_p2p_exporter *exp, unsigned long i);
+
+/* death.c */
+/* How long the driver of a dead device has to end the copies that are under way. */
+#define HMM_P2P_COPY_LIMIT	(5 * HZ)
+
+bool hmm_p2p_is_overdue(struct hmm_p2p_exporter *exp);
+void hmm_p2p_poison_folio(struct hmm_p2p_exporter *exp, struct folio *folio,
+			  struct page *only);
+int hmm_p2p_poison_page(struct hmm_p2p_exporter *exp, unsigned long i,
+			unsigned long deadline);
 
 /* watchdog.c */
 struct hmm_p2p_watch {

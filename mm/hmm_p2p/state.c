@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: The state of an exporter
+ *
+ * A task that needs a live exporter holds it with hmm_p2p_live_get(): one that migrates
+ * memory to the device, opens a window, or asks p2pdma.  A task that changes the state stores
+ * it first and then waits until all those are through that have seen the state before.
+ */
+#include <linux/jiffies.h>
+#include <linux/lockdep.h>
+#include <linux/sched.h>
+#include <linux/wait.h>
+
+#include <trace/events/hmm_p2p.h>
+
+#include "internal.h"
+
+void hmm_p2p_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state)
+{
+	lockdep_assert_held(&exp->life);
+	WRITE_ONCE(exp->state, state);
+	trace_hmm_p2p_state(exp->desc.name, hmm_p2p_state_name(exp));
+	wake_up_all(&exp->changed);
+}
+
+/*
+ * Tasks that saw the state before are through when this returns.  Most of them migrate
+ * memory to the device, and so wait for its copies.
+ *
+ * Does not queue for the lock, or a reader that comes meanwhile would wait behind it for
+ * somebody else's copy, in a way that no signal ends.  It need not queue either: whoever
+ * comes now sees the new state and does not stay.
+ *
+ * Return: false if this is for a reset, and the device has died meanwhile.
+ */
+bool hmm_p2p_flush_readers(struct hmm_p2p_exporter *exp)
+{
+	unsigned long report = jiffies + HMM_P2P_REPORT_INTERVAL;
+
+	might_lock(&exp->migrate_sem);
+	while (!down_write_trylock(&exp->migrate_sem)) {
+		if (READ_ONCE(exp->state) == HMM_P2P_STATE_RESETTING &&
+		    READ_ONCE(exp->dying))
+			return false;
+		if (time_after(jiffies, report)) {
+			pr_warn("hmm_p2p: %s: %s, and waits for copies and migrations to end\n",
+				exp->desc.name, hmm_p2p_state_name(exp));
+			report = jiffies + HMM_P2P_REPORT_INTERVAL;
+		}
+		schedule_timeout_uninterruptible(1);
+	}
+	up_write(&exp->migrate_sem);
+	return true;
+}
+
+/*
+ * Keep an exporter alive in the sense of LIVE: no reset begins and no memory goes
+ * away until hmm_p2p_live_put().  Waits for the end of a reset.  0, -ENODEV if it is
+ * on its way out or dead, or -EINTR.
+ */
+int hmm_p2p_live_get(struct hmm_p2p_exporter *exp)
+{
+	do {
+		if (wait_event_killable(exp->changed, READ_ONCE(exp->state) !=
+					HMM_P2P_STATE_RESETTING))
+			return -EINTR;
+		if (READ_ONCE(exp->state) != HMM_P2P_STATE_LIVE)
+			continue;
+		/* A writer has it for a moment only. */
+		down_read(&exp->migrate_sem);
+		if (READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE)
+			return 0;
+		up_read(&exp->migrate_sem);
+	} while (READ_ONCE(exp->state) <= HMM_P2P_STATE_RESETTING);
+	return -ENODEV;
+}
+
+void hmm_p2p_live_put(struct hmm_p2p_exporter *exp)
+{
+	up_read(&exp->migrate_sem);
+}
+
+/*
+ * All notifiers have been called and no alias is handed out any more: who still
+ * holds one broke the contract.  Its windows stay out of use.
+ */
+void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp)
+{
+	unsigned long i;
+
+	for (i = 0; i < exp->nr_windows; i++) {
+		struct hmm_p2p_window *window = &exp->windows[i];
+
+		if (!atomic_read(&window->refs) ||
+		    !hmm_p2p_window_begin_revoke(window, false))
+			continue;
+		hmm_p2p_quarantine(window);
+		hmm_p2p_window_end_revoke(window, true);
+	}
+}
+
+/* Unregistering begins.  A reset that is under way ends here. */
+void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp)
+{
+	mutex_lock(&exp->life);
+	if (WARN_ONCE(exp->state == HMM_P2P_STATE_RESETTING,
+		      "hmm_p2p: %s: unregistered during a reset\n",
+		      exp->desc.name))
+		hmm_p2p_unpark_all(exp);
+	if (exp->state != HMM_P2P_STATE_DEAD)
+		hmm_p2p_set_state(exp, HMM_P2P_STATE_DRAINING);
+	mutex_unlock(&exp->life);
+	/*
+	 * Migrations to the device that saw LIVE finish here, and none starts
+	 * any more; then what is in the device can only become less.
+	 */
+	hmm_p2p_flush_readers(exp);
+}
