@@ -2,19 +2,15 @@
 /*
  * DOC: The exporter
  *
- * All that the core asks of a driver: where its memory is visible, a page of it, a copy,
- * and room.  Where the BAR covers all of the memory, every window is always open; where
- * it does not, the second set of ops opens and closes them.
+ * What peer access asks of a driver: where its memory is visible, a flush of what peers
+ * write there, and whether the device is lost.  Where the BAR covers all of the memory, every
+ * window is always open; where it does not, the second set of ops opens and closes them.
+ * What the migration engine asks for is in engine_ops.c.
  *
- * Large copies are the business of a copy engine that works by itself, a thread here,
- * while the core unmaps the next pages.  For a few pages, as with a fault of the CPU,
- * that is not worth it.
- *
- * Replace for real hardware: copy_run() with the copy engine, what opens and closes
- * windows with the registers that do, and add to the read in hmm_dummy_flush_writes() what
- * the device has between its BAR and its memory.
+ * Replace for real hardware: what opens and closes windows with the registers that do, and
+ * add to the read in hmm_dummy_flush_writes() what the device has between its BAR and its
+ * memory.
  */
-#include <linux/highmem.h>
 #include <linux/module.h>
 #include <linux/pci-p2pdma.h>
 
@@ -24,22 +20,6 @@ static bool offer_kmap = true;
 module_param_named(kmap, offer_kmap, bool, 0444);
 MODULE_PARM_DESC(kmap,
 		 "Offer software importers a kernel mapping of the memory (default)");
-
-static bool async_copy = true;
-module_param(async_copy, bool, 0644);
-MODULE_PARM_DESC(async_copy, "Let large copies run beside the migration (default)");
-
-static bool evict = true;
-module_param(evict, bool, 0644);
-MODULE_PARM_DESC(evict, "Make room by eviction when the memory is full (default)");
-
-static unsigned int fault_around_kb = 64;
-module_param(fault_around_kb, uint, 0644);
-MODULE_PARM_DESC(fault_around_kb,
-		 "KiB that a CPU fault brings to RAM, and migrate_on_fault to the device, a power of two up to 2048, 0: a page; for devices that are bound from now on (64)");
-
-/* Below, the copy is made at once. */
-#define ASYNC_MIN_PAGES	32
 
 bool hmm_dummy_offers_kmap(void)
 {
@@ -95,141 +75,6 @@ static void hmm_dummy_flush_writes(void *priv)
 	(void)READ_ONCE(*(u32 *)dev->bar_kva);
 }
 
-static unsigned int hmm_dummy_alloc_folios(void *priv, unsigned int order,
-					   struct folio **folios, unsigned int nr)
-{
-	struct hmm_dummy_dev *dev = priv;
-
-	/* For tests: see compat.c. */
-	if (order && READ_ONCE(dev->fail_huge)) {
-		WRITE_ONCE(dev->fail_huge, false);
-		return 0;
-	}
-	return hmm_dummy_devmem_alloc(dev, order, folios, nr);
-}
-
-/* The pages of a piece follow one another on both sides. */
-static int copy_piece(struct hmm_dummy_dev *dev, const struct hmm_p2p_copy *c,
-		      enum hmm_p2p_copy_dir dir)
-{
-	unsigned long bytes = (unsigned long)c->nr_pages << PAGE_SHIFT;
-	unsigned long done, n;
-
-	/*
-	 * A slot may open or close between two pages, and chunks are not neighbours.
-	 * A piece of another device's memory lies in one window.
-	 */
-	for (done = 0; done < bytes; done += n) {
-		u64 offset = hmm_p2p_page_offset(c->dev_page) + done;
-		void *vram, *peer = NULL;
-
-		n = min(bytes - done, VRAM_CHUNK - offset % VRAM_CHUNK);
-		if (dev->nr_slots)
-			n = PAGE_SIZE;
-		if (dir == HMM_P2P_FROM_PEER) {
-			peer = hmm_pfn_kmap_local(c->peer + (done >> PAGE_SHIFT));
-			if (!peer)
-				return -EOPNOTSUPP;
-		}
-		vram = hmm_dummy_vram_get(dev, offset);
-		if (peer)
-			hmm_dummy_copy_bytes(vram, peer, n);
-		else if (!c->ram_page)
-			memset(vram, 0, n);
-		else if (dir == HMM_P2P_TO_DEVICE)
-			hmm_dummy_copy_bytes(vram, page_address(c->ram_page) + done, n);
-		else
-			hmm_dummy_copy_bytes(page_address(c->ram_page) + done, vram, n);
-		hmm_dummy_vram_put(dev);
-		if (peer)
-			hmm_pfn_kunmap_local(c->peer + (done >> PAGE_SHIFT), peer);
-	}
-	return 0;
-}
-
-static int copy_run(struct hmm_dummy_dev *dev, struct hmm_p2p_copy_job *job)
-{
-	unsigned int i;
-	int ret = 0;
-
-	for (i = 0; i < job->nr && !ret; i++) {
-		if (READ_ONCE(dev->dead))
-			return -EIO;
-		ret = copy_piece(dev, &job->copies[i], job->dir);
-		cond_resched();
-	}
-	return ret;
-}
-
-/* The copy engine. */
-static void hmm_dummy_copy_work(struct work_struct *work)
-{
-	struct hmm_dummy_dev *dev =
-		container_of(work, struct hmm_dummy_dev, copy_work);
-	struct hmm_p2p_copy_job *job;
-
-	for (;;) {
-		spin_lock(&dev->copy_lock);
-		job = list_first_entry_or_null(&dev->copies, struct hmm_p2p_copy_job,
-					       node);
-		if (job)
-			list_del(&job->node);
-		spin_unlock(&dev->copy_lock);
-		if (!job)
-			return;
-		hmm_p2p_copy_done(job, copy_run(dev, job));
-	}
-}
-
-static int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
-{
-	struct hmm_dummy_dev *dev = priv;
-
-	if (hmm_dummy_fails())
-		return -EIO;
-	if (job->alone || job->nr_pages < ASYNC_MIN_PAGES || !async_copy)
-		return copy_run(dev, job);
-	spin_lock(&dev->copy_lock);
-	list_add_tail(&job->node, &dev->copies);
-	spin_unlock(&dev->copy_lock);
-	queue_work(dev->copy_wq, &dev->copy_work);
-	return -EINPROGRESS;
-}
-
-/*
- * Evict what was used least recently, but nothing that was used since we were asked:
- * that is what somebody is about to use.
- */
-static int hmm_dummy_make_room(void *priv, unsigned long nr_pages)
-{
-	struct hmm_dummy_dev *dev = priv;
-	u64 before = atomic64_read(&dev->clock) + 1;
-	struct hmm_p2p_result result = {};
-	unsigned long made = 0;
-	long chunk;
-	int ret;
-
-	if (!evict)
-		return -ENOMEM;
-	while (made < nr_pages) {
-		chunk = hmm_dummy_vram_oldest(dev, before);
-		if (chunk < 0)
-			break;
-		ret = hmm_p2p_evict(dev->exporter, chunk * VRAM_CHUNK, VRAM_CHUNK,
-				    &result);
-		if (ret)
-			return ret;
-		made += result.migrated;
-		atomic64_add(result.migrated, &dev->evicted);
-		/* If it did not move now, it is the next one's turn. */
-		hmm_dummy_vram_touch(dev, chunk * VRAM_CHUNK);
-	}
-	/* Somebody else's migration may have all of it locked: give it a moment. */
-	if (!made)
-		schedule_timeout_uninterruptible(1);
-	return 0;
-}
-
 static bool hmm_dummy_lost(void *priv)
 {
 	return hmm_dummy_is_lost(priv);
@@ -268,13 +113,10 @@ int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev)
 					    &hmm_dummy_exporter_ops,
 		.priv = dev,
 		.pgmap = &dev->pgmap,
-		.fault_around = fault_around_kb << 10,
 	};
 
-	dev->fault_around = desc.fault_around;
-	spin_lock_init(&dev->copy_lock);
-	INIT_LIST_HEAD(&dev->copies);
-	INIT_WORK(&dev->copy_work, hmm_dummy_copy_work);
+	hmm_dummy_engine_ops_init(dev);
+	desc.fault_around = dev->fault_around;
 	if (dev->pdev) {
 		desc.provider = pcim_p2pdma_provider(dev->pdev, VRAM_BAR);
 		desc.dev = &dev->pdev->dev;
@@ -301,7 +143,7 @@ int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev)
 void hmm_dummy_exporter_dead(struct hmm_dummy_dev *dev)
 {
 	WRITE_ONCE(dev->dead, true);
-	flush_work(&dev->copy_work);
+	hmm_dummy_copies_end(dev);
 	hmm_p2p_dead(dev->exporter);
 }
 
