@@ -520,6 +520,13 @@ bench() {
 	done
 }
 
+kunit_suites() { # PATTERN
+	printf %s "$1" > /sys/module/kunit/parameters/filter_glob &&
+		insmod "$ko/hmm_p2p_kunit.ko" &&
+		cat /sys/kernel/debug/kunit/hmm_p2p_*/results &&
+		rmmod hmm_p2p_kunit
+}
+
 cannot() { HMM_P2P_CANNOT=$1 "$bin/dmabuf" -t cannot; } # export|import
 
 # The kernel's own HMM tests, on this driver: devices as they expect them.
@@ -542,12 +549,7 @@ for suite; do
 	kunit)
 		# Its results come when all have run: wait, watch and window, which take longest, by
 		# themselves.
-		for some in 'hmm_p2p_[!w]*' 'hmm_p2p_w*'; do
-			printf %s "$some" > /sys/module/kunit/parameters/filter_glob
-			insmod "$ko/hmm_p2p_kunit.ko"
-			cat /sys/kernel/debug/kunit/hmm_p2p_*/results
-			rmmod hmm_p2p_kunit
-		done
+		kunit_suites 'hmm_p2p_[!w]*' && kunit_suites 'hmm_p2p_w*'
 		;;
 	engine) HMM_P2P_EXPECT=reach HMM_P2P_AROUND=0 "$bin/engine" ;;
 	engine_iommu) HMM_P2P_EXPECT=reach "$bin/engine" "${between[@]}" ;;
@@ -634,8 +636,7 @@ for suite; do
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;
 	vma_life) swap_and_cgroups && "$bin/vma_life" ;;
 	mr)
-		swap_and_cgroups && "$bin/mr"
-		swapoff -a
+		swap_and_cgroups && "$bin/mr" && swapoff -a
 		;;
 	mr_flush) "$bin/mr_flush" ;;
 	memory_failure)

@@ -230,6 +230,33 @@ TEST_F_TIMEOUT(mr_flush, taken_away, 180)
 	munmap(p, LEN);
 }
 
+/* Nor may it come to be flushed, or not any more, after some of it was taken away. */
+TEST_F(mr_flush, rights_stay)
+{
+	struct rdma_buf region = { .addr = anon(LEN) };
+	const int rights[][2] = {
+		{ FLUSHABLE, RDMA_ODP },
+		{ RDMA_ODP, FLUSHABLE },
+		{ RDMA_ODP | IBV_ACCESS_MW_BIND, RDMA_ODP },
+		{ RDMA_ODP, RDMA_ODP | IBV_ACCESS_MW_BIND },
+	};
+
+	for (size_t i = 0; i < sizeof(rights) / sizeof(*rights); i++) {
+		region.mr = ibv_reg_mr(self->pair.pd, region.addr, LEN, rights[i][0]);
+		ASSERT_NE(NULL, region.mr);
+		errno = 0;
+		EXPECT_NE(0, ibv_rereg_mr(region.mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0,
+					  rights[i][1])) TH_LOG("%zu", i);
+		EXPECT_EQ(EOPNOTSUPP, errno);
+		/* It works as before, and may lose other rights. */
+		ASSERT_EQ(0, write_number(self, region, i));
+		EXPECT_EQ(0, ibv_rereg_mr(region.mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0,
+					  rights[i][0] & ~IBV_ACCESS_REMOTE_READ));
+		EXPECT_EQ(0, ibv_dereg_mr(region.mr));
+	}
+	munmap(region.addr, LEN);
+}
+
 /* What a GPU has of the region stays there, and is passed over. */
 TEST_F_TIMEOUT(mr_flush, on_a_gpu, 180)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Private to mm/hmm_p2p (and its KUnit tests).  The migration engine has more of its own
- * in migrate/internal.h, which nothing outside of migrate/ includes: peer access does not
- * know the engine.
+ * in migrate/internal.h, which nothing outside of migrate/ includes, tests apart.  Of the
+ * engine, peer access calls hmm_p2p_evict_all() and hmm_p2p_copy_forget().
  *
  * Lock order, outermost first:
  *

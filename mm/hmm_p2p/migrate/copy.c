@@ -137,8 +137,8 @@ static void hmm_p2p_copy_reap(struct work_struct *work)
 	struct hmm_p2p_batch *b = container_of(work, struct hmm_p2p_batch, reap);
 
 	mutex_lock(&abandoned_lock);
-	list_del(&b->node);
 	put_destinations(b);
+	list_del(&b->node);
 	mutex_unlock(&abandoned_lock);
 	kvfree(b);
 }
@@ -217,8 +217,10 @@ void hmm_p2p_copy_forget(struct hmm_p2p_exporter *exp)
  *
  * A copy may be late, and its task may have stopped to wait for it, because a device that it
  * has to do with is dead (see hmm_p2p_dead()).  The driver is not told, and calls this all the
- * same.  @job stays until then, even if the exporter has been unregistered meanwhile.  The
- * core then frees the memory that it kept for the copy.  A copy for which this call never
+ * same.  @job stays until then, even if the exporter has been unregistered meanwhile.  What
+ * @job names of the dead device does not stay: five seconds after the device has died, the
+ * driver looks at none of its pages and aliases.  No reset waits for such a copy.  The
+ * core frees the memory that it kept for the copy after this call.  A copy for which this call never
  * comes keeps that memory for ever.  If the memory is that of a device which is alive,
  * hmm_p2p_unregister() of that device waits for the call.
  *
