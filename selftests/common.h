@@ -24,6 +24,9 @@
 #define PAGE	4096UL
 #define MiB	(1UL << 20)
 
+/* How long a window that was used stays open for others to wait for: 100, if it is not written. */
+#define RESIDENCY "/sys/module/hmm_p2p/parameters/window_residency_ms"
+
 /* Anonymous memory as malloc() gets it for anything large. */
 static inline void *anon(size_t length)
 {

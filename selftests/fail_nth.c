@@ -126,7 +126,6 @@ static int wrong_data(void)
 }
 
 #define SLOTS	4
-#define RESIDENCY "/sys/module/hmm_p2p/parameters/window_residency_ms"
 
 /* Each slot shows a window that nobody uses now, but none of them what comes next. */
 static int fill_slots(FIXTURE_DATA(fail) *self)

@@ -15,7 +15,6 @@
 #include "uring.h"
 
 #define PAIR	"/sys/kernel/debug/hmm_p2p_race/pair"
-#define RESIDENCY "/sys/module/hmm_p2p/parameters/window_residency_ms"
 #define LEN	(8 * PAGE)
 #define MANY	(12 * MiB)	/* of more windows than a small BAR has */
 #define ENOUGH	10	/* meetings */
