@@ -173,16 +173,16 @@ bool hmm_p2p_is_overdue(struct hmm_p2p_exporter *exp)
 }
 
 /*
- * The copy op of a dead device returns soon, by contract.  A task cannot be got out of one
- * that does not, but the driver can be named.
+ * The ops that need the device (copy) return soon when it is dead, by contract.  A task
+ * cannot be got out of one that does not, but the driver can be named.
  */
-static void wait_for_copy_op(struct hmm_p2p_exporter *exp)
+static void wait_for_device_calls(struct hmm_p2p_exporter *exp)
 {
-	/* A copy that is not counted yet finds the device dead: see hmm_p2p_copy_start(). */
+	/* A call that is not counted yet finds the device dead: see hmm_p2p_device_enter(). */
 	smp_mb();
 	while (atomic_read(&exp->copying)) {
 		if (hmm_p2p_is_overdue(exp)) {
-			WARN(1, "hmm_p2p: %s: dead, and its copy op does not return\n",
+			WARN(1, "hmm_p2p: %s: dead, and a call of its driver does not return\n",
 			     exp->desc.name);
 			return;
 		}
@@ -237,7 +237,7 @@ void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 		hmm_p2p_unpark_all(exp);
 	/* Nobody waits for a copy that has nothing to do with one. */
 	poison_pages(exp);
-	wait_for_copy_op(exp);
+	wait_for_device_calls(exp);
 	hmm_p2p_flush_end(exp);
 	hmm_p2p_flush_readers(exp);
 	hmm_p2p_copy_forget(exp);

@@ -85,6 +85,14 @@ struct hmm_p2p_exporter *hmm_p2p_exporter_of(const struct page *page)
 	return rcu_dereference_check(page_pgmap(page)->p2p_exporter, true);
 }
 
+/* Whether the driver says that its device has vanished.  As for ops->lost. */
+bool hmm_p2p_is_lost(struct hmm_p2p_exporter *exp)
+{
+	const struct hmm_p2p_exporter_desc *desc = &exp->desc;
+
+	return desc->ops->lost && desc->ops->lost(desc->priv);
+}
+
 static void hmm_p2p_exporter_free(struct rcu_head *rcu)
 {
 	struct hmm_p2p_exporter *exp =

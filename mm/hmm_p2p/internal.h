@@ -237,6 +237,7 @@ struct hmm_p2p_exporter *hmm_p2p_exporter_of(const struct page *page);
 u64 hmm_p2p_sum(struct hmm_p2p_counters __percpu *counters, unsigned int counter);
 void hmm_p2p_note_max(atomic64_t *max, s64 value);
 const char *hmm_p2p_state_name(struct hmm_p2p_exporter *exp);
+bool hmm_p2p_is_lost(struct hmm_p2p_exporter *exp);
 
 static inline void hmm_p2p_count(struct hmm_p2p_exporter *exp,
 				 unsigned int counter, u64 n)
@@ -402,6 +403,8 @@ void hmm_p2p_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state);
 bool hmm_p2p_flush_readers(struct hmm_p2p_exporter *exp);
 int hmm_p2p_live_get(struct hmm_p2p_exporter *exp);
 void hmm_p2p_live_put(struct hmm_p2p_exporter *exp);
+bool hmm_p2p_device_enter(struct hmm_p2p_exporter *exp);
+void hmm_p2p_device_exit(struct hmm_p2p_exporter *exp);
 void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp);
 void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp);
 

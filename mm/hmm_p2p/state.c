@@ -81,6 +81,33 @@ void hmm_p2p_live_put(struct hmm_p2p_exporter *exp)
 }
 
 /*
+ * hmm_p2p_device_enter - begin a call of the driver that needs the device
+ * @exp: the exporter
+ *
+ * hmm_p2p_dead() waits until no task is in such a call: see wait_for_device_calls().
+ *
+ * Context: Any.
+ *
+ * Return: false if the device is dead: then the caller must not call the driver.  If true,
+ * the caller calls hmm_p2p_device_exit() when the driver has returned.
+ */
+bool hmm_p2p_device_enter(struct hmm_p2p_exporter *exp)
+{
+	atomic_inc(&exp->copying);
+	/* Counted before the look at the state: pairs with wait_for_device_calls(). */
+	smp_mb__after_atomic();
+	if (!hmm_p2p_is_dead(exp))
+		return true;
+	atomic_dec(&exp->copying);
+	return false;
+}
+
+void hmm_p2p_device_exit(struct hmm_p2p_exporter *exp)
+{
+	atomic_dec(&exp->copying);
+}
+
+/*
  * All notifiers have been called and no alias is handed out any more: who still
  * holds one broke the contract.  Its windows stay out of use.
  */

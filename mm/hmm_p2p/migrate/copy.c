@@ -30,18 +30,16 @@ static DEFINE_MUTEX(abandoned_lock);
 LIST_HEAD(hmm_p2p_abandoned);		/* abandoned_lock; batches */
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_abandoned);
 
-static bool is_sound(struct hmm_p2p_exporter *exp)
+static bool copy_has_device(struct hmm_p2p_exporter *exp)
 {
-	const struct hmm_p2p_exporter_desc *desc = &exp->desc;
-
-	return !hmm_p2p_is_dead(exp) && (!desc->ops->lost || !desc->ops->lost(desc->priv));
+	return !hmm_p2p_is_dead(exp) && !hmm_p2p_is_lost(exp);
 }
 
 /* Whether what was copied means anything: a device may have gone under the copy. */
 bool hmm_p2p_copy_is_sound(struct hmm_p2p_batch *b)
 {
-	return is_sound(b->exp) &&
-	       (b->job.dir != HMM_P2P_FROM_PEER || is_sound(b->from));
+	return copy_has_device(b->exp) &&
+	       (b->job.dir != HMM_P2P_FROM_PEER || copy_has_device(b->from));
 }
 
 /* The pages of the other device are copied out: what peers wrote to them comes first. */
@@ -95,12 +93,10 @@ void hmm_p2p_copy_start(struct hmm_p2p_batch *b)
 		flush_peer_source(b);
 	/* There is nothing to copy any more, and nobody to ask. */
 	b->job.error = -EIO;
-	atomic_inc(&b->exp->copying);
-	/* Counted before the look at the state: pairs with wait_for_copy_op(). */
-	smp_mb__after_atomic();
-	if (!hmm_p2p_is_dead(b->exp))
+	if (hmm_p2p_device_enter(b->exp)) {
 		b->job.error = desc->ops->copy(desc->priv, &b->job);
-	atomic_dec(&b->exp->copying);
+		hmm_p2p_device_exit(b->exp);
+	}
 	/* From here on it is hmm_p2p_copy_done() that says what became of it. */
 	b->in_flight = b->job.error == -EINPROGRESS;
 }

@@ -261,7 +261,7 @@ void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
 			used += pages_in_use(pfn, HMM_P2P_BATCH_PAGES);
 			cond_resched();
 		}
-		if (used && exp->desc.ops->lost && exp->desc.ops->lost(exp->desc.priv))
+		if (used && hmm_p2p_is_lost(exp))
 			hmm_p2p_dead(exp);
 		/* Then its pages are nobody's any more, or were never mapped. */
 		if (!used || hmm_p2p_is_dead(exp))
