@@ -346,13 +346,16 @@ static unsigned int entry_why_not_write(struct vm_area_struct *vma, softleaf_t e
 	return PageAnon(page) && PageAnonExclusive(page) ? 0 : HMM_P2P_READ_ONLY_ENTRY;
 }
 
-/* An entry was made writable, or was already; the entry keeps page and exporter. */
+/* An entry was made writable, or was already; the entry keeps the page. */
 static void count_upgrade(softleaf_t old)
 {
-	struct hmm_p2p_exporter *exp = hmm_p2p_exporter_of(softleaf_to_page(old));
+	struct hmm_p2p_exporter *exp;
 
+	rcu_read_lock();
+	exp = hmm_p2p_exporter_of(softleaf_to_page(old));
 	if (exp && !softleaf_is_device_private_write(old))
 		hmm_p2p_count(exp, HMM_P2P_C_UPGRADES, 1);
+	rcu_read_unlock();
 }
 
 /*

@@ -79,10 +79,21 @@ const char *hmm_p2p_state_name(struct hmm_p2p_exporter *exp)
 	return names[READ_ONCE(exp->state)];
 }
 
-/* For who holds something that keeps the page in use. */
+/*
+ * hmm_p2p_exporter_of - the exporter of a device page
+ * @page: a page that the caller keeps in use: by its lock, a reference, or the lock of a
+ *	page table that maps it
+ *
+ * A page may stay in use when its exporter is unregistered.  So RCU alone keeps what this
+ * returns: a caller that needs it for longer takes a reference with kref_get_unless_zero().
+ *
+ * Context: Under rcu_read_lock().
+ *
+ * Return: the exporter, or NULL if the page's device has none.
+ */
 struct hmm_p2p_exporter *hmm_p2p_exporter_of(const struct page *page)
 {
-	return rcu_dereference_check(page_pgmap(page)->p2p_exporter, true);
+	return rcu_dereference(page_pgmap(page)->p2p_exporter);
 }
 
 /* Whether the driver says that its device has vanished.  As for ops->lost. */

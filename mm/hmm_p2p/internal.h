@@ -28,8 +28,11 @@
  * alive under them:
  *
  *	lookup		RCU, with the PTE read inside it: a device-private PTE
- *			keeps its page, the page keeps the exporter registered,
- *			and unregistering waits for RCU after the last page.
+ *			keeps its page and the pgmap, as memunmap_pages() waits
+ *			for RCU when the last page is free.  Unregistering clears
+ *			what the pgmap says of its exporter, then waits for RCU:
+ *			pages may still be in use then.
+ *	exporter_of()	RCU, or a reference that was taken under it.
  *	map_get		the importer's lock after mmu_interval_read_retry(): the
  *			PTE that gave the alias is still there.
  *	map_put		the ledger line, which has a reference on the exporter;

@@ -269,6 +269,17 @@ static void fill_small(struct hmm_p2p_batch *b, unsigned long i, unsigned long n
 		b->no_room += n - j;
 }
 
+/* Whether a page that is locked belongs to @from, which is compared only. */
+static bool page_is_from(const struct page *page, struct hmm_p2p_exporter *from)
+{
+	bool same;
+
+	rcu_read_lock();
+	same = hmm_p2p_exporter_of(page) == from;
+	rcu_read_unlock();
+	return same;
+}
+
 /* Whether a page that is ready to move is one that we move. */
 static enum hmm_p2p_outcome check_source(struct hmm_p2p_batch *b, struct page *page)
 {
@@ -286,8 +297,8 @@ static enum hmm_p2p_outcome check_source(struct hmm_p2p_batch *b, struct page *p
 		return folio ? HMM_P2P_MOVED : HMM_P2P_ABSENT;
 	case HMM_P2P_FROM_PEER:
 		/* Holes are collected as well, and were dealt with. */
-		return folio && hmm_p2p_exporter_of(page) == b->from ?
-		       HMM_P2P_MOVED : HMM_P2P_OTHER;
+		return folio && page_is_from(page, b->from) ? HMM_P2P_MOVED :
+							      HMM_P2P_OTHER;
 	}
 	return HMM_P2P_BUSY;
 }

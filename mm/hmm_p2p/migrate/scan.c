@@ -19,20 +19,22 @@
 
 #include "internal.h"
 
-/* Under the page table lock: the page is in use, and so its exporter is there. */
+/* Under the page table lock, which keeps the page in use. */
 static void scan_other(struct hmm_p2p_scan *s, const struct page *page)
 {
-	struct hmm_p2p_exporter *other = hmm_p2p_exporter_of(page);
+	struct hmm_p2p_exporter *other;
 	unsigned int i;
 
-	if (!other)
-		return;
+	rcu_read_lock();
+	other = hmm_p2p_exporter_of(page);
 	for (i = 0; i < s->nr_others; i++)
 		if (s->others[i] == other)
-			return;
+			break;
 	/* A fifth has to wait for the next call. */
-	if (i < HMM_P2P_MAX_OTHERS && kref_get_unless_zero(&other->kref))
+	if (other && i == s->nr_others && i < HMM_P2P_MAX_OTHERS &&
+	    kref_get_unless_zero(&other->kref))
 		s->others[s->nr_others++] = other;
+	rcu_read_unlock();
 }
 
 static enum hmm_p2p_outcome scan_device_page(struct hmm_p2p_scan *s,
