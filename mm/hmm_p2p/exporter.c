@@ -10,8 +10,8 @@
  *
  * Unregistering cannot fail.  It stops new aliases and new migrations to the
  * device, moves every page to RAM (each of these moves invalidates the mirrors
- * of all importers, which drop their references), waits for RCU readers and
- * takes the exporter apart.  When it returns no importer reaches the memory.  The
+ * of all importers, which drop their references), revokes all windows, waits for
+ * RCU readers and takes the exporter apart.  When it returns no importer reaches the memory.  The
  * object itself stays for as long as ledger lines of importers, or windows that one
  * of them does not let go of, point to it.
  */
@@ -298,13 +298,9 @@ void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 	hmm_p2p_begin_drain(exp);
 	hmm_p2p_evict_all(exp);
 
-	/*
-	 * Every page had its notifiers called, and an importer drops its
-	 * reference in there.  hmm_p2p_dead() may have come in between, and is
-	 * waited for.
-	 */
+	hmm_p2p_revoke_all(exp);
+	/* hmm_p2p_dead() may have come in between, and is waited for. */
 	mutex_lock(&exp->life);
-	hmm_p2p_check_refs(exp);
 	mutex_unlock(&exp->life);
 	/* Writes to memory that was freed, and not used again, may still be on their way. */
 	hmm_p2p_flush_all(exp);

@@ -395,8 +395,11 @@ static inline void hmm_p2p_line_count(struct hmm_p2p_line *line,
 /* revoke.c */
 enum hmm_p2p_revoked { HMM_P2P_REVOKED, HMM_P2P_HELD, HMM_P2P_BROKEN };
 
+#define HMM_P2P_NO_TIMEOUT	ULONG_MAX
+
 enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 					   unsigned long timeout);
+void hmm_p2p_revoke_all(struct hmm_p2p_exporter *exp);
 
 /* state.c */
 /* How often a task that waits for others says so in the kernel log. */

@@ -29,6 +29,10 @@
  * So when all callbacks have returned, the window has no references.  If it does,
  * somebody broke the contract: see hmm_p2p_quarantine().
  *
+ * Unregistering revokes all windows.  DRAINING, the state of the exporter, then stands where
+ * REVOKING is in the drawing, and stays: a walk that sees it gets no alias, whatever the
+ * window says.
+ *
  * Copies between devices go through a window while their pages are in no page table: they
  * have the folio locked from before they look at the state until the copy is over, and so
  * are waited for like anybody who has it locked.
@@ -123,10 +127,25 @@ next:
 	return pfn;
 }
 
+/* Whether to stop waiting for a page that is locked.  @timeout and @began are in jiffies. */
+static bool revoke_gives_up(struct hmm_p2p_exporter *exp, unsigned long timeout,
+			    unsigned long began, unsigned long *report)
+{
+	if (timeout != HMM_P2P_NO_TIMEOUT)
+		return time_after(jiffies, began + timeout) || fatal_signal_pending(current);
+	if (time_after(jiffies, *report)) {
+		pr_warn("hmm_p2p: %s: %s, and waits for pages that are locked\n",
+			exp->desc.name, hmm_p2p_state_name(exp));
+		*report = jiffies + HMM_P2P_REPORT_INTERVAL;
+	}
+	return hmm_p2p_is_dead(exp);
+}
+
 /*
  * hmm_p2p_revoke_window - take every alias of a window away
  * @window: REVOKING by the caller's doing
- * @timeout: jiffies to go on trying pages that are locked
+ * @timeout: jiffies to go on trying pages that are locked; %HMM_P2P_NO_TIMEOUT: only the
+ *	death of the device ends that, and no signal
  *
  * Context: May sleep; no mmap_lock, no page lock, no lock of an importer.
  *
@@ -144,7 +163,7 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 	struct hmm_p2p_exporter *exp = window->exp;
 	unsigned long pfn = hmm_p2p_window_pfn(window);
 	unsigned long end = pfn + BIT(exp->window_order);
-	unsigned long deadline = jiffies + timeout;
+	unsigned long tried = jiffies, report = tried + HMM_P2P_REPORT_INTERVAL;
 	struct revoke_arg arg = { .exp = exp };
 	u64 began = ktime_get_ns();
 	bool stuck;
@@ -158,13 +177,12 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 		pfn = revoke_pages(pfn, end, &arg);
 		if (pfn == end)
 			break;
-		if (time_after(jiffies, deadline) || fatal_signal_pending(current))
+		if (revoke_gives_up(exp, timeout, tried, &report))
 			return HMM_P2P_HELD;
 		schedule_timeout_uninterruptible(1);
 	}
 	stuck = atomic_read(&window->refs);
 	hmm_p2p_note_max(&exp->slowest_revoke, ktime_get_ns() - began);
-	hmm_p2p_count(exp, HMM_P2P_C_REVOKED, 1);
 	trace_hmm_p2p_revoke(exp->desc.name, hmm_p2p_window_index(window),
 			     arg.events, stuck);
 	if (!stuck)
@@ -172,6 +190,31 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 	hmm_p2p_quarantine(window);
 	hmm_p2p_window_end_revoke(window, true);
 	return HMM_P2P_BROKEN;
+}
+
+/*
+ * hmm_p2p_revoke_all - take all aliases away, for good
+ * @exp: an exporter that is draining: nobody gets an alias any more
+ *
+ * Goes on until no importer has an alias, except importers that broke their contract and are
+ * quarantined.  If the device dies meanwhile, aliases may be left: hmm_p2p_dead() takes them,
+ * and the caller waits for that with exp->life.
+ *
+ * Context: May sleep; no mmap_lock, no page lock, no lock of an importer.  Not under
+ * exp->life: hmm_p2p_dead() gets in beside this when a page stays locked by a copy that
+ * hangs.
+ */
+void hmm_p2p_revoke_all(struct hmm_p2p_exporter *exp)
+{
+	unsigned long i;
+
+	for (i = 0; i < exp->nr_windows && !hmm_p2p_is_dead(exp); i++) {
+		struct hmm_p2p_window *window = &exp->windows[i];
+
+		if (hmm_p2p_window_begin_revoke(window, false) &&
+		    hmm_p2p_revoke_window(window, HMM_P2P_NO_TIMEOUT) != HMM_P2P_BROKEN)
+			hmm_p2p_window_end_revoke(window, false);
+	}
 }
 
 /**
@@ -217,6 +260,8 @@ int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 
 			if (revoked == HMM_P2P_HELD)
 				ret = -EBUSY;
+			else
+				hmm_p2p_count(exp, HMM_P2P_C_REVOKED, 1);
 			/* Its state says nothing: it may be REVOKING by others. */
 			if (revoked != HMM_P2P_BROKEN)
 				hmm_p2p_window_end_revoke(window, false);

@@ -254,6 +254,7 @@ static bool reclaim(struct hmm_p2p_exporter *exp, u32 since)
 		switch (hmm_p2p_revoke_window(victim, RECLAIM_TIMEOUT)) {
 		case HMM_P2P_REVOKED:
 			window_close(victim);
+			hmm_p2p_count(exp, HMM_P2P_C_REVOKED, 1);
 			hmm_p2p_count(exp, HMM_P2P_C_RECLAIMED, 1);
 			return true;
 		case HMM_P2P_HELD:
@@ -262,6 +263,7 @@ static bool reclaim(struct hmm_p2p_exporter *exp, u32 since)
 			window_change(victim, HMM_P2P_OPEN);
 			break;
 		case HMM_P2P_BROKEN:
+			hmm_p2p_count(exp, HMM_P2P_C_REVOKED, 1);
 			/* It is not ours any more. */
 			break;
 		}
