@@ -152,7 +152,7 @@ static void lookup_bus_master(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_BUS,
 			mirror_lookup(m, fake_page(f, 0), 0, &alias, &pending));
 	/* One registered later is not taken for it. */
-	hmm_p2p_unregister(f->exp);
+	fake_unregister(f);
 	fake_register(test);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT,
 			mirror_lookup(m, fake_page(f, 0), 0, &alias, &pending));
@@ -367,8 +367,7 @@ static void huge_drain(struct kunit *test)
 
 	fake_register(test);
 	start = memory_create_huge(test, 3);
-	hmm_p2p_unregister(f->exp);
-	f->exp = NULL;
+	fake_unregister(f);
 	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, f->freed);
 	for (i = 0; i < WINDOW_PAGES; i++)
 		KUNIT_ASSERT_TRUE(test, memory_right(start, i));

@@ -10,29 +10,19 @@
 /* A mirror that does not let go of @nr pages. */
 static struct mirror *keeper(struct kunit *test, const char *name, unsigned long nr)
 {
-	unsigned long start = memory_create(test, nr);
-	struct mirror *m;
+	struct mirror *m = mirror_create_mapped(test, name, nr);
 
-	memory_place(test, start, nr);
-	m = mirror_create(test, name, start, nr);
-	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, nr, HMM_PFN_REQ_FAULT));
-	KUNIT_ASSERT_EQ(test, nr, mirror_peers(m));
 	m->keeps = true;
 	return m;
-}
-
-static u32 state(struct fake *f, unsigned long i)
-{
-	return READ_ONCE(f->exp->windows[i].state);
 }
 
 static bool in_state(struct fake *f, unsigned long i, u32 want)
 {
 	unsigned long end = jiffies + 5 * HZ;
 
-	while (state(f, i) != want && time_before(jiffies, end))
+	while (fake_window_state(f, i) != want && time_before(jiffies, end))
 		msleep(1);
-	return state(f, i) == want;
+	return fake_window_state(f, i) == want;
 }
 
 /*
@@ -55,8 +45,8 @@ static void importer_keeps(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, bad->peer.importer->quarantined);
 	KUNIT_EXPECT_FALSE(test, good->peer.importer->quarantined);
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_QUARANTINES));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, state(f, 0));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 1));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 1));
 
 	/* Nobody gets an alias there; elsewhere the good one does. */
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, 0, 1, HMM_PFN_REQ_FAULT));
@@ -105,7 +95,7 @@ static void importer_keeps_slot(struct kunit *test)
 	/* Wants the room, does not get it, and gets by. */
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, 0, 1, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_TRUE(test, mirror_has(good, 0, 0));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, fake_window_state(f, 0));
 	KUNIT_EXPECT_EQ(test, 0, f->closed);
 	bad->keeps = false;
 	mirror_let_go(bad);
@@ -154,7 +144,7 @@ static void importer_lets_go_when_found(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
 	unregister_kretprobe(&slow);
 	KUNIT_EXPECT_EQ(test, 1, f->closed);
-	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 0));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_total_read(f->exp, HMM_P2P_C_RECLAIMED));
 	mirror_destroy(bad);
 	mirror_destroy(good);
@@ -166,21 +156,21 @@ static void importer_keeps_over_unregister(struct kunit *test)
 	struct fake *f = test->priv;
 	struct mirror *bad;
 	unsigned long end = jiffies + 5 * HZ;
+	int ret;
 
 	fake_register(test);
 	bad = keeper(test, "bad importer", 4);
-	hmm_p2p_unregister(f->exp);
+	fake_unregister(f);
 	KUNIT_EXPECT_TRUE(test, bad->peer.importer->quarantined);
 	KUNIT_EXPECT_EQ(test, 4, f->freed);
-	f->exp = hmm_p2p_register(&f->desc);
-	KUNIT_EXPECT_PTR_EQ(test, f->exp, ERR_PTR(-EBUSY));
+	KUNIT_EXPECT_EQ(test, -EBUSY, fake_try_register(f));
 	bad->keeps = false;
 	mirror_let_go(bad);
 	do {
 		msleep(1);
-		f->exp = hmm_p2p_register(&f->desc);
-	} while (IS_ERR(f->exp) && time_before(jiffies, end));
-	KUNIT_EXPECT_FALSE(test, IS_ERR(f->exp));
+		ret = fake_try_register(f);
+	} while (ret && time_before(jiffies, end));
+	KUNIT_EXPECT_EQ(test, 0, ret);
 	mirror_destroy(bad);
 }
 
@@ -192,14 +182,13 @@ static void importer_keeps_in_reset_and_death(struct kunit *test)
 	fake_register(test);
 	bad = keeper(test, "bad importer", 4);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, fake_window_state(f, 0));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
 	flush_work(&f->exp->settle);
-	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, fake_window_state(f, 0));
 	hmm_p2p_dead(f->exp);
 	KUNIT_EXPECT_EQ(test, 4, f->freed);
-	hmm_p2p_unregister(f->exp);
-	f->exp = NULL;
+	fake_unregister(f);
 	mirror_let_go(bad);
 	mirror_destroy(bad);
 }
@@ -321,9 +310,7 @@ static void exporter_gives_alien_page(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, f->give);
 	kunit_warning_suppress(test) {
 		KUNIT_EXPECT_EQ(test, -ENOMEM,
-				hmm_p2p_migrate_to_device(f->exp, current->mm,
-					start, start + PAGE_SIZE,
-					HMM_P2P_NO_EVICT, &result));
+				memory_to_device(f, start, 1, HMM_P2P_NO_EVICT, &result));
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
 	}
 	KUNIT_EXPECT_EQ(test, 1, result.failed);
@@ -342,9 +329,7 @@ static void exporter_copy_fails(struct kunit *test)
 
 	fake_register(test);
 	f->copy_error = -EIO;
-	KUNIT_EXPECT_EQ(test, -EIO,
-			hmm_p2p_migrate_to_device(f->exp, current->mm, start,
-						  start + 4 * PAGE_SIZE, 0, &result));
+	KUNIT_EXPECT_EQ(test, -EIO, memory_to_device(f, start, 4, 0, &result));
 	KUNIT_EXPECT_EQ(test, 4, result.failed);
 	f->copy_error = 0;
 	memory_place(test, start, 4);
@@ -363,10 +348,9 @@ static void exporter_unregisters_in_reset(struct kunit *test)
 	memory_place(test, start, 4);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
 	kunit_warning_suppress(test) {
-		hmm_p2p_unregister(f->exp);
+		fake_unregister(f);
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
 	}
-	f->exp = NULL;
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 2));
 }
 

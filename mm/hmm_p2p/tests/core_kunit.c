@@ -112,7 +112,7 @@ static void register_twice(struct kunit *test)
 	f->desc.name = f->name;
 	EXPECT_REFUSED(-EEXIST, f);
 	f->desc.pgmap = &f->pgmap;
-	hmm_p2p_unregister(f->exp);
+	fake_unregister(f);
 	fake_register(test);
 }
 

@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The exporter and the importer of the KUnit suites.
+ * The exporter of the KUnit suites.
  */
 #include <linux/delay.h>
 #include <linux/highmem.h>
 #include <linux/ioport.h>
-#include <linux/kthread.h>
-#include <linux/migrate.h>
-#include <linux/mman.h>
 #include <linux/module.h>
-#include <linux/sched/mm.h>
-#include <linux/uaccess.h>
 
 #include "fake.h"
 
@@ -337,8 +332,8 @@ void fake_exit(struct kunit *test)
 	list_for_each_entry_safe(m, next, &f->mirrors, node)
 		mirror_destroy(m);
 	flush_delayed_work(&f->never_work);
-	if (!IS_ERR_OR_NULL(f->exp))
-		hmm_p2p_unregister(f->exp);
+	if (f->exp)
+		fake_unregister(f);
 	memunmap_pages(&f->pgmap);
 	release_mem_region(f->res->start, resource_size(f->res));
 	for (i = 0; i < NR_WINDOWS; i++)
@@ -356,12 +351,35 @@ void fake_on_demand(struct kunit *test, unsigned int max_open)
 	f->max_open = max_open;
 }
 
+int fake_try_register(struct fake *f)
+{
+	struct hmm_p2p_exporter *exp = hmm_p2p_register(&f->desc);
+
+	if (IS_ERR(exp))
+		return PTR_ERR(exp);
+	f->exp = exp;
+	return 0;
+}
+
 void fake_register(struct kunit *test)
 {
-	struct fake *f = test->priv;
+	KUNIT_ASSERT_EQ(test, 0, fake_try_register(test->priv));
+}
 
-	f->exp = hmm_p2p_register(&f->desc);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(f->exp));
+void fake_unregister(struct fake *f)
+{
+	hmm_p2p_unregister(f->exp);
+	f->exp = NULL;
+}
+
+void fake_begin_reset(struct fake *f)
+{
+	hmm_p2p_reset_begin(f->exp);
+}
+
+void fake_die(struct fake *f)
+{
+	hmm_p2p_dead(f->exp);
 }
 
 /* A second exporter; test->priv is the first again afterwards. */
@@ -393,305 +411,6 @@ struct page *fake_page(struct fake *f, unsigned long i)
 unsigned long fake_alias(struct fake *f, unsigned long i)
 {
 	return page_to_pfn(f->blocks[i / WINDOW_PAGES]) + i % WINDOW_PAGES;
-}
-
-unsigned long memory_create(struct kunit *test, unsigned long nr)
-{
-	unsigned long start, i;
-
-	if (!current->mm)
-		KUNIT_ASSERT_EQ(test, 0, kunit_attach_mm());
-	start = kunit_vm_mmap(test, NULL, 0, nr * PAGE_SIZE + PMD_SIZE,
-			      PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			      0);
-	KUNIT_ASSERT_NE(test, 0, start);
-	start = ALIGN(start, PMD_SIZE);
-	for (i = 0; i < nr; i++)
-		KUNIT_ASSERT_EQ(test, 0, put_user(i, (unsigned long __user *)
-						  (start + i * PAGE_SIZE)));
-	return start;
-}
-
-bool memory_right(unsigned long start, unsigned long i)
-{
-	unsigned long value;
-
-	return !get_user(value, (unsigned long __user *)(start + i * PAGE_SIZE)) &&
-	       value == i;
-}
-
-/* Move pages to the exporter, from its first free one on. */
-void memory_place(struct kunit *test, unsigned long start, unsigned long nr)
-{
-	struct fake *f = test->priv;
-	struct hmm_p2p_result result = {};
-
-	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_device(f->exp, current->mm,
-				start, start + nr * PAGE_SIZE, 0, &result));
-	KUNIT_ASSERT_EQ(test, nr, result.migrated);
-}
-
-/* Put a huge page of the device at @start, where nothing is mapped yet. */
-static void memory_place_huge(struct kunit *test, unsigned long start,
-		       unsigned long window)
-{
-	struct fake *f = test->priv;
-	unsigned long *src = kunit_kcalloc(test, HPAGE_PMD_NR, sizeof(*src),
-					   GFP_KERNEL);
-	unsigned long *dst = kunit_kcalloc(test, HPAGE_PMD_NR, sizeof(*dst),
-					   GFP_KERNEL);
-	struct folio *folio = page_folio(fake_page(f, window * WINDOW_PAGES));
-	struct migrate_vma args = {
-		.start = start,
-		.end = start + PMD_SIZE,
-		.src = src,
-		.dst = dst,
-		.pgmap_owner = f,
-		.flags = MIGRATE_VMA_SELECT_SYSTEM | MIGRATE_VMA_SELECT_COMPOUND,
-	};
-	unsigned long i;
-
-	KUNIT_ASSERT_TRUE(test, src && dst);
-	bitmap_set(f->used, window * WINDOW_PAGES, WINDOW_PAGES);
-	for (i = 0; i < WINDOW_PAGES; i++)
-		*(unsigned long *)(page_address(f->blocks[window]) +
-				   i * PAGE_SIZE) = i;
-	mmap_read_lock(current->mm);
-	args.vma = find_vma(current->mm, start);
-	KUNIT_EXPECT_EQ(test, 0, migrate_vma_setup(&args));
-	KUNIT_EXPECT_TRUE(test, src[0] & MIGRATE_PFN_COMPOUND);
-	zone_device_folio_init(folio, &f->pgmap, HPAGE_PMD_ORDER);
-	dst[0] = migrate_pfn(folio_pfn(folio)) | MIGRATE_PFN_COMPOUND |
-		 MIGRATE_PFN_WRITE;
-	migrate_vma_pages(&args);
-	KUNIT_EXPECT_TRUE(test, src[0] & MIGRATE_PFN_MIGRATE);
-	migrate_vma_finalize(&args);
-	mmap_read_unlock(current->mm);
-}
-
-/* Fresh memory that is a huge page of the device: all of window @window. */
-unsigned long memory_create_huge(struct kunit *test, unsigned long window)
-{
-	unsigned long start;
-
-	if (!current->mm)
-		KUNIT_ASSERT_EQ(test, 0, kunit_attach_mm());
-	start = kunit_vm_mmap(test, NULL, 0, 2 * PMD_SIZE, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS, 0);
-	KUNIT_ASSERT_NE(test, 0, start);
-	start = ALIGN(start, PMD_SIZE);
-	memory_place_huge(test, start, window);
-	return start;
-}
-
-static void mirror_clear(struct mirror *m, unsigned long first,
-			 unsigned long last)
-{
-	unsigned long i;
-
-	for (i = first; i <= last; i++) {
-		hmm_p2p_map_put(&m->map, i);
-		m->map.pfn_list[i] = 0;
-	}
-}
-
-static bool mirror_invalidate(struct mmu_interval_notifier *mni,
-			      const struct mmu_notifier_range *range,
-			      unsigned long cur_seq)
-{
-	struct mirror *m = container_of(mni, struct mirror, notifier);
-	unsigned long start = max(range->start, m->start);
-	unsigned long end = min(range->end, m->start + m->nr * PAGE_SIZE);
-
-	if (m->sleep_ms)
-		msleep(m->sleep_ms);
-	if (m->stay)
-		m->stay(m);
-	if (m->flushes)
-		hmm_p2p_flush_writes(m->flushes, 0, PAGE_SIZE);
-	mutex_lock(&m->lock);
-	mmu_interval_set_seq(mni, cur_seq);
-	if (!m->keeps) {
-		hmm_p2p_invalidate_begin(&m->map);
-		mirror_clear(m, (start - m->start) >> PAGE_SHIFT,
-			     ((end - m->start) >> PAGE_SHIFT) - 1);
-		hmm_p2p_invalidate_end(&m->map);
-	}
-	mutex_unlock(&m->lock);
-	return true;
-}
-
-static const struct mmu_interval_notifier_ops mirror_ops = {
-	.invalidate = mirror_invalidate,
-};
-
-/* Of the memory of the process that the test has attached to. */
-struct mirror *mirror_create(struct kunit *test, const char *name,
-			     unsigned long start, unsigned long nr)
-{
-	struct mirror *m = kunit_kzalloc(test, sizeof(*m), GFP_KERNEL);
-	struct hmm_p2p_peer_desc desc = { .name = name, .mm = current->mm };
-	struct fake *f = test->priv;
-
-	KUNIT_ASSERT_NOT_NULL(test, m);
-	mutex_init(&m->lock);
-	m->mm = current->mm;
-	m->start = start;
-	m->nr = nr;
-	m->map.dma_entry_size = PAGE_SIZE;
-	m->map.pfn_list = kunit_kcalloc(test, nr, sizeof(long), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, m->map.pfn_list);
-	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_map_alloc(&m->map, nr));
-	desc.map = &m->map;
-	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_peer_init(&m->peer, &desc));
-	KUNIT_ASSERT_EQ(test, 0,
-			mmu_interval_notifier_insert(&m->notifier, m->mm, start,
-						     nr * PAGE_SIZE, &mirror_ops));
-	list_add(&m->node, &f->mirrors);
-	return m;
-}
-
-/* Everything that it still holds, good or bad. */
-void mirror_let_go(struct mirror *m)
-{
-	mutex_lock(&m->lock);
-	mirror_clear(m, 0, m->nr - 1);
-	mutex_unlock(&m->lock);
-}
-
-void mirror_destroy(struct mirror *m)
-{
-	list_del(&m->node);
-	m->sleep_ms = 0;
-	mirror_let_go(m);
-	mmu_interval_notifier_remove(&m->notifier);
-	hmm_p2p_peer_destroy(&m->peer);
-	hmm_p2p_map_free(&m->map);
-}
-
-/* @flags: HMM_PFN_REQ_*, or 0 to look only. */
-int mirror_fault(struct mirror *m, unsigned long first, unsigned long nr,
-		 unsigned long flags)
-{
-	struct hmm_range range = {
-		.notifier = &m->notifier,
-		.start = m->start + first * PAGE_SIZE,
-		.end = m->start + (first + nr) * PAGE_SIZE,
-		.default_flags = flags,
-		.dev_private_owner = m->owner,
-		.peer = &m->peer,
-	};
-	unsigned long i;
-	int ret;
-
-	range.hmm_pfns = kvcalloc(nr, sizeof(long), GFP_KERNEL);
-	if (!range.hmm_pfns)
-		return -ENOMEM;
-	for (;;) {
-		ret = hmm_range_fault_unlocked_timeout(&range, HZ);
-		if (ret)
-			break;
-		mutex_lock(&m->lock);
-		if (!mmu_interval_read_retry(&m->notifier, range.notifier_seq))
-			break;
-		mutex_unlock(&m->lock);
-	}
-	for (i = 0; i < nr && !ret; i++) {
-		/* What a bad mirror did not let go of, it keeps. */
-		if (m->keeps && m->map.pfn_list[first + i] & HMM_PFN_PEER)
-			continue;
-		m->map.pfn_list[first + i] = range.hmm_pfns[i];
-		if (range.hmm_pfns[i] & HMM_PFN_PEER)
-			hmm_p2p_map_get(&m->map, first + i);
-	}
-	if (!ret)
-		mutex_unlock(&m->lock);
-	kvfree(range.hmm_pfns);
-	return ret;
-}
-
-/* Whether entry @i is the alias @pfn, or with 0 no alias at all but valid. */
-bool mirror_has(struct mirror *m, unsigned long i, unsigned long pfn)
-{
-	unsigned long entry = m->map.pfn_list[i];
-
-	if (!(entry & HMM_PFN_VALID))
-		return false;
-	return pfn ? entry & HMM_PFN_PEER && (entry & ~HMM_PFN_FLAGS) == pfn :
-		     !(entry & HMM_PFN_PEER);
-}
-
-unsigned long mirror_peers(struct mirror *m)
-{
-	unsigned long i, n = 0;
-
-	for (i = 0; i < m->nr; i++)
-		n += !!(m->map.pfn_list[i] & HMM_PFN_PEER);
-	return n;
-}
-
-/* What the page walk asks.  *@pending is NULL unless the answer sets it. */
-enum hmm_p2p_reason mirror_lookup(struct mirror *m, struct page *page,
-				  unsigned int flags, unsigned long *alias,
-				  struct hmm_p2p_window **pending)
-{
-	struct hmm_p2p_cursor cursor = {};
-	enum hmm_p2p_reason reason;
-
-	*pending = NULL;
-	rcu_read_lock();
-	reason = hmm_p2p_lookup(&m->peer, &cursor, page, flags, alias, pending);
-	rcu_read_unlock();
-	hmm_p2p_lookup_done(&cursor);
-	return reason;
-}
-
-static int job_thread(void *data)
-{
-	struct job *job = data;
-
-	complete(&job->started);
-	if (job->m)
-		job->ret = mirror_fault(job->m, job->first, job->nr, job->flags);
-	else
-		job->call(job->exp);
-	complete(&job->done);
-	return 0;
-}
-
-static void job_run(struct kunit *test, struct job *job)
-{
-	struct task_struct *task;
-
-	init_completion(&job->started);
-	init_completion(&job->done);
-	task = kthread_run(job_thread, job, "hmm_p2p_kunit");
-	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-	/* Whatever time a test gives it begins here. */
-	wait_for_completion(&job->started);
-}
-
-void job_fault(struct kunit *test, struct job *job, struct mirror *m,
-	       unsigned long first, unsigned long nr, unsigned long flags)
-{
-	*job = (struct job) {
-		.m = m, .first = first, .nr = nr, .flags = flags,
-	};
-	job_run(test, job);
-}
-
-void job_call(struct kunit *test, struct job *job,
-	      void (*call)(struct hmm_p2p_exporter *exp),
-	      struct hmm_p2p_exporter *exp)
-{
-	*job = (struct job) { .call = call, .exp = exp };
-	job_run(test, job);
-}
-
-/* Whether it ends in that time; to be asked until it says yes. */
-bool job_done(struct job *job, unsigned int ms)
-{
-	return wait_for_completion_timeout(&job->done, msecs_to_jiffies(ms));
 }
 
 MODULE_DESCRIPTION("KUnit tests for hmm_p2p");

@@ -96,11 +96,22 @@ struct fake {
 int fake_init(struct kunit *test);
 void fake_exit(struct kunit *test);
 void fake_register(struct kunit *test);
+int fake_try_register(struct fake *f);
+void fake_unregister(struct fake *f);
 struct fake *fake_second(struct kunit *test);
 void fake_second_exit(struct kunit *test, struct fake *f);
 void fake_on_demand(struct kunit *test, unsigned int max_open);
 struct page *fake_page(struct fake *f, unsigned long i);
 unsigned long fake_alias(struct fake *f, unsigned long i);
+
+/* For job_call(). */
+void fake_begin_reset(struct fake *f);
+void fake_die(struct fake *f);
+
+static inline u32 fake_window_state(struct fake *f, unsigned long i)
+{
+	return READ_ONCE(f->exp->windows[i].state);
+}
 
 /* A peer writes to page @i, which arrives with fake_land(), or with a flush. */
 void fake_post(struct fake *f, unsigned long i, unsigned long value);
@@ -122,6 +133,11 @@ static inline void fake_end_late(struct fake *f)
 unsigned long memory_create(struct kunit *test, unsigned long nr);
 /* Whether the CPU reads page @i right. */
 bool memory_right(unsigned long start, unsigned long i);
+int memory_to_device(struct fake *f, unsigned long start, unsigned long nr,
+		     unsigned int flags, struct hmm_p2p_result *result);
+/* Move pages to the exporter, from its first free one on. */
+void memory_place_on(struct kunit *test, struct fake *f, unsigned long start,
+		     unsigned long nr);
 void memory_place(struct kunit *test, unsigned long start, unsigned long nr);
 unsigned long memory_create_huge(struct kunit *test, unsigned long window);
 
@@ -145,6 +161,8 @@ struct mirror {
 
 struct mirror *mirror_create(struct kunit *test, const char *name,
 			     unsigned long start, unsigned long nr);
+/* Of @nr fresh pages that are all on the device, with the aliases of them all. */
+struct mirror *mirror_create_mapped(struct kunit *test, const char *name, unsigned long nr);
 void mirror_destroy(struct mirror *m);
 int mirror_fault(struct mirror *m, unsigned long first, unsigned long nr,
 		 unsigned long flags);
@@ -165,7 +183,7 @@ static inline enum hmm_p2p_reason mirror_ask(struct mirror *m, struct page *page
 	return mirror_lookup(m, page, HMM_P2P_FAULT, &alias, &pending);
 }
 
-/* A fault, or a call that takes an exporter, in a thread of its own. */
+/* A fault, or a call that takes a fake, in a thread of its own. */
 struct job {
 	struct completion started;
 	struct completion done;
@@ -173,16 +191,15 @@ struct job {
 	unsigned long first;
 	unsigned long nr;
 	unsigned long flags;
-	void (*call)(struct hmm_p2p_exporter *exp);
-	struct hmm_p2p_exporter *exp;
+	void (*call)(struct fake *f);
+	struct fake *f;
 	int ret;
 };
 
 void job_fault(struct kunit *test, struct job *job, struct mirror *m,
 	       unsigned long first, unsigned long nr, unsigned long flags);
 void job_call(struct kunit *test, struct job *job,
-	      void (*call)(struct hmm_p2p_exporter *exp),
-	      struct hmm_p2p_exporter *exp);
+	      void (*call)(struct fake *f), struct fake *f);
 bool job_done(struct job *job, unsigned int ms);
 
 #endif /* _HMM_P2P_TESTS_FAKE_H */

@@ -34,7 +34,6 @@ static u64 buckets(struct hmm_p2p_line *line)
 static void invalidation_of_two_exporters(struct kunit *test)
 {
 	struct fake *a = test->priv, *b;
-	struct hmm_p2p_result result = {};
 	unsigned long i, start;
 	struct mirror *m;
 
@@ -42,9 +41,7 @@ static void invalidation_of_two_exporters(struct kunit *test)
 	b = fake_second(test);
 	start = memory_create(test, 8);
 	for (i = 0; i < 8; i++)
-		KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_device(i % 2 ? b->exp : a->exp,
-				current->mm, start + i * PAGE_SIZE,
-				start + (i + 1) * PAGE_SIZE, 0, &result));
+		memory_place_on(test, i % 2 ? b : a, start + i * PAGE_SIZE, 1);
 	m = mirror_create(test, "soft", start, 8);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 8, HMM_PFN_REQ_FAULT));
 	KUNIT_ASSERT_EQ(test, 8, mirror_peers(m));
@@ -58,8 +55,7 @@ static void invalidation_of_two_exporters(struct kunit *test)
 	KUNIT_EXPECT_LT(test, 0, atomic64_read(&first_line(b)->slowest));
 	/* The next one is of one of them only. */
 	start = memory_create(test, 2);
-	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_device(a->exp, current->mm, start,
-				start + 2 * PAGE_SIZE, 0, &result));
+	memory_place(test, start, 2);
 	mirror_destroy(m);
 	m = mirror_create(test, "soft", start, 2);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 2, HMM_PFN_REQ_FAULT));
@@ -84,8 +80,8 @@ static void quarantine_of_two_windows(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, WINDOW_PAGES - 1, 2, HMM_PFN_REQ_FAULT));
 	m->keeps = true;
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 2 * PMD_SIZE));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, READ_ONCE(f->exp->windows[0].state));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, READ_ONCE(f->exp->windows[1].state));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, fake_window_state(f, 1));
 	KUNIT_EXPECT_EQ(test, 1, total(f, HMM_P2P_C_QUARANTINES));
 	m->keeps = false;
 	mirror_destroy(m);
@@ -99,7 +95,7 @@ static struct {
 	int ret;
 } shared;
 
-static void worker_makes_mirror(struct hmm_p2p_exporter *exp)
+static void worker_makes_mirror(struct fake *f)
 {
 	shared.ret = hmm_p2p_peer_init(&shared.m->peer, &shared.desc);
 }
@@ -119,7 +115,7 @@ static void pid_is_the_process(struct kunit *test)
 		.name = "soft", .map = &shared.m->map, .mm = current->mm,
 		.tgid = task_tgid(current),
 	};
-	job_call(test, &job, worker_makes_mirror, f->exp);
+	job_call(test, &job, worker_makes_mirror, f);
 	KUNIT_ASSERT_TRUE(test, job_done(&job, 10000));
 	KUNIT_ASSERT_EQ(test, 0, shared.ret);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(shared.m, 0, 1, HMM_PFN_REQ_FAULT));
@@ -127,9 +123,8 @@ static void pid_is_the_process(struct kunit *test)
 	mirror_destroy(shared.m);
 }
 
-static void map_and_unmap(struct hmm_p2p_exporter *exp)
+static void map_and_unmap(struct fake *f)
 {
-	struct fake *f = exp->desc.priv;
 	struct mirror *m = f->wants;
 
 	while (!READ_ONCE(shared.stop)) {
@@ -164,7 +159,7 @@ static void mapped_now_is_never_negative(struct kunit *test)
 
 	shared.stop = false;
 	shared.rounds = 0;
-	job_call(test, &job, map_and_unmap, f->exp);
+	job_call(test, &job, map_and_unmap, f);
 	for (end = jiffies + 60 * HZ; met < 10000 && time_before(jiffies, end);) {
 		unsigned long before = READ_ONCE(shared.rounds);
 		u64 held = hmm_p2p_line_held(line);

@@ -7,20 +7,6 @@
 
 #define LATE	12345UL		/* what a peer writes last */
 
-/* @nr pages on the device, the first of its memory, all mapped by a peer. */
-static struct mirror *mapped(struct kunit *test, unsigned long nr)
-{
-	unsigned long start = memory_create(test, nr);
-	struct mirror *m;
-
-	memory_place(test, start, nr);
-	m = mirror_create(test, "soft", start, nr);
-	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, nr, HMM_PFN_REQ_FAULT |
-					      HMM_PFN_REQ_WRITE));
-	KUNIT_ASSERT_EQ(test, nr, mirror_peers(m));
-	return m;
-}
-
 /* What the CPU reads in page @i. */
 static unsigned long value(unsigned long start, unsigned long i)
 {
@@ -37,7 +23,7 @@ static void flush_before_copy_out(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = mapped(test, 4);
+	m = mirror_create_mapped(test, "soft", 4);
 	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
 	/* By the CPU's fault. */
 	fake_post(f, 0, LATE);
@@ -54,8 +40,7 @@ static void flush_before_copy_out(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, LATE + 2, value(m->start, 2));
 	/* With the device. */
 	fake_post(f, 3, LATE + 3);
-	hmm_p2p_unregister(f->exp);
-	f->exp = NULL;
+	fake_unregister(f);
 	KUNIT_EXPECT_EQ(test, LATE + 3, value(m->start, 3));
 	mirror_destroy(m);
 }
@@ -68,20 +53,16 @@ static void flush_before_copy_to_peer(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = mapped(test, 2);
+	m = mirror_create_mapped(test, "soft", 2);
 	fake_post(a, 1, LATE);
-	KUNIT_ASSERT_EQ(test, 0, fake_init(test));
-	fake_register(test);
-	b = test->priv;
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_device(b->exp, current->mm, m->start,
-				m->start + 2 * PAGE_SIZE, 0, &result));
+	b = fake_second(test);
+	KUNIT_EXPECT_EQ(test, 0, memory_to_device(b, m->start, 2, 0, &result));
 	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_sum(b->exp->counters, HMM_P2P_C_FROM_PEER));
 	KUNIT_EXPECT_EQ(test, 1, a->nr_flushes);
 	KUNIT_EXPECT_EQ(test, 0, b->nr_flushes);
 	KUNIT_EXPECT_EQ(test, LATE, value(m->start, 1));
 	mirror_destroy(m);
-	fake_exit(test);
-	test->priv = a;
+	fake_second_exit(test, b);
 }
 
 /* A late write to memory that was freed does not land in the next owner's data. */
@@ -92,7 +73,7 @@ static void flush_before_reuse(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = mapped(test, 4);
+	m = mirror_create_mapped(test, "soft", 4);
 	other = memory_create(test, 4);
 	for (i = 0; i < 4; i++)
 		fake_post(f, i, LATE);
@@ -118,7 +99,7 @@ static void flush_for_driver(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = mapped(test, 2);
+	m = mirror_create_mapped(test, "soft", 2);
 	fake_post(f, 0, LATE);
 	/* Each call flushes while a peer has the window mapped ... */
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_writes(f->exp, PAGE_SIZE, 1));
@@ -204,7 +185,7 @@ static void flush_with_revoke(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = mapped(test, 2);
+	m = mirror_create_mapped(test, "soft", 2);
 	fake_post(f, 0, LATE);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
 	KUNIT_EXPECT_EQ(test, 0, f->nr_posted);
@@ -218,7 +199,7 @@ static void flush_with_reset(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = mapped(test, 2);
+	m = mirror_create_mapped(test, "soft", 2);
 	fake_post(f, 0, LATE);
 	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
 	KUNIT_EXPECT_EQ(test, 0, f->nr_posted);
@@ -235,12 +216,11 @@ static void flush_with_unregister(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = mapped(test, 2);
+	m = mirror_create_mapped(test, "soft", 2);
 	fake_post(f, 0, LATE);
 	KUNIT_EXPECT_EQ(test, 0, vm_munmap(m->start, 2 * PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
-	hmm_p2p_unregister(f->exp);
-	f->exp = NULL;
+	fake_unregister(f);
 	KUNIT_EXPECT_EQ(test, 0, f->nr_posted);
 	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
 	mirror_destroy(m);
@@ -253,12 +233,11 @@ static void flush_of_dead_device(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = mapped(test, 2);
+	m = mirror_create_mapped(test, "soft", 2);
 	fake_post(f, 0, LATE);
 	hmm_p2p_dead(f->exp);
 	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_flush_writes(f->exp, 0, PMD_SIZE));
-	hmm_p2p_unregister(f->exp);
-	f->exp = NULL;
+	fake_unregister(f);
 	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
 	mirror_destroy(m);
 }
@@ -274,35 +253,30 @@ static void flush_without_op(struct kunit *test)
 	ops.flush_writes = NULL;
 	f->desc.ops = &ops;
 	fake_register(test);
-	m = mapped(test, 2);
+	m = mirror_create_mapped(test, "soft", 2);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_writes(f->exp, 0, PMD_SIZE));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
 	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 0));
 	mirror_destroy(m);
-	hmm_p2p_unregister(f->exp);
-	f->exp = NULL;
+	fake_unregister(f);
 	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
 }
 
-static void flush_first_window(struct hmm_p2p_exporter *exp)
+static void flush_first_window(struct fake *f)
 {
-	hmm_p2p_flush_writes(exp, 0, PMD_SIZE);
+	hmm_p2p_flush_writes(f->exp, 0, PMD_SIZE);
 }
 
-static void flush_second_window(struct hmm_p2p_exporter *exp)
+static void flush_second_window(struct fake *f)
 {
-	hmm_p2p_flush_writes(exp, PMD_SIZE, PMD_SIZE);
+	hmm_p2p_flush_writes(f->exp, PMD_SIZE, PMD_SIZE);
 }
 
 /* A peer that had pages of the first two windows mapped. */
 static struct mirror *two_windows(struct kunit *test)
 {
-	unsigned long start = memory_create(test, WINDOW_PAGES + 1);
-	struct mirror *m;
+	struct mirror *m = mirror_create_mapped(test, "soft", WINDOW_PAGES + 1);
 
-	memory_place(test, start, WINDOW_PAGES + 1);
-	m = mirror_create(test, "soft", start, WINDOW_PAGES + 1);
-	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, WINDOW_PAGES + 1, HMM_PFN_REQ_FAULT));
 	mirror_let_go(m);
 	return m;
 }
@@ -320,9 +294,9 @@ static void flush_waits_for_another(struct kunit *test)
 	fake_register(test);
 	m = two_windows(test);
 	f->hold_flush = true;
-	job_call(test, &first, flush_first_window, f->exp);
+	job_call(test, &first, flush_first_window, f);
 	wait_for_completion(&f->flush_begun);
-	job_call(test, &second, flush_second_window, f->exp);
+	job_call(test, &second, flush_second_window, f);
 	KUNIT_EXPECT_FALSE(test, job_done(&second, 100));
 	/* The second is for an op that should not be called. */
 	complete(&f->flush_go);
@@ -344,11 +318,11 @@ static void flush_again_after_another(struct kunit *test)
 	fake_register(test);
 	m = two_windows(test);
 	f->hold_flush = true;
-	job_call(test, &first, flush_first_window, f->exp);
+	job_call(test, &first, flush_first_window, f);
 	wait_for_completion(&f->flush_begun);
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, WINDOW_PAGES, 1, HMM_PFN_REQ_FAULT));
 	mirror_let_go(m);
-	job_call(test, &second, flush_second_window, f->exp);
+	job_call(test, &second, flush_second_window, f);
 	KUNIT_EXPECT_FALSE(test, job_done(&second, 100));
 	complete(&f->flush_go);
 	KUNIT_EXPECT_TRUE(test, job_done(&first, 10000));
@@ -366,7 +340,7 @@ static void flush_note_never_goes_back(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = mapped(test, 1);
+	m = mirror_create_mapped(test, "soft", 1);
 	/* The other one has seen a flush that begins right now. */
 	f->exp->let_go[0] = f->exp->flush_begun + 1;
 	mirror_let_go(m);

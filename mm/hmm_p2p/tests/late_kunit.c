@@ -16,8 +16,10 @@
 /* The device whose copy ends late, for what runs beside the test. */
 static struct fake *copier;
 
-static void die_when_copy_begins(struct hmm_p2p_exporter *exp)
+static void die_when_copy_begins(struct fake *f)
 {
+	struct hmm_p2p_exporter *exp = f->exp;
+
 	wait_for_completion(&copier->copy_begun);
 	/* Or the op is what hmm_p2p_dead() warns of. */
 	while (atomic_read(&copier->exp->copying))
@@ -44,14 +46,14 @@ static void abandon_copy(struct kunit *test, struct fake *f, struct fake *dies,
 	copier = f;
 	reinit_completion(&f->copy_begun);
 	f->never_ends = true;
-	job_call(test, &death, die_when_copy_begins, dies->exp);
+	job_call(test, &death, die_when_copy_begins, dies);
 	kunit_warning_suppress(test) {
 		if (to_ram)
 			ret = hmm_p2p_migrate_to_ram(f->exp, current->mm, start, end,
 						     &result);
 		else
-			ret = hmm_p2p_migrate_to_device(f->exp, current->mm, start, end,
-							HMM_P2P_NO_EVICT, &result);
+			ret = memory_to_device(f, start, NR_COPIED, HMM_P2P_NO_EVICT,
+					       &result);
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
 	}
 	KUNIT_EXPECT_EQ(test, -EIO, ret);
@@ -68,9 +70,7 @@ static struct fake *abandon_copy_from_peer(struct kunit *test)
 	fake_register(test);
 	from = fake_second(test);
 	start = memory_create(test, NR_COPIED);
-	test->priv = from;
-	memory_place(test, start, NR_COPIED);
-	test->priv = to;
+	memory_place_on(test, from, start, NR_COPIED);
 	abandon_copy(test, to, from, start, false);
 	KUNIT_EXPECT_EQ(test, NR_COPIED, from->freed);
 	KUNIT_EXPECT_FALSE(test, memory_right(start, NR_COPIED - 1));
@@ -109,7 +109,7 @@ static void late_from_dead_peer(struct kunit *test)
 	for (i = 0; i < NR_COPIED; i++)
 		KUNIT_EXPECT_EQ(test, 1, page_count(fake_page(to, i)));
 	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
-	job_call(test, &gone, hmm_p2p_unregister, to->exp);
+	job_call(test, &gone, fake_unregister, to);
 	KUNIT_EXPECT_FALSE(test, job_done(&gone, 200));
 	KUNIT_EXPECT_EQ(test, 0, to->freed);
 
@@ -119,7 +119,6 @@ static void late_from_dead_peer(struct kunit *test)
 		free_forgotten(to);
 		wait_for_completion(&gone.done);
 	}
-	to->exp = NULL;
 	KUNIT_EXPECT_EQ(test, NR_COPIED, to->freed);
 	KUNIT_EXPECT_TRUE(test, all_reaped());
 	fake_second_exit(test, from);
@@ -133,8 +132,7 @@ static void late_from_dead_peer_to_dead(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, to->freed);
 	hmm_p2p_dead(to->exp);
 	KUNIT_EXPECT_EQ(test, NR_COPIED, to->freed);
-	hmm_p2p_unregister(to->exp);
-	to->exp = NULL;
+	fake_unregister(to);
 	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
 	fake_end_late(to);
 	KUNIT_EXPECT_TRUE(test, all_reaped());
@@ -211,8 +209,7 @@ static void late_to_ram(struct kunit *test)
 		get_page(ram[i]);
 	}
 	/* The driver is still there to end its copy; the exporter is not. */
-	hmm_p2p_unregister(f->exp);
-	f->exp = NULL;
+	fake_unregister(f);
 	fake_end_late(f);
 	KUNIT_EXPECT_TRUE(test, all_reaped());
 	for (i = 0; i < NR_COPIED; i++) {

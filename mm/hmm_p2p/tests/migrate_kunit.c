@@ -6,13 +6,6 @@
  */
 #include "fake.h"
 
-static int to_device(struct fake *f, unsigned long start, unsigned long nr,
-		     unsigned int flags, struct hmm_p2p_result *result)
-{
-	return hmm_p2p_migrate_to_device(f->exp, current->mm, start,
-					 start + nr * PAGE_SIZE, flags, result);
-}
-
 /* While one batch is copied, the next is collected, and its copy begins. */
 static void migrate_pipelines(struct kunit *test)
 {
@@ -24,7 +17,7 @@ static void migrate_pipelines(struct kunit *test)
 	fake_register(test);
 	start = memory_create(test, nr);
 	/* The first copy ends when the second has begun, or after a second. */
-	KUNIT_EXPECT_EQ(test, 0, to_device(f, start, nr, 0, &result));
+	KUNIT_EXPECT_EQ(test, 0, memory_to_device(f, start, nr, 0, &result));
 	KUNIT_EXPECT_EQ(test, 2, f->nr_copies);
 	KUNIT_EXPECT_EQ(test, nr, result.migrated);
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 0));
@@ -44,7 +37,7 @@ static void migrate_fails_late(struct kunit *test)
 	fake_register(test);
 	start = memory_create(test, 8);
 	complete(&f->copy_go);
-	KUNIT_EXPECT_EQ(test, -EIO, to_device(f, start, 8, 0, &result));
+	KUNIT_EXPECT_EQ(test, -EIO, memory_to_device(f, start, 8, 0, &result));
 	KUNIT_EXPECT_EQ(test, 8, result.count[HMM_P2P_COPY_FAILED]);
 	KUNIT_EXPECT_EQ(test, 8, result.failed);
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 7));
@@ -81,8 +74,7 @@ static void migrate_lost_in_unregister(struct kunit *test)
 	start = memory_create(test, 8);
 	memory_place(test, start, 4);
 	f->lost = true;
-	hmm_p2p_unregister(f->exp);
-	f->exp = NULL;
+	fake_unregister(f);
 	KUNIT_EXPECT_EQ(test, 4, f->freed);
 	KUNIT_EXPECT_FALSE(test, memory_right(start, 0));
 	KUNIT_EXPECT_FALSE(test, memory_right(start, 3));
@@ -101,7 +93,7 @@ static void migrate_makes_room(struct kunit *test)
 	start = memory_create(test, 12);
 	memory_place(test, start, 8);
 	/* Four more, for which four go. */
-	KUNIT_EXPECT_EQ(test, 0, to_device(f, start + 8 * PAGE_SIZE, 4, 0, &result));
+	KUNIT_EXPECT_EQ(test, 0, memory_to_device(f, start + 8 * PAGE_SIZE, 4, 0, &result));
 	KUNIT_EXPECT_EQ(test, 1, f->nr_room);
 	KUNIT_EXPECT_EQ(test, 4, result.migrated);
 	KUNIT_EXPECT_EQ(test, 0, result.failed);
@@ -121,7 +113,7 @@ static void migrate_dies_for_room(struct kunit *test)
 	f->dies_for_room = true;
 	fake_register(test);
 	start = memory_create(test, 12);
-	KUNIT_EXPECT_EQ(test, -ENODEV, to_device(f, start, 12, 0, &result));
+	KUNIT_EXPECT_EQ(test, -ENODEV, memory_to_device(f, start, 12, 0, &result));
 	KUNIT_EXPECT_EQ(test, 8, result.count[HMM_P2P_MOVED]);
 	KUNIT_EXPECT_EQ(test, 4, result.count[HMM_P2P_NO_MEMORY]);
 	KUNIT_EXPECT_FALSE(test, memory_right(start, 7));
@@ -176,12 +168,12 @@ static void migrate_full(struct kunit *test)
 	f->room = -ENOMEM;
 	fake_register(test);
 	start = memory_create(test, 12);
-	KUNIT_EXPECT_EQ(test, -ENOMEM, to_device(f, start, 12, 0, &result));
+	KUNIT_EXPECT_EQ(test, -ENOMEM, memory_to_device(f, start, 12, 0, &result));
 	KUNIT_EXPECT_EQ(test, 1, f->nr_room);
 	KUNIT_EXPECT_EQ(test, 8, result.migrated);
 	KUNIT_EXPECT_EQ(test, 4, result.count[HMM_P2P_NO_MEMORY]);
-	KUNIT_EXPECT_EQ(test, -ENOMEM, to_device(f, start + 8 * PAGE_SIZE, 4,
-						 HMM_P2P_NO_EVICT, &result));
+	KUNIT_EXPECT_EQ(test, -ENOMEM, memory_to_device(f, start + 8 * PAGE_SIZE, 4,
+							HMM_P2P_NO_EVICT, &result));
 	KUNIT_EXPECT_EQ(test, 1, f->nr_room);
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 11));
 }
@@ -194,8 +186,8 @@ static void migrate_bad_flags(struct kunit *test)
 
 	fake_register(test);
 	start = memory_create(test, 1);
-	KUNIT_EXPECT_EQ(test, -EINVAL, to_device(f, start, 1, 0x4, &result));
-	KUNIT_EXPECT_EQ(test, -EINVAL, to_device(f, start + 1, 1, 0, &result));
+	KUNIT_EXPECT_EQ(test, -EINVAL, memory_to_device(f, start, 1, 0x4, &result));
+	KUNIT_EXPECT_EQ(test, -EINVAL, memory_to_device(f, start + 1, 1, 0, &result));
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_evict(f->exp, 0, 0, &result));
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_evict(f->exp, PAGE_SIZE, NR_PAGES * PAGE_SIZE,
 						     &result));
@@ -209,16 +201,16 @@ static struct {
 	int ret;
 } between;
 
-static void migrate_between(struct hmm_p2p_exporter *exp)
+static void migrate_between(struct fake *f)
 {
-	between.ret = hmm_p2p_migrate_to_device(exp, between.mm, between.start,
+	between.ret = hmm_p2p_migrate_to_device(f->exp, between.mm, between.start,
 						between.start + 4 * PAGE_SIZE, 0,
 						&between.result);
 }
 
-static void revoke_first_window(struct hmm_p2p_exporter *exp)
+static void revoke_first_window(struct fake *f)
 {
-	hmm_p2p_revoke(exp, 0, PMD_SIZE);
+	hmm_p2p_revoke(f->exp, 0, PMD_SIZE);
 }
 
 /*
@@ -238,9 +230,9 @@ static void migrate_keeps_window(struct kunit *test)
 	between.mm = current->mm;
 	between.start = start;
 	b->hold_copies = true;
-	job_call(test, &copy, migrate_between, b->exp);
+	job_call(test, &copy, migrate_between, b);
 	wait_for_completion(&b->copy_begun);
-	job_call(test, &revoke, revoke_first_window, a->exp);
+	job_call(test, &revoke, revoke_first_window, a);
 	KUNIT_EXPECT_FALSE(test, job_done(&revoke, 200));
 	complete(&b->copy_go);
 	KUNIT_EXPECT_TRUE(test, job_done(&copy, 10000));
@@ -267,7 +259,7 @@ static void migrate_opens_no_window(struct kunit *test)
 	b = fake_second(test);
 	start = memory_create(test, 4);
 	memory_place(test, start, 4);
-	KUNIT_EXPECT_EQ(test, 0, to_device(b, start, 4, 0, &result));
+	KUNIT_EXPECT_EQ(test, 0, memory_to_device(b, start, 4, 0, &result));
 	KUNIT_EXPECT_EQ(test, 4, result.migrated);
 	KUNIT_EXPECT_EQ(test, 0, a->opened);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_sum(b->exp->counters, HMM_P2P_C_FROM_PEER));
@@ -291,12 +283,12 @@ static void migrate_makes_room_behind_closed_windows(struct kunit *test)
 	b = fake_second(test);
 	start = memory_create(test, 4);
 	others = memory_create(test, 3);
-	KUNIT_EXPECT_EQ(test, 0, to_device(b, others, 3, 0, &result));
+	KUNIT_EXPECT_EQ(test, 0, memory_to_device(b, others, 3, 0, &result));
 	b->small_pages = 4;
 
 	memory_place(test, start, 4);
 	KUNIT_EXPECT_EQ(test, -ENOMEM,
-			to_device(b, start, 4, HMM_P2P_NO_EVICT, &result));
+			memory_to_device(b, start, 4, HMM_P2P_NO_EVICT, &result));
 	KUNIT_EXPECT_EQ(test, 0, b->nr_room);
 	KUNIT_EXPECT_EQ(test, 1, result.migrated);
 	KUNIT_EXPECT_EQ(test, 3, result.failed);
@@ -304,7 +296,7 @@ static void migrate_makes_room_behind_closed_windows(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 0));
 
 	memory_place(test, start, 4);
-	KUNIT_EXPECT_EQ(test, 0, to_device(b, start, 4, 0, &result));
+	KUNIT_EXPECT_EQ(test, 0, memory_to_device(b, start, 4, 0, &result));
 	KUNIT_EXPECT_EQ(test, 1, b->nr_room);
 	KUNIT_EXPECT_EQ(test, 4, result.migrated);
 	KUNIT_EXPECT_EQ(test, 0, result.failed);

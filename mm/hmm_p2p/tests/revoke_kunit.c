@@ -6,20 +6,11 @@
 
 #include "fake.h"
 
-/* @nr pages on the device, and a mirror that has them all. */
+/* The exporter, and a mirror that has @nr of its pages. */
 static struct mirror *mapped(struct kunit *test, const char *name, unsigned long nr)
 {
-	unsigned long start;
-	struct mirror *m;
-
 	fake_register(test);
-	start = memory_create(test, nr);
-	memory_place(test, start, nr);
-	m = mirror_create(test, name, start, nr);
-	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, nr, HMM_PFN_REQ_FAULT));
-	KUNIT_ASSERT_EQ(test, nr, mirror_peers(m));
-	KUNIT_ASSERT_EQ(test, nr, hmm_p2p_refs(((struct fake *)test->priv)->exp));
-	return m;
+	return mirror_create_mapped(test, name, nr);
 }
 
 /* Aliases are gone, memory is not: it is where it was and can be had again. */
@@ -153,11 +144,6 @@ static void reset_huge(struct kunit *test)
 	mirror_destroy(m);
 }
 
-static void begin_reset(struct hmm_p2p_exporter *exp)
-{
-	hmm_p2p_reset_begin(exp);
-}
-
 /* A huge page is parked once, however often the rest has to be looked at. */
 static void reset_huge_beside_locked(struct kunit *test)
 {
@@ -172,17 +158,12 @@ static void reset_huge_beside_locked(struct kunit *test)
 	start = memory_create_huge(test, 1);
 	folio = page_folio(fake_page(f, 0));
 	folio_lock(folio);
-	job_call(test, &job, begin_reset, f->exp);
+	job_call(test, &job, fake_begin_reset, f);
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 100));
 	folio_unlock(folio);
 	KUNIT_ASSERT_TRUE(test, job_done(&job, 10000));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 100));
-}
-
-static void begin_death(struct hmm_p2p_exporter *exp)
-{
-	hmm_p2p_dead(exp);
 }
 
 /* Death gets through to a reset that waits for a page. */
@@ -194,9 +175,9 @@ static void dead_in_begin(struct kunit *test)
 	struct job reset, death;
 
 	folio_lock(folio);
-	job_call(test, &reset, begin_reset, f->exp);
+	job_call(test, &reset, fake_begin_reset, f);
 	KUNIT_EXPECT_FALSE(test, job_done(&reset, 50));
-	job_call(test, &death, begin_death, f->exp);
+	job_call(test, &death, fake_die, f);
 	KUNIT_EXPECT_TRUE(test, job_done(&reset, 10000));
 	folio_unlock(folio);
 	KUNIT_EXPECT_TRUE(test, job_done(&death, 10000));
@@ -225,8 +206,7 @@ static void dead(struct kunit *test)
 			hmm_p2p_migrate_to_device(f->exp, m->mm, m->start,
 						  m->start + PAGE_SIZE, 0, &result));
 	/* The mapping is still there, and keeps nobody. */
-	hmm_p2p_unregister(f->exp);
-	f->exp = NULL;
+	fake_unregister(f);
 	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 3));
 	mirror_destroy(m);
 }
@@ -277,7 +257,7 @@ static void reset_waits_for_locked_page(struct kunit *test)
 	struct job job;
 
 	folio_lock(folio);
-	job_call(test, &job, begin_reset, f->exp);
+	job_call(test, &job, fake_begin_reset, f);
 	while (READ_ONCE(f->exp->state) != HMM_P2P_STATE_RESETTING)
 		msleep(1);
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 20));
@@ -288,9 +268,9 @@ static void reset_waits_for_locked_page(struct kunit *test)
 	mirror_destroy(m);
 }
 
-static void begin_revoke(struct hmm_p2p_exporter *exp)
+static void begin_revoke(struct fake *f)
 {
-	hmm_p2p_revoke(exp, 0, 1);
+	hmm_p2p_revoke(f->exp, 0, 1);
 }
 
 /* While aliases are being taken away, none is handed out: a locked page keeps it going. */
@@ -302,10 +282,9 @@ static void revoke_hands_out_none(struct kunit *test)
 	struct job job;
 
 	folio_lock(folio);
-	job_call(test, &job, begin_revoke, f->exp);
+	job_call(test, &job, begin_revoke, f);
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 100));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_REVOKING,
-			READ_ONCE(f->exp->windows[0].state));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_REVOKING, fake_window_state(f, 0));
 	/* Page 0 has lost its alias already, and a look does not bring it back. */
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 0, 1, 0));
 	KUNIT_EXPECT_FALSE(test, mirror_has(m, 0, fake_alias(f, 0)));

@@ -86,8 +86,7 @@ static void track_large_windows(struct kunit *test)
 	hmm_p2p_map_put(&m->map, 0);
 	KUNIT_EXPECT_EQ(test, 0, window_refs(f, 0));
 	mirror_destroy(m);
-	hmm_p2p_unregister(f->exp);
-	f->exp = NULL;
+	fake_unregister(f);
 	__free_pages(big, HPAGE_PMD_ORDER + 1);
 	__free_pages(big2, HPAGE_PMD_ORDER + 1);
 	f->blocks[0] = keep[0];
@@ -130,7 +129,7 @@ static void track_after_rebinding(struct kunit *test)
 	m = acquainted(test, 8);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
 	old = f->exp;
-	hmm_p2p_unregister(f->exp);
+	fake_unregister(f);
 	fake_register(test);
 	memory_place(test, m->start, 8);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 8, HMM_PFN_REQ_FAULT));

@@ -20,42 +20,30 @@ static struct {
 	bool early;		/* ... and then set this */
 } seen;
 
-static int to_device(struct fake *f, unsigned long start, unsigned long nr)
-{
-	return hmm_p2p_migrate_to_device(f->exp, current->mm, start,
-					 start + nr * PAGE_SIZE, HMM_P2P_NO_EVICT,
-					 &seen.result);
-}
-
 /* @nr pages on the device, and a mirror that has them all. */
 static struct mirror *mapped(struct kunit *test, unsigned long nr)
 {
 	struct fake *f = test->priv;
-	unsigned long start;
 	struct mirror *m;
 
 	memset(&seen, 0, sizeof(seen));
 	fake_register(test);
-	start = memory_create(test, nr);
-	memory_place(test, start, nr);
-	m = mirror_create(test, "soft", start, nr);
-	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, nr, HMM_PFN_REQ_FAULT));
-	KUNIT_ASSERT_EQ(test, nr, hmm_p2p_refs(f->exp));
+	m = mirror_create_mapped(test, "soft", nr);
 	reinit_completion(&f->copy_begun);
 	return m;
 }
 
-static void die_when_copy_begins(struct hmm_p2p_exporter *exp)
+static void die_when_copy_begins(struct fake *f)
 {
-	struct fake *f = exp->desc.priv;
-
 	wait_for_completion(&f->copy_begun);
-	hmm_p2p_dead(exp);
+	hmm_p2p_dead(f->exp);
 }
 
 /* What has nothing to do with the copy: it is dealt with while that is waited for. */
-static void see_others_served(struct hmm_p2p_exporter *exp)
+static void see_others_served(struct fake *f)
 {
+	struct hmm_p2p_exporter *exp = f->exp;
+
 	while (READ_ONCE(exp->state) != HMM_P2P_STATE_DEAD || hmm_p2p_refs(exp))
 		msleep(1);
 	seen.others = hmm_p2p_revoke(exp, 0, 1);
@@ -73,10 +61,12 @@ static void dead_copy_to_device_never_ends(struct kunit *test)
 	unsigned long start = memory_create(test, 4);
 
 	f->never_ends = true;
-	job_call(test, &death, die_when_copy_begins, f->exp);
-	job_call(test, &others, see_others_served, f->exp);
+	job_call(test, &death, die_when_copy_begins, f);
+	job_call(test, &others, see_others_served, f);
 	kunit_warning_suppress(test) {
-		KUNIT_EXPECT_EQ(test, -EIO, to_device(f, start, 4));
+		KUNIT_EXPECT_EQ(test, -EIO,
+				memory_to_device(f, start, 4, HMM_P2P_NO_EVICT,
+						 &seen.result));
 		WRITE_ONCE(seen.over, true);
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
 	}
@@ -88,8 +78,7 @@ static void dead_copy_to_device_never_ends(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 12, f->freed);
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
 	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 3));
-	hmm_p2p_unregister(f->exp);
-	f->exp = NULL;
+	fake_unregister(f);
 	/* Late: late_kunit.c says what of. */
 	flush_delayed_work(&f->never_work);
 	mirror_destroy(m);
@@ -103,7 +92,7 @@ static void dead_copy_to_ram_never_ends(struct kunit *test)
 	struct job death;
 
 	f->never_ends = true;
-	job_call(test, &death, die_when_copy_begins, f->exp);
+	job_call(test, &death, die_when_copy_begins, f);
 	kunit_warning_suppress(test) {
 		KUNIT_EXPECT_EQ(test, -EIO,
 				hmm_p2p_migrate_to_ram(f->exp, m->mm, m->start,
@@ -121,16 +110,11 @@ static void dead_copy_to_ram_never_ends(struct kunit *test)
 	mirror_destroy(m);
 }
 
-static void migrate_seen(struct hmm_p2p_exporter *exp)
+static void migrate_seen(struct fake *f)
 {
-	seen.ret = hmm_p2p_migrate_to_device(exp, seen.mm, seen.start,
+	seen.ret = hmm_p2p_migrate_to_device(f->exp, seen.mm, seen.start,
 					     seen.start + 4 * PAGE_SIZE,
 					     HMM_P2P_NO_EVICT, &seen.result);
-}
-
-static void begin_reset(struct hmm_p2p_exporter *exp)
-{
-	hmm_p2p_reset_begin(exp);
 }
 
 static void dead_behind_copy_op(struct kunit *test, bool in_reset)
@@ -142,13 +126,13 @@ static void dead_behind_copy_op(struct kunit *test, bool in_reset)
 	seen.mm = current->mm;
 	seen.start = memory_create(test, 4);
 	f->op_stays = true;
-	job_call(test, &copy, migrate_seen, f->exp);
+	job_call(test, &copy, migrate_seen, f);
 	wait_for_completion(&f->copy_begun);
 	if (in_reset)
-		job_call(test, &reset, begin_reset, f->exp);
+		job_call(test, &reset, fake_begin_reset, f);
 	while (in_reset && READ_ONCE(f->exp->state) != HMM_P2P_STATE_RESETTING)
 		msleep(1);
-	job_call(test, &others, see_others_served, f->exp);
+	job_call(test, &others, see_others_served, f);
 	kunit_warning_suppress(test) {
 		hmm_p2p_dead(f->exp);
 		WRITE_ONCE(seen.over, true);
@@ -177,19 +161,17 @@ static void dead_copy_op_stays_in_reset(struct kunit *test)
 	dead_behind_copy_op(test, true);
 }
 
-static void reset_when_copy_begins(struct hmm_p2p_exporter *exp)
+static void reset_when_copy_begins(struct fake *f)
 {
-	struct fake *f = exp->desc.priv;
-
 	wait_for_completion(&f->copy_begun);
-	seen.others = hmm_p2p_reset_begin(exp);
+	seen.others = hmm_p2p_reset_begin(f->exp);
 }
 
-static void die_in_reset(struct hmm_p2p_exporter *exp)
+static void die_in_reset(struct fake *f)
 {
-	while (READ_ONCE(exp->state) != HMM_P2P_STATE_RESETTING)
+	while (READ_ONCE(f->exp->state) != HMM_P2P_STATE_RESETTING)
 		msleep(1);
-	hmm_p2p_dead(exp);
+	hmm_p2p_dead(f->exp);
 }
 
 /* A reset that waits for such a copy gives way to the death of the device. */
@@ -201,10 +183,12 @@ static void dead_in_reset_that_waits_for_copy(struct kunit *test)
 	unsigned long start = memory_create(test, 4);
 
 	f->never_ends = true;
-	job_call(test, &reset, reset_when_copy_begins, f->exp);
-	job_call(test, &death, die_in_reset, f->exp);
+	job_call(test, &reset, reset_when_copy_begins, f);
+	job_call(test, &death, die_in_reset, f);
 	kunit_warning_suppress(test) {
-		KUNIT_EXPECT_EQ(test, -EIO, to_device(f, start, 4));
+		KUNIT_EXPECT_EQ(test, -EIO,
+				memory_to_device(f, start, 4, HMM_P2P_NO_EVICT,
+						 &seen.result));
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
 	}
 	KUNIT_EXPECT_TRUE(test, job_done(&reset, 60000));
@@ -216,9 +200,9 @@ static void dead_in_reset_that_waits_for_copy(struct kunit *test)
 	mirror_destroy(m);
 }
 
-static void poison_seen(struct hmm_p2p_exporter *exp)
+static void poison_seen(struct fake *f)
 {
-	seen.ret = hmm_p2p_poison(exp, seen.start, PAGE_SIZE);
+	seen.ret = hmm_p2p_poison(f->exp, seen.start, PAGE_SIZE);
 }
 
 /* memory_failure() does not wait for a reset, and nobody gets at the page after it. */
@@ -230,7 +214,7 @@ static void poison_in_reset(struct kunit *test)
 
 	seen.start = 5 * PAGE_SIZE;
 	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
-	job_call(test, &job, poison_seen, f->exp);
+	job_call(test, &job, poison_seen, f);
 	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
 	KUNIT_EXPECT_EQ(test, 0, seen.ret);
 	/* One that nobody uses. */
@@ -256,7 +240,7 @@ static void poison_before_parked(struct kunit *test)
 
 	/* As a copy that is under way. */
 	down_read(&f->exp->migrate_sem);
-	job_call(test, &job, begin_reset, f->exp);
+	job_call(test, &job, fake_begin_reset, f);
 	while (READ_ONCE(f->exp->state) != HMM_P2P_STATE_RESETTING && time_before(jiffies, end))
 		msleep(1);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_STATE_RESETTING, READ_ONCE(f->exp->state));
@@ -282,7 +266,7 @@ static void poison_huge_in_reset(struct kunit *test)
 	start = memory_create_huge(test, 1);
 	seen.start = PMD_SIZE + 9 * PAGE_SIZE;
 	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
-	job_call(test, &job, poison_seen, f->exp);
+	job_call(test, &job, poison_seen, f);
 	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_POISONED));
@@ -337,7 +321,7 @@ static struct kprobe revoker = {
 
 /* How many jiffies it took to end after that. */
 static unsigned long kill_revoker(struct kunit *test, struct job *job,
-				  void (*call)(struct hmm_p2p_exporter *exp))
+				  void (*call)(struct fake *f))
 {
 	struct fake *f = test->priv;
 	unsigned long end = jiffies + 10 * HZ, killed;
@@ -347,7 +331,7 @@ static unsigned long kill_revoker(struct kunit *test, struct job *job,
 	revoker.addr = NULL;
 	revoker.flags = 0;
 	KUNIT_ASSERT_EQ(test, 0, register_kprobe(&revoker));
-	job_call(test, job, call, f->exp);
+	job_call(test, job, call, f);
 	while (!atomic_read(&nr_revoked) && time_before(jiffies, end))
 		msleep(1);
 	KUNIT_EXPECT_EQ(test, 1, atomic_read(&nr_revoked));
@@ -363,11 +347,11 @@ static unsigned long kill_revoker(struct kunit *test, struct job *job,
 	return killed;
 }
 
-static void revoke_and_be_killed(struct hmm_p2p_exporter *exp)
+static void revoke_and_be_killed(struct fake *f)
 {
 	allow_signal(SIGKILL);
 	WRITE_ONCE(seen.task, current);
-	seen.ret = hmm_p2p_revoke(exp, 0, NR_PAGES * PAGE_SIZE);
+	seen.ret = hmm_p2p_revoke(f->exp, 0, NR_PAGES * PAGE_SIZE);
 }
 
 static void revoke_killed(struct kunit *test)
@@ -387,7 +371,7 @@ static void revoke_killed(struct kunit *test)
 	/* It did not go on trying for as long. */
 	KUNIT_EXPECT_LT(test, 2 * killed, alive);
 	/* The window is in use again. */
-	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, READ_ONCE(f->exp->windows[0].state));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 0));
 	mirror_destroy(m);
 }
 
@@ -403,7 +387,7 @@ static void revoke_killed_behind_another(struct kunit *test)
 	window = &f->exp->windows[0];
 	/* As hmm_p2p_window_begin_revoke() of the other leaves it. */
 	WRITE_ONCE(window->state, HMM_P2P_REVOKING);
-	job_call(test, &job, revoke_and_be_killed, f->exp);
+	job_call(test, &job, revoke_and_be_killed, f);
 	while (!READ_ONCE(seen.task))
 		msleep(1);
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 100));
@@ -419,9 +403,8 @@ static void revoke_killed_behind_another(struct kunit *test)
 	mirror_destroy(m);
 }
 
-static void fault_and_be_killed(struct hmm_p2p_exporter *exp)
+static void fault_and_be_killed(struct fake *f)
 {
-	struct fake *f = exp->desc.priv;
 	struct mirror *m = f->wants;
 
 	allow_signal(SIGKILL);
@@ -450,8 +433,7 @@ static void reclaim_killed(struct kunit *test)
 	kill_revoker(test, &job, fault_and_be_killed);
 	for (i = 0; i < NR_WINDOWS - 1; i++)
 		folio_unlock(page_folio(fake_page(f, i * WINDOW_PAGES)));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED,
-			READ_ONCE(f->exp->windows[NR_WINDOWS - 1].state));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, NR_WINDOWS - 1));
 	mirror_destroy(f->wants);
 }
 

@@ -18,19 +18,19 @@ static u64 nr_late(struct fake *f)
 	return hmm_p2p_total_read(f->exp, HMM_P2P_C_LATE);
 }
 
-static void evict_all(struct hmm_p2p_exporter *exp)
+static void evict_all(struct fake *f)
 {
 	struct hmm_p2p_result result = {};
 
-	hmm_p2p_evict(exp, 0, NR_PAGES * PAGE_SIZE, &result);
+	hmm_p2p_evict(f->exp, 0, NR_PAGES * PAGE_SIZE, &result);
 }
 
 static DECLARE_COMPLETION(anon_vma_locked);
 
-static void evict_when_locked(struct hmm_p2p_exporter *exp)
+static void evict_when_locked(struct fake *f)
 {
 	wait_for_completion(&anon_vma_locked);
-	evict_all(exp);
+	evict_all(f);
 }
 
 /* Here an eviction waits for somebody who has the anon_vma: no importer has to do with it. */
@@ -38,22 +38,18 @@ static void watch_says_nothing_of_others(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct anon_vma *anon_vma;
-	unsigned long start;
 	struct mirror *m;
 	struct job job;
 
 	fake_register(test);
-	start = memory_create(test, 2);
-	memory_place(test, start, 2);
-	m = mirror_create(test, "innocent importer", start, 2);
-	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 2, HMM_PFN_REQ_FAULT));
+	m = mirror_create_mapped(test, "innocent importer", 2);
 	mmap_read_lock(current->mm);
-	anon_vma = vma_lookup(current->mm, start)->anon_vma;
+	anon_vma = vma_lookup(current->mm, m->start)->anon_vma;
 	mmap_read_unlock(current->mm);
 	KUNIT_ASSERT_NOT_NULL(test, anon_vma);
 	/* A thread is made with memory, and that must not be asked for under the lock. */
 	reinit_completion(&anon_vma_locked);
-	job_call(test, &job, evict_when_locked, f->exp);
+	job_call(test, &job, evict_when_locked, f);
 	anon_vma_lock_write(anon_vma);
 	complete(&anon_vma_locked);
 	KUNIT_EXPECT_FALSE(test, job_done(&job, LATE_MS));
@@ -68,16 +64,12 @@ static void watch_says_nothing_of_others(struct kunit *test)
 static void watch_times_each_callback(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	unsigned long start;
 	struct mirror *m;
 
 	fake_register(test);
-	start = memory_create(test, 40);
-	memory_place(test, start, 40);
-	m = mirror_create(test, "innocent importer", start, 40);
-	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 40, HMM_PFN_REQ_FAULT));
+	m = mirror_create_mapped(test, "innocent importer", 40);
 	m->sleep_ms = LATE_MS / 40;
-	evict_all(f->exp);
+	evict_all(f);
 	KUNIT_EXPECT_EQ(test, 40, f->freed);
 	KUNIT_EXPECT_EQ(test, 0, nr_late(f));
 	mirror_destroy(m);
@@ -86,16 +78,12 @@ static void watch_times_each_callback(struct kunit *test)
 static void watch_names_callback_in_eviction(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	unsigned long start;
 	struct mirror *m;
 
 	fake_register(test);
-	start = memory_create(test, 1);
-	memory_place(test, start, 1);
-	m = mirror_create(test, "late importer", start, 1);
-	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	m = mirror_create_mapped(test, "late importer", 1);
 	m->sleep_ms = LATE_MS;
-	evict_all(f->exp);
+	evict_all(f);
 	KUNIT_EXPECT_EQ(test, 1, f->freed);
 	KUNIT_EXPECT_EQ(test, 1, nr_late(f));
 	mirror_destroy(m);
@@ -142,13 +130,13 @@ static struct {
 	struct completion go_on;
 } other;
 
-static void stay_watched(struct hmm_p2p_exporter *exp)
+static void stay_watched(struct fake *f)
 {
 	bool apart = hmm_p2p_watch_hash(current) != hmm_p2p_watch_hash(other.apart_from);
 	struct hmm_p2p_watch watch;
 
 	if (apart)
-		hmm_p2p_watch_begin(&watch, exp);
+		hmm_p2p_watch_begin(&watch, f->exp);
 	other.watched = apart;
 	complete(&other.ready);
 	wait_for_completion(&other.go_on);
@@ -188,7 +176,7 @@ static void watch_costs_others_nothing(struct kunit *test)
 	init_completion(&other.go_on);
 	/* A thread may have the hash of this one. */
 	while (!other.watched && n < ARRAY_SIZE(jobs)) {
-		job_call(test, &jobs[n++], stay_watched, f->exp);
+		job_call(test, &jobs[n++], stay_watched, f);
 		wait_for_completion(&other.ready);
 	}
 	KUNIT_EXPECT_TRUE(test, other.watched);

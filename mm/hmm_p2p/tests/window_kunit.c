@@ -6,11 +6,6 @@
 
 #include "fake.h"
 
-static u32 state(struct fake *f, unsigned long i)
-{
-	return READ_ONCE(f->exp->windows[i].state);
-}
-
 static u64 fallbacks(struct fake *f, enum hmm_p2p_reason reason)
 {
 	return hmm_p2p_total_read(f->exp, HMM_P2P_C_FALLBACK + reason);
@@ -43,7 +38,7 @@ static void window_opens_on_first_use(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 2 * WINDOW_PAGES + 5, 3,
 					      HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_EQ(test, 1, f->opened);
-	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 2));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 2));
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, 2 * WINDOW_PAGES + 5,
 					   fake_alias(f, 2 * WINDOW_PAGES + 5)));
 	/* A look at an open one sees it. */
@@ -52,8 +47,7 @@ static void window_opens_on_first_use(struct kunit *test)
 					   fake_alias(f, 2 * WINDOW_PAGES)));
 	KUNIT_EXPECT_EQ(test, 1, f->opened);
 	mirror_destroy(m);
-	hmm_p2p_unregister(f->exp);
-	f->exp = NULL;
+	fake_unregister(f);
 	KUNIT_EXPECT_EQ(test, f->opened, f->closed);
 }
 
@@ -74,11 +68,11 @@ static void window_reclaim(struct kunit *test)
 	msleep(150);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 3 * WINDOW_PAGES, 2,
 					      HMM_PFN_REQ_FAULT));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 0));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, state(f, 1));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 1));
 	KUNIT_EXPECT_NULL(test, hmm_p2p_kmap_local(fake_alias(f, WINDOW_PAGES) |
 						   HMM_PFN_VALID | HMM_PFN_PEER));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 3));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 3));
 	KUNIT_EXPECT_FALSE(test, mirror_has(m, WINDOW_PAGES,
 					    fake_alias(f, WINDOW_PAGES)));
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, 0, fake_alias(f, 0)));
@@ -141,7 +135,7 @@ static void window_slow_open(struct kunit *test)
 	f->slow_window = 1;
 	job_fault(test, &slow, m, WINDOW_PAGES, 1, HMM_PFN_REQ_FAULT);
 	wait_for_completion(&f->opening);
-	KUNIT_EXPECT_EQ(test, HMM_P2P_OPENING, state(f, 1));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPENING, fake_window_state(f, 1));
 	job_fault(test, &same, m, WINDOW_PAGES + 1, 1, HMM_PFN_REQ_FAULT);
 	job_fault(test, &other, m, 3 * WINDOW_PAGES, 1, HMM_PFN_REQ_FAULT);
 	KUNIT_EXPECT_TRUE(test, job_done(&other, 5000));
@@ -176,7 +170,7 @@ static void window_open_fails(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, last - 1, fake_alias(f, last - 1)));
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, last, 0));
 	KUNIT_EXPECT_EQ(test, 2, f->freed);
-	KUNIT_EXPECT_EQ(test, HMM_P2P_FAILED, state(f, NR_WINDOWS - 1));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_FAILED, fake_window_state(f, NR_WINDOWS - 1));
 	f->open_error = 0;
 	msleep(150);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, last + 5, 1, HMM_PFN_REQ_FAULT));
@@ -244,19 +238,19 @@ static void window_is_not_taken(struct kunit *test)
 	WRITE_ONCE(w[0].used, (u32)jiffies - 2);
 	kref_get(&f->exp->kref);	/* hmm_p2p_resolve() consumes it */
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, &w[3], jiffies));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 0));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_FAILED, state(f, 3));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_FAILED, fake_window_state(f, 3));
 	/* Long ago, but since the call began. */
 	WRITE_ONCE(w[0].used, (u32)jiffies - HZ);
 	kref_get(&f->exp->kref);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, &w[1], jiffies - 2 * HZ));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 0));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_FAILED, state(f, 1));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_FAILED, fake_window_state(f, 1));
 	/* Long ago, and before. */
 	kref_get(&f->exp->kref);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, &w[2], jiffies));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, state(f, 0));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, state(f, 2));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 2));
 	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
 	mirror_destroy(m);
 }
