@@ -157,7 +157,7 @@ print("" if any(j["error"] for j in jobs)
 }
 
 counter() { # NAME
-	sed -n "s/^$1 //p" /sys/kernel/debug/hmm_p2p/hmm_dummy0/counters
+	cat /sys/kernel/debug/hmm_p2p/hmm_dummy0/{counters,migrations} | sed -n "s/^$1 //p"
 }
 
 # fio, as it comes: the data is right, and buffers that live on the device stay there.

@@ -377,7 +377,7 @@ TEST_F_TIMEOUT(race, unplug_fault, 240)
 {
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
 	/* Writes that come too late are found by the driver, when it lets go of its memory. */
-	meet(_metadata, self, LONG_FAULT "hmm_p2p_unregister", peer_writes, goes_and_comes);
+	meet(_metadata, self, LONG_FAULT "hmm_p2p_engine_unregister", peer_writes, goes_and_comes);
 	EXPECT_EQ(0, memcmp(self->p, self->q, LEN));
 }
 
@@ -437,7 +437,7 @@ static const char *revokes_importer(FIXTURE_DATA(race) *r, unsigned long n)
 TEST_F_TIMEOUT(race, unplug_revoke, 240)
 {
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
-	meet(_metadata, self, "hmm_p2p_revoke_window 5 hmm_p2p_unregister", revokes_importer,
+	meet(_metadata, self, "hmm_p2p_revoke_window 5 hmm_p2p_engine_unregister", revokes_importer,
 	     goes_and_comes);
 	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
 }

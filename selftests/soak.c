@@ -72,19 +72,26 @@ static long long counted(const char *name)
 	exit(1);
 }
 
-static void add_counters(unsigned int gpu)
+static void add_file(unsigned int gpu, const char *file)
 {
 	char path[80], key[64];
 	long long value;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_p2p/hmm_dummy%u/counters", gpu);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_p2p/hmm_dummy%u/%s", gpu, file);
 	f = fopen(path, "r");
 	while (f && fscanf(f, "%63s %lld", key, &value) == 2)
 		if (!is_state(key))
 			counter(key)->value += value;
 	if (f)
 		fclose(f);
+}
+
+/* Of the exporter, and of its engine. */
+static void add_counters(unsigned int gpu)
+{
+	add_file(gpu, "counters");
+	add_file(gpu, "migrations");
 }
 
 static void add_info(unsigned int gpu)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Peer access to device-private memory.  Its migration is in linux/hmm_p2p_migrate.h.
+ * Peer access to device-private memory.  A migration engine, for drivers that have none of
+ * their own, is in linux/hmm_p2p_migrate.h.
  *
  * Process memory that HMM moved to a device (MEMORY_DEVICE_PRIVATE) can be
  * reached in place by other devices: see Documentation/mm/hmm_p2p.rst for the
  * whole, and the two contracts below for what each side owes.
  *
  * Exporter: the driver of the device that has the memory.  It registers its
- * dev_pagemap, says where the memory is visible on the bus and to the CPU, and
- * supplies allocation and copy.  It is never asked to map for anybody.
+ * dev_pagemap and says where the memory is visible on the bus and to the CPU.  It is
+ * never asked to map for anybody.
  *
  * Importer: a driver that mirrors process memory with hmm_range_fault().  It
  * sets hmm_range.peer and gets HMM_PFN_PEER entries: the PFN of an alias, the
@@ -34,9 +35,7 @@
 
 struct dev_pagemap;
 struct device;
-struct folio;
 struct hmm_dma_map;
-struct hmm_p2p_copy_job;
 struct hmm_p2p_exporter;
 struct hmm_p2p_importer;
 struct hmm_p2p_line;
@@ -176,71 +175,39 @@ struct hmm_p2p_window_map {
  *
  * @flush_writes: Wait until every write that a peer sent before the call, and every write
  *	of the CPU through &struct hmm_p2p_window_map.kva, is in the device memory, where
- *	@copy and the device's engines see it.  A read back through the BAR pushes posted
+ *	the device's engines see it.  A read back through the BAR pushes posted
  *	writes in front of it; a device with a cache between BAR and memory (HDP) flushes
  *	that, too.  See "Writes on their way" in Documentation/mm/hmm_p2p.rst.  One call
  *	covers all of the memory.  The core calls it if a peer had memory mapped since the
- *	last call: before @copy reads that memory or writes to it, before @close_window,
- *	and before hmm_p2p_reset_begin(), hmm_p2p_revoke() and hmm_p2p_unregister() return.
- *	One call at a time; under the locks of @copy, or of @close_window; never from an
- *	invalidate callback.  May sleep; must not wait for anything that @copy must not
- *	wait for, nor for a peer.  Cannot fail.  It also returns if the device does not
- *	answer any more; after hmm_p2p_dead() it is not called.  Optional, for memory that
- *	is not behind a bus; not for coherent memory.
- *
- * @alloc_folios: Up to @nr free folios of order @order of the device memory, into
- *	@folios, each initialised and locked by zone_device_page_init().  (Before that, a
- *	page may still say that it is the tail of a huge page.)  Returns how many; fewer
- *	than @nr mean that there are no more now.  Neighbours in ascending order make
- *	larger copies.  @order is 0 or that of a huge page; if there is no huge one,
- *	small ones are asked for.  Coherent memory is asked for small ones only.
- *	Called under mmap_lock, may sleep, must not fault or take mmap_lock.  Folios
- *	come back through dev_pagemap_ops.folio_free, a few of them unused.  Peers' writes
- *	to a folio that was in use before may still be on their way: the core calls
- *	@flush_writes before @copy writes to the folio.  An op that writes to it earlier, to
- *	clear it for example, calls hmm_p2p_flush_writes() first.  Required.
- *
- * @copy: Copy what @job says.  Returns 0 when all of it has arrived; -EINPROGRESS if
- *	it is under way, and hmm_p2p_copy_done() will be called; or another negative
- *	errno, after which none of the pages migrate.  Source pages are unmapped from
- *	every page table; all pages are locked.  Called under mmap_lock or, on
- *	eviction, without; may sleep; neither it nor the copy must wait for anything
- *	that needs mmap_lock or a page lock, nor for a thread in hmm_p2p_unregister().
- *	The driver ends each copy that is under way, by one call of hmm_p2p_copy_done(),
- *	also one of %HMM_P2P_FROM_PEER whose other device has died.
- *	-EOPNOTSUPP for %HMM_P2P_FROM_PEER makes the pages go through RAM.  It has to
- *	work until hmm_p2p_reset_begin() returns; -EAGAIN meanwhile makes those who wait
- *	for the data wait for the reset.  Required.
- *
- * @make_room: Less than @nr_pages small pages are free, and a migration to the device
- *	wants as many: evict something, by hmm_p2p_evict().  What, is the driver's to
- *	choose.  Returns 0 if it is worth trying again, or an errno that ends the
- *	migration (-ENOMEM where there is nothing to evict).  Called without locks.
- *	Optional: without it a device that is full is full.
+ *	last call: in hmm_p2p_flush_writes(), before the migration engine copies out of
+ *	that memory or into it, before @close_window, and before hmm_p2p_reset_begin(),
+ *	hmm_p2p_revoke() and hmm_p2p_unregister() return.  One call at a time; mmap_lock and
+ *	page locks may be held; never from an invalidate callback.  May sleep; must not wait
+ *	for anything that needs mmap_lock or a page lock, for a thread in
+ *	hmm_p2p_unregister(), nor for a peer.  Cannot fail.  It also returns if the device
+ *	does not answer any more; after hmm_p2p_dead() it is not called.  Optional, for
+ *	memory that is not behind a bus; not for coherent memory.
  *
  * @lost: Whether the device has vanished, and nobody has called hmm_p2p_dead() yet.
- *	Asked after each copy from or to its memory, also by another device: data that
- *	was read from a bus where nobody answers must not pass for the process's: under
- *	the locks of @copy; does not sleep.  Asked without locks by hmm_p2p_unregister(),
- *	to which yes is hmm_p2p_dead().  Optional, for devices that can be pulled out; not
- *	for coherent memory.
+ *	The migration engine asks after each copy from or to the memory, also after one by
+ *	another device: data that was read from a bus where nobody answers must not pass
+ *	for the process's.  mmap_lock and page locks are held then; does not sleep.
+ *	hmm_p2p_engine_unregister() calls it, too, without locks, and treats true like
+ *	hmm_p2p_dead().  Optional, for devices that can be pulled out; not for coherent
+ *	memory.
  */
 struct hmm_p2p_exporter_ops {
 	int (*open_window)(void *priv, unsigned long index,
 			   struct hmm_p2p_window_map *map);
 	void (*close_window)(void *priv, unsigned long index);
 	void (*flush_writes)(void *priv);
-	unsigned int (*alloc_folios)(void *priv, unsigned int order,
-				     struct folio **folios, unsigned int nr);
-	int (*copy)(void *priv, struct hmm_p2p_copy_job *job);
-	int (*make_room)(void *priv, unsigned long nr_pages);
 	bool (*lost)(void *priv);
 };
 
 /**
  * struct hmm_p2p_exporter_desc - what hmm_p2p_register() needs to know
  * @name: shown in tracepoints and debugfs, unique among exporters
- * @ops: what the driver supplies
+ * @ops: what the driver supplies; NULL for coherent memory, which has none of them
  * @priv: first argument of every op
  * @pgmap: the device memory, %MEMORY_DEVICE_PRIVATE or %MEMORY_DEVICE_COHERENT, one
  *	range, with an owner that is this device's alone (hmm tells a driver's own
@@ -248,18 +215,10 @@ struct hmm_p2p_exporter_ops {
  *	moves to RAM on behalf of others go there
  * @provider: the BAR's p2pdma provider, from pcim_p2pdma_provider(), or NULL if
  *	the memory is not on the bus
- * @dev: the device that masters the bus when ops->copy gets at the memory of another
- *	device, or NULL if the CPU copies
  * @aperture: physical addresses, in the exporter's BAR, where windows appear;
  *	a window elsewhere is refused.  With ops->close_window only.
  * @window_shift: log2 of the window size in bytes, PMD_SHIFT to 30; 0 for
  *	PMD_SHIFT
- * @fault_around: bytes, a power of two up to PMD_SIZE: a CPU fault brings the pages
- *	around the one that it needs to RAM as well, as far as they are small pages of
- *	this device, in an aligned piece of that size of the VMA.  0: just the page.
- *	A fault on behalf of a peer, which may reach the pages around, or of another
- *	process brings just the page, too, unless hmm_p2p.enable is N.  A huge page
- *	always comes as a whole.
  */
 struct hmm_p2p_exporter_desc {
 	const char *name;
@@ -267,29 +226,18 @@ struct hmm_p2p_exporter_desc {
 	void *priv;
 	struct dev_pagemap *pgmap;
 	struct p2pdma_provider *provider;
-	struct device *dev;
 	struct range aperture;
 	unsigned int window_shift;
-	unsigned int fault_around;
 };
 
 /**
- * enum hmm_p2p_stat - how an exporter's memory is used, for its driver's policy
- * @HMM_P2P_STAT_TO_DEVICE: pages that the engine moved to the device, from RAM or another
- *	device, and holes that it filled there
- * @HMM_P2P_STAT_TO_RAM: pages that the engine moved from it to RAM.  What another device
- *	took, and what was freed, is not among them
- * @HMM_P2P_STAT_CPU_FAULTS: of those, with a page fault: the CPU's, or that of a peer which
- *	does not reach them; the neighbours that came along count, too
+ * enum hmm_p2p_stat - how peers use an exporter's memory, for its driver's policy
  * @HMM_P2P_STAT_PEER_FAULTS: looks on behalf of peers' faults, each at a page or at a huge
  *	one
  * @HMM_P2P_STAT_PEER_FALLBACKS: of those, looks at what then had to go to RAM, since the
  *	peer does not reach it.  The same page counts again if the fault is tried again
  */
 enum hmm_p2p_stat {
-	HMM_P2P_STAT_TO_DEVICE,
-	HMM_P2P_STAT_TO_RAM,
-	HMM_P2P_STAT_CPU_FAULTS,
 	HMM_P2P_STAT_PEER_FAULTS,
 	HMM_P2P_STAT_PEER_FALLBACKS,
 };
@@ -320,6 +268,8 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc);
 void hmm_p2p_unregister(struct hmm_p2p_exporter *exp);
 u64 hmm_p2p_page_offset(const struct page *page);
 
+int hmm_p2p_live_get(struct hmm_p2p_exporter *exp);
+void hmm_p2p_live_put(struct hmm_p2p_exporter *exp);
 int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
 int hmm_p2p_revoke_importer(const char *name);
 int hmm_p2p_flush_writes(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
@@ -410,6 +360,15 @@ static inline void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 static inline u64 hmm_p2p_page_offset(const struct page *page)
 {
 	return 0;
+}
+
+static inline int hmm_p2p_live_get(struct hmm_p2p_exporter *exp)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline void hmm_p2p_live_put(struct hmm_p2p_exporter *exp)
+{
 }
 
 static inline int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset,

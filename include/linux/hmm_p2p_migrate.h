@@ -3,8 +3,10 @@
  * Migration of process memory to and from a device, for drivers without an engine of their
  * own.
  *
- * The driver supplies allocation and copy: struct hmm_p2p_exporter_ops of linux/hmm_p2p.h.
- * The engine does what they have in common.  See Documentation/mm/hmm_p2p.rst.
+ * Engine: what moves pages between RAM and the memory of an exporter, and from another
+ * exporter to it.  The driver registers it for its exporter, and supplies allocation and
+ * copy.  The engine uses peer access (linux/hmm_p2p.h), which does not know of engines.
+ * See Documentation/mm/hmm_p2p.rst.
  */
 #ifndef _LINUX_HMM_P2P_MIGRATE_H
 #define _LINUX_HMM_P2P_MIGRATE_H
@@ -15,6 +17,9 @@
 #include <linux/mm_types.h>
 #include <linux/types.h>
 
+struct device;
+struct folio;
+struct hmm_p2p_engine;
 struct hmm_p2p_exporter;
 struct mm_struct;
 struct page;
@@ -49,7 +54,7 @@ struct hmm_p2p_copy {
 };
 
 /**
- * struct hmm_p2p_copy_job - what ops->copy is to do
+ * struct hmm_p2p_copy_job - what &hmm_p2p_engine_ops.copy is to do
  * @copies: the pieces
  * @nr: number of them
  * @nr_pages: number of pages in all of them
@@ -70,6 +75,67 @@ struct hmm_p2p_copy_job {
 	int state;			/* of the copy, with xchg() and cmpxchg() */
 	int error;			/* what the op returned */
 	int result;			/* what hmm_p2p_copy_done() was told */
+};
+
+/**
+ * struct hmm_p2p_engine_ops - what the driver of an engine supplies
+ *
+ * @alloc_folios: Up to @nr free folios of order @order of the device memory, into
+ *	@folios, each initialised and locked by zone_device_page_init().  (Before that, a
+ *	page may still say that it is the tail of a huge page.)  Returns how many; fewer
+ *	than @nr mean that there are no more now.  Neighbours in ascending order make
+ *	larger copies.  @order is 0 or that of a huge page; if there is no huge one,
+ *	small ones are asked for.  Coherent memory is asked for small ones only.
+ *	Called under mmap_lock, may sleep, must not fault or take mmap_lock.  Folios
+ *	come back through dev_pagemap_ops.folio_free, a few of them unused.  Peers' writes
+ *	to a folio that was in use before may still be on their way: the engine calls
+ *	&hmm_p2p_exporter_ops.flush_writes before @copy writes to the folio.  An op that
+ *	writes to it earlier, to clear it for example, calls hmm_p2p_flush_writes() first.
+ *	Required.
+ *
+ * @copy: Copy what @job says.  Returns 0 when all of it has arrived; -EINPROGRESS if
+ *	it is under way, and hmm_p2p_copy_done() will be called; or another negative
+ *	errno, after which none of the pages migrate.  Source pages are unmapped from
+ *	every page table; all pages are locked.  Called under mmap_lock or, on
+ *	eviction, without; may sleep; neither it nor the copy must wait for anything
+ *	that needs mmap_lock or a page lock, nor for a thread in
+ *	hmm_p2p_engine_unregister().  The driver ends each copy that is under way, by one
+ *	call of hmm_p2p_copy_done(), also one of %HMM_P2P_FROM_PEER whose other device has
+ *	died.  -EOPNOTSUPP for %HMM_P2P_FROM_PEER makes the pages go through RAM.  It has to
+ *	work until hmm_p2p_reset_begin() returns; -EAGAIN meanwhile makes those who wait
+ *	for the data wait for the reset.  Required.
+ *
+ * @make_room: Less than @nr_pages small pages are free, and a migration to the device
+ *	wants as many: evict something, by hmm_p2p_evict().  What, is the driver's to
+ *	choose.  Returns 0 if it is worth trying again, or an errno that ends the
+ *	migration (-ENOMEM where there is nothing to evict).  Called without locks.
+ *	Optional: without it a device that is full is full.
+ */
+struct hmm_p2p_engine_ops {
+	unsigned int (*alloc_folios)(void *priv, unsigned int order,
+				     struct folio **folios, unsigned int nr);
+	int (*copy)(void *priv, struct hmm_p2p_copy_job *job);
+	int (*make_room)(void *priv, unsigned long nr_pages);
+};
+
+/**
+ * struct hmm_p2p_engine_desc - what hmm_p2p_engine_register() needs to know
+ * @ops: what the driver supplies
+ * @priv: first argument of every op
+ * @dev: the device that masters the bus when ops->copy gets at the memory of another
+ *	device, or NULL if the CPU copies
+ * @fault_around: bytes, a power of two up to PMD_SIZE: a CPU fault brings the pages
+ *	around the one that it needs to RAM as well, as far as they are small pages of
+ *	this device, in an aligned piece of that size of the VMA.  0: just the page.
+ *	A fault on behalf of a peer, which may reach the pages around, or of another
+ *	process brings just the page, too, unless hmm_p2p.enable is N.  A huge page
+ *	always comes as a whole.
+ */
+struct hmm_p2p_engine_desc {
+	const struct hmm_p2p_engine_ops *ops;
+	void *priv;
+	struct device *dev;
+	unsigned int fault_around;
 };
 
 /**
@@ -121,29 +187,67 @@ struct hmm_p2p_result {
 	u8 *vec;
 };
 
+/**
+ * enum hmm_p2p_engine_stat - what an engine has moved, for its driver's policy
+ * @HMM_P2P_ENGINE_STAT_TO_DEVICE: pages to the device, from RAM or another device, and holes
+ *	that were filled there
+ * @HMM_P2P_ENGINE_STAT_TO_RAM: pages from it to RAM.  What another device took, and what was
+ *	freed, is not among them
+ * @HMM_P2P_ENGINE_STAT_CPU_FAULTS: of those, with a page fault: the CPU's, or that of a peer
+ *	which does not reach them; the neighbours that came along count, too
+ */
+enum hmm_p2p_engine_stat {
+	HMM_P2P_ENGINE_STAT_TO_DEVICE,
+	HMM_P2P_ENGINE_STAT_TO_RAM,
+	HMM_P2P_ENGINE_STAT_CPU_FAULTS,
+};
+
 /* For hmm_p2p_migrate_to_device(). */
 #define HMM_P2P_ONLY_RAM	0x1	/* leave the pages of other devices */
 #define HMM_P2P_NO_EVICT	0x2	/* do not call ops->make_room */
 
 #ifdef CONFIG_HMM_P2P
 
-int hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+struct hmm_p2p_engine *
+hmm_p2p_engine_register(struct hmm_p2p_exporter *exp,
+			const struct hmm_p2p_engine_desc *desc);
+void hmm_p2p_engine_unregister(struct hmm_p2p_engine *engine);
+u64 hmm_p2p_engine_get_stat(struct hmm_p2p_engine *engine,
+			    enum hmm_p2p_engine_stat stat);
+
+int hmm_p2p_migrate_to_device(struct hmm_p2p_engine *engine, struct mm_struct *mm,
 			      unsigned long start, unsigned long end,
 			      unsigned int flags, struct hmm_p2p_result *result);
-int hmm_p2p_migrate_to_ram(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+int hmm_p2p_migrate_to_ram(struct hmm_p2p_engine *engine, struct mm_struct *mm,
 			   unsigned long start, unsigned long end,
 			   struct hmm_p2p_result *result);
-vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
-				 struct vm_fault *vmf);
-int hmm_p2p_evict(struct hmm_p2p_exporter *exp, u64 offset, u64 length,
+vm_fault_t hmm_p2p_migrate_fault(struct vm_fault *vmf);
+int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
 		  struct hmm_p2p_result *result);
 void hmm_p2p_copy_done(struct hmm_p2p_copy_job *job, int error);
 struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd);
 
 #else /* CONFIG_HMM_P2P */
 
+static inline struct hmm_p2p_engine *
+hmm_p2p_engine_register(struct hmm_p2p_exporter *exp,
+			const struct hmm_p2p_engine_desc *desc)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+
+static inline void hmm_p2p_engine_unregister(struct hmm_p2p_engine *engine)
+{
+}
+
+static inline u64 hmm_p2p_engine_get_stat(struct hmm_p2p_engine *engine,
+					  enum hmm_p2p_engine_stat stat)
+{
+	return 0;
+}
+
 static inline int
-hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+hmm_p2p_migrate_to_device(struct hmm_p2p_engine *engine, struct mm_struct *mm,
 			  unsigned long start, unsigned long end,
 			  unsigned int flags, struct hmm_p2p_result *result)
 {
@@ -151,20 +255,19 @@ hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 }
 
 static inline int
-hmm_p2p_migrate_to_ram(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+hmm_p2p_migrate_to_ram(struct hmm_p2p_engine *engine, struct mm_struct *mm,
 		       unsigned long start, unsigned long end,
 		       struct hmm_p2p_result *result)
 {
 	return -EOPNOTSUPP;
 }
 
-static inline vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
-					       struct vm_fault *vmf)
+static inline vm_fault_t hmm_p2p_migrate_fault(struct vm_fault *vmf)
 {
 	return VM_FAULT_SIGBUS;
 }
 
-static inline int hmm_p2p_evict(struct hmm_p2p_exporter *exp, u64 offset,
+static inline int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset,
 				u64 length, struct hmm_p2p_result *result)
 {
 	return -EOPNOTSUPP;

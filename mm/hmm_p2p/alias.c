@@ -103,11 +103,11 @@ int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 	}
 	/*
 	 * A draining exporter's provider may be on its way out.  A live one's is
-	 * not: migrate_sem keeps hmm_p2p_unregister() from getting past draining.
+	 * not: live_sem keeps hmm_p2p_unregister() from getting past draining.
 	 * If that waits for it already, the state has changed and the walk falls
 	 * back: nobody's fault waits behind somebody else's migration.
 	 */
-	if (!down_read_trylock(&exp->migrate_sem))
+	if (!down_read_trylock(&exp->live_sem))
 		goto out;
 	if (READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE) {
 		if (!xa_load(&peer->lines, exp->id))
@@ -115,7 +115,7 @@ int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 		else
 			ret = hmm_p2p_window_open(pending, since);
 	}
-	up_read(&exp->migrate_sem);
+	up_read(&exp->live_sem);
 out:
 	hmm_p2p_exporter_put(exp);
 	return ret;

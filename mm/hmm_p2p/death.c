@@ -180,7 +180,7 @@ static void wait_for_device_calls(struct hmm_p2p_exporter *exp)
 {
 	/* A call that is not counted yet finds the device dead: see hmm_p2p_device_enter(). */
 	smp_mb();
-	while (atomic_read(&exp->copying)) {
+	while (atomic_read(&exp->device_calls)) {
 		if (hmm_p2p_is_overdue(exp)) {
 			WARN(1, "hmm_p2p: %s: dead, and a call of its driver does not return\n",
 			     exp->desc.name);
@@ -196,13 +196,19 @@ static void wait_for_device_calls(struct hmm_p2p_exporter *exp)
  *
  * For surprise removal and for devices that do not come back from a reset.  When it
  * returns, no page table has a page of the device and no importer an alias:
- * processes that touch what was there get SIGBUS, importers -EFAULT; ops->copy and
- * ops->flush_writes are not called any more, nor is dev_pagemap_ops.migrate_to_ram for the
- * core.  What is left to do is hmm_p2p_unregister(), which does not wait for anybody then.
+ * processes that touch what was there get SIGBUS, importers -EFAULT; ops->flush_writes is not
+ * called any more, nor is the copy op of an engine, nor dev_pagemap_ops.migrate_to_ram for
+ * the core.  What is left to do is hmm_p2p_engine_unregister(), if there is an engine, and
+ * hmm_p2p_unregister(), which do not wait for anybody then.
  *
- * Before the call, the driver makes the copy op return, with an error such as -EIO, and
- * calls hmm_p2p_copy_done() for every copy that is under way, since the device will not
- * end any.  The core waits five seconds for that.  Then it names the exporter in a
+ * Before the call, the driver ends the copies that are under way, since the device will not
+ * end any, and from then on its dev_pagemap_ops.migrate_to_ram refuses pages.  If it uses the
+ * core's engine, it makes the copy op return, with an error such as -EIO, and calls
+ * hmm_p2p_copy_done() for every copy; hmm_p2p_migrate_fault() refuses by itself.  A driver
+ * with an engine of its own unlocks the pages: this call waits for pages that are locked, and
+ * says so in the kernel log.
+ *
+ * The core waits five seconds for the copies of its engine.  Then it names the exporter in a
  * warning, lets the tasks go on that wait for its copies, and keeps the RAM that such a copy
  * may still write to until hmm_p2p_copy_done() comes.  It cannot get a task out of a copy op
  * that does not return: then it warns, too, and this call does not return either.  Pages that
@@ -214,7 +220,8 @@ static void wait_for_device_calls(struct hmm_p2p_exporter *exp)
  *
  * Context: Process context, may sleep.  Not under a lock that an importer's
  * invalidate callback needs.  Also between hmm_p2p_reset_begin() and its end, and
- * beside hmm_p2p_unregister(), but not after it.  Does nothing for coherent memory.
+ * beside hmm_p2p_engine_unregister() and hmm_p2p_unregister(), but not after the latter.  Does
+ * nothing for coherent memory.
  */
 void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 {
@@ -240,7 +247,6 @@ void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 	wait_for_device_calls(exp);
 	hmm_p2p_flush_end(exp);
 	hmm_p2p_flush_readers(exp);
-	hmm_p2p_copy_forget(exp);
 	poison_all(exp);
 	/* Batches of other CPUs may have references: of mlocked pages, for one. */
 	lru_add_drain_all();

@@ -9,6 +9,7 @@
  *	hmm_p2p/EXPORTER/state		live, resetting, draining or dead
  *	hmm_p2p/EXPORTER/counters	"name value" lines; see the table of them in
  *					Documentation/mm/hmm_p2p.rst
+ *	hmm_p2p/EXPORTER/migrations	the same of its engine: see migrate/engine.c
  *	hmm_p2p/EXPORTER/ledger		a line for each (importer, mm)
  *	hmm_p2p/EXPORTER/windows	those that are open or not as they should be
  *	hmm_p2p/EXPORTER/reach		which devices reach the memory, and how,
@@ -33,10 +34,6 @@ static const char *const hmm_p2p_counter_names[HMM_P2P_C_FALLBACK] = {
 	[HMM_P2P_C_UNMAPPED]	= "unmapped",
 	[HMM_P2P_C_INVALIDATIONS] = "invalidations",
 	[HMM_P2P_C_UPGRADES]	= "upgrades",
-	[HMM_P2P_C_TO_DEVICE]	= "to_device",
-	[HMM_P2P_C_TO_RAM]	= "to_ram",
-	[HMM_P2P_C_FROM_PEER]	= "from_peer",
-	[HMM_P2P_C_CPU_FAULTS]	= "cpu_faults",
 	[HMM_P2P_C_POISONED]	= "poisoned",
 	[HMM_P2P_C_OPENED]	= "windows_opened",
 	[HMM_P2P_C_RECLAIMED]	= "windows_reclaimed",

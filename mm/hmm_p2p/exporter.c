@@ -8,11 +8,11 @@
  * Registration builds everything first and publishes last, by storing the
  * exporter in dev_pagemap.p2p_exporter.  From there the page walk finds it.
  *
- * Unregistering cannot fail.  It stops new aliases and new migrations to the
- * device, moves every page to RAM (each of these moves invalidates the mirrors
- * of all importers, which drop their references), revokes all windows, waits for
- * RCU readers and takes the exporter apart.  When it returns no importer reaches the memory.  The
- * object itself stays for as long as ledger lines of importers, or windows that one
+ * Unregistering cannot fail.  It stops new aliases, revokes all windows, waits for RCU readers
+ * and takes the exporter apart.  When it returns no importer reaches the memory, whose pages
+ * may be in use all the same.  What moves them is not its business: a driver that uses the
+ * core's engine has unregistered that before, and one that has its own engine evicts them
+ * after.  The object itself stays for as long as ledger lines of importers, or windows that one
  * of them does not let go of, point to it.
  */
 #include <kunit/visibility.h>
@@ -129,28 +129,28 @@ void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp)
 	kref_put(&exp->kref, hmm_p2p_exporter_release);
 }
 
+/* Of coherent memory: the CPU maps it, so no peer needs a window, and it is not lost. */
+static const struct hmm_p2p_exporter_ops no_ops;
+
+static bool hmm_p2p_has_no_ops(const struct hmm_p2p_exporter_ops *ops)
+{
+	return !ops->open_window && !ops->close_window && !ops->flush_writes && !ops->lost;
+}
+
 /* A folio must never straddle windows, so all ranges are multiples of one. */
 static int hmm_p2p_check_desc(const struct hmm_p2p_exporter_desc *desc,
 			      unsigned int shift)
 {
-	const struct hmm_p2p_exporter_ops *ops = desc->ops;
+	const struct hmm_p2p_exporter_ops *ops = desc->ops ?: &no_ops;
 	const struct dev_pagemap *pgmap = desc->pgmap;
 	u64 mask = BIT_ULL(shift) - 1;
 
-	if (!desc->name || !ops || !ops->alloc_folios || !ops->copy || !pgmap)
+	if (!desc->name || !pgmap)
 		return -EINVAL;
 	if (pgmap->nr_range != 1 || !pgmap->owner)
 		return -EINVAL;
-	if (desc->fault_around && (!is_power_of_2(desc->fault_around) ||
-				   desc->fault_around > PMD_SIZE))
-		return -EINVAL;
-	/*
-	 * What the CPU maps needs no window to be reached by, and is not taken from it when
-	 * it is lost.
-	 */
 	if (pgmap->type == MEMORY_DEVICE_COHERENT ?
-	    ops->open_window || ops->close_window || ops->lost || ops->flush_writes ||
-	    desc->provider :
+	    !hmm_p2p_has_no_ops(ops) || desc->provider :
 	    pgmap->type != MEMORY_DEVICE_PRIVATE || !ops->open_window)
 		return -EINVAL;
 	if (shift < PMD_SHIFT || shift > 30)
@@ -185,6 +185,28 @@ static void hmm_p2p_unclaim(struct hmm_p2p_exporter *exp)
 	mutex_unlock(&hmm_p2p_lock);
 }
 
+/*
+ * hmm_p2p_claim_owner - no other exporter has the owner of this one's memory
+ * @exp: an exporter that is registered
+ *
+ * For an engine: migrate_vma_setup() takes pages of an owner, and they must be this device's.
+ *
+ * Return: 0, or -EEXIST if another exporter has the owner, or this one was claimed before.
+ */
+int hmm_p2p_claim_owner(struct hmm_p2p_exporter *exp)
+{
+	struct hmm_p2p_exporter *other;
+
+	guard(mutex)(&hmm_p2p_lock);
+	if (exp->sole_owner)
+		return -EEXIST;
+	list_for_each_entry(other, &hmm_p2p_exporters, node)
+		if (other != exp && other->owner == exp->owner)
+			return -EEXIST;
+	exp->sole_owner = true;
+	return 0;
+}
+
 /**
  * hmm_p2p_register - let peers reach a device's memory
  * @desc: the memory and what the driver supplies; copied, @desc->name too
@@ -197,10 +219,8 @@ static void hmm_p2p_unclaim(struct hmm_p2p_exporter *exp)
  * Return: the exporter, to be given back with hmm_p2p_unregister(), or
  * * -EINVAL: an op, the name or the pgmap's owner is missing; the pgmap is not
  *   one range of MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT; coherent memory
- *   comes with windows, @desc->ops->lost or @desc->ops->flush_writes; the window size
- *   is out of range, or larger than the aperture of windows on demand; pgmap or a window's
- *   address is not a multiple of it; fault_around is no power of two, or larger than
- *   PMD_SIZE
+ *   comes with an op or a provider; the window size is out of range, or larger than the
+ *   aperture of windows on demand; pgmap or a window's address is not a multiple of it
  * * -EEXIST: this pgmap, one of the same owner, or an exporter of the same name,
  *   is registered already
  * * -EBUSY: a window's address is another window's, too, or is still held by an
@@ -223,14 +243,15 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 	if (!exp)
 		return ERR_PTR(-ENOMEM);
 	kref_init(&exp->kref);
-	init_rwsem(&exp->migrate_sem);
+	init_rwsem(&exp->live_sem);
 	mutex_init(&exp->life);
 	spin_lock_init(&exp->late_lock);
 	mutex_init(&exp->flush_lock);
 	INIT_LIST_HEAD(&exp->lines);
 	hmm_p2p_window_setup(exp);
 	exp->desc = *desc;
-	exp->on_demand = desc->ops->close_window;
+	exp->desc.ops = desc->ops ?: &no_ops;
+	exp->on_demand = exp->desc.ops->close_window;
 	exp->owner = desc->pgmap->owner;
 	exp->coherent = desc->pgmap->type == MEMORY_DEVICE_COHERENT;
 	exp->first_pfn = PHYS_PFN(desc->pgmap->range.start);
@@ -271,33 +292,36 @@ err_put:
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
 
 /**
- * hmm_p2p_unregister - take a device's memory back from all users
- * @exp: from hmm_p2p_register()
+ * hmm_p2p_unregister - no peer reaches a device's memory any more
+ * @exp: from hmm_p2p_register(); its engine, if it had one, is unregistered
  *
- * Stops handing out aliases and migrating to the device, moves every page to
- * RAM and waits until every importer had its chance to let go.  After it returns
- * nobody reaches the memory, no write of a peer is on its way to it, and the caller may
- * memunmap_pages() (which waits for calls of folio_free that are under way) and release
- * the device.  The data of processes is kept, unless hmm_p2p_dead() said that it is lost,
- * or ops->lost says so now.
+ * Stops handing out aliases, takes back all that there are, and waits until every importer
+ * had its chance to let go.  After it returns nobody reaches the memory through an alias, and
+ * no write of a peer is on its way to it.
+ *
+ * Pages of the memory may be in use before and after the call.  A driver that uses the core's
+ * engine has none left: hmm_p2p_engine_unregister() has moved them to RAM.  A driver with an
+ * engine of its own does that after this call, and no peer gets at a page meanwhile: its
+ * fault brings the page to RAM, with dev_pagemap_ops.migrate_to_ram.  The caller may
+ * memunmap_pages() (which waits for calls of folio_free that are under way) and release the
+ * device when no page is in use.
  *
  * An importer that breaks its contract and holds on is named and quarantined, and
  * cannot keep the driver here; the addresses that it holds are refused to whoever
  * registers them next, until it lets go.
  *
- * Context: Process context, no locks held, in particular none that the driver's
- * copy op or an importer's invalidate callback needs.  Cannot fail; takes as
- * long as copying the memory in use takes, and longer while RAM is short or the
- * copy op fails.  Waits until the driver has ended every copy from another device to this
- * one, unless this one is dead.  A reset that is under way is ended first, with a warning.
+ * Context: Process context, no locks held, in particular none that an importer's invalidate
+ * callback or a task needs that has a page of the memory locked: this waits for such pages.
+ * Cannot fail.  A reset that is under way is ended first, with a warning.
  */
 void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 {
 	struct dev_pagemap *pgmap = exp->desc.pgmap;
 
+	/* Its pages stay where they are, and nobody is there to move them. */
+	WARN_ONCE(exp->engine, "hmm_p2p: %s: unregistered before its engine\n",
+		  exp->desc.name);
 	hmm_p2p_begin_drain(exp);
-	hmm_p2p_evict_all(exp);
-
 	hmm_p2p_revoke_all(exp);
 	/* hmm_p2p_dead() may have come in between, and is waited for. */
 	mutex_lock(&exp->life);
@@ -336,15 +360,14 @@ u64 hmm_p2p_page_offset(const struct page *page)
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_page_offset, "HMM_P2P");
 
 /**
- * hmm_p2p_get_stat - how an exporter's memory is used
+ * hmm_p2p_get_stat - how peers use an exporter's memory
  * @exp: the exporter
  * @stat: what is to be told of it
  *
  * For a driver's policy: the core has none.
  *
- * Context: Any for what migrates and for CPU faults, and cheap enough for each fault: adds
- * up counters of all CPUs.  What peers do is kept by importer as well: process context, may
- * sleep, takes a lock that all exporters share.
+ * Context: Process context, may sleep, takes a lock that all exporters share: what peers do is
+ * kept by importer.
  *
  * Return: a total since the exporter was registered, that only grows.
  */
@@ -354,13 +377,6 @@ u64 hmm_p2p_get_stat(struct hmm_p2p_exporter *exp, enum hmm_p2p_stat stat)
 	u64 n = 0;
 
 	switch (stat) {
-	case HMM_P2P_STAT_TO_DEVICE:
-		return hmm_p2p_sum(exp->counters, HMM_P2P_C_TO_DEVICE) +
-		       hmm_p2p_sum(exp->counters, HMM_P2P_C_FROM_PEER);
-	case HMM_P2P_STAT_TO_RAM:
-		return hmm_p2p_sum(exp->counters, HMM_P2P_C_TO_RAM);
-	case HMM_P2P_STAT_CPU_FAULTS:
-		return hmm_p2p_sum(exp->counters, HMM_P2P_C_CPU_FAULTS);
 	case HMM_P2P_STAT_PEER_FAULTS:
 		return hmm_p2p_total_read(exp, HMM_P2P_C_FAULTS);
 	case HMM_P2P_STAT_PEER_FALLBACKS:

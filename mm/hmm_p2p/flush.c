@@ -42,8 +42,8 @@
  * An invalidate callback must not flush: reclaim waits for the callback, and must not wait
  * for a device.  So the core flushes later, where the memory is used next:
  *
- *	copied out by the engine	before ops->copy
- *	freed, and handed out again	before ops->copy writes to the new page.  Not in
+ *	copied out			before the copy
+ *	freed, and handed out again	before a copy writes to the new page.  Not in
  *					folio_free, which must not sleep
  *	its window closes		before ops->close_window
  *	it is revoked, reset, drained	before the call returns
@@ -227,8 +227,8 @@ void hmm_p2p_flush_end(struct hmm_p2p_exporter *exp)
  * (migrate_vma_setup() does both), and before
  *
  * * the pages are copied out;
- * * the driver writes to memory that came back through dev_pagemap_ops.folio_free.  For
- *   pages from ops->alloc_folios the core flushes before it calls ops->copy, so only a
+ * * the driver writes to memory that came back through dev_pagemap_ops.folio_free.  The
+ *   core's engine flushes for pages from its alloc_folios before it calls copy, so only a
  *   driver that writes to them earlier, to clear them for example, has to call it.
  *
  * Calls ops->flush_writes if a peer has a window of the range mapped, or had it mapped when

@@ -7,7 +7,7 @@
  * Lock order, outermost first:
  *
  *	hmm_p2p_exporter.life (reset, death)
- *	  hmm_p2p_exporter.migrate_sem (read: migrations to the device, opening
+ *	  hmm_p2p_exporter.live_sem (read: migrations to the device, opening
  *	  of windows, questions to p2pdma; nobody queues for it to write)
  *	    hmm_p2p_ledger_lock (who is who; never held across a callback or an
  *	    allocation, which may wait for one)
@@ -112,10 +112,6 @@ enum hmm_p2p_counter {
 	HMM_P2P_C_UNMAPPED,		/* ... and dropped it */
 	HMM_P2P_C_INVALIDATIONS,	/* importer's callbacks that dropped some */
 	HMM_P2P_C_UPGRADES,		/* read-only entries made writable in place */
-	HMM_P2P_C_TO_DEVICE,		/* pages migrated to it from RAM, or from nothing */
-	HMM_P2P_C_TO_RAM,		/* ... from it to RAM */
-	HMM_P2P_C_FROM_PEER,		/* ... from another device to it */
-	HMM_P2P_C_CPU_FAULTS,		/* of those to RAM, by a fault, neighbours included */
 	HMM_P2P_C_POISONED,		/* page table entries poisoned */
 	HMM_P2P_C_OPENED,		/* windows opened on demand */
 	HMM_P2P_C_RECLAIMED,		/* of those, closed again for another */
@@ -149,6 +145,8 @@ struct hmm_p2p_exporter {
 	phys_addr_t alias_last;			/* highest alias byte there can be */
 	bool on_demand;				/* windows open and close */
 	bool coherent;				/* memory that the CPU maps: no windows */
+	bool sole_owner;			/* hmm_p2p_lock; see hmm_p2p_claim_owner() */
+	struct hmm_p2p_engine *engine;		/* migrate/ alone knows what it is */
 
 	spinlock_t window_lock;			/* states of windows */
 	struct list_head open;			/* window_lock; oldest first */
@@ -159,11 +157,11 @@ struct hmm_p2p_exporter {
 	struct mutex life;			/* parked, and every change of state */
 	bool dying;				/* READ_ONCE; resets and copies give up */
 	unsigned long died;			/* jiffies; if dying */
-	atomic_t copying;			/* tasks in the copy op */
+	atomic_t device_calls;			/* tasks in ops that need the device */
 	unsigned long *parked;			/* bit per page, during a reset */
 	spinlock_t late_lock;			/* late, and the bits in it */
 	unsigned long *late;			/* bit per page, during a reset: to be poisoned */
-	struct rw_semaphore migrate_sem;	/* write: nothing comes in any more */
+	struct rw_semaphore live_sem;	/* write: nothing comes in any more */
 
 	struct mutex flush_lock;		/* one flush of peers' writes at a time */
 	u32 flush_begun;			/* flush_lock to change: the last one's number */
@@ -241,6 +239,7 @@ u64 hmm_p2p_sum(struct hmm_p2p_counters __percpu *counters, unsigned int counter
 void hmm_p2p_note_max(atomic64_t *max, s64 value);
 const char *hmm_p2p_state_name(struct hmm_p2p_exporter *exp);
 bool hmm_p2p_is_lost(struct hmm_p2p_exporter *exp);
+int hmm_p2p_claim_owner(struct hmm_p2p_exporter *exp);
 
 static inline void hmm_p2p_count(struct hmm_p2p_exporter *exp,
 				 unsigned int counter, u64 n)
@@ -407,8 +406,6 @@ void hmm_p2p_revoke_all(struct hmm_p2p_exporter *exp);
 
 void hmm_p2p_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state);
 bool hmm_p2p_flush_readers(struct hmm_p2p_exporter *exp);
-int hmm_p2p_live_get(struct hmm_p2p_exporter *exp);
-void hmm_p2p_live_put(struct hmm_p2p_exporter *exp);
 bool hmm_p2p_device_enter(struct hmm_p2p_exporter *exp);
 void hmm_p2p_device_exit(struct hmm_p2p_exporter *exp);
 void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp);
@@ -465,16 +462,16 @@ struct folio *hmm_p2p_grab_folio(unsigned long pfn, bool *busy);
 struct anon_vma *hmm_p2p_unmap_folio(struct folio *folio);
 void hmm_p2p_map_folio(struct folio *folio, struct anon_vma *anon_vma);
 
-/* migrate/evict.c */
-void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp);
-
-/* migrate/copy.c */
-void hmm_p2p_copy_forget(struct hmm_p2p_exporter *exp);
-
 /* debugfs.c */
 extern struct fault_attr hmm_p2p_fail_lookup;
 
 void hmm_p2p_debugfs_add(struct hmm_p2p_exporter *exp);
 void hmm_p2p_debugfs_remove(struct hmm_p2p_exporter *exp);
+
+/* Where an engine has its file, from hmm_p2p_register() to hmm_p2p_unregister(). */
+static inline struct dentry *hmm_p2p_debugfs_dir(struct hmm_p2p_exporter *exp)
+{
+	return exp->debugfs;
+}
 
 #endif /* _MM_HMM_P2P_INTERNAL_H */

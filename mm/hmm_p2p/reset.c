@@ -158,15 +158,17 @@ void hmm_p2p_unpark_all(struct hmm_p2p_exporter *exp)
  * whoever wants a page, with the CPU or a device, waits for hmm_p2p_reset_end().
  * A fatal signal ends the wait of a task, but not that of a kernel thread, which
  * most importers fault with.
- * A page that the CPU touches before it is parked goes to RAM as ever, so the copy
- * op has to work until then, or to say -EAGAIN, and so has ops->flush_writes: what peers
- * have written is in the memory.  Copies that are under way are waited
- * for: a driver whose device does not end them any more ends them itself, by
- * hmm_p2p_copy_done() with -EAGAIN.  The memory has to keep its content,
+ * A page that the CPU touches before it is parked goes to RAM as ever, so copies have to
+ * work until then (the copy op of an engine may say -EAGAIN), and so has ops->flush_writes:
+ * what peers have written is in the memory.  Pages that are locked, as by copies that are
+ * under way, are waited for: a driver whose device does not end those copies any more ends
+ * them itself, an engine's by hmm_p2p_copy_done() with -EAGAIN.  A driver with an engine of
+ * its own moves nothing to the device until the reset is over: hmm_p2p_live_get() sees to
+ * that.  The memory has to keep its content,
  * and windows that are open their place; a device that loses either is dead.
  *
  * Context: Process context, may sleep, for as long as somebody keeps a page locked, or
- * until another task calls hmm_p2p_dead().  Not under a lock that the copy op or an
+ * until another task calls hmm_p2p_dead().  Not under a lock that a copy or an
  * importer's invalidate callback needs.
  *
  * Return: 0, to be followed by hmm_p2p_reset_end(); or, with nothing changed,

@@ -6,6 +6,7 @@
  * memory to the device, opens a window, or asks p2pdma.  A task that changes the state stores
  * it first and then waits until all those are through that have seen the state before.
  */
+#include <linux/export.h>
 #include <linux/jiffies.h>
 #include <linux/lockdep.h>
 #include <linux/sched.h>
@@ -37,8 +38,8 @@ bool hmm_p2p_flush_readers(struct hmm_p2p_exporter *exp)
 {
 	unsigned long report = jiffies + HMM_P2P_REPORT_INTERVAL;
 
-	might_lock(&exp->migrate_sem);
-	while (!down_write_trylock(&exp->migrate_sem)) {
+	might_lock(&exp->live_sem);
+	while (!down_write_trylock(&exp->live_sem)) {
 		if (READ_ONCE(exp->state) == HMM_P2P_STATE_RESETTING &&
 		    READ_ONCE(exp->dying))
 			return false;
@@ -49,14 +50,26 @@ bool hmm_p2p_flush_readers(struct hmm_p2p_exporter *exp)
 		}
 		schedule_timeout_uninterruptible(1);
 	}
-	up_write(&exp->migrate_sem);
+	up_write(&exp->live_sem);
 	return true;
 }
 
-/*
- * Keep an exporter alive in the sense of LIVE: no reset begins and no memory goes
- * away until hmm_p2p_live_put().  Waits for the end of a reset.  0, -ENODEV if it is
- * on its way out or dead, or -EINTR.
+/**
+ * hmm_p2p_live_get - keep an exporter from reset and from its end
+ * @exp: the exporter, which the caller keeps registered
+ *
+ * A driver with a migration engine of its own calls it before each migration to the device,
+ * and hmm_p2p_live_put() when the copy is over and the pages are mapped: while a task has it,
+ * no reset begins and neither hmm_p2p_unregister() nor hmm_p2p_dead() gets to its end.  The
+ * core's engine does the same.  Migrations from the device need it not: they have the pages
+ * locked.
+ *
+ * Context: Process context, may sleep: waits for the end of a reset, which a fatal signal
+ * ends.  Not under mmap_lock nor a page lock.
+ *
+ * Return: 0, or
+ * * -ENODEV: the exporter is being unregistered, or its device is dead
+ * * -EINTR: a fatal signal arrived
  */
 int hmm_p2p_live_get(struct hmm_p2p_exporter *exp)
 {
@@ -67,18 +80,26 @@ int hmm_p2p_live_get(struct hmm_p2p_exporter *exp)
 		if (READ_ONCE(exp->state) != HMM_P2P_STATE_LIVE)
 			continue;
 		/* A writer has it for a moment only. */
-		down_read(&exp->migrate_sem);
+		down_read(&exp->live_sem);
 		if (READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE)
 			return 0;
-		up_read(&exp->migrate_sem);
+		up_read(&exp->live_sem);
 	} while (READ_ONCE(exp->state) <= HMM_P2P_STATE_RESETTING);
 	return -ENODEV;
 }
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_live_get, "HMM_P2P");
 
+/**
+ * hmm_p2p_live_put - undo hmm_p2p_live_get()
+ * @exp: the exporter
+ *
+ * Context: In the task that called hmm_p2p_live_get().
+ */
 void hmm_p2p_live_put(struct hmm_p2p_exporter *exp)
 {
-	up_read(&exp->migrate_sem);
+	up_read(&exp->live_sem);
 }
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_live_put, "HMM_P2P");
 
 /*
  * hmm_p2p_device_enter - begin a call of the driver that needs the device
@@ -93,18 +114,18 @@ void hmm_p2p_live_put(struct hmm_p2p_exporter *exp)
  */
 bool hmm_p2p_device_enter(struct hmm_p2p_exporter *exp)
 {
-	atomic_inc(&exp->copying);
+	atomic_inc(&exp->device_calls);
 	/* Counted before the look at the state: pairs with wait_for_device_calls(). */
 	smp_mb__after_atomic();
 	if (!hmm_p2p_is_dead(exp))
 		return true;
-	atomic_dec(&exp->copying);
+	atomic_dec(&exp->device_calls);
 	return false;
 }
 
 void hmm_p2p_device_exit(struct hmm_p2p_exporter *exp)
 {
-	atomic_dec(&exp->copying);
+	atomic_dec(&exp->device_calls);
 }
 
 /*
@@ -126,7 +147,7 @@ void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp)
 	}
 }
 
-/* Unregistering begins.  A reset that is under way ends here. */
+/* The end of an exporter, or of its engine, begins.  A reset that is under way ends here. */
 void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp)
 {
 	mutex_lock(&exp->life);

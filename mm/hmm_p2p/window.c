@@ -406,13 +406,13 @@ static void hmm_p2p_settle(struct work_struct *work)
 	 * The driver is only asked to close a window while neither a reset nor
 	 * hmm_p2p_unregister() can begin; both queue this work once more at their end.
 	 */
-	down_read(&exp->migrate_sem);
+	down_read(&exp->live_sem);
 	may_close = READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE ||
 		    !exp->on_demand || READ_ONCE(exp->gone);
 	for (i = 0; i < exp->nr_windows && may_close; i++)
 		if (READ_ONCE(exp->windows[i].state) == HMM_P2P_STUCK)
 			window_settle(&exp->windows[i]);
-	up_read(&exp->migrate_sem);
+	up_read(&exp->live_sem);
 	hmm_p2p_exporter_put(exp);
 }
 

@@ -76,4 +76,4 @@ for program in ib_read_bw ib_write_bw; do
 		perftest $program $place
 	done
 done
-cat /sys/kernel/debug/hmm_p2p/hmm_dummy0/counters > "$(dirname "$results")/counters"
+cat /sys/kernel/debug/hmm_p2p/hmm_dummy0/{counters,migrations} > "$(dirname "$results")/counters"

@@ -128,21 +128,26 @@ int gpu_fill_scratch(int gpu, size_t pos, size_t length, unsigned char byte)
 	return gpu_command(gpu, &arg);
 }
 
+/* Of the exporter, or of its engine. */
 long long gpu_counter(unsigned int n, const char *name)
 {
+	static const char *const files[] = { "counters", "migrations" };
 	char path[80], key[64];
 	long long value, found = -1;
-	FILE *f;
 
-	snprintf(path, sizeof(path),
-		 "/sys/kernel/debug/hmm_p2p/hmm_dummy%u/counters", n);
-	f = fopen(path, "r");
-	if (!f)
-		return -1;
-	while (fscanf(f, "%63s %lld", key, &value) == 2)
-		if (!strcmp(key, name))
-			found = value;
-	fclose(f);
+	for (unsigned int i = 0; i < 2; i++) {
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_p2p/hmm_dummy%u/%s", n,
+			 files[i]);
+		f = fopen(path, "r");
+		if (!f)
+			return -1;
+		while (fscanf(f, "%63s %lld", key, &value) == 2)
+			if (!strcmp(key, name))
+				found = value;
+		fclose(f);
+	}
 	return found;
 }
 

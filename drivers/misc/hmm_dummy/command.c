@@ -232,7 +232,7 @@ static int command_migrate(struct hmm_dummy_job *job)
 {
 	struct hmm_dummy_command *arg = &job->arg;
 	struct hmm_dummy_ctx *ctx = job->queue->ctx;
-	struct hmm_p2p_exporter *exp = ctx->dev->exporter;
+	struct hmm_p2p_engine *engine = ctx->dev->engine;
 	u64 bytes = min(job->total - job->progress, MIGRATE_QUANTUM);
 	u64 start = arg->addr + job->progress;
 	struct hmm_p2p_result result = {};
@@ -241,10 +241,10 @@ static int command_migrate(struct hmm_dummy_job *job)
 	if (!job->progress)
 		arg->value = 0;
 	if (arg->op == HMM_DUMMY_OP_TO_DEVICE)
-		ret = hmm_p2p_migrate_to_device(exp, ctx->mm, start, start + bytes, 0,
+		ret = hmm_p2p_migrate_to_device(engine, ctx->mm, start, start + bytes, 0,
 						&result);
 	else
-		ret = hmm_p2p_migrate_to_ram(exp, ctx->mm, start, start + bytes,
+		ret = hmm_p2p_migrate_to_ram(engine, ctx->mm, start, start + bytes,
 					     &result);
 	arg->value += result.migrated;
 	job->progress += bytes;

@@ -132,7 +132,7 @@ static int mirror_to_device(struct mirror *m)
 	struct hmm_p2p_result result = {};
 	int ret;
 
-	ret = hmm_p2p_migrate_to_device(ctx->dev->exporter, ctx->mm, m->start, m->end,
+	ret = hmm_p2p_migrate_to_device(ctx->dev->engine, ctx->mm, m->start, m->end,
 					HMM_P2P_ONLY_RAM, &result);
 	if (ret)
 		return migrate_error(ret);
@@ -150,7 +150,7 @@ static int mirror_to_ram(struct mirror *m)
 
 	/* An allocation that is to fail is one of the system's here, and was not asked for. */
 	WRITE_ONCE(m->ctx->dev->fail_huge, false);
-	ret = hmm_p2p_migrate_to_ram(m->ctx->dev->exporter, m->ctx->mm, m->start, m->end,
+	ret = hmm_p2p_migrate_to_ram(m->ctx->dev->engine, m->ctx->mm, m->start, m->end,
 				     &result);
 	m->cmd->cpages = result.migrated;
 	return migrate_error(ret);
@@ -270,7 +270,7 @@ static int mirror_release(struct mirror *m)
 	struct hmm_dummy_dev *dev = m->ctx->dev;
 	struct hmm_p2p_result result = {};
 
-	return hmm_p2p_evict(dev->exporter, 0, dev->mem_size, &result);
+	return hmm_p2p_evict(dev->engine, 0, dev->mem_size, &result);
 }
 
 static int mirror_flags(struct mirror *m)

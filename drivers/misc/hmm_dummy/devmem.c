@@ -126,7 +126,7 @@ static struct folio *folio_init(struct hmm_dummy_dev *dev, unsigned long index,
 	return NULL;
 }
 
-/* As hmm_p2p_exporter_ops.alloc_folios. */
+/* As hmm_p2p_engine_ops.alloc_folios. */
 unsigned int hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 				    struct folio **folios, unsigned int nr)
 {
@@ -158,15 +158,6 @@ static void hmm_dummy_folio_free(struct folio *folio)
 			    folio_nr_pages(folio));
 }
 
-/* The CPU touched a page that lives here. */
-static vm_fault_t hmm_dummy_migrate_to_ram(struct vm_fault *vmf)
-{
-	struct hmm_dummy_dev *dev =
-		container_of(page_pgmap(vmf->page), struct hmm_dummy_dev, pgmap);
-
-	return hmm_p2p_migrate_fault(dev->exporter, vmf);
-}
-
 /* Memory of ours is broken: memory_failure() heard of it. */
 static int hmm_dummy_memory_failure(struct dev_pagemap *pgmap, unsigned long pfn,
 				    unsigned long nr_pages, int mf_flags)
@@ -194,7 +185,7 @@ static int hmm_dummy_memory_failure(struct dev_pagemap *pgmap, unsigned long pfn
 
 static const struct dev_pagemap_ops hmm_dummy_pagemap_ops = {
 	.folio_free = hmm_dummy_folio_free,
-	.migrate_to_ram = hmm_dummy_migrate_to_ram,
+	.migrate_to_ram = hmm_p2p_migrate_fault,
 	.memory_failure = hmm_dummy_memory_failure,
 };
 
@@ -363,7 +354,7 @@ int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
 	return 0;
 }
 
-/* Nobody uses the memory any more: hmm_p2p_unregister() saw to it. */
+/* Nobody uses the memory any more: hmm_p2p_engine_unregister() saw to it. */
 void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev)
 {
 	/* Waits for the last folio_free. */

@@ -2,8 +2,9 @@
 /*
  * DOC: What the migration engine asks for
  *
- * A driver that uses the core's engine supplies three things: a page of its memory, a copy,
- * and room.
+ * A driver that uses the core's engine registers one for its exporter, and supplies three
+ * things: a page of its memory, a copy, and room.  dev_pagemap_ops.migrate_to_ram is the
+ * core's (devmem.c).
  *
  * Large copies are the business of a copy engine that works by itself, a thread here,
  * while the core unmaps the next pages.  For a few pages, as with a fault of the CPU,
@@ -32,8 +33,8 @@ MODULE_PARM_DESC(fault_around_kb,
 /* Below, the copy is made at once. */
 #define ASYNC_MIN_PAGES	32
 
-unsigned int hmm_dummy_alloc_folios(void *priv, unsigned int order,
-				    struct folio **folios, unsigned int nr)
+static unsigned int hmm_dummy_alloc_folios(void *priv, unsigned int order,
+					   struct folio **folios, unsigned int nr)
 {
 	struct hmm_dummy_dev *dev = priv;
 
@@ -118,7 +119,7 @@ static void hmm_dummy_copy_work(struct work_struct *work)
 	}
 }
 
-int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
+static int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
 {
 	struct hmm_dummy_dev *dev = priv;
 
@@ -137,7 +138,7 @@ int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
  * Evict what was used least recently, but nothing that was used since we were asked:
  * that is what somebody is about to use.
  */
-int hmm_dummy_make_room(void *priv, unsigned long nr_pages)
+static int hmm_dummy_make_room(void *priv, unsigned long nr_pages)
 {
 	struct hmm_dummy_dev *dev = priv;
 	u64 before = atomic64_read(&dev->clock) + 1;
@@ -152,7 +153,7 @@ int hmm_dummy_make_room(void *priv, unsigned long nr_pages)
 		chunk = hmm_dummy_vram_oldest(dev, before);
 		if (chunk < 0)
 			break;
-		ret = hmm_p2p_evict(dev->exporter, chunk * VRAM_CHUNK, VRAM_CHUNK,
+		ret = hmm_p2p_evict(dev->engine, chunk * VRAM_CHUNK, VRAM_CHUNK,
 				    &result);
 		if (ret)
 			return ret;
@@ -167,13 +168,34 @@ int hmm_dummy_make_room(void *priv, unsigned long nr_pages)
 	return 0;
 }
 
-/* Before the exporter is registered. */
-void hmm_dummy_engine_ops_init(struct hmm_dummy_dev *dev)
+static const struct hmm_p2p_engine_ops hmm_dummy_engine_ops = {
+	.alloc_folios = hmm_dummy_alloc_folios,
+	.copy = hmm_dummy_copy,
+	.make_room = hmm_dummy_make_room,
+};
+
+/* When the exporter is registered, and no page is in use yet. */
+int hmm_dummy_engine_init(struct hmm_dummy_dev *dev)
 {
-	dev->fault_around = fault_around_kb << 10;
+	struct hmm_p2p_engine_desc desc = {
+		.ops = &hmm_dummy_engine_ops,
+		.priv = dev,
+		.dev = dev->pdev ? &dev->pdev->dev : NULL,
+		.fault_around = fault_around_kb << 10,
+	};
+
+	dev->fault_around = desc.fault_around;
 	spin_lock_init(&dev->copy_lock);
 	INIT_LIST_HEAD(&dev->copies);
 	INIT_WORK(&dev->copy_work, hmm_dummy_copy_work);
+	dev->engine = hmm_p2p_engine_register(dev->exporter, &desc);
+	return PTR_ERR_OR_ZERO(dev->engine);
+}
+
+/* Everything that is in the memory goes to RAM.  The exporter goes next. */
+void hmm_dummy_engine_exit(struct hmm_dummy_dev *dev)
+{
+	hmm_p2p_engine_unregister(dev->engine);
 }
 
 /* The device is dead: its copies end with an error, and none begins. */

@@ -83,9 +83,6 @@ static bool hmm_dummy_lost(void *priv)
 static const struct hmm_p2p_exporter_ops hmm_dummy_exporter_ops = {
 	.open_window = hmm_dummy_open_window,
 	.flush_writes = hmm_dummy_flush_writes,
-	.alloc_folios = hmm_dummy_alloc_folios,
-	.copy = hmm_dummy_copy,
-	.make_room = hmm_dummy_make_room,
 	.lost = hmm_dummy_lost,
 };
 
@@ -93,34 +90,20 @@ static const struct hmm_p2p_exporter_ops hmm_dummy_slot_ops = {
 	.open_window = hmm_dummy_open_slot,
 	.close_window = hmm_dummy_close_slot,
 	.flush_writes = hmm_dummy_flush_writes,
-	.alloc_folios = hmm_dummy_alloc_folios,
-	.copy = hmm_dummy_copy,
-	.make_room = hmm_dummy_make_room,
 	.lost = hmm_dummy_lost,
-};
-
-static const struct hmm_p2p_exporter_ops hmm_dummy_coherent_ops = {
-	.alloc_folios = hmm_dummy_alloc_folios,
-	.copy = hmm_dummy_copy,
-	.make_room = hmm_dummy_make_room,
 };
 
 int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev)
 {
 	struct hmm_p2p_exporter_desc desc = {
 		.name = dev->name,
-		.ops = dev->coherent_base ? &hmm_dummy_coherent_ops :
-					    &hmm_dummy_exporter_ops,
+		.ops = dev->coherent_base ? NULL : &hmm_dummy_exporter_ops,
 		.priv = dev,
 		.pgmap = &dev->pgmap,
 	};
 
-	hmm_dummy_engine_ops_init(dev);
-	desc.fault_around = dev->fault_around;
-	if (dev->pdev) {
+	if (dev->pdev)
 		desc.provider = pcim_p2pdma_provider(dev->pdev, VRAM_BAR);
-		desc.dev = &dev->pdev->dev;
-	}
 	if (dev->nr_slots) {
 		desc.ops = &hmm_dummy_slot_ops;
 		desc.aperture.start = dev->bar_phys;
@@ -147,7 +130,7 @@ void hmm_dummy_exporter_dead(struct hmm_dummy_dev *dev)
 	hmm_p2p_dead(dev->exporter);
 }
 
-/* Everything that is in the memory goes to RAM. */
+/* The engine is unregistered: everything that was in the memory is in RAM. */
 void hmm_dummy_exporter_exit(struct hmm_dummy_dev *dev)
 {
 	hmm_p2p_unregister(dev->exporter);

@@ -105,7 +105,7 @@ static bool wants_migration(struct hmm_dummy_range *range, u64 *cpu_faults)
 
 	if (!READ_ONCE(migrate_on_fault) || !dev->exporter)
 		return false;
-	*cpu_faults = hmm_p2p_get_stat(dev->exporter, HMM_P2P_STAT_CPU_FAULTS);
+	*cpu_faults = hmm_p2p_engine_get_stat(dev->engine, HMM_P2P_ENGINE_STAT_CPU_FAULTS);
 	if (moved_at && *cpu_faults != READ_ONCE(range->cpu_faults) &&
 	    time_before(jiffies, moved_at + msecs_to_jiffies(READ_ONCE(timeslice_ms)))) {
 		atomic64_inc(&dev->damped);
@@ -127,11 +127,11 @@ static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
 
 	if (!wants_migration(range, &cpu_faults))
 		return;
-	ret = hmm_p2p_migrate_to_device(dev->exporter, range->ctx->mm, first, last, 0,
+	ret = hmm_p2p_migrate_to_device(dev->engine, range->ctx->mm, first, last, 0,
 					&result);
 	/* Not all that is around can be moved: then nothing was. */
 	if (ret == -EFAULT || ret == -EOPNOTSUPP)
-		hmm_p2p_migrate_to_device(dev->exporter, range->ctx->mm, start, end, 0,
+		hmm_p2p_migrate_to_device(dev->engine, range->ctx->mm, start, end, 0,
 					  &result);
 	if (!result.migrated)
 		return;
@@ -155,7 +155,7 @@ static int range_unshare(struct hmm_dummy_range *range, unsigned long addr)
 	int ret;
 
 	addr &= PAGE_MASK;
-	ret = hmm_p2p_migrate_to_ram(range->ctx->dev->exporter, range->ctx->mm,
+	ret = hmm_p2p_migrate_to_ram(range->ctx->dev->engine, range->ctx->mm,
 				     addr, addr + PAGE_SIZE, &result);
 	/* Somebody else has it in hand: give them a moment. */
 	if (!ret && !result.migrated)

@@ -122,6 +122,7 @@ struct hmm_dummy_dev {
 	u64 flushes;			/* of peers' writes; one at a time */
 
 	/* engine_ops.c */
+	struct hmm_p2p_engine *engine;	/* NULL: no memory */
 	unsigned long fault_around;	/* bytes; 0: a page */
 	spinlock_t copy_lock;
 	struct list_head copies;	/* copy_lock: jobs of the copy engine */
@@ -229,11 +230,8 @@ void hmm_dummy_exporter_dead(struct hmm_dummy_dev *dev);
 bool hmm_dummy_offers_kmap(void);
 
 /* engine_ops.c */
-void hmm_dummy_engine_ops_init(struct hmm_dummy_dev *dev);
-unsigned int hmm_dummy_alloc_folios(void *priv, unsigned int order,
-				    struct folio **folios, unsigned int nr);
-int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job);
-int hmm_dummy_make_room(void *priv, unsigned long nr_pages);
+int hmm_dummy_engine_init(struct hmm_dummy_dev *dev);
+void hmm_dummy_engine_exit(struct hmm_dummy_dev *dev);
 void hmm_dummy_copies_end(struct hmm_dummy_dev *dev);
 
 /* ctx.c: a process that uses the device */

@@ -293,6 +293,11 @@ struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc)
 		ret = hmm_dummy_exporter_init(dev);
 		if (ret)
 			goto err_devmem;
+		ret = hmm_dummy_engine_init(dev);
+		if (ret) {
+			hmm_dummy_exporter_exit(dev);
+			goto err_devmem;
+		}
 	}
 	down_write(&dev->life);
 	dev->gone = false;
@@ -325,8 +330,10 @@ err_exporter:
 	down_write(&dev->life);
 	dev->gone = true;
 	up_write(&dev->life);
-	if (dev->exporter)
+	if (dev->exporter) {
+		hmm_dummy_engine_exit(dev);
 		hmm_dummy_exporter_exit(dev);
+	}
 err_devmem:
 	if (!dev->edu)
 		hmm_dummy_devmem_exit(dev);
@@ -367,8 +374,10 @@ void hmm_dummy_remove(struct hmm_dummy_dev *dev)
 	mutex_unlock(&dev->files_lock);
 
 	/* As exporter: get everything back. */
-	if (dev->exporter)
+	if (dev->exporter) {
+		hmm_dummy_engine_exit(dev);
 		hmm_dummy_exporter_exit(dev);
+	}
 	/* Until then queries find here what is in its memory. */
 	mutex_lock(&hmm_dummy_list_lock);
 	list_del(&dev->node);

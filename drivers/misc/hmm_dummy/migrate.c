@@ -48,13 +48,13 @@ static int migrate(struct hmm_dummy_dev *dev, struct mm_struct *mm,
 	unsigned int flags = 0;
 
 	if (arg->flags & HMM_DUMMY_MIGRATE_TO_RAM)
-		return hmm_p2p_migrate_to_ram(dev->exporter, mm, arg->addr,
+		return hmm_p2p_migrate_to_ram(dev->engine, mm, arg->addr,
 					      arg->addr + arg->length, result);
 	if (arg->flags & HMM_DUMMY_MIGRATE_ONLY_RAM)
 		flags |= HMM_P2P_ONLY_RAM;
 	if (arg->flags & HMM_DUMMY_MIGRATE_NO_EVICT)
 		flags |= HMM_P2P_NO_EVICT;
-	return hmm_p2p_migrate_to_device(dev->exporter, mm, arg->addr,
+	return hmm_p2p_migrate_to_device(dev->engine, mm, arg->addr,
 					 arg->addr + arg->length, flags, result);
 }
 

@@ -103,7 +103,7 @@ static struct folio *alloc_ram(struct hmm_p2p_batch *b, unsigned long i,
 /* The next of the small folios that were asked for together: each has a price. */
 static struct folio *next_spare(struct hmm_p2p_batch *b)
 {
-	const struct hmm_p2p_exporter_desc *desc = &b->exp->desc;
+	const struct hmm_p2p_engine_desc *desc = &b->engine->desc;
 	unsigned int nr = clamp(b->want, 1UL, ARRAY_SIZE(b->spare));
 
 	if (b->spare_first == b->spare_end) {
@@ -112,7 +112,7 @@ static struct folio *next_spare(struct hmm_p2p_batch *b)
 		/* Then it has written behind the array as well. */
 		if (WARN_ONCE(b->spare_end > nr,
 			      "hmm_p2p: %s: alloc_folios gave more than %u\n",
-			      desc->name, nr))
+			      b->engine->exp->desc.name, nr))
 			b->spare_end = nr;
 	}
 	return b->spare_first < b->spare_end ? b->spare[b->spare_first++] : NULL;
@@ -127,7 +127,8 @@ static void drop_spare(struct hmm_p2p_batch *b)
 
 static struct folio *alloc_device(struct hmm_p2p_batch *b, unsigned int order)
 {
-	const struct hmm_p2p_exporter_desc *desc = &b->exp->desc;
+	const struct hmm_p2p_exporter_desc *memory = &b->engine->exp->desc;
+	const struct hmm_p2p_engine_desc *desc = &b->engine->desc;
 	struct folio *folio = NULL;
 
 	if (!order)
@@ -136,10 +137,10 @@ static struct folio *alloc_device(struct hmm_p2p_batch *b, unsigned int order)
 		folio = NULL;
 	/* Of another device: the copy, and peers, would go astray. */
 	if (folio && WARN_ONCE(!folio_is_zone_device(folio) ||
-			       folio->pgmap != desc->pgmap ||
+			       folio->pgmap != memory->pgmap ||
 			       folio_order(folio) != order,
 			       "hmm_p2p: %s: alloc_folios gave a page that is not its own\n",
-			       desc->name)) {
+			       memory->name)) {
 		drop_folio(folio);
 		folio = NULL;
 	}
@@ -238,7 +239,7 @@ static bool fill_huge(struct hmm_p2p_batch *b, unsigned long i, struct page *spa
 	struct vm_area_struct *vma = b->args.vma;
 
 	if (b->job.dir != HMM_P2P_TO_RAM) {
-		if (hmm_p2p_is_coherent(b->exp))
+		if (hmm_p2p_is_coherent(b->engine->exp))
 			return false;
 		/* Where there is nothing yet, the process has a say. */
 		if (!spage && !thp_vma_allowable_order(vma, vma->vm_flags,
@@ -381,7 +382,7 @@ static void fill(struct hmm_p2p_batch *b)
  * hmm_p2p_batch_init - what a batch will be about
  * @b: has room for it; b->why says what to take pages for that are not ready to move.  For
  *	%HMM_P2P_FROM_PEER, b->from is set
- * @exp: whose ops copy
+ * @engine: whose ops copy
  * @dir: in which direction
  * @vma: it may be migrated; mmap_lock is held until hmm_p2p_batch_end()
  * @start: first address
@@ -390,7 +391,7 @@ static void fill(struct hmm_p2p_batch *b)
  * It may be ended at once: then nothing happens.  A batch that was abandoned stays so,
  * and collects nothing.
  */
-void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 			enum hmm_p2p_copy_dir dir, struct vm_area_struct *vma,
 			unsigned long start, unsigned long end)
 {
@@ -410,7 +411,7 @@ void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
 	/* The driver may still have the job, and hmm_p2p_copy_leave() needs what it is about. */
 	if (b->abandoned)
 		return;
-	b->exp = exp;
+	b->engine = engine;
 	b->job.dir = dir;
 	b->job.state = HMM_P2P_COPY_RUNNING;
 	b->job.alone = true;
@@ -442,13 +443,13 @@ static void count_taken(struct hmm_p2p_batch *b)
  */
 int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page)
 {
-	struct hmm_p2p_exporter *source = b->job.dir == HMM_P2P_FROM_PEER ? b->from :
-									   b->exp;
+	struct hmm_p2p_exporter *source;
 	struct hmm_p2p_watch watch;
 	int ret;
 
 	if (b->abandoned)
 		return -EIO;
+	source = b->job.dir == HMM_P2P_FROM_PEER ? b->from : b->engine->exp;
 	b->args.pgmap_owner = source->owner;
 	b->args.fault_page = fault_page;
 	b->args.flags = MIGRATE_VMA_SELECT_COMPOUND;
@@ -471,10 +472,10 @@ int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page)
 }
 
 /* The same for pages of a device that were unmapped, and are in b->args.src. */
-void hmm_p2p_batch_collect_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+void hmm_p2p_batch_collect_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 				unsigned long nr)
 {
-	hmm_p2p_batch_init(b, exp, HMM_P2P_TO_RAM, NULL, 0, nr << PAGE_SHIFT);
+	hmm_p2p_batch_init(b, engine, HMM_P2P_TO_RAM, NULL, 0, nr << PAGE_SHIFT);
 	memset(b->args.dst, 0, nr * sizeof(*b->args.dst));
 	b->args.cpages = nr;
 }
@@ -495,7 +496,7 @@ static bool may_still_be_written(struct hmm_p2p_batch *b)
 {
 	/* What a dead device does to its own memory is of no concern. */
 	return b->abandoned &&
-	       (b->job.dir == HMM_P2P_TO_RAM || !READ_ONCE(b->exp->dying));
+	       (b->job.dir == HMM_P2P_TO_RAM || !READ_ONCE(b->engine->exp->dying));
 }
 
 /*
@@ -533,9 +534,9 @@ static void drop_destinations(struct hmm_p2p_batch *b)
 static void account(struct hmm_p2p_batch *b)
 {
 	static const unsigned int counters[] = {
-		[HMM_P2P_TO_DEVICE] = HMM_P2P_C_TO_DEVICE,
-		[HMM_P2P_TO_RAM] = HMM_P2P_C_TO_RAM,
-		[HMM_P2P_FROM_PEER] = HMM_P2P_C_FROM_PEER,
+		[HMM_P2P_TO_DEVICE] = HMM_P2P_E_TO_DEVICE,
+		[HMM_P2P_TO_RAM] = HMM_P2P_E_TO_RAM,
+		[HMM_P2P_FROM_PEER] = HMM_P2P_E_FROM_PEER,
 	};
 	unsigned long i, n, failed = 0;
 
@@ -555,8 +556,8 @@ static void account(struct hmm_p2p_batch *b)
 		else
 			failed += n;
 	}
-	hmm_p2p_count(b->exp, counters[b->job.dir], b->moved);
-	trace_hmm_p2p_migrate(b->exp->desc.name, b->job.dir,
+	hmm_p2p_engine_count(b->engine, counters[b->job.dir], b->moved);
+	trace_hmm_p2p_migrate(b->engine->exp->desc.name, b->job.dir,
 			      b->args.vma ? b->args.start : 0, b->moved, failed);
 }
 

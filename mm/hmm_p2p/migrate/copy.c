@@ -38,7 +38,7 @@ static bool copy_has_device(struct hmm_p2p_exporter *exp)
 /* Whether what was copied means anything: a device may have gone under the copy. */
 bool hmm_p2p_copy_is_sound(struct hmm_p2p_batch *b)
 {
-	return copy_has_device(b->exp) &&
+	return copy_has_device(b->engine->exp) &&
 	       (b->job.dir != HMM_P2P_FROM_PEER || copy_has_device(b->from));
 }
 
@@ -67,35 +67,37 @@ static void flush_peer_source(struct hmm_p2p_batch *b)
  */
 static void flush_device_pages(struct hmm_p2p_batch *b)
 {
-	u32 after = hmm_p2p_flush_none(b->exp);
+	struct hmm_p2p_exporter *exp = b->engine->exp;
+	u32 after = hmm_p2p_flush_none(exp);
 	unsigned int i;
 
 	for (i = 0; i < b->job.nr; i++) {
 		const struct hmm_p2p_copy *c = &b->copies[i];
 
-		hmm_p2p_flush_need(b->exp, PHYS_PFN(hmm_p2p_page_offset(c->dev_page)),
+		hmm_p2p_flush_need(exp, PHYS_PFN(hmm_p2p_page_offset(c->dev_page)),
 				   c->nr_pages, &after);
 	}
-	hmm_p2p_flush_after(b->exp, after);
+	hmm_p2p_flush_after(exp, after);
 }
 
 /* Start the copy of a batch, whose pages are locked and have destinations. */
 void hmm_p2p_copy_start(struct hmm_p2p_batch *b)
 {
-	const struct hmm_p2p_exporter_desc *desc = &b->exp->desc;
+	const struct hmm_p2p_engine_desc *desc = &b->engine->desc;
+	struct hmm_p2p_exporter *exp = b->engine->exp;
 
 	b->job.error = 0;
 	if (!b->job.nr)
 		return;
-	if (b->exp->let_go)
+	if (exp->let_go)
 		flush_device_pages(b);
 	if (b->job.dir == HMM_P2P_FROM_PEER && b->from->let_go)
 		flush_peer_source(b);
 	/* There is nothing to copy any more, and nobody to ask. */
 	b->job.error = -EIO;
-	if (hmm_p2p_device_enter(b->exp)) {
+	if (hmm_p2p_device_enter(exp)) {
 		b->job.error = desc->ops->copy(desc->priv, &b->job);
-		hmm_p2p_device_exit(b->exp);
+		hmm_p2p_device_exit(exp);
 	}
 	/* From here on it is hmm_p2p_copy_done() that says what became of it. */
 	b->in_flight = b->job.error == -EINPROGRESS;
@@ -142,8 +144,9 @@ static void hmm_p2p_copy_reap(struct work_struct *work)
 /* Whether the copy writes to the memory of a device that is dead: that is of no concern. */
 static bool writes_to_dead(struct hmm_p2p_batch *b)
 {
-	/* The pages that are kept keep the exporter registered, unless it is dead. */
-	return b->kept && b->job.dir == HMM_P2P_FROM_PEER && READ_ONCE(b->exp->dying);
+	/* Device pages that are kept keep the engine: see hmm_p2p_engine_unregister(). */
+	return b->kept && b->job.dir == HMM_P2P_FROM_PEER &&
+	       READ_ONCE(b->engine->exp->dying);
 }
 
 /*
@@ -185,18 +188,18 @@ void hmm_p2p_copy_leave(struct hmm_p2p_batch *b)
 
 /*
  * hmm_p2p_copy_forget - copies to the memory of a device do not matter any more
- * @exp: its exporter, which is dying
+ * @engine: which goes; its device is dead
  *
- * The pages that are kept for abandoned copies are free then: whoever takes the memory away
- * waits for them, and a dead device may end no copy.
+ * The pages that are kept for abandoned copies are free then: memunmap_pages() waits for
+ * them, and a dead device may end no copy.  No batch that needs the engine is left.
  */
-void hmm_p2p_copy_forget(struct hmm_p2p_exporter *exp)
+void hmm_p2p_copy_forget(struct hmm_p2p_engine *engine)
 {
 	struct hmm_p2p_batch *b;
 
 	mutex_lock(&abandoned_lock);
 	list_for_each_entry(b, &hmm_p2p_abandoned, node)
-		if (b->exp == exp && writes_to_dead(b))
+		if (b->engine == engine && writes_to_dead(b))
 			put_destinations(b);
 	mutex_unlock(&abandoned_lock);
 }
@@ -213,12 +216,12 @@ void hmm_p2p_copy_forget(struct hmm_p2p_exporter *exp)
  *
  * A copy may be late, and its task may have stopped to wait for it, because a device that it
  * has to do with is dead (see hmm_p2p_dead()).  The driver is not told, and calls this all the
- * same.  @job stays until then, even if the exporter has been unregistered meanwhile.  What
+ * same.  @job stays until then, even if the engine has been unregistered meanwhile.  What
  * @job names of the dead device does not stay: five seconds after the device has died, the
  * driver looks at none of its pages and aliases.  No reset waits for such a copy.  The
  * core frees the memory that it kept for the copy after this call.  A copy for which this call never
  * comes keeps that memory for ever.  If the memory is that of a device which is alive,
- * hmm_p2p_unregister() of that device waits for the call.
+ * hmm_p2p_engine_unregister() of that device waits for the call.
  *
  * Context: Any.
  */
@@ -238,7 +241,7 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_copy_done, "HMM_P2P");
 /* Whether the copy has to do with a device whose driver had to end it by now. */
 static bool copy_is_overdue(struct hmm_p2p_batch *b)
 {
-	return hmm_p2p_is_overdue(b->exp) ||
+	return hmm_p2p_is_overdue(b->engine->exp) ||
 	       (b->job.dir == HMM_P2P_FROM_PEER && hmm_p2p_is_overdue(b->from));
 }
 
@@ -250,7 +253,7 @@ static bool copy_is_overdue(struct hmm_p2p_batch *b)
 bool hmm_p2p_copy_wait(struct hmm_p2p_batch *b)
 {
 	unsigned long began = jiffies, report = began + 10 * HZ;
-	const char *name = b->exp->desc.name;
+	const char *name = b->engine->exp->desc.name;
 
 	while (!wait_for_completion_timeout(&b->job.done, HZ)) {
 		if (copy_is_overdue(b)) {

@@ -100,14 +100,14 @@ static unsigned long evict_collect(struct hmm_p2p_batch *b,
 }
 
 struct eviction {
-	struct hmm_p2p_exporter *exp;
+	struct hmm_p2p_engine *engine;
 	struct hmm_p2p_batch *b;
 	struct anon_vma **anon_vmas;
 };
 
-static int eviction_init(struct eviction *e, struct hmm_p2p_exporter *exp)
+static int eviction_init(struct eviction *e, struct hmm_p2p_engine *engine)
 {
-	e->exp = exp;
+	e->engine = engine;
 	e->b = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
 	e->anon_vmas = kvcalloc(HMM_P2P_BATCH_PAGES, sizeof(*e->anon_vmas), GFP_KERNEL);
 	if (e->b && e->anon_vmas)
@@ -137,13 +137,13 @@ static bool evict_batch(struct eviction *e, unsigned long pfn, unsigned long nr,
 	b->error = 0;
 	if (b->abandoned)
 		return false;
-	hmm_p2p_watch_begin(&watch, e->exp);
+	hmm_p2p_watch_begin(&watch, e->engine->exp);
 	n = evict_collect(b, e->anon_vmas, pfn, nr);
 	hmm_p2p_watch_end(&watch);
 	if (!n)
 		return false;
 	memset(b->why, HMM_P2P_BUSY, n);
-	hmm_p2p_batch_collect_pfns(b, e->exp, n);
+	hmm_p2p_batch_collect_pfns(b, e->engine, n);
 	hmm_p2p_batch_start(b);
 	hmm_p2p_batch_end(b);
 	for (i = 0; i < n; i++)
@@ -170,7 +170,7 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
 
 /**
  * hmm_p2p_evict - move a part of device memory to RAM, whoever's it is
- * @exp: the exporter, which stays registered meanwhile
+ * @engine: the engine, which stays registered meanwhile
  * @offset: bytes from the start of the device memory
  * @length: bytes; with @offset rounded outward to whole pages
  * @result: set, also on errors, to what became of the pages; @result->vec is not used
@@ -188,9 +188,10 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
  * * -ENOMEM: no memory for pages of the range
  * * -EINTR: a fatal signal arrived
  */
-int hmm_p2p_evict(struct hmm_p2p_exporter *exp, u64 offset, u64 length,
+int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
 		  struct hmm_p2p_result *result)
 {
+	struct hmm_p2p_exporter *exp = engine->exp;
 	struct hmm_p2p_result before, once;
 	unsigned long pfn, end, next;
 	struct eviction e;
@@ -200,7 +201,7 @@ int hmm_p2p_evict(struct hmm_p2p_exporter *exp, u64 offset, u64 length,
 	hmm_p2p_result_init(result);
 	if (!hmm_p2p_range_end(exp, offset, length, &end_offset))
 		return -EINVAL;
-	ret = eviction_init(&e, exp);
+	ret = eviction_init(&e, engine);
 	if (ret)
 		return ret;
 	end = exp->first_pfn + PFN_UP(end_offset);
@@ -241,15 +242,16 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_evict, "HMM_P2P");
  * is in here, and may have nobody left to say so.  Pages without references may still be on
  * their way through folio_free; memunmap_pages() waits for those.
  */
-void hmm_p2p_evict_all(struct hmm_p2p_exporter *exp)
+void hmm_p2p_evict_all(struct hmm_p2p_engine *engine)
 {
+	struct hmm_p2p_exporter *exp = engine->exp;
 	unsigned long end = exp->first_pfn + exp->nr_pages;
 	unsigned long report = jiffies + 10 * HZ;
 	struct eviction e;
 
 	if (hmm_p2p_is_dead(exp))
 		return;
-	while (eviction_init(&e, exp))
+	while (eviction_init(&e, engine))
 		schedule_timeout_uninterruptible(HZ / 10);
 
 	for (;;) {

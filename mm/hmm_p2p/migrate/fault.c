@@ -8,6 +8,7 @@
 #include <linux/export.h>
 #include <linux/jiffies.h>
 #include <linux/mm.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 
@@ -45,20 +46,20 @@ static int fault_split(struct vm_fault *vmf)
 }
 
 /* One attempt at [start, end), which holds @addr.  Whether that arrived: @moved. */
-static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 		     struct vm_fault *vmf, unsigned long start, unsigned long end,
 		     unsigned long addr, bool *moved)
 {
 	int ret;
 
-	hmm_p2p_batch_init(b, exp, HMM_P2P_TO_RAM, vmf->vma, start, end);
+	hmm_p2p_batch_init(b, engine, HMM_P2P_TO_RAM, vmf->vma, start, end);
 	memset(b->why, HMM_P2P_BUSY, b->nr);
 	ret = hmm_p2p_batch_collect(b, vmf->page);
 	hmm_p2p_batch_start(b);
 	ret = ret ?: hmm_p2p_batch_end(b);
 	*moved = b->why[(addr - start) >> PAGE_SHIFT] == HMM_P2P_MOVED;
 	if (b->moved)
-		hmm_p2p_count(exp, HMM_P2P_C_CPU_FAULTS, b->moved);
+		hmm_p2p_engine_count(engine, HMM_P2P_E_CPU_FAULTS, b->moved);
 	/* It may have been split since, for another reason. */
 	if (ret == -ENOMEM && !*moved && !vmf->pte && folio_test_large(page_folio(vmf->page)))
 		ret = fault_split(vmf);
@@ -70,22 +71,38 @@ static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
  * not the process's own says nothing about.  That of a peer's walk is one (hmm_do_fault()),
  * and the peer may reach the pages around where they are.
  */
-static unsigned long fault_around(struct hmm_p2p_exporter *exp, struct vm_fault *vmf)
+static unsigned long fault_around(struct hmm_p2p_engine *engine, struct vm_fault *vmf)
 {
 	/* do_huge_pmd_device_private() faults on a huge page as a whole. */
 	if (!vmf->pte)
 		return PMD_SIZE;
 	if (vmf->flags & FAULT_FLAG_REMOTE && hmm_p2p_enabled())
 		return PAGE_SIZE;
-	return max(PAGE_SIZE, exp->desc.fault_around);
+	return max(PAGE_SIZE, engine->desc.fault_around);
+}
+
+/*
+ * The engine of the page's device.  The page is locked, and was mapped when it was locked:
+ * so neither hmm_p2p_evict_all() nor hmm_p2p_dead() gets past it, for both of which
+ * hmm_p2p_engine_unregister() waits.  NULL: the driver has registered none.
+ */
+static struct hmm_p2p_engine *fault_engine(struct vm_fault *vmf)
+{
+	struct hmm_p2p_exporter *exp;
+	struct hmm_p2p_engine *engine;
+
+	rcu_read_lock();
+	exp = hmm_p2p_exporter_of(vmf->page);
+	engine = exp ? hmm_p2p_engine_of(exp) : NULL;
+	rcu_read_unlock();
+	return engine;
 }
 
 /**
- * hmm_p2p_migrate_fault - the body of dev_pagemap_ops.migrate_to_ram
- * @exp: the exporter that vmf->page belongs to
- * @vmf: the fault
+ * hmm_p2p_migrate_fault - a dev_pagemap_ops.migrate_to_ram
+ * @vmf: the fault, on a page of an exporter with an engine
  *
- * Brings small pages around it along, see hmm_p2p_exporter_desc.fault_around.
+ * Brings small pages around it along, see hmm_p2p_engine_desc.fault_around.
  *
  * Context: As for the op: vmf->page is locked and has a reference for the
  * fault; mmap_lock or the VMA lock is held.
@@ -94,30 +111,30 @@ static unsigned long fault_around(struct hmm_p2p_exporter *exp, struct vm_fault 
  * about to take it: hmm_range_fault() would fault on it again for ever without letting
  * go of mmap_lock.
  *
- * Return: 0, VM_FAULT_OOM, or VM_FAULT_SIGBUS if the copy failed, the device is dead
- * or somebody holds on to the page with a reference.
+ * Return: 0, VM_FAULT_OOM, or VM_FAULT_SIGBUS if the copy failed, the device is dead or has
+ * no engine, or somebody holds on to the page with a reference.
  */
-vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
-				 struct vm_fault *vmf)
+vm_fault_t hmm_p2p_migrate_fault(struct vm_fault *vmf)
 {
+	struct hmm_p2p_engine *engine = fault_engine(vmf);
 	unsigned long deadline = jiffies +
 		msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
 	unsigned long size = vmf->pte ? PAGE_SIZE : PMD_SIZE;
-	unsigned long around = fault_around(exp, vmf);
 	unsigned long addr = ALIGN_DOWN(vmf->address, size);
-	unsigned long start = ALIGN_DOWN(addr, around);
-	unsigned long end = min(start + around, vmf->vma->vm_end);
+	unsigned long around, start, end;
 	struct hmm_p2p_batch *b;
 	bool moved;
 	int ret;
 
-	if (hmm_p2p_is_dead(exp))
+	if (!engine || hmm_p2p_is_dead(engine->exp))
 		return VM_FAULT_SIGBUS;
-	start = max(start, vmf->vma->vm_start);
+	around = fault_around(engine, vmf);
+	start = max(ALIGN_DOWN(addr, around), vmf->vma->vm_start);
+	end = min(ALIGN_DOWN(addr, around) + around, vmf->vma->vm_end);
 	b = hmm_p2p_batch_alloc((end - start) >> PAGE_SHIFT);
 	if (!b)
 		return VM_FAULT_OOM;
-	ret = fault_run(b, exp, vmf, start, end, addr, &moved);
+	ret = fault_run(b, engine, vmf, start, end, addr, &moved);
 	/*
 	 * The page is locked, so no other migration of it runs; but one that
 	 * tries holds a reference for a moment, and that makes ours fail.  Or the
@@ -130,7 +147,7 @@ vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 			schedule_timeout_uninterruptible(1);
 		start = addr;
 		end = addr + size;
-		ret = fault_run(b, exp, vmf, start, end, addr, &moved);
+		ret = fault_run(b, engine, vmf, start, end, addr, &moved);
 	}
 	hmm_p2p_batch_free(b);
 
@@ -138,7 +155,7 @@ vm_fault_t hmm_p2p_migrate_fault(struct hmm_p2p_exporter *exp,
 		return 0;
 	/* Once we have let go of the page, the reset can park it. */
 	if (ret == -EAGAIN &&
-	    READ_ONCE(exp->state) == HMM_P2P_STATE_RESETTING)
+	    READ_ONCE(engine->exp->state) == HMM_P2P_STATE_RESETTING)
 		return 0;
 	return ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }

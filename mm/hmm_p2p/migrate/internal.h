@@ -11,6 +11,48 @@
 
 #include "../internal.h"
 
+/* engine.c */
+enum hmm_p2p_engine_counter {
+	HMM_P2P_E_TO_DEVICE,		/* pages migrated to it from RAM, or from nothing */
+	HMM_P2P_E_TO_RAM,		/* ... from it to RAM */
+	HMM_P2P_E_FROM_PEER,		/* ... from another device to it */
+	HMM_P2P_E_CPU_FAULTS,		/* of those to RAM, by a fault, neighbours included */
+	HMM_P2P_E_NR_COUNTERS,
+};
+
+struct hmm_p2p_engine_counters {
+	u64 c[HMM_P2P_E_NR_COUNTERS];
+};
+
+struct hmm_p2p_engine {
+	struct hmm_p2p_engine_desc desc;	/* constant after registration */
+	struct hmm_p2p_exporter *exp;		/* the driver keeps it registered */
+	struct hmm_p2p_engine_counters __percpu *counters;
+	struct dentry *debugfs;
+};
+
+/*
+ * NULL: the exporter has none.  What keeps the engine is a page of the device that is locked
+ * and was mapped when it was locked, or hmm_p2p_exporter.live_sem with the exporter LIVE.
+ */
+static inline struct hmm_p2p_engine *hmm_p2p_engine_of(struct hmm_p2p_exporter *exp)
+{
+	/* Pairs with the release in hmm_p2p_engine_register(). */
+	return READ_ONCE(exp->engine);
+}
+
+static inline void hmm_p2p_engine_count(struct hmm_p2p_engine *engine,
+					enum hmm_p2p_engine_counter counter, u64 n)
+{
+	this_cpu_add(engine->counters->c[counter], n);
+}
+
+u64 hmm_p2p_engine_sum(struct hmm_p2p_engine *engine,
+		       enum hmm_p2p_engine_counter counter);
+
+/* evict.c */
+void hmm_p2p_evict_all(struct hmm_p2p_engine *engine);
+
 /* batch.c */
 /* Not HPAGE_PMD_NR, which is no constant without huge pages. */
 #define HMM_P2P_BATCH_PAGES	(PMD_SIZE >> PAGE_SHIFT)
@@ -19,7 +61,7 @@
 
 /* Pages that migrate together: at most a PMD's worth, of one VMA or of none. */
 struct hmm_p2p_batch {
-	struct hmm_p2p_exporter *exp;	/* whose ops copy */
+	struct hmm_p2p_engine *engine;	/* whose ops copy */
 	struct hmm_p2p_exporter *from;	/* FROM_PEER: whose pages */
 	struct hmm_p2p_copy_job job;
 	struct migrate_vma args;	/* .vma is NULL on eviction */
@@ -44,11 +86,11 @@ struct hmm_p2p_batch {
 
 struct hmm_p2p_batch *hmm_p2p_batch_alloc(unsigned long nr);
 void hmm_p2p_batch_free(struct hmm_p2p_batch *b);
-void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 			enum hmm_p2p_copy_dir dir, struct vm_area_struct *vma,
 			unsigned long start, unsigned long end);
 int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page);
-void hmm_p2p_batch_collect_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_exporter *exp,
+void hmm_p2p_batch_collect_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 				unsigned long nr);
 void hmm_p2p_batch_start(struct hmm_p2p_batch *b);
 int hmm_p2p_batch_end(struct hmm_p2p_batch *b);
@@ -68,6 +110,7 @@ void hmm_p2p_copy_start(struct hmm_p2p_batch *b);
 bool hmm_p2p_copy_wait(struct hmm_p2p_batch *b);
 void hmm_p2p_copy_leave(struct hmm_p2p_batch *b);
 bool hmm_p2p_copy_is_sound(struct hmm_p2p_batch *b);
+void hmm_p2p_copy_forget(struct hmm_p2p_engine *engine);
 
 /* place.c */
 struct folio *hmm_p2p_alloc_ram(struct vm_area_struct *vma, unsigned long addr,

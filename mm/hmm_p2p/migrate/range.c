@@ -47,7 +47,7 @@
 #define MAKE_ROOM_TRIES	16
 
 struct migration {
-	struct hmm_p2p_exporter *exp;
+	struct hmm_p2p_engine *engine;
 	struct mm_struct *mm;
 	enum hmm_p2p_copy_dir dir;
 	unsigned int flags;
@@ -96,20 +96,20 @@ static void chunk_account(struct migration *m, struct hmm_p2p_batch *b)
 
 /* A pass beside the chunk's own batch @b: to the end. */
 static int chunk_pass(struct migration *m, struct hmm_p2p_batch *b,
-		      struct hmm_p2p_exporter *exp, enum hmm_p2p_copy_dir dir)
+		      struct hmm_p2p_engine *engine, enum hmm_p2p_copy_dir dir)
 {
 	struct hmm_p2p_batch *pass = m->extra;
 	unsigned long i;
 	int ret;
 
-	hmm_p2p_batch_init(pass, exp, dir, b->args.vma, b->args.start,
+	hmm_p2p_batch_init(pass, engine, dir, b->args.vma, b->args.start,
 			   b->args.start + (b->nr << PAGE_SHIFT));
 	memset(pass->why, HMM_P2P_THERE, b->nr);
 	ret = hmm_p2p_batch_collect(pass, NULL);
 	hmm_p2p_batch_start(pass);
 	ret = ret ?: hmm_p2p_batch_end(pass);
 	/* What became of pages that are on their way, and not at its end, is open. */
-	for (i = 0; i < b->nr && exp == m->exp; i++)
+	for (i = 0; i < b->nr && engine == m->engine; i++)
 		if (pass->why[i] != HMM_P2P_THERE)
 			b->why[i] = pass->why[i];
 	return ret;
@@ -118,31 +118,31 @@ static int chunk_pass(struct migration *m, struct hmm_p2p_batch *b,
 /*
  * Keep another exporter registered, beyond what a reference does, while pages of it are
  * worked on.  Not if it is on its way out, or in reset: then its pages stay where they are.
- * Never waits, as migrate_sem of our own exporter is held, too.
+ * Never waits, as live_sem of our own exporter is held, too.
  */
 static bool other_get(struct hmm_p2p_exporter *other)
 {
-	if (!down_read_trylock(&other->migrate_sem))
+	if (!down_read_trylock(&other->live_sem))
 		return false;
 	if (READ_ONCE(other->state) == HMM_P2P_STATE_LIVE)
 		return true;
-	up_read(&other->migrate_sem);
+	up_read(&other->live_sem);
 	return false;
 }
 
 static void other_put(struct hmm_p2p_exporter *other)
 {
-	up_read(&other->migrate_sem);
+	up_read(&other->live_sem);
 }
 
 /*
- * Whether the CPU or m->exp's device, whichever copies, reaches the memory of @other, which
+ * Whether the CPU or the engine's device, whichever copies, reaches the memory of @other, which
  * @b is to come from.  Between other_get() and other_put().
  */
 static bool reaches(struct migration *m, struct hmm_p2p_batch *b,
 		    struct hmm_p2p_exporter *other)
 {
-	struct device *dev = m->exp->desc.dev;
+	struct device *dev = m->engine->desc.dev;
 	enum pci_p2pdma_map_type type;
 
 	if (hmm_p2p_is_coherent(other) || !hmm_p2p_enabled())
@@ -151,12 +151,21 @@ static bool reaches(struct migration *m, struct hmm_p2p_batch *b,
 	return !dev || hmm_p2p_ask(other, dev, &type) == HMM_P2P_REACHABLE;
 }
 
-/* Leaves in m->extra->no_room how many pages the device had no memory for. */
+/*
+ * Leaves in m->extra->no_room how many pages the device had no memory for.  It takes the
+ * copy op of the other device: where that has no engine, its pages stay.  Between other_get()
+ * and other_put(), which keeps the engine, too.
+ */
 static int chunk_through_ram(struct migration *m, struct hmm_p2p_batch *b,
 			     struct hmm_p2p_exporter *other)
 {
-	chunk_pass(m, b, other, HMM_P2P_TO_RAM);
-	return m->extra->moved ? chunk_pass(m, b, m->exp, HMM_P2P_TO_DEVICE) : 0;
+	struct hmm_p2p_engine *engine = hmm_p2p_engine_of(other);
+
+	m->extra->no_room = 0;
+	if (!engine)
+		return 0;
+	chunk_pass(m, b, engine, HMM_P2P_TO_RAM);
+	return m->extra->moved ? chunk_pass(m, b, m->engine, HMM_P2P_TO_DEVICE) : 0;
 }
 
 static bool has_outcome(struct hmm_p2p_batch *b, enum hmm_p2p_outcome outcome)
@@ -175,7 +184,7 @@ static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 		return 0;
 	if (reaches(m, m->extra, other)) {
 		/* What fails here may work by way of RAM. */
-		done = !chunk_pass(m, b, m->exp, HMM_P2P_FROM_PEER) &&
+		done = !chunk_pass(m, b, m->engine, HMM_P2P_FROM_PEER) &&
 		       !has_outcome(m->extra, HMM_P2P_OTHER);
 		if (m->extra->no_room)
 			ret = -ENOMEM;
@@ -234,7 +243,7 @@ static int settle(struct migration *m)
 static void look(struct migration *m, struct hmm_p2p_batch *b,
 		 struct vm_area_struct *vma, unsigned long start, unsigned long end)
 {
-	m->scan.exp = m->exp;
+	m->scan.exp = m->engine->exp;
 	m->scan.dir = m->dir;
 	m->scan.why = b->why;
 	hmm_p2p_scan(&m->scan, vma, start, end);
@@ -270,7 +279,7 @@ static int chunk_begin(struct migration *m, struct hmm_p2p_batch *b,
 	*first = 0;
 	m->scan.todo = 0;
 	m->scan.nr_others = 0;
-	hmm_p2p_batch_init(b, m->exp, m->dir, vma, start, end);
+	hmm_p2p_batch_init(b, m->engine, m->dir, vma, start, end);
 	b->job.alone = false;
 	if (looked) {
 		look(m, b, vma, start, end);
@@ -374,7 +383,7 @@ static int range_check(struct mm_struct *mm, unsigned long start,
 }
 
 /*
- * For one hold of mmap_lock at a time: hmm_p2p_unregister() and a reset wait for who is
+ * For one hold of mmap_lock at a time: the end of the engine and a reset wait for who is
  * on the way to the device.
  */
 static int migration_lock(struct migration *m)
@@ -382,13 +391,13 @@ static int migration_lock(struct migration *m)
 	int ret = 0;
 
 	if (m->dir == HMM_P2P_TO_DEVICE)
-		ret = hmm_p2p_live_get(m->exp);
+		ret = hmm_p2p_live_get(m->engine->exp);
 	if (ret)
 		return ret;
 	if (!fatal_signal_pending(current) && !mmap_read_lock_killable(m->mm))
 		return 0;
 	if (m->dir == HMM_P2P_TO_DEVICE)
-		hmm_p2p_live_put(m->exp);
+		hmm_p2p_live_put(m->engine->exp);
 	return -EINTR;
 }
 
@@ -396,7 +405,7 @@ static void migration_unlock(struct migration *m)
 {
 	mmap_read_unlock(m->mm);
 	if (m->dir == HMM_P2P_TO_DEVICE)
-		hmm_p2p_live_put(m->exp);
+		hmm_p2p_live_put(m->engine->exp);
 }
 
 /*
@@ -426,13 +435,13 @@ static int run_locked(struct migration *m, unsigned long *addr, bool may_make_ro
 		memset(m->idle->why, HMM_P2P_BUSY, HMM_P2P_BATCH_PAGES);
 	} while (*addr < m->end && !ret && !mmap_lock_is_contended(m->mm) &&
 		 !fatal_signal_pending(current) &&
-		 READ_ONCE(m->exp->state) == HMM_P2P_STATE_LIVE);
+		 READ_ONCE(m->engine->exp->state) == HMM_P2P_STATE_LIVE);
 	return settle(m) ?: ret;
 }
 
 static int run(struct migration *m)
 {
-	const struct hmm_p2p_exporter_desc *desc = &m->exp->desc;
+	const struct hmm_p2p_engine_desc *desc = &m->engine->desc;
 	bool can_make_room = desc->ops->make_room && m->dir == HMM_P2P_TO_DEVICE &&
 			     !(m->flags & HMM_P2P_NO_EVICT);
 	unsigned long addr = m->start;
@@ -467,13 +476,13 @@ static int run(struct migration *m)
 	return ret;
 }
 
-static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+static int migrate_range(struct hmm_p2p_engine *engine, struct mm_struct *mm,
 			 unsigned long start, unsigned long end,
 			 enum hmm_p2p_copy_dir dir, unsigned int flags,
 			 struct hmm_p2p_result *result)
 {
 	struct migration m = {
-		.exp = exp, .mm = mm, .dir = dir, .flags = flags,
+		.engine = engine, .mm = mm, .dir = dir, .flags = flags,
 		.start = start, .end = end, .result = result,
 		.look_first = true,
 	};
@@ -498,7 +507,7 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
 
 /**
  * hmm_p2p_migrate_to_device - move memory of a process to a device
- * @exp: the exporter to move it to
+ * @engine: of the device to move it to
  * @mm: the address space; the caller holds a reference (mmget())
  * @start: first address, page-aligned
  * @end: address behind the last, page-aligned
@@ -510,7 +519,8 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
  * with cleared device memory, but not where userfaultfd waits for missing pages: what
  * is to be there is for user space to say.  Huge pages stay huge if the device has one.  Peer
  * mappings of the pages are invalidated on the way.  Waits for the end of a reset.
- * Calls ops->make_room if the device is full.
+ * Calls ops->make_room if the device is full.  Pages of a device that has no engine and that
+ * this one does not reach stay there (%HMM_P2P_OTHER).
  *
  * Context: Process context, mmap_lock not held, nor a lock that ops need.  May sleep.
  *
@@ -526,17 +536,17 @@ static int migrate_range(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
  * * -EINTR: a fatal signal arrived
  * * what the copy op returned
  */
-int hmm_p2p_migrate_to_device(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+int hmm_p2p_migrate_to_device(struct hmm_p2p_engine *engine, struct mm_struct *mm,
 			      unsigned long start, unsigned long end,
 			      unsigned int flags, struct hmm_p2p_result *result)
 {
-	return migrate_range(exp, mm, start, end, HMM_P2P_TO_DEVICE, flags, result);
+	return migrate_range(engine, mm, start, end, HMM_P2P_TO_DEVICE, flags, result);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_to_device, "HMM_P2P");
 
 /**
  * hmm_p2p_migrate_to_ram - move memory of a process back from a device
- * @exp: the exporter to move it from; pages of other devices stay
+ * @engine: of the device to move it from; pages of other devices stay
  * @mm: the address space; the caller holds a reference (mmget())
  * @start: first address, page-aligned
  * @end: address behind the last, page-aligned
@@ -547,11 +557,11 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_to_device, "HMM_P2P");
  *
  * Return: as hmm_p2p_migrate_to_device(), without -ENODEV.
  */
-int hmm_p2p_migrate_to_ram(struct hmm_p2p_exporter *exp, struct mm_struct *mm,
+int hmm_p2p_migrate_to_ram(struct hmm_p2p_engine *engine, struct mm_struct *mm,
 			   unsigned long start, unsigned long end,
 			   struct hmm_p2p_result *result)
 {
-	return migrate_range(exp, mm, start, end, HMM_P2P_TO_RAM, 0, result);
+	return migrate_range(engine, mm, start, end, HMM_P2P_TO_RAM, 0, result);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_to_ram, "HMM_P2P");
 

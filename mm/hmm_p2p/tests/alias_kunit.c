@@ -338,7 +338,7 @@ static void huge_partial(struct kunit *test)
 	fake_register(test);
 	m = mirror_create(test, "soft", memory_create_huge(test, 2), WINDOW_PAGES);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, WINDOW_PAGES, HMM_PFN_REQ_FAULT));
-	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->exp, m->mm,
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->engine, m->mm,
 				m->start + 8 * PAGE_SIZE,
 				m->start + 16 * PAGE_SIZE, &result));
 	KUNIT_EXPECT_EQ(test, 8, result.migrated);

@@ -35,8 +35,6 @@ static void register_refuses_bad_desc(struct kunit *test)
 		BAD_DESC(ops, &ops);		\
 	} while (0)
 	BAD_OP(open_window);
-	BAD_OP(alloc_folios);
-	BAD_OP(copy);
 
 #define BAD_PGMAP(field, value, old)		\
 	do {					\

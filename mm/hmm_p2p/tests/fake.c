@@ -216,7 +216,7 @@ static int fake_make_room(void *priv, unsigned long nr_pages)
 		hmm_p2p_dead(f->exp);
 	if (f->room || f->nr_room > 1)
 		return f->room ?: -ENOMEM;
-	return hmm_p2p_evict(f->exp, 0, nr_pages * PAGE_SIZE, &result);
+	return hmm_p2p_evict(f->engine, 0, nr_pages * PAGE_SIZE, &result);
 }
 
 static bool fake_lost(void *priv)
@@ -229,9 +229,6 @@ static bool fake_lost(void *priv)
 static const struct hmm_p2p_exporter_ops fake_ops = {
 	.open_window = fake_open_window,
 	.flush_writes = fake_flush_writes,
-	.alloc_folios = fake_alloc_folios,
-	.copy = fake_copy,
-	.make_room = fake_make_room,
 	.lost = fake_lost,
 };
 
@@ -239,8 +236,12 @@ static const struct hmm_p2p_exporter_ops fake_demand_ops = {
 	.open_window = fake_open_window,
 	.close_window = fake_close_window,
 	.flush_writes = fake_flush_writes,
+};
+
+static const struct hmm_p2p_engine_ops fake_engine_ops = {
 	.alloc_folios = fake_alloc_folios,
 	.copy = fake_copy,
+	.make_room = fake_make_room,
 };
 
 static void fake_folio_free(struct folio *folio)
@@ -252,13 +253,6 @@ static void fake_folio_free(struct folio *folio)
 	bitmap_clear(f->used, i, folio_nr_pages(folio));
 	f->freed += folio_nr_pages(folio);
 	spin_unlock(&f->lock);
-}
-
-static vm_fault_t fake_migrate_to_ram(struct vm_fault *vmf)
-{
-	struct fake *f = container_of(page_pgmap(vmf->page), struct fake, pgmap);
-
-	return hmm_p2p_migrate_fault(f->exp, vmf);
 }
 
 /* What zone_device_private_split_cb() does without this op. */
@@ -276,7 +270,7 @@ static void fake_folio_split(struct folio *head, struct folio *tail)
 
 static const struct dev_pagemap_ops fake_pgmap_ops = {
 	.folio_free = fake_folio_free,
-	.migrate_to_ram = fake_migrate_to_ram,
+	.migrate_to_ram = hmm_p2p_migrate_fault,
 	.folio_split = fake_folio_split,
 };
 
@@ -319,6 +313,10 @@ int fake_init(struct kunit *test)
 		.priv = f,
 		.pgmap = &f->pgmap,
 	};
+	f->engine_desc = (struct hmm_p2p_engine_desc) {
+		.ops = &fake_engine_ops,
+		.priv = f,
+	};
 	return 0;
 }
 
@@ -354,10 +352,17 @@ void fake_on_demand(struct kunit *test, unsigned int max_open)
 int fake_try_register(struct fake *f)
 {
 	struct hmm_p2p_exporter *exp = hmm_p2p_register(&f->desc);
+	struct hmm_p2p_engine *engine;
 
 	if (IS_ERR(exp))
 		return PTR_ERR(exp);
+	engine = hmm_p2p_engine_register(exp, &f->engine_desc);
+	if (IS_ERR(engine)) {
+		hmm_p2p_unregister(exp);
+		return PTR_ERR(engine);
+	}
 	f->exp = exp;
+	f->engine = engine;
 	return 0;
 }
 
@@ -368,6 +373,8 @@ void fake_register(struct kunit *test)
 
 void fake_unregister(struct fake *f)
 {
+	hmm_p2p_engine_unregister(f->engine);
+	f->engine = NULL;
 	hmm_p2p_unregister(f->exp);
 	f->exp = NULL;
 }

@@ -24,8 +24,8 @@ struct mirror;
 #define NR_PAGES	(NR_WINDOWS * WINDOW_PAGES)
 
 /*
- * An exporter: fake PFNs for its pages, blocks of system memory for its windows, no
- * device.
+ * An exporter and its engine: fake PFNs for its pages, blocks of system memory for its
+ * windows, no device.
  */
 struct fake {
 	struct dev_pagemap pgmap;
@@ -33,8 +33,10 @@ struct fake {
 	struct page *blocks[NR_WINDOWS];
 	char name[32];
 	struct hmm_p2p_exporter_desc desc;
+	struct hmm_p2p_engine_desc engine_desc;
 	struct list_head mirrors;	/* those that fake_exit() has to destroy */
 	struct hmm_p2p_exporter *exp;
+	struct hmm_p2p_engine *engine;
 	spinlock_t lock;
 	DECLARE_BITMAP(used, NR_PAGES);	/* lock */
 	unsigned long freed;

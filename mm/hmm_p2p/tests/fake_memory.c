@@ -36,7 +36,7 @@ bool memory_right(unsigned long start, unsigned long i)
 int memory_to_device(struct fake *f, unsigned long start, unsigned long nr,
 		     unsigned int flags, struct hmm_p2p_result *result)
 {
-	return hmm_p2p_migrate_to_device(f->exp, current->mm, start,
+	return hmm_p2p_migrate_to_device(f->engine, current->mm, start,
 					 start + nr * PAGE_SIZE, flags, result);
 }
 

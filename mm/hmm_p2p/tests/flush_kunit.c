@@ -4,6 +4,7 @@
  * is told to flush, or when the test lets it arrive too late.
  */
 #include "fake.h"
+#include "../migrate/internal.h"
 
 #define LATE	12345UL		/* what a peer writes last */
 
@@ -31,12 +32,12 @@ static void flush_before_copy_out(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
 	/* By its address. */
 	fake_post(f, 1, LATE + 1);
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->exp, current->mm,
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->engine, current->mm,
 				m->start + PAGE_SIZE, m->start + 2 * PAGE_SIZE, &result));
 	KUNIT_EXPECT_EQ(test, LATE + 1, value(m->start, 1));
 	/* By its place. */
 	fake_post(f, 2, LATE + 2);
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_evict(f->exp, 2 * PAGE_SIZE, PAGE_SIZE, &result));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_evict(f->engine, 2 * PAGE_SIZE, PAGE_SIZE, &result));
 	KUNIT_EXPECT_EQ(test, LATE + 2, value(m->start, 2));
 	/* With the device. */
 	fake_post(f, 3, LATE + 3);
@@ -57,7 +58,7 @@ static void flush_before_copy_to_peer(struct kunit *test)
 	fake_post(a, 1, LATE);
 	b = fake_second(test);
 	KUNIT_EXPECT_EQ(test, 0, memory_to_device(b, m->start, 2, 0, &result));
-	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_sum(b->exp->counters, HMM_P2P_C_FROM_PEER));
+	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_engine_sum(b->engine, HMM_P2P_E_FROM_PEER));
 	KUNIT_EXPECT_EQ(test, 1, a->nr_flushes);
 	KUNIT_EXPECT_EQ(test, 0, b->nr_flushes);
 	KUNIT_EXPECT_EQ(test, LATE, value(m->start, 1));

@@ -22,7 +22,7 @@ static void die_when_copy_begins(struct fake *f)
 
 	wait_for_completion(&copier->copy_begun);
 	/* Or the op is what hmm_p2p_dead() warns of. */
-	while (atomic_read(&copier->exp->copying))
+	while (atomic_read(&copier->exp->device_calls))
 		msleep(1);
 	/* As hmm_p2p_dead() does it, but so that the driver has had its time by now. */
 	WRITE_ONCE(exp->died, jiffies - HMM_P2P_COPY_LIMIT - 1);
@@ -49,7 +49,7 @@ static void abandon_copy(struct kunit *test, struct fake *f, struct fake *dies,
 	job_call(test, &death, die_when_copy_begins, dies);
 	kunit_warning_suppress(test) {
 		if (to_ram)
-			ret = hmm_p2p_migrate_to_ram(f->exp, current->mm, start, end,
+			ret = hmm_p2p_migrate_to_ram(f->engine, current->mm, start, end,
 						     &result);
 		else
 			ret = memory_to_device(f, start, NR_COPIED, HMM_P2P_NO_EVICT,
@@ -131,8 +131,9 @@ static void late_from_dead_peer_to_dead(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, 0, to->freed);
 	hmm_p2p_dead(to->exp);
-	KUNIT_EXPECT_EQ(test, NR_COPIED, to->freed);
+	KUNIT_EXPECT_EQ(test, 0, to->freed);
 	fake_unregister(to);
+	KUNIT_EXPECT_EQ(test, NR_COPIED, to->freed);
 	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
 	fake_end_late(to);
 	KUNIT_EXPECT_TRUE(test, all_reaped());
@@ -180,6 +181,7 @@ static void late_while_task_has_batch(struct kunit *test)
 	if (!to->freed) {
 		/* Those that are in a batch which is still in the list. */
 		hmm_p2p_dead(to->exp);
+		fake_unregister(to);
 		free_forgotten(to);
 	}
 	fake_second_exit(test, from);

@@ -5,6 +5,7 @@
  * back in the middle of a copy between two devices.
  */
 #include "fake.h"
+#include "../migrate/internal.h"
 
 /* While one batch is copied, the next is collected, and its copy begins. */
 static void migrate_pipelines(struct kunit *test)
@@ -56,7 +57,7 @@ static void migrate_lost_device(struct kunit *test)
 	start = memory_create(test, 4);
 	memory_place(test, start, 4);
 	f->lost = true;
-	KUNIT_EXPECT_EQ(test, -EIO, hmm_p2p_migrate_to_ram(f->exp, current->mm, start,
+	KUNIT_EXPECT_EQ(test, -EIO, hmm_p2p_migrate_to_ram(f->engine, current->mm, start,
 				start + 4 * PAGE_SIZE, &result));
 	KUNIT_EXPECT_EQ(test, 4, result.count[HMM_P2P_COPY_FAILED]);
 	KUNIT_EXPECT_FALSE(test, memory_right(start, 0));
@@ -120,6 +121,11 @@ static void migrate_dies_for_room(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 8));
 }
 
+static u64 engine_stat(struct fake *f, enum hmm_p2p_engine_stat stat)
+{
+	return hmm_p2p_engine_get_stat(f->engine, stat);
+}
+
 /* What a driver's policy is told of all that. */
 static void migrate_stats(struct kunit *test)
 {
@@ -131,27 +137,29 @@ static void migrate_stats(struct kunit *test)
 
 	f->no_kva = true;
 	fake_register(test);
-	for (i = HMM_P2P_STAT_TO_DEVICE; i <= HMM_P2P_STAT_PEER_FALLBACKS; i++)
+	for (i = HMM_P2P_STAT_PEER_FAULTS; i <= HMM_P2P_STAT_PEER_FALLBACKS; i++)
 		KUNIT_EXPECT_EQ(test, 0, hmm_p2p_get_stat(f->exp, i));
+	for (i = HMM_P2P_ENGINE_STAT_TO_DEVICE; i <= HMM_P2P_ENGINE_STAT_CPU_FAULTS; i++)
+		KUNIT_EXPECT_EQ(test, 0, engine_stat(f, i));
 	start = memory_create(test, 8);
 	memory_place(test, start, 8);
-	KUNIT_EXPECT_EQ(test, 8, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_TO_DEVICE));
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_TO_RAM));
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->exp, current->mm, start,
+	KUNIT_EXPECT_EQ(test, 8, engine_stat(f, HMM_P2P_ENGINE_STAT_TO_DEVICE));
+	KUNIT_EXPECT_EQ(test, 0, engine_stat(f, HMM_P2P_ENGINE_STAT_TO_RAM));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->engine, current->mm, start,
 				start + 4 * PAGE_SIZE, &result));
-	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_TO_RAM));
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_CPU_FAULTS));
+	KUNIT_EXPECT_EQ(test, 4, engine_stat(f, HMM_P2P_ENGINE_STAT_TO_RAM));
+	KUNIT_EXPECT_EQ(test, 0, engine_stat(f, HMM_P2P_ENGINE_STAT_CPU_FAULTS));
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 4));
-	KUNIT_EXPECT_EQ(test, 5, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_TO_RAM));
-	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_CPU_FAULTS));
+	KUNIT_EXPECT_EQ(test, 5, engine_stat(f, HMM_P2P_ENGINE_STAT_TO_RAM));
+	KUNIT_EXPECT_EQ(test, 1, engine_stat(f, HMM_P2P_ENGINE_STAT_CPU_FAULTS));
 	/* A peer that does not reach two others. */
 	m = mirror_create(test, "soft", start, 8);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 5, 2, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FALLBACKS));
 	KUNIT_EXPECT_LE(test, 2, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FAULTS));
-	KUNIT_EXPECT_EQ(test, 7, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_TO_RAM));
-	KUNIT_EXPECT_EQ(test, 3, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_CPU_FAULTS));
-	KUNIT_EXPECT_EQ(test, 8, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_TO_DEVICE));
+	KUNIT_EXPECT_EQ(test, 7, engine_stat(f, HMM_P2P_ENGINE_STAT_TO_RAM));
+	KUNIT_EXPECT_EQ(test, 3, engine_stat(f, HMM_P2P_ENGINE_STAT_CPU_FAULTS));
+	KUNIT_EXPECT_EQ(test, 8, engine_stat(f, HMM_P2P_ENGINE_STAT_TO_DEVICE));
 	/* The totals stay when the peer goes. */
 	mirror_destroy(m);
 	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FALLBACKS));
@@ -188,8 +196,8 @@ static void migrate_bad_flags(struct kunit *test)
 	start = memory_create(test, 1);
 	KUNIT_EXPECT_EQ(test, -EINVAL, memory_to_device(f, start, 1, 0x4, &result));
 	KUNIT_EXPECT_EQ(test, -EINVAL, memory_to_device(f, start + 1, 1, 0, &result));
-	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_evict(f->exp, 0, 0, &result));
-	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_evict(f->exp, PAGE_SIZE, NR_PAGES * PAGE_SIZE,
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_evict(f->engine, 0, 0, &result));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_evict(f->engine, PAGE_SIZE, NR_PAGES * PAGE_SIZE,
 						     &result));
 	KUNIT_EXPECT_EQ(test, 0, f->nr_copies);
 }
@@ -203,7 +211,7 @@ static struct {
 
 static void migrate_between(struct fake *f)
 {
-	between.ret = hmm_p2p_migrate_to_device(f->exp, between.mm, between.start,
+	between.ret = hmm_p2p_migrate_to_device(f->engine, between.mm, between.start,
 						between.start + 4 * PAGE_SIZE, 0,
 						&between.result);
 }
@@ -240,7 +248,7 @@ static void migrate_keeps_window(struct kunit *test)
 	b->hold_copies = false;
 	KUNIT_EXPECT_EQ(test, 0, between.ret);
 	KUNIT_EXPECT_EQ(test, 4, between.result.migrated);
-	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_sum(b->exp->counters, HMM_P2P_C_FROM_PEER));
+	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_engine_sum(b->engine, HMM_P2P_E_FROM_PEER));
 	KUNIT_EXPECT_EQ(test, 4, a->freed);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_sum(a->exp->counters, HMM_P2P_C_QUARANTINES));
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
@@ -262,8 +270,8 @@ static void migrate_opens_no_window(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, memory_to_device(b, start, 4, 0, &result));
 	KUNIT_EXPECT_EQ(test, 4, result.migrated);
 	KUNIT_EXPECT_EQ(test, 0, a->opened);
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_sum(b->exp->counters, HMM_P2P_C_FROM_PEER));
-	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_sum(a->exp->counters, HMM_P2P_C_TO_RAM));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_engine_sum(b->engine, HMM_P2P_E_FROM_PEER));
+	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_engine_sum(a->engine, HMM_P2P_E_TO_RAM));
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
 	fake_second_exit(test, b);
 }
@@ -315,7 +323,7 @@ static void migrate_after_huge(struct kunit *test)
 
 	fake_register(test);
 	huge = memory_create_huge(test, 0);
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->exp, current->mm, huge,
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->engine, current->mm, huge,
 				huge + PMD_SIZE, &result));
 	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, result.migrated);
 	small = memory_create(test, 3);
@@ -324,7 +332,7 @@ static void migrate_after_huge(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, PMD_SIZE));
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_evict(f->exp, 0, PMD_SIZE, &result));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_evict(f->engine, 0, PMD_SIZE, &result));
 	KUNIT_EXPECT_EQ(test, 3, result.migrated);
 	KUNIT_EXPECT_TRUE(test, memory_right(small, 2));
 }

@@ -203,7 +203,7 @@ static void dead(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_reset_begin(f->exp));
 	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_revoke(f->exp, 0, 1));
 	KUNIT_EXPECT_EQ(test, -ENODEV,
-			hmm_p2p_migrate_to_device(f->exp, m->mm, m->start,
+			hmm_p2p_migrate_to_device(f->engine, m->mm, m->start,
 						  m->start + PAGE_SIZE, 0, &result));
 	/* The mapping is still there, and keeps nobody. */
 	fake_unregister(f);

@@ -51,7 +51,7 @@ static void split_has_no_pgmap(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(look.m, 0, 1, HMM_PFN_REQ_FAULT));
 	f->split_arg = &look;
 	f->split = look_in_split;
-	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->exp, look.m->mm,
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->engine, look.m->mm,
 				look.m->start + 8 * PAGE_SIZE,
 				look.m->start + 9 * PAGE_SIZE, &result));
 	f->split = NULL;

@@ -95,7 +95,7 @@ static void dead_copy_to_ram_never_ends(struct kunit *test)
 	job_call(test, &death, die_when_copy_begins, f);
 	kunit_warning_suppress(test) {
 		KUNIT_EXPECT_EQ(test, -EIO,
-				hmm_p2p_migrate_to_ram(f->exp, m->mm, m->start,
+				hmm_p2p_migrate_to_ram(f->engine, m->mm, m->start,
 						       m->start + 4 * PAGE_SIZE,
 						       &seen.result));
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
@@ -112,7 +112,7 @@ static void dead_copy_to_ram_never_ends(struct kunit *test)
 
 static void migrate_seen(struct fake *f)
 {
-	seen.ret = hmm_p2p_migrate_to_device(f->exp, seen.mm, seen.start,
+	seen.ret = hmm_p2p_migrate_to_device(f->engine, seen.mm, seen.start,
 					     seen.start + 4 * PAGE_SIZE,
 					     HMM_P2P_NO_EVICT, &seen.result);
 }
@@ -239,7 +239,7 @@ static void poison_before_parked(struct kunit *test)
 	struct job job;
 
 	/* As a copy that is under way. */
-	down_read(&f->exp->migrate_sem);
+	down_read(&f->exp->live_sem);
 	job_call(test, &job, fake_begin_reset, f);
 	while (READ_ONCE(f->exp->state) != HMM_P2P_STATE_RESETTING && time_before(jiffies, end))
 		msleep(1);
@@ -248,7 +248,7 @@ static void poison_before_parked(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, f->freed);
 	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 5));
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 10));
-	up_read(&f->exp->migrate_sem);
+	up_read(&f->exp->live_sem);
 	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_POISONED));

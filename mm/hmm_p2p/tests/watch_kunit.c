@@ -22,7 +22,7 @@ static void evict_all(struct fake *f)
 {
 	struct hmm_p2p_result result = {};
 
-	hmm_p2p_evict(f->exp, 0, NR_PAGES * PAGE_SIZE, &result);
+	hmm_p2p_evict(f->engine, 0, NR_PAGES * PAGE_SIZE, &result);
 }
 
 static DECLARE_COMPLETION(anon_vma_locked);
