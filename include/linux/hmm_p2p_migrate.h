@@ -206,7 +206,7 @@ enum hmm_p2p_engine_stat {
 #define HMM_P2P_ONLY_RAM	0x1	/* leave the pages of other devices */
 #define HMM_P2P_NO_EVICT	0x2	/* do not call ops->make_room */
 
-#ifdef CONFIG_HMM_P2P
+#ifdef CONFIG_HMM_P2P_MIGRATE
 
 struct hmm_p2p_engine *
 hmm_p2p_engine_register(struct hmm_p2p_exporter *exp,
@@ -227,7 +227,7 @@ int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
 void hmm_p2p_copy_done(struct hmm_p2p_copy_job *job, int error);
 struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd);
 
-#else /* CONFIG_HMM_P2P */
+#else /* CONFIG_HMM_P2P_MIGRATE */
 
 static inline struct hmm_p2p_engine *
 hmm_p2p_engine_register(struct hmm_p2p_exporter *exp,
@@ -282,6 +282,6 @@ static inline struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd)
 	return ERR_PTR(-EOPNOTSUPP);
 }
 
-#endif /* CONFIG_HMM_P2P */
+#endif /* CONFIG_HMM_P2P_MIGRATE */
 
 #endif /* _LINUX_HMM_P2P_MIGRATE_H */
