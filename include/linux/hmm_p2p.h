@@ -210,9 +210,11 @@ struct hmm_p2p_exporter_ops {
  * @ops: what the driver supplies; NULL for coherent memory, which has none of them
  * @priv: first argument of every op
  * @pgmap: the device memory, %MEMORY_DEVICE_PRIVATE or %MEMORY_DEVICE_COHERENT, one
- *	range, with an owner that is this device's alone (hmm tells a driver's own
- *	pages by it), on the node that is nearest to the device: pages that the core
- *	moves to RAM on behalf of others go there
+ *	range, on the node that is nearest to the device: pages that the core moves to RAM
+ *	on behalf of others go there.  hmm tells a driver's own pages by its owner.
+ *	Several devices may share one: an importer with that owner gets the pages of all
+ *	of them as its own, and others get aliases of each.  A device with an engine shares
+ *	its owner with none
  * @provider: the BAR's p2pdma provider, from pcim_p2pdma_provider(), or NULL if
  *	the memory is not on the bus
  * @aperture: physical addresses, in the exporter's BAR, where windows appear;

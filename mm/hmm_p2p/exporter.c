@@ -170,7 +170,7 @@ static int hmm_p2p_claim(struct hmm_p2p_exporter *exp)
 	lockdep_assert_held(&hmm_p2p_lock);
 	list_for_each_entry(other, &hmm_p2p_exporters, node)
 		if (other->desc.pgmap == exp->desc.pgmap ||
-		    other->desc.pgmap->owner == exp->desc.pgmap->owner ||
+		    (other->sole_owner && other->owner == exp->owner) ||
 		    !strcmp(other->desc.name, exp->desc.name))
 			return -EEXIST;
 	exp->id = hmm_p2p_next_id++;
@@ -221,8 +221,8 @@ int hmm_p2p_claim_owner(struct hmm_p2p_exporter *exp)
  *   one range of MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT; coherent memory
  *   comes with an op or a provider; the window size is out of range, or larger than the
  *   aperture of windows on demand; pgmap or a window's address is not a multiple of it
- * * -EEXIST: this pgmap, one of the same owner, or an exporter of the same name,
- *   is registered already
+ * * -EEXIST: this pgmap, one of the same owner that has an engine, or an exporter of the
+ *   same name, is registered already
  * * -EBUSY: a window's address is another window's, too, or is still held by an
  *   importer that did not let go of it
  * * -ENOMEM

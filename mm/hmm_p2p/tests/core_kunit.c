@@ -102,7 +102,7 @@ static void register_twice(struct kunit *test)
 	EXPECT_REFUSED(-EEXIST, f);
 	f->desc.name = "kunit other name";
 	EXPECT_REFUSED(-EEXIST, f);
-	/* Other memory of the same owner: hmm could not tell them apart. */
+	/* Other memory of the same owner: the engine could not tell them apart. */
 	f->desc.pgmap = other;
 	EXPECT_REFUSED(-EEXIST, f);
 	/* Other memory and owner, the same name. */
