@@ -218,7 +218,7 @@ struct hmm_p2p_exporter_ops {
  * @provider: the BAR's p2pdma provider, from pcim_p2pdma_provider(), or NULL if
  *	the memory is not on the bus
  * @aperture: physical addresses, in the exporter's BAR, where windows appear;
- *	a window elsewhere is refused.  With ops->close_window only.
+ *	a window elsewhere is refused.  With ops->close_window only; zero without.
  * @window_shift: log2 of the window size in bytes, PMD_SHIFT to 30; 0 for
  *	PMD_SHIFT
  */

@@ -137,29 +137,66 @@ static bool hmm_p2p_has_no_ops(const struct hmm_p2p_exporter_ops *ops)
 	return !ops->open_window && !ops->close_window && !ops->flush_writes && !ops->lost;
 }
 
-/* A folio must never straddle windows, so all ranges are multiples of one. */
+/* What is wrong with the memory and its ops, or NULL. */
+static const char *hmm_p2p_pgmap_defect(const struct hmm_p2p_exporter_desc *desc,
+					const struct hmm_p2p_exporter_ops *ops)
+{
+	const struct dev_pagemap *pgmap = desc->pgmap;
+
+	if (!pgmap)
+		return "pgmap is missing";
+	if (pgmap->nr_range != 1)
+		return "pgmap->nr_range is not 1";
+	if (!pgmap->owner)
+		return "pgmap->owner is missing";
+	if (pgmap->type == MEMORY_DEVICE_COHERENT) {
+		if (!hmm_p2p_has_no_ops(ops))
+			return "ops are set, and coherent memory has none";
+		if (desc->provider)
+			return "provider is set, and coherent memory has none";
+		return NULL;
+	}
+	if (pgmap->type != MEMORY_DEVICE_PRIVATE)
+		return "pgmap->type is neither device-private nor coherent";
+	if (!ops->open_window)
+		return "ops->open_window is missing";
+	return NULL;
+}
+
+/*
+ * The same of windows.  A folio must never straddle two of them, so all ranges are multiples
+ * of one.
+ */
+static const char *hmm_p2p_window_defect(const struct hmm_p2p_exporter_desc *desc,
+					 const struct hmm_p2p_exporter_ops *ops,
+					 unsigned int shift)
+{
+	const struct range *memory = &desc->pgmap->range;
+	u64 mask = BIT_ULL(shift) - 1;
+
+	if (shift < PMD_SHIFT || shift > 30)
+		return "window_shift is out of range";
+	if (ops->close_window && range_len(&desc->aperture) < BIT_ULL(shift))
+		return "aperture is smaller than a window";
+	if (!ops->close_window && (desc->aperture.start || desc->aperture.end))
+		return "aperture is set, and ops->close_window is not";
+	if (memory->start & mask || range_len(memory) & mask)
+		return "pgmap->range is no multiple of a window (window_shift)";
+	return NULL;
+}
+
 static int hmm_p2p_check_desc(const struct hmm_p2p_exporter_desc *desc,
 			      unsigned int shift)
 {
 	const struct hmm_p2p_exporter_ops *ops = desc->ops ?: &no_ops;
-	const struct dev_pagemap *pgmap = desc->pgmap;
-	u64 mask = BIT_ULL(shift) - 1;
+	const char *defect = desc->name ? NULL : "name is missing";
 
-	if (!desc->name || !pgmap)
-		return -EINVAL;
-	if (pgmap->nr_range != 1 || !pgmap->owner)
-		return -EINVAL;
-	if (pgmap->type == MEMORY_DEVICE_COHERENT ?
-	    !hmm_p2p_has_no_ops(ops) || desc->provider :
-	    pgmap->type != MEMORY_DEVICE_PRIVATE || !ops->open_window)
-		return -EINVAL;
-	if (shift < PMD_SHIFT || shift > 30)
-		return -EINVAL;
-	if (ops->close_window && range_len(&desc->aperture) < BIT_ULL(shift))
-		return -EINVAL;
-	if ((pgmap->range.start & mask) || (range_len(&pgmap->range) & mask))
-		return -EINVAL;
-	return 0;
+	defect = defect ?: hmm_p2p_pgmap_defect(desc, ops);
+	defect = defect ?: hmm_p2p_window_defect(desc, ops, shift);
+	if (!defect)
+		return 0;
+	pr_err("hmm_p2p: %s: exporter refused: %s\n", desc->name ?: "?", defect);
+	return -EINVAL;
 }
 
 /* Under hmm_p2p_lock: claim the name, the id and the place in the list. */
@@ -217,10 +254,12 @@ int hmm_p2p_claim_owner(struct hmm_p2p_exporter *exp)
  * Context: Process context, no locks held; calls @desc->ops->open_window().
  *
  * Return: the exporter, to be given back with hmm_p2p_unregister(), or
- * * -EINVAL: an op, the name or the pgmap's owner is missing; the pgmap is not
- *   one range of MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT; coherent memory
- *   comes with an op or a provider; the window size is out of range, or larger than the
- *   aperture of windows on demand; pgmap or a window's address is not a multiple of it
+ * * -EINVAL, and the kernel log names the field of @desc: an op, the name or the pgmap's owner
+ *   is missing; the pgmap is not one range of MEMORY_DEVICE_PRIVATE or
+ *   MEMORY_DEVICE_COHERENT; coherent memory comes with an op or a provider; the window size
+ *   is out of range, or larger than the aperture of windows on demand; there is an aperture,
+ *   and windows are not on demand; pgmap or a window's address is not a multiple of the
+ *   window size
  * * -EEXIST: this pgmap, one of the same owner that has an engine, or an exporter of the
  *   same name, is registered already
  * * -EBUSY: a window's address is another window's, too, or is still held by an

@@ -63,18 +63,18 @@ static int migrations_show(struct seq_file *m, void *v)
 }
 DEFINE_SHOW_ATTRIBUTE(migrations);
 
-/* The field of @desc that the engine cannot work with, or NULL. */
-static const char *engine_desc_fault(const struct hmm_p2p_engine_desc *desc)
+/* What is wrong with @desc, or NULL. */
+static const char *engine_desc_defect(const struct hmm_p2p_engine_desc *desc)
 {
 	if (!desc->ops)
-		return "ops";
+		return "ops is missing";
 	if (!desc->ops->alloc_folios)
-		return "ops->alloc_folios";
+		return "ops->alloc_folios is missing";
 	if (!desc->ops->copy)
-		return "ops->copy";
+		return "ops->copy is missing";
 	if (desc->fault_around && (!is_power_of_2(desc->fault_around) ||
 				   desc->fault_around > PMD_SIZE))
-		return "fault_around";
+		return "fault_around is no power of two, or larger than PMD_SIZE";
 	return NULL;
 }
 
@@ -96,8 +96,8 @@ static void engine_free(struct hmm_p2p_engine *engine)
  * Context: Process context, no locks held.
  *
  * Return: the engine, to be given back with hmm_p2p_engine_unregister(), or
- * * -EINVAL: an op is missing; fault_around is no power of two, or larger than PMD_SIZE.
- *   The kernel log names the field
+ * * -EINVAL, and the kernel log names the field of @desc: an op is missing; fault_around is
+ *   no power of two, or larger than PMD_SIZE
  * * -EEXIST: the exporter has an engine, or another exporter's pgmap has the same owner
  * * -ENODEV: the exporter is being unregistered, or its device is dead
  * * -ENOMEM
@@ -106,13 +106,12 @@ struct hmm_p2p_engine *
 hmm_p2p_engine_register(struct hmm_p2p_exporter *exp,
 			const struct hmm_p2p_engine_desc *desc)
 {
-	const char *fault = engine_desc_fault(desc);
+	const char *defect = engine_desc_defect(desc);
 	struct hmm_p2p_engine *engine;
 	int ret = -ENOMEM;
 
-	if (fault) {
-		pr_err("hmm_p2p: %s: engine refused: %s is missing, or cannot be right\n",
-		       exp->desc.name, fault);
+	if (defect) {
+		pr_err("hmm_p2p: %s: engine refused: %s\n", exp->desc.name, defect);
 		return ERR_PTR(-EINVAL);
 	}
 	/* The driver does not end what it is about to begin: no lock is needed. */

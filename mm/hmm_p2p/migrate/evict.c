@@ -173,7 +173,8 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
  * @engine: the engine, which stays registered meanwhile
  * @offset: bytes from the start of the device memory
  * @length: bytes; with @offset rounded outward to whole pages
- * @result: set, also on errors, to what became of the pages; @result->vec is not used
+ * @result: set, also on errors, to what became of the pages; need not be initialised, and
+ *	@result->vec is not used.  NULL: the caller does not want it
  *
  * For ops->make_room, and for a driver that wants its memory back for another reason.
  * Huge pages that find no huge page of RAM are split and moved as small ones; one that
@@ -192,12 +193,14 @@ int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
 		  struct hmm_p2p_result *result)
 {
 	struct hmm_p2p_exporter *exp = engine->exp;
-	struct hmm_p2p_result before, once;
+	struct hmm_p2p_result before, once, unwanted;
 	unsigned long pfn, end, next;
 	struct eviction e;
 	u64 end_offset;
 	int ret = 0;
 
+	if (!result)
+		result = &unwanted;
 	hmm_p2p_result_init(result);
 	if (!hmm_p2p_range_end(exp, offset, length, &end_offset))
 		return -EINVAL;

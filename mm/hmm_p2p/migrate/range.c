@@ -481,13 +481,16 @@ static int migrate_range(struct hmm_p2p_engine *engine, struct mm_struct *mm,
 			 enum hmm_p2p_copy_dir dir, unsigned int flags,
 			 struct hmm_p2p_result *result)
 {
+	struct hmm_p2p_result unwanted = {};
 	struct migration m = {
 		.engine = engine, .mm = mm, .dir = dir, .flags = flags,
-		.start = start, .end = end, .result = result,
-		.look_first = true,
+		.start = start, .end = end, .look_first = true,
 	};
 	int ret;
 
+	if (!result)
+		result = &unwanted;
+	m.result = result;
 	hmm_p2p_result_init(result);
 	if (flags & ~(HMM_P2P_ONLY_RAM | HMM_P2P_NO_EVICT))
 		return -EINVAL;
@@ -513,7 +516,7 @@ static int migrate_range(struct hmm_p2p_engine *engine, struct mm_struct *mm,
  * @end: address behind the last, page-aligned
  * @flags: %HMM_P2P_ONLY_RAM, %HMM_P2P_NO_EVICT
  * @result: set, also on errors, to what became of the pages so far; @result->vec is an
- *	input
+ *	input, and nothing else need be initialised.  NULL: the caller does not want it
  *
  * Moves anonymous pages in RAM and on other devices, and fills holes and zero pages
  * with cleared device memory, but not where userfaultfd waits for missing pages: what
@@ -522,7 +525,8 @@ static int migrate_range(struct hmm_p2p_engine *engine, struct mm_struct *mm,
  * Calls ops->make_room if the device is full.  Pages of a device that has no engine and that
  * this one does not reach stay there (%HMM_P2P_OTHER).
  *
- * Context: Process context, mmap_lock not held, nor a lock that ops need.  May sleep.
+ * Context: Process context; takes mmap_lock, so the caller must not hold it, nor a lock that
+ * ops need.  May sleep.
  *
  * Return: 0, with what could not be moved in @result, or
  * * -EINVAL: @start or @end is not page-aligned, the range is empty, or a flag is
@@ -551,9 +555,9 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_to_device, "HMM_P2P");
  * @start: first address, page-aligned
  * @end: address behind the last, page-aligned
  * @result: set, also on errors, to what became of the pages so far; @result->vec is an
- *	input
+ *	input, and nothing else need be initialised.  NULL: the caller does not want it
  *
- * Context: Process context, mmap_lock not held.  May sleep.
+ * Context: Process context; takes mmap_lock, so the caller must not hold it.  May sleep.
  *
  * Return: as hmm_p2p_migrate_to_device(), without -ENODEV.
  */

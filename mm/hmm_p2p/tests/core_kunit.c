@@ -2,10 +2,38 @@
 /*
  * KUnit tests of registration.
  */
+#include <linux/string.h>
+#include <linux/tracepoint.h>
+
 #include "fake.h"
 
 #define EXPECT_REFUSED(err, f)						\
 	KUNIT_EXPECT_EQ(test, err, PTR_ERR(hmm_p2p_register(&(f)->desc)))
+
+/* The last line of the kernel log that says why an exporter was refused. */
+static char refusal[128];
+
+static void see_refusal(void *data, const char *text, size_t len)
+{
+	if (strnstr(text, "exporter refused: ", len))
+		strscpy(refusal, text, min(len + 1, sizeof(refusal)));
+}
+
+static void find_console(struct tracepoint *tp, void *priv)
+{
+	struct tracepoint **found = priv;
+
+	if (!strcmp(tp->name, "console"))
+		*found = tp;
+}
+
+/* ... and that it names @field. */
+#define EXPECT_REFUSED_FOR(field, f)						\
+	do {									\
+		refusal[0] = 0;							\
+		EXPECT_REFUSED(-EINVAL, f);					\
+		KUNIT_EXPECT_NOT_NULL(test, strstr(refusal, ": " field));	\
+	} while (0)
 
 static void register_refuses_bad_desc(struct kunit *test)
 {
@@ -13,40 +41,45 @@ static void register_refuses_bad_desc(struct kunit *test)
 	struct hmm_p2p_exporter_desc good = f->desc;
 	struct hmm_p2p_exporter_ops ops;
 	struct range range = f->pgmap.range;
+	struct tracepoint *tp = NULL;
 
-#define BAD_DESC(field, value)			\
-	do {					\
-		f->desc.field = (value);	\
-		EXPECT_REFUSED(-EINVAL, f);	\
-		f->desc = good;			\
+	for_each_kernel_tracepoint(find_console, &tp);
+	KUNIT_ASSERT_NOT_NULL(test, tp);
+	KUNIT_ASSERT_EQ(test, 0, tracepoint_probe_register(tp, see_refusal, NULL));
+
+#define BAD_DESC_FOR(name, field, value)		\
+	do {						\
+		f->desc.field = (value);		\
+		EXPECT_REFUSED_FOR(name, f);		\
+		f->desc = good;				\
 	} while (0)
+#define BAD_DESC(field, value)	BAD_DESC_FOR(#field, field, value)
 	BAD_DESC(name, NULL);
-	BAD_DESC(ops, NULL);
+	BAD_DESC_FOR("ops->open_window", ops, NULL);
 	BAD_DESC(pgmap, NULL);
 	BAD_DESC(window_shift, PMD_SHIFT - 1);
 	BAD_DESC(window_shift, 31);
 	/* Larger than the memory is a multiple of. */
-	BAD_DESC(window_shift, PMD_SHIFT + 3);
+	BAD_DESC_FOR("pgmap->range", window_shift, PMD_SHIFT + 3);
+	/* Windows are always open. */
+	BAD_DESC_FOR("aperture", aperture.end, PMD_SIZE - 1);
 
-#define BAD_OP(op)				\
-	do {					\
-		ops = *good.ops;		\
-		ops.op = NULL;			\
-		BAD_DESC(ops, &ops);		\
-	} while (0)
-	BAD_OP(open_window);
+	ops = *good.ops;
+	ops.open_window = NULL;
+	BAD_DESC_FOR("ops->open_window", ops, &ops);
 
-#define BAD_PGMAP(field, value, old)		\
+#define BAD_PGMAP(name, field, value, old)	\
 	do {					\
 		f->pgmap.field = (value);	\
-		EXPECT_REFUSED(-EINVAL, f);	\
+		EXPECT_REFUSED_FOR(name, f);	\
 		f->pgmap.field = (old);		\
 	} while (0)
-	BAD_PGMAP(owner, NULL, f);
-	BAD_PGMAP(type, MEMORY_DEVICE_COHERENT, MEMORY_DEVICE_PRIVATE);
-	BAD_PGMAP(nr_range, 2, 1);
-	BAD_PGMAP(range.start, range.start + PAGE_SIZE, range.start);
-	BAD_PGMAP(range.end, range.end - PAGE_SIZE, range.end);
+	BAD_PGMAP("pgmap->owner", owner, NULL, f);
+	BAD_PGMAP("pgmap->type", type, MEMORY_DEVICE_FS_DAX, MEMORY_DEVICE_PRIVATE);
+	BAD_PGMAP("ops", type, MEMORY_DEVICE_COHERENT, MEMORY_DEVICE_PRIVATE);
+	BAD_PGMAP("pgmap->nr_range", nr_range, 2, 1);
+	BAD_PGMAP("pgmap->range", range.start, range.start + PAGE_SIZE, range.start);
+	BAD_PGMAP("pgmap->range", range.end, range.end - PAGE_SIZE, range.end);
 
 	/* Coherent memory as it is to be, but that it can vanish. */
 	ops = *good.ops;
@@ -61,8 +94,10 @@ static void register_refuses_bad_desc(struct kunit *test)
 	fake_on_demand(test, 1);
 	f->max_open = 0;
 	f->desc.aperture.end = f->desc.aperture.start + PMD_SIZE - 2;
-	EXPECT_REFUSED(-EINVAL, f);
+	EXPECT_REFUSED_FOR("aperture", f);
 	f->desc = good;
+	tracepoint_probe_unregister(tp, see_refusal, NULL);
+	tracepoint_synchronize_unregister();
 
 	/* And it is none the worse for it. */
 	fake_register(test);

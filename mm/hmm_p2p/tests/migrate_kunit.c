@@ -121,6 +121,27 @@ static void migrate_dies_for_room(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 8));
 }
 
+/* A caller need not ask what became of the pages. */
+static void migrate_without_result(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start, end;
+
+	fake_register(test);
+	start = memory_create(test, 4);
+	end = start + 4 * PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_device(f->engine, current->mm, start, end,
+							   0, NULL));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->engine, current->mm, start,
+							start + PAGE_SIZE, NULL));
+	KUNIT_EXPECT_EQ(test, 1, f->freed);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_evict(f->engine, 0, NR_PAGES * PAGE_SIZE, NULL));
+	KUNIT_EXPECT_EQ(test, 4, f->freed);
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_migrate_to_device(f->engine, current->mm, end,
+								 start, 0, NULL));
+}
+
 static u64 engine_stat(struct fake *f, enum hmm_p2p_engine_stat stat)
 {
 	return hmm_p2p_engine_get_stat(f->engine, stat);
@@ -366,6 +387,7 @@ static struct kunit_case hmm_p2p_migrate_cases[] = {
 	KUNIT_CASE(migrate_fails_late),
 	KUNIT_CASE(migrate_lost_device),
 	KUNIT_CASE(migrate_lost_in_unregister),
+	KUNIT_CASE(migrate_without_result),
 	KUNIT_CASE(migrate_makes_room),
 	KUNIT_CASE(migrate_dies_for_room),
 	KUNIT_CASE(migrate_stats),
