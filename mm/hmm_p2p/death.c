@@ -111,7 +111,7 @@ int hmm_p2p_poison_page(struct hmm_p2p_exporter *exp, unsigned long i,
 
 		if (folio) {
 			hmm_p2p_poison_folio(exp, folio, pfn_to_page(pfn));
-			drop_folio(folio);
+			hmm_p2p_drop_folio(folio);
 			return 0;
 		}
 		/* Nobody uses it, or hmm_p2p_unpark_all() is told. */
@@ -140,7 +140,7 @@ static bool poison_pages(struct hmm_p2p_exporter *exp)
 		hmm_p2p_poison_folio(exp, folio, NULL);
 		/* fork() may have been ahead of the walk. */
 		busy |= folio_mapped(folio);
-		drop_folio(folio);
+		hmm_p2p_drop_folio(folio);
 		cond_resched();
 	}
 	return busy;
@@ -239,7 +239,7 @@ void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 		mutex_unlock(&exp->life);
 		return;
 	}
-	hmm_p2p_set_state(exp, HMM_P2P_STATE_DEAD);
+	hmm_p2p_exporter_set_state(exp, HMM_P2P_STATE_DEAD);
 	if (exp->parked)
 		hmm_p2p_unpark_all(exp);
 	/* Nobody waits for a copy that has nothing to do with one. */

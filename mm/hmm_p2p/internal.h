@@ -404,7 +404,7 @@ void hmm_p2p_revoke_all(struct hmm_p2p_exporter *exp);
 /* How often a task that waits for others says so in the kernel log. */
 #define HMM_P2P_REPORT_INTERVAL	(10 * HZ)
 
-void hmm_p2p_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state);
+void hmm_p2p_exporter_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state);
 bool hmm_p2p_flush_readers(struct hmm_p2p_exporter *exp);
 bool hmm_p2p_device_enter(struct hmm_p2p_exporter *exp);
 void hmm_p2p_device_exit(struct hmm_p2p_exporter *exp);
@@ -440,7 +440,7 @@ void hmm_p2p_watch_begin(struct hmm_p2p_watch *watch, struct hmm_p2p_exporter *e
 void hmm_p2p_watch_end(struct hmm_p2p_watch *watch);
 
 /* folio.c */
-static inline void drop_folio(struct folio *folio)
+static inline void hmm_p2p_drop_folio(struct folio *folio)
 {
 	folio_unlock(folio);
 	folio_put(folio);

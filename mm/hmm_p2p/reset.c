@@ -21,7 +21,7 @@
 #include "internal.h"
 
 /* True if it is parked, and the lock and the references are kept for that. */
-static bool park_folio(struct hmm_p2p_exporter *exp, struct folio *folio)
+static bool reset_park_folio(struct hmm_p2p_exporter *exp, struct folio *folio)
 {
 	struct hmm_p2p_watch watch;
 	bool unmapped;
@@ -36,7 +36,7 @@ static bool park_folio(struct hmm_p2p_exporter *exp, struct folio *folio)
 }
 
 /* False if the device died meanwhile. */
-static bool park_all(struct hmm_p2p_exporter *exp)
+static bool reset_park_all(struct hmm_p2p_exporter *exp)
 {
 	unsigned long end = exp->first_pfn + exp->nr_pages;
 	unsigned long report = jiffies + HMM_P2P_REPORT_INTERVAL;
@@ -58,13 +58,13 @@ static bool park_all(struct hmm_p2p_exporter *exp)
 			pfn++;
 			if (!folio)
 				continue;
-			if (park_folio(exp, folio)) {
+			if (reset_park_folio(exp, folio)) {
 				pfn = folio_pfn(folio) + folio_nr_pages(folio);
 				continue;
 			}
 			/* What nobody maps, nobody reaches. */
 			busy |= folio_mapped(folio);
-			drop_folio(folio);
+			hmm_p2p_drop_folio(folio);
 			cond_resched();
 		}
 		if (READ_ONCE(exp->dying))
@@ -94,8 +94,8 @@ bool hmm_p2p_poison_later(struct hmm_p2p_exporter *exp, unsigned long i)
 }
 
 /* The next page in [@i, @end) that broke during the reset, which is taken; or @end. */
-static unsigned long take_late(struct hmm_p2p_exporter *exp, unsigned long i,
-			       unsigned long end)
+static unsigned long reset_take_late(struct hmm_p2p_exporter *exp, unsigned long i,
+				     unsigned long end)
 {
 	spin_lock(&exp->late_lock);
 	i = find_next_bit(exp->late, end, i);
@@ -105,7 +105,7 @@ static unsigned long take_late(struct hmm_p2p_exporter *exp, unsigned long i,
 	return i;
 }
 
-static bool park_init(struct hmm_p2p_exporter *exp)
+static bool reset_park_init(struct hmm_p2p_exporter *exp)
 {
 	unsigned long longs = BITS_TO_LONGS(exp->nr_pages);
 
@@ -131,10 +131,11 @@ void hmm_p2p_unpark_all(struct hmm_p2p_exporter *exp)
 		hmm_p2p_map_folio(folio, anon_vma);
 		/* It is locked: nobody gets at it before. */
 		end = i + folio_nr_pages(folio);
-		for (j = take_late(exp, i, end); j < end; j = take_late(exp, j + 1, end))
+		for (j = reset_take_late(exp, i, end); j < end;
+		     j = reset_take_late(exp, j + 1, end))
 			hmm_p2p_poison_folio(exp, folio,
 					     pfn_to_page(exp->first_pfn + j));
-		drop_folio(folio);
+		hmm_p2p_drop_folio(folio);
 		cond_resched();
 	}
 	spin_lock(&exp->late_lock);
@@ -193,15 +194,15 @@ int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp)
 		ret = -ENODEV;
 	if (ret)
 		goto out;
-	if (!park_init(exp)) {
+	if (!reset_park_init(exp)) {
 		ret = -ENOMEM;
 		goto out;
 	}
-	hmm_p2p_set_state(exp, HMM_P2P_STATE_RESETTING);
-	if (!hmm_p2p_flush_readers(exp) || !park_all(exp)) {
+	hmm_p2p_exporter_set_state(exp, HMM_P2P_STATE_RESETTING);
+	if (!hmm_p2p_flush_readers(exp) || !reset_park_all(exp)) {
 		/* hmm_p2p_dead() waits for us to let go. */
 		hmm_p2p_unpark_all(exp);
-		hmm_p2p_set_state(exp, HMM_P2P_STATE_LIVE);
+		hmm_p2p_exporter_set_state(exp, HMM_P2P_STATE_LIVE);
 		ret = -ENODEV;
 		goto out;
 	}
@@ -235,7 +236,7 @@ int hmm_p2p_reset_end(struct hmm_p2p_exporter *exp)
 	mutex_lock(&exp->life);
 	if (exp->state == HMM_P2P_STATE_RESETTING) {
 		hmm_p2p_unpark_all(exp);
-		hmm_p2p_set_state(exp, HMM_P2P_STATE_LIVE);
+		hmm_p2p_exporter_set_state(exp, HMM_P2P_STATE_LIVE);
 		hmm_p2p_windows_settle(exp);
 	} else {
 		ret = exp->state == HMM_P2P_STATE_DEAD ? -ENODEV : -EINVAL;

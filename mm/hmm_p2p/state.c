@@ -16,7 +16,7 @@
 
 #include "internal.h"
 
-void hmm_p2p_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state)
+void hmm_p2p_exporter_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state state)
 {
 	lockdep_assert_held(&exp->life);
 	WRITE_ONCE(exp->state, state);
@@ -156,7 +156,7 @@ void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp)
 		      exp->desc.name))
 		hmm_p2p_unpark_all(exp);
 	if (exp->state != HMM_P2P_STATE_DEAD)
-		hmm_p2p_set_state(exp, HMM_P2P_STATE_DRAINING);
+		hmm_p2p_exporter_set_state(exp, HMM_P2P_STATE_DRAINING);
 	mutex_unlock(&exp->life);
 	/*
 	 * Migrations to the device that saw LIVE finish here, and none starts

@@ -68,8 +68,8 @@ void hmm_p2p_batch_free(struct hmm_p2p_batch *b)
 		kvfree(b);
 }
 
-static void note(struct hmm_p2p_batch *b, unsigned long i, unsigned long n,
-		 enum hmm_p2p_outcome outcome)
+static void batch_set_outcome(struct hmm_p2p_batch *b, unsigned long i, unsigned long n,
+			      enum hmm_p2p_outcome outcome)
 {
 	/* One, most often, for each page that moves: not worth a call. */
 	if (n == 1)
@@ -83,8 +83,8 @@ static unsigned long batch_addr(struct hmm_p2p_batch *b, unsigned long i)
 	return b->args.start + (i << PAGE_SHIFT);
 }
 
-static struct folio *alloc_ram(struct hmm_p2p_batch *b, unsigned long i,
-			       struct page *spage, unsigned int order)
+static struct folio *batch_alloc_ram(struct hmm_p2p_batch *b, unsigned long i,
+				     struct page *spage, unsigned int order)
 {
 	struct folio *folio = hmm_p2p_alloc_ram(b->args.vma, batch_addr(b, i),
 						page_folio(spage), order);
@@ -101,7 +101,7 @@ static struct folio *alloc_ram(struct hmm_p2p_batch *b, unsigned long i,
 }
 
 /* The next of the small folios that were asked for together: each has a price. */
-static struct folio *next_spare(struct hmm_p2p_batch *b)
+static struct folio *batch_next_spare(struct hmm_p2p_batch *b)
 {
 	const struct hmm_p2p_engine_desc *desc = &b->engine->desc;
 	unsigned int nr = clamp(b->want, 1UL, ARRAY_SIZE(b->spare));
@@ -119,20 +119,20 @@ static struct folio *next_spare(struct hmm_p2p_batch *b)
 }
 
 /* Some that were to move did not. */
-static void drop_spare(struct hmm_p2p_batch *b)
+static void batch_drop_spare(struct hmm_p2p_batch *b)
 {
 	while (b->spare_first < b->spare_end)
-		drop_folio(b->spare[b->spare_first++]);
+		hmm_p2p_drop_folio(b->spare[b->spare_first++]);
 }
 
-static struct folio *alloc_device(struct hmm_p2p_batch *b, unsigned int order)
+static struct folio *batch_alloc_device(struct hmm_p2p_batch *b, unsigned int order)
 {
 	const struct hmm_p2p_exporter_desc *memory = &b->engine->exp->desc;
 	const struct hmm_p2p_engine_desc *desc = &b->engine->desc;
 	struct folio *folio = NULL;
 
 	if (!order)
-		folio = next_spare(b);
+		folio = batch_next_spare(b);
 	else if (!desc->ops->alloc_folios(desc->priv, order, &folio, 1))
 		folio = NULL;
 	/* Of another device: the copy, and peers, would go astray. */
@@ -141,7 +141,7 @@ static struct folio *alloc_device(struct hmm_p2p_batch *b, unsigned int order)
 			       folio_order(folio) != order,
 			       "hmm_p2p: %s: alloc_folios gave a page that is not its own\n",
 			       memory->name)) {
-		drop_folio(folio);
+		hmm_p2p_drop_folio(folio);
 		folio = NULL;
 	}
 	return folio;
@@ -182,8 +182,8 @@ static unsigned long alias_of(struct hmm_p2p_exporter *from, const struct page *
 }
 
 /* Pages that have a destination, to be copied.  False if the source is out of reach. */
-static bool add_copy(struct hmm_p2p_batch *b, struct page *spage,
-		     struct page *dpage, unsigned int n)
+static bool batch_add_copy(struct hmm_p2p_batch *b, struct page *spage,
+			   struct page *dpage, unsigned int n)
 {
 	struct hmm_p2p_copy c = { .dev_page = dpage, .nr_pages = n };
 
@@ -210,21 +210,21 @@ static bool add_copy(struct hmm_p2p_batch *b, struct page *spage,
 }
 
 /* Give the pages from @i on a destination of that order. */
-static bool fill_folio(struct hmm_p2p_batch *b, unsigned long i, struct page *spage,
-		       unsigned long mpfn, unsigned int order)
+static bool batch_fill_folio(struct hmm_p2p_batch *b, unsigned long i, struct page *spage,
+			     unsigned long mpfn, unsigned int order)
 {
 	struct folio *folio;
 
 	if (b->job.dir == HMM_P2P_TO_RAM)
-		folio = alloc_ram(b, i, spage, order);
+		folio = batch_alloc_ram(b, i, spage, order);
 	else
-		folio = alloc_device(b, order);
+		folio = batch_alloc_device(b, order);
 	if (!folio)
 		return false;
 	b->want -= BIT(order);
-	if (!add_copy(b, spage, folio_page(folio, 0), BIT(order))) {
-		drop_folio(folio);
-		note(b, i, BIT(order), HMM_P2P_OTHER);
+	if (!batch_add_copy(b, spage, folio_page(folio, 0), BIT(order))) {
+		hmm_p2p_drop_folio(folio);
+		batch_set_outcome(b, i, BIT(order), HMM_P2P_OTHER);
 		return true;
 	}
 	b->args.dst[i] = migrate_pfn(folio_pfn(folio)) | (mpfn & MIGRATE_PFN_WRITE);
@@ -233,8 +233,8 @@ static bool fill_folio(struct hmm_p2p_batch *b, unsigned long i, struct page *sp
 	return true;
 }
 
-static bool fill_huge(struct hmm_p2p_batch *b, unsigned long i, struct page *spage,
-		      unsigned long mpfn)
+static bool batch_fill_huge(struct hmm_p2p_batch *b, unsigned long i, struct page *spage,
+			    unsigned long mpfn)
 {
 	struct vm_area_struct *vma = b->args.vma;
 
@@ -247,24 +247,24 @@ static bool fill_huge(struct hmm_p2p_batch *b, unsigned long i, struct page *spa
 						       PMD_ORDER))
 			return false;
 	}
-	return fill_folio(b, i, spage, mpfn, spage ? folio_order(page_folio(spage)) :
-						     PMD_ORDER);
+	return batch_fill_folio(b, i, spage, mpfn,
+				spage ? folio_order(page_folio(spage)) : PMD_ORDER);
 }
 
-static void fill_small(struct hmm_p2p_batch *b, unsigned long i, unsigned long n,
-		       struct page *spage, unsigned long mpfn)
+static void batch_fill_small(struct hmm_p2p_batch *b, unsigned long i, unsigned long n,
+			     struct page *spage, unsigned long mpfn)
 {
 	unsigned long j;
 
 	for (j = 0; j < n; j++) {
 		/* Once there is no more, do not ask for each page. */
 		if (b->error == -ENOMEM ||
-		    !fill_folio(b, i + j, spage ? spage + j : NULL, mpfn, 0))
+		    !batch_fill_folio(b, i + j, spage ? spage + j : NULL, mpfn, 0))
 			break;
 	}
 	if (j == n)
 		return;
-	note(b, i + j, n - j, HMM_P2P_NO_MEMORY);
+	batch_set_outcome(b, i + j, n - j, HMM_P2P_NO_MEMORY);
 	b->error = -ENOMEM;
 	if (b->job.dir != HMM_P2P_TO_RAM)
 		b->no_room += n - j;
@@ -336,7 +336,7 @@ static unsigned long entry_pages(unsigned long mpfn)
  * Give every page that is ready to move a destination.  Entries that get none are
  * restored by the finalize step.
  */
-static void fill(struct hmm_p2p_batch *b)
+static void batch_fill(struct hmm_p2p_batch *b)
 {
 	unsigned long i, n;
 
@@ -354,14 +354,14 @@ static void fill(struct hmm_p2p_batch *b)
 		if (outcome != HMM_P2P_MOVED) {
 			/* A copy from a peer is not what tells about holes. */
 			if (spage || b->job.dir != HMM_P2P_FROM_PEER)
-				note(b, i, n, outcome);
+				batch_set_outcome(b, i, n, outcome);
 			b->want -= n;
 			continue;
 		}
-		if (n > 1 && fill_huge(b, i, spage, mpfn))
+		if (n > 1 && batch_fill_huge(b, i, spage, mpfn))
 			continue;
 		if (n > 1 && spage && !may_split(b, mpfn)) {
-			note(b, i, n, HMM_P2P_NO_MEMORY);
+			batch_set_outcome(b, i, n, HMM_P2P_NO_MEMORY);
 			b->error = -ENOMEM;
 			b->want -= n;
 			/* It is restored, and split then, as a mapped one. */
@@ -373,9 +373,9 @@ static void fill(struct hmm_p2p_batch *b)
 		}
 		if (n > 1 && !spage)
 			split_hole(b, i, n);
-		fill_small(b, i, n, spage, mpfn);
+		batch_fill_small(b, i, n, spage, mpfn);
 	}
-	drop_spare(b);
+	batch_drop_spare(b);
 }
 
 /*
@@ -421,7 +421,7 @@ void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 	init_completion(&b->job.done);
 }
 
-static void count_taken(struct hmm_p2p_batch *b)
+static void batch_count_taken(struct hmm_p2p_batch *b)
 {
 	unsigned long i, n;
 
@@ -467,7 +467,7 @@ int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page)
 	if (ret)
 		b->args.cpages = 0;
 	else if (b->args.cpages)
-		count_taken(b);
+		batch_count_taken(b);
 	return ret;
 }
 
@@ -487,7 +487,7 @@ void hmm_p2p_batch_start(struct hmm_p2p_batch *b)
 		return;
 	/* The pages are locked; pairs with hmm_p2p_revoke_window(). */
 	smp_mb();
-	fill(b);
+	batch_fill(b);
 	hmm_p2p_copy_start(b);
 }
 
@@ -523,7 +523,7 @@ static void drop_destinations(struct hmm_p2p_batch *b)
 		n = page ? folio_nr_pages(page_folio(page)) : 1;
 		b->args.dst[i] = 0;
 		if (page) {
-			note(b, i, n, HMM_P2P_COPY_FAILED);
+			batch_set_outcome(b, i, n, HMM_P2P_COPY_FAILED);
 			drop_destination(page_folio(page), keep);
 		}
 	}
@@ -531,7 +531,7 @@ static void drop_destinations(struct hmm_p2p_batch *b)
 }
 
 /* After the pages step: what moved, and what had a destination and did not. */
-static void account(struct hmm_p2p_batch *b)
+static void batch_count(struct hmm_p2p_batch *b)
 {
 	static const unsigned int counters[] = {
 		[HMM_P2P_TO_DEVICE] = HMM_P2P_E_TO_DEVICE,
@@ -550,7 +550,7 @@ static void account(struct hmm_p2p_batch *b)
 			failed += b->why[i] >= HMM_P2P_NO_MEMORY;
 			continue;
 		}
-		note(b, i, n, moved ? HMM_P2P_MOVED : HMM_P2P_LOST);
+		batch_set_outcome(b, i, n, moved ? HMM_P2P_MOVED : HMM_P2P_LOST);
 		if (moved)
 			b->moved += n;
 		else
@@ -597,11 +597,11 @@ int hmm_p2p_batch_end(struct hmm_p2p_batch *b)
 	}
 	if (b->args.vma) {
 		migrate_vma_pages(&b->args);
-		account(b);
+		batch_count(b);
 		migrate_vma_finalize(&b->args);
 	} else {
 		migrate_device_pages(b->args.src, b->args.dst, b->nr);
-		account(b);
+		batch_count(b);
 		migrate_device_finalize(b->args.src, b->args.dst, b->nr);
 	}
 	if (b->split)

@@ -77,7 +77,7 @@ static unsigned long evict_collect(struct hmm_p2p_batch *b,
 		    !folio_mapped(folio)) {
 			bool kept = !folio_mapped(folio) && folio_ref_count(folio) > 1;
 
-			drop_folio(folio);
+			hmm_p2p_drop_folio(folio);
 			/* Nobody uses it any more: then that sets it free. */
 			if (kept)
 				evict_drain(&drained);
@@ -92,7 +92,7 @@ static unsigned long evict_collect(struct hmm_p2p_batch *b,
 			b->args.src[n] = migrate_pfn(pfn) | MIGRATE_PFN_MIGRATE |
 					 (pages > 1 ? MIGRATE_PFN_COMPOUND : 0);
 		} else {
-			drop_folio(folio);
+			hmm_p2p_drop_folio(folio);
 		}
 		n += pages;
 	}

@@ -139,8 +139,8 @@ static void other_put(struct hmm_p2p_exporter *other)
  * Whether the CPU or the engine's device, whichever copies, reaches the memory of @other, which
  * @b is to come from.  Between other_get() and other_put().
  */
-static bool reaches(struct migration *m, struct hmm_p2p_batch *b,
-		    struct hmm_p2p_exporter *other)
+static bool engine_reaches(struct migration *m, struct hmm_p2p_batch *b,
+			   struct hmm_p2p_exporter *other)
 {
 	struct device *dev = m->engine->desc.dev;
 	enum pci_p2pdma_map_type type;
@@ -182,7 +182,7 @@ static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 
 	if (!other_get(other))
 		return 0;
-	if (reaches(m, m->extra, other)) {
+	if (engine_reaches(m, m->extra, other)) {
 		/* What fails here may work by way of RAM. */
 		done = !chunk_pass(m, b, m->engine, HMM_P2P_FROM_PEER) &&
 		       !has_outcome(m->extra, HMM_P2P_OTHER);
@@ -227,7 +227,7 @@ static int chunk_over(struct migration *m, struct hmm_p2p_batch *b, int ret)
 }
 
 /* End the chunk whose copy runs, if there is one: too late to make room for it. */
-static int settle(struct migration *m)
+static int migration_end_busy(struct migration *m)
 {
 	struct hmm_p2p_batch *b = m->busy;
 	int ret;
@@ -240,8 +240,8 @@ static int settle(struct migration *m)
 	return ret;
 }
 
-static void look(struct migration *m, struct hmm_p2p_batch *b,
-		 struct vm_area_struct *vma, unsigned long start, unsigned long end)
+static void chunk_scan(struct migration *m, struct hmm_p2p_batch *b,
+		       struct vm_area_struct *vma, unsigned long start, unsigned long end)
 {
 	m->scan.exp = m->engine->exp;
 	m->scan.dir = m->dir;
@@ -256,7 +256,7 @@ static bool chunk_takes_from(struct migration *m, struct hmm_p2p_batch *b,
 {
 	if (!m->scan.nr_others || m->flags & HMM_P2P_ONLY_RAM || !other_get(other))
 		return false;
-	if (!reaches(m, b, other)) {
+	if (!engine_reaches(m, b, other)) {
 		other_put(other);
 		return false;
 	}
@@ -282,14 +282,14 @@ static int chunk_begin(struct migration *m, struct hmm_p2p_batch *b,
 	hmm_p2p_batch_init(b, m->engine, m->dir, vma, start, end);
 	b->job.alone = false;
 	if (looked) {
-		look(m, b, vma, start, end);
+		chunk_scan(m, b, vma, start, end);
 		if (!m->scan.todo && !chunk_takes_from(m, b, m->scan.others[0]))
 			return 0;
 		*first = b->job.dir == HMM_P2P_FROM_PEER;
 	}
 	ret = hmm_p2p_batch_collect(b, NULL);
 	if (!looked && b->taken < b->nr)
-		look(m, b, vma, start, end);
+		chunk_scan(m, b, vma, start, end);
 	hmm_p2p_batch_start(b);
 	return ret;
 }
@@ -307,7 +307,7 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 	int ret, err;
 
 	ret = chunk_begin(m, b, vma, start, end, &i);
-	err = settle(m);
+	err = migration_end_busy(m);
 	m->no_room = b->no_room;
 	/* Holes that it is about to fill look like any, and are not for another pass. */
 	if (i < m->scan.nr_others && b->job.dir == HMM_P2P_TO_DEVICE)
@@ -412,7 +412,7 @@ static void migration_unlock(struct migration *m)
  * Chunks from *addr on, for as long as nobody else wants the lock and the device has
  * room.  Returns with *addr where it ended and nothing under way.
  */
-static int run_locked(struct migration *m, unsigned long *addr, bool may_make_room)
+static int migration_run_locked(struct migration *m, unsigned long *addr, bool may_make_room)
 {
 	int ret;
 
@@ -436,10 +436,10 @@ static int run_locked(struct migration *m, unsigned long *addr, bool may_make_ro
 	} while (*addr < m->end && !ret && !mmap_lock_is_contended(m->mm) &&
 		 !fatal_signal_pending(current) &&
 		 READ_ONCE(m->engine->exp->state) == HMM_P2P_STATE_LIVE);
-	return settle(m) ?: ret;
+	return migration_end_busy(m) ?: ret;
 }
 
-static int run(struct migration *m)
+static int migration_run(struct migration *m)
 {
 	const struct hmm_p2p_engine_desc *desc = &m->engine->desc;
 	bool can_make_room = desc->ops->make_room && m->dir == HMM_P2P_TO_DEVICE &&
@@ -455,7 +455,7 @@ static int run(struct migration *m)
 		ret = migration_lock(m);
 		if (ret)
 			break;
-		ret = run_locked(m, &addr, can_make_room && tries < MAKE_ROOM_TRIES);
+		ret = migration_run_locked(m, &addr, can_make_room && tries < MAKE_ROOM_TRIES);
 		migration_unlock(m);
 		if (addr > from)
 			tries = 0;
@@ -500,7 +500,7 @@ static int migrate_range(struct hmm_p2p_engine *engine, struct mm_struct *mm,
 	m.idle = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
 	m.next = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
 	m.extra = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
-	ret = m.idle && m.next && m.extra ? run(&m) ?: m.late_error : -ENOMEM;
+	ret = m.idle && m.next && m.extra ? migration_run(&m) ?: m.late_error : -ENOMEM;
 	hmm_p2p_batch_free(m.idle);
 	hmm_p2p_batch_free(m.next);
 	hmm_p2p_batch_free(m.extra);
