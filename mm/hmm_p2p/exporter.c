@@ -350,8 +350,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
  * registers them next, until it lets go.
  *
  * Context: Process context, no locks held, in particular none that an importer's invalidate
- * callback or a task needs that has a page of the memory locked: this waits for such pages.
- * Cannot fail.  A reset that is under way is ended first, with a warning.
+ * callback needs, nor one that a task needs while it has a page of the memory locked: this
+ * waits for such pages.  Cannot fail.  A reset that is under way is ended first, with a warning.
  */
 void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 {

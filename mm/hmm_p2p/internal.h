@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Private to mm/hmm_p2p (and its KUnit tests).  The migration engine has more of its own
- * in migrate/internal.h, which nothing outside of migrate/ includes, tests apart.  Of the
- * engine, peer access calls hmm_p2p_evict_all() and hmm_p2p_copy_forget().
+ * in migrate/internal.h, which nothing but the tests includes outside of migrate/: peer access
+ * does not know the engine.
  *
  * Lock order, outermost first:
  *
@@ -34,7 +34,8 @@
  *			pages may still be in use then.
  *	exporter_of()	RCU, or a reference that was taken under it.
  *	map_get		the importer's lock after mmu_interval_read_retry(): the
- *			PTE that gave the alias is still there.
+ *			PTE that gave the alias is still there, and unregistering
+ *			has yet to revoke it.
  *	map_put		the ledger line, which has a reference on the exporter;
  *			one that is unregistered also stays until its windows
  *			have no references.

@@ -155,7 +155,8 @@ void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp)
 		      "hmm_p2p: %s: unregistered during a reset\n",
 		      exp->desc.name))
 		hmm_p2p_unpark_all(exp);
-	if (exp->state != HMM_P2P_STATE_DEAD)
+	/* The engine's end may have said so before. */
+	if (exp->state < HMM_P2P_STATE_DRAINING)
 		hmm_p2p_exporter_set_state(exp, HMM_P2P_STATE_DRAINING);
 	mutex_unlock(&exp->life);
 	/*
