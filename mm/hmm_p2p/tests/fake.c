@@ -53,7 +53,7 @@ void fake_land(struct fake *f)
 	}
 }
 
-static void fake_flush_writes(void *priv)
+void fake_flush_writes(void *priv)
 {
 	struct fake *f = priv;
 
@@ -65,7 +65,7 @@ static void fake_flush_writes(void *priv)
 	fake_land(f);
 }
 
-static struct folio *alloc_one(struct fake *f, unsigned int order)
+struct folio *fake_alloc_one(struct fake *f, unsigned int order)
 {
 	unsigned long i;
 
@@ -95,14 +95,14 @@ static unsigned int fake_alloc_folios(void *priv, unsigned int order,
 		return 1;
 	}
 	for (i = 0; i < nr; i++) {
-		folios[i] = alloc_one(f, order);
+		folios[i] = fake_alloc_one(f, order);
 		if (!folios[i])
 			break;
 	}
 	return i;
 }
 
-static void *fake_kva(struct fake *f, const struct page *page)
+void *fake_kva(struct fake *f, const struct page *page)
 {
 	u64 offset = hmm_p2p_page_offset(page);
 
@@ -255,6 +255,13 @@ static void fake_folio_free(struct folio *folio)
 	spin_unlock(&f->lock);
 }
 
+static vm_fault_t fake_migrate_to_ram(struct vm_fault *vmf)
+{
+	struct fake *f = container_of(page_pgmap(vmf->page), struct fake, pgmap);
+
+	return f->without_engine ? fake_own_fault(f, vmf) : hmm_p2p_migrate_fault(vmf);
+}
+
 /* What zone_device_private_split_cb() does without this op. */
 static void fake_folio_split(struct folio *head, struct folio *tail)
 {
@@ -270,7 +277,7 @@ static void fake_folio_split(struct folio *head, struct folio *tail)
 
 static const struct dev_pagemap_ops fake_pgmap_ops = {
 	.folio_free = fake_folio_free,
-	.migrate_to_ram = hmm_p2p_migrate_fault,
+	.migrate_to_ram = fake_migrate_to_ram,
 	.folio_split = fake_folio_split,
 };
 
@@ -282,6 +289,7 @@ int fake_init(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, f);
 	test->priv = f;
 	spin_lock_init(&f->lock);
+	init_rwsem(&f->exp_sem);
 	INIT_LIST_HEAD(&f->mirrors);
 	init_completion(&f->opening);
 	init_completion(&f->go_on);
@@ -291,6 +299,8 @@ int fake_init(struct kunit *test)
 	init_completion(&f->flush_go);
 	INIT_WORK(&f->copy_work, fake_copy_work);
 	INIT_DELAYED_WORK(&f->never_work, fake_never_work);
+	f->evict_pfns = kunit_kcalloc(test, 2 * NR_PAGES, sizeof(long), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, f->evict_pfns);
 	for (i = 0; i < NR_WINDOWS; i++) {
 		f->blocks[i] = alloc_pages(GFP_KERNEL, HPAGE_PMD_ORDER);
 		KUNIT_ASSERT_NOT_NULL(test, f->blocks[i]);
@@ -332,10 +342,20 @@ void fake_exit(struct kunit *test)
 	flush_delayed_work(&f->never_work);
 	if (f->exp)
 		fake_unregister(f);
+	if (f->without_engine)
+		fake_own_evict(f);
 	memunmap_pages(&f->pgmap);
 	release_mem_region(f->res->start, resource_size(f->res));
 	for (i = 0; i < NR_WINDOWS; i++)
 		__free_pages(f->blocks[i], HPAGE_PMD_ORDER);
+}
+
+int fake_init_without_engine(struct kunit *test)
+{
+	int ret = fake_init(test);
+
+	((struct fake *)test->priv)->without_engine = true;
+	return ret;
 }
 
 /* Before fake_register(): windows open on demand, so many at a time. */
@@ -352,11 +372,12 @@ void fake_on_demand(struct kunit *test, unsigned int max_open)
 int fake_try_register(struct fake *f)
 {
 	struct hmm_p2p_exporter *exp = hmm_p2p_register(&f->desc);
-	struct hmm_p2p_engine *engine;
+	struct hmm_p2p_engine *engine = NULL;
 
 	if (IS_ERR(exp))
 		return PTR_ERR(exp);
-	engine = hmm_p2p_engine_register(exp, &f->engine_desc);
+	if (!f->without_engine)
+		engine = hmm_p2p_engine_register(exp, &f->engine_desc);
 	if (IS_ERR(engine)) {
 		hmm_p2p_unregister(exp);
 		return PTR_ERR(engine);
@@ -373,10 +394,16 @@ void fake_register(struct kunit *test)
 
 void fake_unregister(struct fake *f)
 {
-	hmm_p2p_engine_unregister(f->engine);
+	struct hmm_p2p_exporter *exp = f->exp;
+
+	if (f->engine)
+		hmm_p2p_engine_unregister(f->engine);
 	f->engine = NULL;
-	hmm_p2p_unregister(f->exp);
+	/* A fault that has a page locked does without the exporter, which waits for the page. */
+	down_write(&f->exp_sem);
 	f->exp = NULL;
+	up_write(&f->exp_sem);
+	hmm_p2p_unregister(exp);
 }
 
 void fake_begin_reset(struct fake *f)
@@ -389,15 +416,21 @@ void fake_die(struct fake *f)
 	hmm_p2p_dead(f->exp);
 }
 
-/* A second exporter; test->priv is the first again afterwards. */
-struct fake *fake_second(struct kunit *test)
+struct fake *fake_second_init(struct kunit *test)
 {
 	struct fake *first = test->priv, *f;
 
 	KUNIT_ASSERT_EQ(test, 0, fake_init(test));
-	fake_register(test);
 	f = test->priv;
 	test->priv = first;
+	return f;
+}
+
+struct fake *fake_second(struct kunit *test)
+{
+	struct fake *f = fake_second_init(test);
+
+	KUNIT_ASSERT_EQ(test, 0, fake_try_register(f));
 	return f;
 }
 

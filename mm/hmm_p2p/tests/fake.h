@@ -14,6 +14,7 @@
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
 #include <linux/pagemap.h>
+#include <linux/rwsem.h>
 
 #include "../internal.h"
 
@@ -35,8 +36,12 @@ struct fake {
 	struct hmm_p2p_exporter_desc desc;
 	struct hmm_p2p_engine_desc engine_desc;
 	struct list_head mirrors;	/* those that fake_exit() has to destroy */
-	struct hmm_p2p_exporter *exp;
+	struct hmm_p2p_exporter *exp;	/* NULL: none is registered, or it is about to go */
+	struct rw_semaphore exp_sem;	/* read: fake_own.c calls for exp; write: it goes */
 	struct hmm_p2p_engine *engine;
+	bool without_engine;		/* fake_own.c moves the pages */
+	atomic_t nr_faults;		/* ... and brought so many to RAM by faults */
+	unsigned long *evict_pfns;	/* for fake_own_evict(), which cannot fail */
 	spinlock_t lock;
 	DECLARE_BITMAP(used, NR_PAGES);	/* lock */
 	unsigned long freed;
@@ -96,15 +101,22 @@ struct fake {
 };
 
 int fake_init(struct kunit *test);
+/* The driver has an engine of its own, and so the exporter has none. */
+int fake_init_without_engine(struct kunit *test);
 void fake_exit(struct kunit *test);
 void fake_register(struct kunit *test);
 int fake_try_register(struct fake *f);
 void fake_unregister(struct fake *f);
+/* A second one, not registered yet, or registered.  test->priv stays the first. */
+struct fake *fake_second_init(struct kunit *test);
 struct fake *fake_second(struct kunit *test);
 void fake_second_exit(struct kunit *test, struct fake *f);
 void fake_on_demand(struct kunit *test, unsigned int max_open);
 struct page *fake_page(struct fake *f, unsigned long i);
 unsigned long fake_alias(struct fake *f, unsigned long i);
+void *fake_kva(struct fake *f, const struct page *page);
+struct folio *fake_alloc_one(struct fake *f, unsigned int order);
+void fake_flush_writes(void *priv);
 
 /* For job_call(). */
 void fake_begin_reset(struct fake *f);
@@ -131,9 +143,16 @@ static inline void fake_end_late(struct fake *f)
 	local_irq_restore(flags);
 }
 
+/* The engine of a driver that has its own: fake_own.c. */
+vm_fault_t fake_own_fault(struct fake *f, struct vm_fault *vmf);
+void fake_own_evict(struct fake *f);
+long fake_own_to_device(struct fake *f, struct mm_struct *mm, unsigned long start,
+			unsigned long nr);
+
 /* Process memory: @nr pages that are aligned to 2 MiB, each with its index in it. */
 unsigned long memory_create(struct kunit *test, unsigned long nr);
-/* Whether the CPU reads page @i right. */
+/* What the CPU reads in page @i, or ULONG_MAX.  And whether it is right. */
+unsigned long memory_value(unsigned long start, unsigned long i);
 bool memory_right(unsigned long start, unsigned long i);
 int memory_to_device(struct fake *f, unsigned long start, unsigned long nr,
 		     unsigned int flags, struct hmm_p2p_result *result);

@@ -25,12 +25,17 @@ unsigned long memory_create(struct kunit *test, unsigned long nr)
 	return start;
 }
 
-bool memory_right(unsigned long start, unsigned long i)
+unsigned long memory_value(unsigned long start, unsigned long i)
 {
 	unsigned long value;
 
-	return !get_user(value, (unsigned long __user *)(start + i * PAGE_SIZE)) &&
-	       value == i;
+	return get_user(value, (unsigned long __user *)(start + i * PAGE_SIZE)) ?
+	       ULONG_MAX : value;
+}
+
+bool memory_right(unsigned long start, unsigned long i)
+{
+	return memory_value(start, i) == i;
 }
 
 int memory_to_device(struct fake *f, unsigned long start, unsigned long nr,
@@ -45,6 +50,10 @@ void memory_place_on(struct kunit *test, struct fake *f, unsigned long start,
 {
 	struct hmm_p2p_result result = {};
 
+	if (f->without_engine) {
+		KUNIT_ASSERT_EQ(test, nr, fake_own_to_device(f, current->mm, start, nr));
+		return;
+	}
 	KUNIT_ASSERT_EQ(test, 0, memory_to_device(f, start, nr, 0, &result));
 	KUNIT_ASSERT_EQ(test, nr, result.migrated);
 }

@@ -8,14 +8,6 @@
 
 #define LATE	12345UL		/* what a peer writes last */
 
-/* What the CPU reads in page @i. */
-static unsigned long value(unsigned long start, unsigned long i)
-{
-	unsigned long value;
-
-	return get_user(value, (unsigned long __user *)(start + i * PAGE_SIZE)) ? 0 : value;
-}
-
 /* Each way of copying out has the last write. */
 static void flush_before_copy_out(struct kunit *test)
 {
@@ -28,21 +20,21 @@ static void flush_before_copy_out(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
 	/* By the CPU's fault. */
 	fake_post(f, 0, LATE);
-	KUNIT_EXPECT_EQ(test, LATE, value(m->start, 0));
+	KUNIT_EXPECT_EQ(test, LATE, memory_value(m->start, 0));
 	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
 	/* By its address. */
 	fake_post(f, 1, LATE + 1);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->engine, current->mm,
 				m->start + PAGE_SIZE, m->start + 2 * PAGE_SIZE, &result));
-	KUNIT_EXPECT_EQ(test, LATE + 1, value(m->start, 1));
+	KUNIT_EXPECT_EQ(test, LATE + 1, memory_value(m->start, 1));
 	/* By its place. */
 	fake_post(f, 2, LATE + 2);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_evict(f->engine, 2 * PAGE_SIZE, PAGE_SIZE, &result));
-	KUNIT_EXPECT_EQ(test, LATE + 2, value(m->start, 2));
+	KUNIT_EXPECT_EQ(test, LATE + 2, memory_value(m->start, 2));
 	/* With the device. */
 	fake_post(f, 3, LATE + 3);
 	fake_unregister(f);
-	KUNIT_EXPECT_EQ(test, LATE + 3, value(m->start, 3));
+	KUNIT_EXPECT_EQ(test, LATE + 3, memory_value(m->start, 3));
 	mirror_destroy(m);
 }
 
@@ -61,7 +53,7 @@ static void flush_before_copy_to_peer(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_engine_sum(b->engine, HMM_P2P_E_FROM_PEER));
 	KUNIT_EXPECT_EQ(test, 1, a->nr_flushes);
 	KUNIT_EXPECT_EQ(test, 0, b->nr_flushes);
-	KUNIT_EXPECT_EQ(test, LATE, value(m->start, 1));
+	KUNIT_EXPECT_EQ(test, LATE, memory_value(m->start, 1));
 	mirror_destroy(m);
 	fake_second_exit(test, b);
 }
@@ -206,7 +198,7 @@ static void flush_with_reset(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, f->nr_posted);
 	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
-	KUNIT_EXPECT_EQ(test, LATE, value(m->start, 0));
+	KUNIT_EXPECT_EQ(test, LATE, memory_value(m->start, 0));
 	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
 	mirror_destroy(m);
 }
