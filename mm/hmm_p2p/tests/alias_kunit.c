@@ -397,4 +397,27 @@ static struct kunit_suite hmm_p2p_alias_suite = {
 	.test_cases = hmm_p2p_alias_cases,
 };
 
-kunit_test_suite(hmm_p2p_alias_suite);
+/* The same where the driver moves its pages by itself. */
+static struct kunit_case hmm_p2p_alias_without_engine_cases[] = {
+	KUNIT_CASE(lookup_software),
+	KUNIT_CASE(lookup_remembers),
+	KUNIT_CASE(lookup_no_kmap),
+	KUNIT_CASE(lookup_bus_master),
+	KUNIT_CASE(lookup_lazy_iommu),
+	KUNIT_CASE(one_line_per_importer),
+	KUNIT_CASE(dma_refuses_device_private),
+	KUNIT_CASE(huge_own_offset),
+	KUNIT_CASE(huge_one_lookup),
+	KUNIT_CASE(huge_fallback),
+	KUNIT_CASE(huge_cpu_fault),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_alias_without_engine_suite = {
+	.name = "hmm_p2p_alias_without_engine",
+	.init = fake_init_without_engine,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_alias_without_engine_cases,
+};
+
+kunit_test_suites(&hmm_p2p_alias_suite, &hmm_p2p_alias_without_engine_suite);

@@ -162,7 +162,7 @@ static void importer_keeps_over_unregister(struct kunit *test)
 	bad = keeper(test, "bad importer", 4);
 	fake_unregister(f);
 	KUNIT_EXPECT_TRUE(test, bad->peer.importer->quarantined);
-	KUNIT_EXPECT_EQ(test, 4, f->freed);
+	KUNIT_EXPECT_EQ(test, f->without_engine ? 0 : 4, f->freed);
 	KUNIT_EXPECT_EQ(test, -EBUSY, fake_try_register(f));
 	bad->keeps = false;
 	mirror_let_go(bad);
@@ -378,4 +378,25 @@ static struct kunit_suite hmm_p2p_bad_suite = {
 	.test_cases = hmm_p2p_bad_cases,
 };
 
-kunit_test_suite(hmm_p2p_bad_suite);
+/* The same where the driver moves its pages by itself. */
+static struct kunit_case hmm_p2p_bad_without_engine_cases[] = {
+	KUNIT_CASE(importer_keeps),
+	KUNIT_CASE(importer_keeps_slot),
+	KUNIT_CASE(importer_lets_go_when_found),
+	KUNIT_CASE(importer_keeps_over_unregister),
+	KUNIT_CASE(importer_keeps_in_reset_and_death),
+	KUNIT_CASE(importer_late),
+	KUNIT_CASE(importer_maps_nonsense),
+	KUNIT_CASE(importer_flushes),
+	KUNIT_CASE(importer_destroys_too_early),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_bad_without_engine_suite = {
+	.name = "hmm_p2p_bad_without_engine",
+	.init = fake_init_without_engine,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_bad_without_engine_cases,
+};
+
+kunit_test_suites(&hmm_p2p_bad_suite, &hmm_p2p_bad_without_engine_suite);

@@ -366,4 +366,24 @@ static struct kunit_suite hmm_p2p_flush_suite = {
 	.test_cases = hmm_p2p_flush_cases,
 };
 
-kunit_test_suite(hmm_p2p_flush_suite);
+/* The same where the driver moves its pages by itself. */
+static struct kunit_case hmm_p2p_flush_without_engine_cases[] = {
+	KUNIT_CASE(flush_before_reuse),
+	KUNIT_CASE(flush_for_driver),
+	KUNIT_CASE(flush_not_needed),
+	KUNIT_CASE(flush_before_close),
+	KUNIT_CASE(flush_with_revoke),
+	KUNIT_CASE(flush_with_reset),
+	KUNIT_CASE(flush_with_unregister),
+	KUNIT_CASE(flush_of_dead_device),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_flush_without_engine_suite = {
+	.name = "hmm_p2p_flush_without_engine",
+	.init = fake_init_without_engine,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_flush_without_engine_cases,
+};
+
+kunit_test_suites(&hmm_p2p_flush_suite, &hmm_p2p_flush_without_engine_suite);

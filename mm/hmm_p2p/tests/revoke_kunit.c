@@ -202,9 +202,8 @@ static void dead(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 0, 8, 0));
 	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_reset_begin(f->exp));
 	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_revoke(f->exp, 0, 1));
-	KUNIT_EXPECT_EQ(test, -ENODEV,
-			hmm_p2p_migrate_to_device(f->engine, m->mm, m->start,
-						  m->start + PAGE_SIZE, 0, &result));
+	if (f->engine)
+		KUNIT_EXPECT_EQ(test, -ENODEV, memory_to_device(f, m->start, 1, 0, &result));
 	/* The mapping is still there, and keeps nobody. */
 	fake_unregister(f);
 	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 3));
@@ -319,4 +318,30 @@ static struct kunit_suite hmm_p2p_revoke_suite = {
 	.test_cases = hmm_p2p_revoke_cases,
 };
 
-kunit_test_suite(hmm_p2p_revoke_suite);
+/* The same where the driver moves its pages by itself. */
+static struct kunit_case hmm_p2p_revoke_without_engine_cases[] = {
+	KUNIT_CASE(revoke_all),
+	KUNIT_CASE(revoke_range),
+	KUNIT_CASE(revoke_bad_range),
+	KUNIT_CASE(revoke_importer),
+	KUNIT_CASE(revoke_locked_page),
+	KUNIT_CASE(reset),
+	KUNIT_CASE(reset_huge),
+	KUNIT_CASE(reset_waits_for_locked_page),
+	KUNIT_CASE(reset_huge_beside_locked),
+	KUNIT_CASE(dead),
+	KUNIT_CASE(dead_in_begin),
+	KUNIT_CASE(dead_in_reset),
+	KUNIT_CASE(poison),
+	KUNIT_CASE(revoke_hands_out_none),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_revoke_without_engine_suite = {
+	.name = "hmm_p2p_revoke_without_engine",
+	.init = fake_init_without_engine,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_revoke_without_engine_cases,
+};
+
+kunit_test_suites(&hmm_p2p_revoke_suite, &hmm_p2p_revoke_without_engine_suite);

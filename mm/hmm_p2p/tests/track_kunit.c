@@ -166,4 +166,19 @@ static struct kunit_suite hmm_p2p_track_suite = {
 	.test_cases = hmm_p2p_track_cases,
 };
 
-kunit_test_suite(hmm_p2p_track_suite);
+/* The same where the driver moves its pages by itself. */
+static struct kunit_case hmm_p2p_track_without_engine_cases[] = {
+	KUNIT_CASE(track_counts_each_entry_once),
+	KUNIT_CASE(track_large_windows),
+	KUNIT_CASE(track_times_invalidations),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_track_without_engine_suite = {
+	.name = "hmm_p2p_track_without_engine",
+	.init = fake_init_without_engine,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_track_without_engine_cases,
+};
+
+kunit_test_suites(&hmm_p2p_track_suite, &hmm_p2p_track_without_engine_suite);

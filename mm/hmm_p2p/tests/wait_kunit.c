@@ -460,4 +460,21 @@ static struct kunit_suite hmm_p2p_wait_suite = {
 	.test_cases = hmm_p2p_wait_cases,
 };
 
-kunit_test_suite(hmm_p2p_wait_suite);
+/* The same where the driver moves its pages by itself. */
+static struct kunit_case hmm_p2p_wait_without_engine_cases[] = {
+	KUNIT_CASE(poison_in_reset),
+	KUNIT_CASE(poison_before_parked),
+	KUNIT_CASE(poison_huge_in_reset),
+	KUNIT_CASE_SLOW(poison_waits_once),
+	KUNIT_CASE(revoke_killed),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_wait_without_engine_suite = {
+	.name = "hmm_p2p_wait_without_engine",
+	.init = fake_init_without_engine,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_wait_without_engine_cases,
+};
+
+kunit_test_suites(&hmm_p2p_wait_suite, &hmm_p2p_wait_without_engine_suite);

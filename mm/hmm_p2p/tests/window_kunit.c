@@ -275,4 +275,25 @@ static struct kunit_suite hmm_p2p_window_suite = {
 	.test_cases = hmm_p2p_window_cases,
 };
 
-kunit_test_suite(hmm_p2p_window_suite);
+/* The same where the driver moves its pages by itself. */
+static struct kunit_case hmm_p2p_window_without_engine_cases[] = {
+	KUNIT_CASE(window_opens_on_first_use),
+	KUNIT_CASE(window_reclaim),
+	KUNIT_CASE(window_exhaustion),
+	KUNIT_CASE(window_contention),
+	KUNIT_CASE(window_slow_open),
+	KUNIT_CASE(window_open_fails),
+	KUNIT_CASE(window_open_lies),
+	KUNIT_CASE(window_outside_aperture),
+	KUNIT_CASE(window_is_not_taken),
+	{}
+};
+
+static struct kunit_suite hmm_p2p_window_without_engine_suite = {
+	.name = "hmm_p2p_window_without_engine",
+	.init = fake_init_without_engine,
+	.exit = fake_exit,
+	.test_cases = hmm_p2p_window_without_engine_cases,
+};
+
+kunit_test_suites(&hmm_p2p_window_suite, &hmm_p2p_window_without_engine_suite);
