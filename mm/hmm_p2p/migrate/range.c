@@ -250,11 +250,27 @@ static void chunk_scan(struct migration *m, struct hmm_p2p_batch *b,
 	m->look_first = m->scan.nr_others || !m->scan.todo;
 }
 
+/*
+ * Whether a device that comes after the first of those with pages in the chunk has the same
+ * owner.  Then a batch for the first collects the pages of both, and keeps those of the other
+ * from a pass of their own until it ends.
+ */
+static bool first_other_has_sibling(struct migration *m)
+{
+	unsigned int i;
+
+	for (i = 1; i < m->scan.nr_others; i++)
+		if (m->scan.others[i]->owner == m->scan.others[0]->owner)
+			return true;
+	return false;
+}
+
 /* Whether the chunk's own batch takes the pages of @other: until chunk_end(). */
 static bool chunk_takes_from(struct migration *m, struct hmm_p2p_batch *b,
 			     struct hmm_p2p_exporter *other)
 {
-	if (!m->scan.nr_others || m->flags & HMM_P2P_ONLY_RAM || !other_get(other))
+	if (!m->scan.nr_others || m->flags & HMM_P2P_ONLY_RAM ||
+	    first_other_has_sibling(m) || !other_get(other))
 		return false;
 	if (!engine_reaches(m, b, other)) {
 		other_put(other);
