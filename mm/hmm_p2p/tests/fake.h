@@ -127,6 +127,16 @@ static inline u32 fake_window_state(struct fake *f, unsigned long i)
 	return READ_ONCE(f->exp->windows[i].state);
 }
 
+/* What hmm_p2p_live_get() says; put again. */
+static inline int fake_live(struct hmm_p2p_exporter *exp)
+{
+	int ret = hmm_p2p_live_get(exp);
+
+	if (!ret)
+		hmm_p2p_live_put(exp);
+	return ret;
+}
+
 /* A peer writes to page @i, which arrives with fake_land(), or with a flush. */
 void fake_post(struct fake *f, unsigned long i, unsigned long value);
 void fake_land(struct fake *f);
