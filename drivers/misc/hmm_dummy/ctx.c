@@ -3,7 +3,7 @@
  * DOC: Who uses the device
  *
  * A context is one process as the device sees it: a page table that mirrors the
- * process's (svm.c), and queues of commands (queue.c).  It belongs to a file and an
+ * process's (svm.c), and queues of commands (scheduler.c).  It belongs to a file and an
  * address space.  Threads, workers of io_uring and its polling thread act for the process
  * whose memory they share; a file that was inherited over fork() is the child's own
  * business, with the child's memory.

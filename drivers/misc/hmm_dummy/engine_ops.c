@@ -38,7 +38,7 @@ static unsigned int hmm_dummy_alloc_folios(void *priv, unsigned int order,
 {
 	struct hmm_dummy_dev *dev = priv;
 
-	/* For tests: see compat.c. */
+	/* For tests: see test/dmirror.c. */
 	if (order && READ_ONCE(dev->fail_huge)) {
 		WRITE_ONCE(dev->fail_huge, false);
 		return 0;

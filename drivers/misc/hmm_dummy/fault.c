@@ -4,7 +4,7 @@
  *
  * The device found no entry for an address: ask hmm_range_fault() what is there, and
  * take it over into the page table.  The handler runs for a job that waits meanwhile
- * (queue.c), not for the process, whose memory may change at any time.
+ * (scheduler.c), not for the process, whose memory may change at any time.
  *
  * Policy, which is the driver's and not the core's: where should memory live?  By default
  * it stays where it is.  With the module parameter migrate_on_fault, what the device

@@ -68,7 +68,7 @@ struct hmm_dummy_chunk {
 	u64 last_use;			/* READ_ONCE */
 };
 
-/* What works on jobs; queue.c. */
+/* What works on jobs; scheduler.c. */
 struct hmm_dummy_engine {
 	struct work_struct work;
 	struct hmm_dummy_dev *dev;
@@ -88,7 +88,7 @@ struct hmm_dummy_dev {
 	struct mutex files_lock;
 	struct list_head files;		/* files_lock */
 
-	/* devmem.c, vram.c */
+	/* pagemap.c, vram_alloc.c */
 	struct dev_pagemap pgmap;
 	struct resource *res;		/* the fake PFNs */
 	u64 vram_size;			/* all of it */
@@ -107,7 +107,7 @@ struct hmm_dummy_dev {
 	unsigned long stale_told;	/* free_lock: of which somebody was told */
 	atomic64_t clock;		/* ticks with each use of a chunk */
 	atomic64_t evicted;
-	bool fail_huge;			/* the next huge page is refused; compat.c */
+	bool fail_huge;			/* the next huge page is refused; test/dmirror.c */
 
 	/* slots.c: a BAR that is smaller than the memory */
 	unsigned int nr_slots;		/* 0: it is not */
@@ -128,7 +128,7 @@ struct hmm_dummy_dev {
 	struct list_head copies;	/* copy_lock: jobs of the copy engine */
 	struct work_struct copy_work;
 
-	/* held.c */
+	/* test/held.c */
 	struct list_head held_node;
 	struct list_head held;		/* writes of peers that are on their way */
 
@@ -137,7 +137,7 @@ struct hmm_dummy_dev {
 	struct list_head exports;	/* exports_lock */
 	unsigned int exports_closed;	/* exports_lock: no new ones, for so many reasons */
 
-	/* queue.c */
+	/* scheduler.c */
 	struct workqueue_struct *wq;		/* the engines; no piece waits for user space */
 	struct workqueue_struct *copy_wq;	/* nobody's fault is in front of a copy */
 	spinlock_t sched_lock;
@@ -147,10 +147,10 @@ struct hmm_dummy_dev {
 	wait_queue_head_t progress;	/* a job has ended */
 	struct hmm_dummy_engine engines[2];
 
-	/* control.c */
+	/* test/control.c */
 	struct dentry *debugfs;
 
-	/* compat.c */
+	/* test/dmirror.c */
 	struct miscdevice dmirror;
 
 	/* fault.c */
@@ -182,7 +182,7 @@ int hmm_dummy_pci_init(void);
 void hmm_dummy_pci_exit(void);
 bool hmm_dummy_is_lost(struct hmm_dummy_dev *dev);
 
-/* devmem.c: struct pages, and where the memory is */
+/* pagemap.c: struct pages, and where the memory is */
 int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev);
 bool hmm_dummy_has_pfn(const struct hmm_dummy_dev *dev, unsigned long hmm_pfn);
@@ -192,7 +192,7 @@ void hmm_dummy_copy_bytes(void *to, const void *from, unsigned long bytes);
 void *hmm_dummy_vram_get(struct hmm_dummy_dev *dev, u64 offset);
 void hmm_dummy_vram_put(struct hmm_dummy_dev *dev);
 
-/* vram.c: the allocator */
+/* vram_alloc.c: the allocator */
 #define HMM_DUMMY_CANARY	0xC5
 
 void hmm_dummy_vram_init(struct hmm_dummy_dev *dev);
@@ -216,7 +216,7 @@ int hmm_dummy_slot_open(struct hmm_dummy_dev *dev, unsigned long chunk);
 void hmm_dummy_slot_close(struct hmm_dummy_dev *dev, unsigned long chunk);
 unsigned long hmm_dummy_slots_check(struct hmm_dummy_dev *dev);
 
-/* control.c */
+/* test/control.c */
 void hmm_dummy_control_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_control_exit(struct hmm_dummy_dev *dev);
 bool hmm_dummy_fails(void);
@@ -307,7 +307,7 @@ struct hmm_dummy_range {
 	/* Policy, without the lock: see fault.c. */
 	unsigned long moved_at;		/* jiffies; 0: never */
 	u64 cpu_faults;			/* of the device, then */
-	/* compat.c: pages that the device has for itself. */
+	/* test/dmirror.c: pages that the device has for itself. */
 	DECLARE_BITMAP(exclusive, RANGE_PAGES);
 };
 
@@ -328,7 +328,7 @@ struct hmm_dummy_access {
 	unsigned long bytes;		/* from there on */
 	bool write;
 	bool own;
-	struct hmm_dummy_held *held;	/* the write arrives later; held.c */
+	struct hmm_dummy_held *held;	/* the write arrives later; test/held.c */
 };
 
 int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
@@ -349,7 +349,7 @@ int hmm_dummy_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
 int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			 unsigned long bytes, u64 value);
 
-/* queue.c: who works on what, and when */
+/* scheduler.c: who works on what, and when */
 
 /* Not an errno that a job ends with: it is to be handled, and the job goes on. */
 #define HMM_DUMMY_FAULT		1
@@ -386,7 +386,7 @@ struct hmm_dummy_job {
 	u32 crc;
 	void *buffer;
 
-	/* rw.c */
+	/* scratch.c */
 	struct iov_iter iter;		/* what is left */
 	const void *iov;		/* a copy, to be freed */
 	u64 pos;			/* in the scratch memory, of the beginning */
@@ -446,12 +446,12 @@ void hmm_dummy_scratch_put(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *p
 /* uring.c */
 int hmm_dummy_uring_cmd(struct io_uring_cmd *ioucmd, unsigned int issue_flags);
 
-/* rw.c */
+/* scratch.c */
 ssize_t hmm_dummy_read_iter(struct kiocb *iocb, struct iov_iter *to);
 ssize_t hmm_dummy_write_iter(struct kiocb *iocb, struct iov_iter *from);
 loff_t hmm_dummy_llseek(struct file *file, loff_t offset, int whence);
 
-/* edu.c */
+/* test/edu.c */
 int hmm_dummy_edu_init(void);
 void hmm_dummy_edu_exit(void);
 struct device *hmm_dummy_edu_device(struct hmm_dummy_edu *edu);
@@ -466,14 +466,14 @@ int hmm_dummy_query(struct hmm_dummy_ctx *ctx, void *arg);
 int hmm_dummy_snapshot(struct mm_struct *mm, unsigned long addr, unsigned long nr,
 		       void *owner, unsigned long *pfns);
 
-/* held.c */
+/* test/held.c */
 void hmm_dummy_held_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_held_exit(struct hmm_dummy_dev *dev);
 void hmm_dummy_held_flush(struct hmm_dummy_dev *dev);
 void hmm_dummy_held_begin(struct hmm_dummy_access *access);
 void hmm_dummy_held_end(struct hmm_dummy_access *access);
 
-/* compat.c */
+/* test/dmirror.c */
 void hmm_dummy_compat_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_compat_exit(struct hmm_dummy_dev *dev);
 

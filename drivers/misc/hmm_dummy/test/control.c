@@ -33,7 +33,7 @@
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
-#include "hmm_dummy.h"
+#include "../hmm_dummy.h"
 
 static int control_reset(struct hmm_dummy_dev *dev, unsigned int ms)
 {

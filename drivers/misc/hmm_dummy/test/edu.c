@@ -28,7 +28,7 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 
-#include "hmm_dummy.h"
+#include "../hmm_dummy.h"
 
 static bool no_iova;
 module_param(no_iova, bool, 0444);

@@ -22,7 +22,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
-#include "hmm_dummy.h"
+#include "../hmm_dummy.h"
 
 static bool hold_writes;
 module_param(hold_writes, bool, 0644);

@@ -169,7 +169,7 @@ void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 	unsigned long i, bit = index % CHUNK_PAGES, irq;
 
 	spin_lock_irqsave(&dev->free_lock, irq);
-	/* Under the lock: a write that was held back arrives in what is in use (held.c). */
+	/* Under the lock: a write that was held back arrives in what is in use (test/held.c). */
 	for (i = 0; i < nr && canary; i++)
 		hmm_dummy_canary_set(dev, index + i);
 	for (i = bit; i < bit + nr; i++) {

@@ -23,8 +23,8 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "../../../lib/test_hmm_uapi.h"
-#include "hmm_dummy.h"
+#include "../../../../lib/test_hmm_uapi.h"
+#include "../hmm_dummy.h"
 
 static bool dmirror;
 module_param(dmirror, bool, 0444);
