@@ -178,10 +178,10 @@ static int fault_unshare(struct hmm_dummy_range *range, struct hmm_dummy_dev *de
 {
 	int ret;
 
-	if (hmm_dummy_enter(dev, false))
+	if (hmm_dummy_dev_enter(dev, false))
 		return -ENODEV;
 	ret = range_unshare(range, addr);
-	hmm_dummy_leave(dev);
+	hmm_dummy_dev_exit(dev);
 	return ret;
 }
 
@@ -196,8 +196,8 @@ static int fault_unshare(struct hmm_dummy_range *range, struct hmm_dummy_dev *de
  * device can be removed meanwhile: from there on only the range is used, and it has been
  * closed by then.
  *
- * Context: Process context, may sleep; not between hmm_dummy_enter() and
- * hmm_dummy_leave().
+ * Context: Process context, may sleep; not between hmm_dummy_dev_enter() and
+ * hmm_dummy_dev_exit().
  *
  * Return: 0, after which the device is to try again, whatever it then finds; -ENODEV if
  * the device goes, or another errno of HMM_DUMMY_COMMAND, of which -EBUSY is worth another
@@ -215,11 +215,11 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	 * Only the removal of the device is waited for here, and it may wait for who waits
 	 * for this fault.
 	 */
-	if (hmm_dummy_enter(ctx->dev, false))
+	if (hmm_dummy_dev_enter(ctx->dev, false))
 		return -ENODEV;
 	range = hmm_dummy_range_get(ctx, addr);
 	if (IS_ERR(range)) {
-		hmm_dummy_leave(ctx->dev);
+		hmm_dummy_dev_exit(ctx->dev);
 		return PTR_ERR(range);
 	}
 	atomic64_inc(&ctx->dev->device_faults);
@@ -229,7 +229,7 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	if (!write || !own_read_only(range, first))
 		migrate_range(range, start, start + (nr << PAGE_SHIFT));
 	kref_get(&range->kref);
-	hmm_dummy_leave(ctx->dev);
+	hmm_dummy_dev_exit(ctx->dev);
 	ret = range_fault(range, first, nr, flags);
 	/* A page that was only read until now may be written where it is: ask before. */
 	if (!ret && write && own_read_only(range, first)) {
@@ -248,7 +248,7 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
  *
  * Faults nothing; entries for other memory in the range are dropped.
  *
- * Context: Process context, may sleep; between hmm_dummy_enter() and hmm_dummy_leave().
+ * Context: Process context, may sleep; between hmm_dummy_dev_enter() and hmm_dummy_dev_exit().
  *
  * Return: 0 or an errno as hmm_dummy_fault().
  */

@@ -174,8 +174,8 @@ struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc);
 void hmm_dummy_remove(struct hmm_dummy_dev *dev);
 void hmm_dummy_put(struct hmm_dummy_dev *dev);
 int hmm_dummy_copy_arg(void *arg, size_t size, size_t min_size, void __user *user);
-int hmm_dummy_enter(struct hmm_dummy_dev *dev, bool wait);
-void hmm_dummy_leave(struct hmm_dummy_dev *dev);
+int hmm_dummy_dev_enter(struct hmm_dummy_dev *dev, bool wait);
+void hmm_dummy_dev_exit(struct hmm_dummy_dev *dev);
 
 /* pci.c */
 int hmm_dummy_pci_init(void);

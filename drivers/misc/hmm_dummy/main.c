@@ -56,17 +56,17 @@ void hmm_dummy_put(struct hmm_dummy_dev *dev)
 }
 
 /**
- * hmm_dummy_enter - keep the device from being taken apart
+ * hmm_dummy_dev_enter - keep the device from being taken apart
  * @dev: the device
  * @wait: the caller may wait for who is at it
  *
- * The removal of the device waits for hmm_dummy_leave(): no wait for user space comes in
+ * The removal of the device waits for hmm_dummy_dev_exit(): no wait for user space comes in
  * between.
  *
- * Return: 0, to be followed by hmm_dummy_leave(); -ENODEV if it is gone or dead, or
+ * Return: 0, to be followed by hmm_dummy_dev_exit(); -ENODEV if it is gone or dead, or
  * -EAGAIN.
  */
-int hmm_dummy_enter(struct hmm_dummy_dev *dev, bool wait)
+int hmm_dummy_dev_enter(struct hmm_dummy_dev *dev, bool wait)
 {
 	if (wait)
 		down_read(&dev->life);
@@ -78,7 +78,7 @@ int hmm_dummy_enter(struct hmm_dummy_dev *dev, bool wait)
 	return -ENODEV;
 }
 
-void hmm_dummy_leave(struct hmm_dummy_dev *dev)
+void hmm_dummy_dev_exit(struct hmm_dummy_dev *dev)
 {
 	up_read(&dev->life);
 }
@@ -196,7 +196,7 @@ static int run_ioctl(struct hmm_dummy_file *file, const struct hmm_dummy_ioctl *
 	struct hmm_dummy_ctx *ctx;
 	int ret;
 
-	ret = hmm_dummy_enter(file->dev, true);
+	ret = hmm_dummy_dev_enter(file->dev, true);
 	if (ret)
 		return ret;
 	/* It stays for as long as the file, and we have that. */
@@ -204,7 +204,7 @@ static int run_ioctl(struct hmm_dummy_file *file, const struct hmm_dummy_ioctl *
 	ret = PTR_ERR_OR_ZERO(ctx);
 	if (!ret && !op->waits)
 		ret = op->fn(ctx, arg);
-	hmm_dummy_leave(file->dev);
+	hmm_dummy_dev_exit(file->dev);
 	return !ret && op->waits ? op->fn(ctx, arg) : ret;
 }
 

@@ -97,10 +97,10 @@ int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *data)
 	if (arg->vec)
 		result.vec = kvzalloc(PHYS_PFN(arg->length), GFP_KERNEL_ACCOUNT);
 	if (!arg->vec || result.vec) {
-		ret = hmm_dummy_enter(ctx->dev, true);
+		ret = hmm_dummy_dev_enter(ctx->dev, true);
 		if (!ret) {
 			ret = migrate(ctx->dev, mm, arg, &result);
-			hmm_dummy_leave(ctx->dev);
+			hmm_dummy_dev_exit(ctx->dev);
 		}
 	}
 	mmput(mm);

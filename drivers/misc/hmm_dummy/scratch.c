@@ -227,22 +227,22 @@ static ssize_t rw(struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
 		return to_memory ? 0 : -ENOSPC;
 	iov_iter_truncate(iter, size - iocb->ki_pos);
 	for (;;) {
-		ret = hmm_dummy_enter(dev, wait);
+		ret = hmm_dummy_dev_enter(dev, wait);
 		if (ret)
 			return ret;
 		/* What the caller itself waits for takes as long as the device. */
 		if (!wait && is_sync_kiocb(iocb)) {
-			hmm_dummy_leave(dev);
+			hmm_dummy_dev_exit(dev);
 			return -EAGAIN;
 		}
 		if (!user_backed_iter(iter)) {
 			ret = rw_kernel(dev, pinned, iocb, iter, to_memory);
-			hmm_dummy_leave(dev);
+			hmm_dummy_dev_exit(dev);
 			return ret;
 		}
 		/* It stays for as long as the file, and we have that. */
 		ctx = hmm_dummy_ctx_get(file);
-		hmm_dummy_leave(dev);
+		hmm_dummy_dev_exit(dev);
 		if (IS_ERR(ctx))
 			return PTR_ERR(ctx);
 		ret = rw_user(ctx, pinned, iocb, iter, to_memory);

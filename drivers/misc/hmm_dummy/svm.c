@@ -269,7 +269,7 @@ static bool is_mapped(struct mm_struct *mm, unsigned long addr)
  *
  * Ranges live until the context closes, so none is made for an address where there is
  * nothing.  A job that an engine works on keeps the context from closing, and so does
- * hmm_dummy_enter(); whoever needs the range for longer takes a reference.
+ * hmm_dummy_dev_enter(); whoever needs the range for longer takes a reference.
  *
  * Return: the range, or an ERR_PTR(): -EFAULT, -ENODEV, -ENOMEM, or -EOPNOTSUPP if the
  * device cannot map memory for DMA.

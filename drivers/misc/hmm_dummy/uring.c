@@ -135,7 +135,7 @@ static int submit(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
 }
 
 /*
- * The context, with the device kept from being taken apart until hmm_dummy_leave(); or an
+ * The context, with the device kept from being taken apart until hmm_dummy_dev_exit(); or an
  * ERR_PTR().  If it is on its way out, a worker waits for that.
  */
 static struct hmm_dummy_ctx *enter(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
@@ -144,12 +144,12 @@ static struct hmm_dummy_ctx *enter(struct io_uring_cmd *ioucmd, unsigned int iss
 	struct hmm_dummy_ctx *ctx;
 	int ret;
 
-	ret = hmm_dummy_enter(file->dev, !(issue_flags & IO_URING_F_NONBLOCK));
+	ret = hmm_dummy_dev_enter(file->dev, !(issue_flags & IO_URING_F_NONBLOCK));
 	if (ret)
 		return ERR_PTR(ret);
 	ctx = hmm_dummy_ctx_get(file);
 	if (IS_ERR(ctx))
-		hmm_dummy_leave(file->dev);
+		hmm_dummy_dev_exit(file->dev);
 	return ctx;
 }
 
@@ -171,7 +171,7 @@ static int uring_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 	/* What is submitted may be over at once, and the file with it: not so the device. */
 	dev = ctx->dev;
 	ret = submit(ctx, ioucmd, issue_flags, &arg, user);
-	hmm_dummy_leave(dev);
+	hmm_dummy_dev_exit(dev);
 	return ret;
 }
 
@@ -193,7 +193,7 @@ static int uring_cancel(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 	if (IS_ERR(ctx))
 		return PTR_ERR(ctx);
 	ret = hmm_dummy_cancel(ctx, &arg);
-	hmm_dummy_leave(ctx->dev);
+	hmm_dummy_dev_exit(ctx->dev);
 	if (put_user(arg.cancelled, &user->cancelled) && !ret)
 		ret = -EFAULT;
 	return ret;

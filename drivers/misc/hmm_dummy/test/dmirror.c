@@ -91,11 +91,11 @@ static int copy_all(struct mirror *m, bool write)
 	int ret;
 
 	for (;;) {
-		ret = hmm_dummy_enter(dev, true);
+		ret = hmm_dummy_dev_enter(dev, true);
 		if (ret)
 			return ret;
 		ret = copy_mapped(m, write);
-		hmm_dummy_leave(dev);
+		hmm_dummy_dev_exit(dev);
 		if (ret != HMM_DUMMY_FAULT)
 			return ret;
 		ret = fault_all(m, m->start + (m->cmd->cpages << PAGE_SHIFT), write);
@@ -301,11 +301,11 @@ static int mirror_call(struct mirror *m, const struct mirror_command *command)
 
 	if (command->waits)
 		return command->fn(m);
-	ret = hmm_dummy_enter(dev, true);
+	ret = hmm_dummy_dev_enter(dev, true);
 	if (ret)
 		return ret;
 	ret = command->fn(m);
-	hmm_dummy_leave(dev);
+	hmm_dummy_dev_exit(dev);
 	return ret;
 }
 
