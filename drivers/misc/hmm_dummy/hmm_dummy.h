@@ -461,10 +461,15 @@ void hmm_dummy_edu_show(struct hmm_dummy_edu *edu, struct seq_file *m);
 int hmm_dummy_edu_no_iova(struct device *dev, struct hmm_dma_map *map);
 
 /* migrate.c */
+#define HMM_DUMMY_VEC_MAX	SZ_1G	/* a byte for each page of so much at a time */
+
+struct mm_struct *hmm_dummy_mm_get(u64 addr, u64 length, int pidfd);
 int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *arg);
+
+/* query.c */
 int hmm_dummy_query(struct hmm_dummy_ctx *ctx, void *arg);
-int hmm_dummy_snapshot(struct mm_struct *mm, unsigned long addr, unsigned long nr,
-		       void *owner, unsigned long *pfns);
+int hmm_dummy_query_pfns(struct mmu_interval_notifier *notifier, unsigned long addr,
+			 unsigned long nr, void *owner, unsigned long *pfns);
 
 /* test/held.c */
 void hmm_dummy_held_init(struct hmm_dummy_dev *dev);

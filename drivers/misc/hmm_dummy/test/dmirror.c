@@ -186,6 +186,34 @@ static u8 prot_of(struct hmm_dummy_dev *dev, unsigned long entry)
 	return prot;
 }
 
+static bool snapshot_invalidate(struct mmu_interval_notifier *mni,
+				const struct mmu_notifier_range *range,
+				unsigned long cur_seq)
+{
+	mmu_interval_set_seq(mni, cur_seq);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops snapshot_ops = {
+	.invalidate = snapshot_invalidate,
+};
+
+/* What the pages are, as the device with @owner sees them. */
+static int snapshot_pfns(struct mm_struct *mm, unsigned long addr, unsigned long nr,
+			 void *owner, unsigned long *pfns)
+{
+	struct mmu_interval_notifier notifier;
+	int ret;
+
+	ret = mmu_interval_notifier_insert(&notifier, mm, addr, nr << PAGE_SHIFT,
+					   &snapshot_ops);
+	if (ret)
+		return ret;
+	ret = hmm_dummy_query_pfns(&notifier, addr, nr, owner, pfns);
+	mmu_interval_notifier_remove(&notifier);
+	return ret;
+}
+
 static int mirror_snapshot(struct mirror *m)
 {
 	struct hmm_dummy_dev *dev = m->ctx->dev;
@@ -198,7 +226,7 @@ static int mirror_snapshot(struct mirror *m)
 	for (addr = m->start; addr < m->end && !ret; addr = next) {
 		next = pmd_addr_end(addr, m->end);
 		nr = (next - addr) >> PAGE_SHIFT;
-		ret = hmm_dummy_snapshot(m->ctx->mm, addr, nr, dev, pfns);
+		ret = snapshot_pfns(m->ctx->mm, addr, nr, dev, pfns);
 		for (i = 0; i < nr && !ret; i++)
 			m->data[pages++] = prot_of(dev, pfns[i]);
 	}

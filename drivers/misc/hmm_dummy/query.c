@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Telling where memory is
+ *
+ * HMM_DUMMY_QUERY asks each dummy which pages of a range it has.  Nothing is faulted and
+ * nothing moves.
+ */
+#include <linux/hmm.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "hmm_dummy.h"
+
+static bool query_invalidate(struct mmu_interval_notifier *mni,
+			     const struct mmu_notifier_range *range,
+			     unsigned long cur_seq)
+{
+	/* Nothing is kept: what changes while we look was true at some point. */
+	mmu_interval_set_seq(mni, cur_seq);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops query_ops = {
+	.invalidate = query_invalidate,
+};
+
+/**
+ * hmm_dummy_query_pfns - what pages are, as a device sees them
+ * @notifier: of the address space, around the range
+ * @addr: first address
+ * @nr: pages
+ * @owner: of the device's memory
+ * @pfns: set to the entries of hmm_range_fault(), which faults nothing
+ *
+ * Return: 0, or an errno of hmm_range_fault().
+ */
+int hmm_dummy_query_pfns(struct mmu_interval_notifier *notifier, unsigned long addr,
+			 unsigned long nr, void *owner, unsigned long *pfns)
+{
+	struct hmm_range range = {
+		.notifier = notifier,
+		.start = addr,
+		.end = addr + (nr << PAGE_SHIFT),
+		.hmm_pfns = pfns,
+		.dev_private_owner = owner,
+	};
+
+	memset(pfns, 0, nr * sizeof(*pfns));
+	return hmm_range_fault_unlocked_timeout(&range,
+			msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT));
+}
+
+/*
+ * By an entry that @dev was told of.  Each is told of its own memory and of what the CPU
+ * can reach, which may be the coherent memory of one that was asked before.
+ */
+static u8 where_is(struct hmm_dummy_dev *self, struct hmm_dummy_dev *dev,
+		   unsigned long entry, u8 before)
+{
+	if (hmm_dummy_has_pfn(dev, entry))
+		return dev == self ? HMM_DUMMY_AT_DEVICE : HMM_DUMMY_AT_PEER;
+	return before == HMM_DUMMY_AT_NONE ? HMM_DUMMY_AT_RAM : before;
+}
+
+/* One PMD's worth of pages.  Every dummy is asked for the pages that it owns. */
+static int query_batch(struct hmm_dummy_dev *self,
+		       struct mmu_interval_notifier *notifier,
+		       unsigned long addr, unsigned long nr,
+		       unsigned long *pfns, u8 *where)
+{
+	struct hmm_dummy_dev *dev;
+	unsigned long i;
+	int ret = 0;
+
+	memset(where, HMM_DUMMY_AT_NONE, nr);
+	mutex_lock(&hmm_dummy_list_lock);
+	list_for_each_entry(dev, &hmm_dummy_list, node) {
+		ret = hmm_dummy_query_pfns(notifier, addr, nr, dev, pfns);
+		if (ret)
+			break;
+		for (i = 0; i < nr; i++) {
+			if (!(pfns[i] & HMM_PFN_VALID))
+				continue;
+			where[i] = where_is(self, dev, pfns[i], where[i]);
+		}
+	}
+	mutex_unlock(&hmm_dummy_list_lock);
+	return ret;
+}
+
+static int query_range(struct hmm_dummy_dev *dev, struct mm_struct *mm,
+		       struct hmm_dummy_query *arg)
+{
+	struct mmu_interval_notifier notifier;
+	u8 __user *vec = u64_to_user_ptr(arg->vec);
+	unsigned long addr = arg->addr, end = arg->addr + arg->length, nr;
+	unsigned long *pfns = kvcalloc(RANGE_PAGES, sizeof(*pfns), GFP_KERNEL);
+	u8 *where = kvzalloc(RANGE_PAGES, GFP_KERNEL);
+	int ret = -ENOMEM;
+
+	if (!pfns || !where)
+		goto out;
+	ret = mmu_interval_notifier_insert(&notifier, mm, addr, arg->length,
+					   &query_ops);
+	if (ret)
+		goto out;
+	for (; addr < end && !ret; addr += nr << PAGE_SHIFT) {
+		nr = (pmd_addr_end(addr, end) - addr) >> PAGE_SHIFT;
+		ret = query_batch(dev, &notifier, addr, nr, pfns, where);
+		if (!ret && copy_to_user(vec, where, nr))
+			ret = -EFAULT;
+		vec += nr;
+	}
+	mmu_interval_notifier_remove(&notifier);
+out:
+	kvfree(where);
+	kvfree(pfns);
+	return ret;
+}
+
+/* Whether all of the range is mapped: an answer about nothing is no answer. */
+static int query_check_mapped(struct mm_struct *mm, unsigned long addr,
+			      unsigned long end)
+{
+	struct vm_area_struct *vma;
+	int ret = 0;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	while (addr < end && !ret) {
+		vma = vma_lookup(mm, addr);
+		if (!vma || vma->vm_flags & (VM_IO | VM_PFNMAP))
+			ret = -EFAULT;
+		else
+			addr = vma->vm_end;
+	}
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/* HMM_DUMMY_QUERY */
+int hmm_dummy_query(struct hmm_dummy_ctx *ctx, void *data)
+{
+	struct hmm_dummy_query *arg = data;
+	struct mm_struct *mm;
+	int ret;
+
+	if (arg->flags || arg->reserved)
+		return -EOPNOTSUPP;
+	if (arg->length > HMM_DUMMY_VEC_MAX)
+		return -EINVAL;
+	mm = hmm_dummy_mm_get(arg->addr, arg->length, arg->pidfd);
+	if (IS_ERR(mm))
+		return PTR_ERR(mm);
+	ret = query_check_mapped(mm, arg->addr, arg->addr + arg->length);
+	if (!ret)
+		ret = query_range(ctx->dev, mm, arg);
+	mmput(mm);
+	return ret;
+}
