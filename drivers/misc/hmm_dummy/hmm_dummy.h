@@ -349,7 +349,7 @@ int hmm_dummy_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
 int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			 unsigned long bytes, u64 value);
 
-/* scheduler.c: who works on what, and when */
+/* job.c: what is worked on */
 
 /* Not an errno that a job ends with: it is to be handled, and the job goes on. */
 #define HMM_DUMMY_FAULT		1
@@ -403,22 +403,33 @@ struct hmm_dummy_job {
 /* Does some of a job, from job->progress on, and says in *bytes how much: 0, or as a step. */
 typedef int (*hmm_dummy_piece)(struct hmm_dummy_job *job, unsigned long *bytes);
 
-int hmm_dummy_fault_wq_init(void);
-void hmm_dummy_fault_wq_exit(void);
-int hmm_dummy_sched_init(struct hmm_dummy_dev *dev);
-void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev);
-void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev);
-void hmm_dummy_queue_init(struct hmm_dummy_queue *queue, struct hmm_dummy_ctx *ctx);
-void hmm_dummy_sched_pause(struct hmm_dummy_dev *dev, bool pause);
 void hmm_dummy_job_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 			unsigned int queue);
 int hmm_dummy_job_submit(struct hmm_dummy_job *job);
 int hmm_dummy_job_run(struct hmm_dummy_job *job);
 int hmm_dummy_job_pieces(struct hmm_dummy_job *job, hmm_dummy_piece piece);
+int hmm_dummy_job_must_end(struct hmm_dummy_job *job);
+void hmm_dummy_job_end(struct hmm_dummy_job *job, int result);
 int hmm_dummy_wait_room(struct hmm_dummy_ctx *ctx);
 void hmm_dummy_job_cancel(struct hmm_dummy_job *job);
 int hmm_dummy_cancel(struct hmm_dummy_ctx *ctx, void *arg);
 void hmm_dummy_ctx_drain(struct hmm_dummy_ctx *ctx, int error);
+
+/* scheduler.c: whose turn it is */
+int hmm_dummy_fault_wq_init(void);
+void hmm_dummy_fault_wq_exit(void);
+int hmm_dummy_sched_init(struct hmm_dummy_dev *dev);
+void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev);
+void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev);
+void hmm_dummy_sched_pause(struct hmm_dummy_dev *dev, bool pause);
+void hmm_dummy_engines_wake(struct hmm_dummy_dev *dev);
+void hmm_dummy_queue_init(struct hmm_dummy_queue *queue, struct hmm_dummy_ctx *ctx);
+bool hmm_dummy_queue_is_active(struct hmm_dummy_queue *queue);
+struct hmm_dummy_job *hmm_dummy_queue_first(struct hmm_dummy_queue *queue);
+void hmm_dummy_queue_ready(struct hmm_dummy_queue *queue);
+void hmm_dummy_queue_idle(struct hmm_dummy_queue *queue);
+int hmm_dummy_job_fault(struct hmm_dummy_ctx *ctx, const struct hmm_dummy_fault *fault);
+void hmm_dummy_queue_fault_handled(struct hmm_dummy_queue *queue, int ret);
 
 /* command.c */
 int hmm_dummy_command_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
