@@ -56,7 +56,7 @@ bar = glob.glob(\"/sys/bus/pci/drivers/hmm_dummy/0*/resource2\")[0]
 with open(bar, \"r+b\") as f:
     mmap.mmap(f.fileno(), 8192)[4096] = 1" && rmmod hmm_dummy' 2> "$TMP/err" || status=$?
 	cat "$TMP/err"
-	[ $status = 125 ] && grep -q "WARNING: .* hmm_dummy_vram_exit" "$TMP/err"
+	[ $status = 125 ] && grep -q "WARNING: .* hmm_dummy_test_vram_exit" "$TMP/err"
 }
 
 times_out() {

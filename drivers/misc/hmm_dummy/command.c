@@ -199,8 +199,8 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	bool two;
 	int ret;
 
-	if (ctx->dev->edu)
-		return hmm_dummy_edu_piece(job, offset, bytes);
+	if (hmm_dummy_test_has_engine(ctx->dev))
+		return hmm_dummy_test_engine_piece(job, offset, bytes);
 	if (arg->flags & HMM_DUMMY_IN_SCRATCH)
 		return scratch_piece(job, offset, bytes);
 	if (arg->op == HMM_DUMMY_OP_ATOMIC_ADD) {
@@ -346,8 +346,7 @@ int hmm_dummy_command_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 
 	if (ret)
 		return ret;
-	if (ctx->dev->edu ? arg->op > HMM_DUMMY_OP_CRC32C :
-			    migrates(arg) && !ctx->dev->exporter)
+	if ((migrates(arg) && !ctx->dev->exporter) || hmm_dummy_test_refuses(ctx->dev, arg))
 		return -EOPNOTSUPP;
 	if (arg->flags & HMM_DUMMY_IN_SCRATCH) {
 		job->pinned = hmm_dummy_file_pinned(ctx->file);
@@ -361,7 +360,7 @@ int hmm_dummy_command_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 	job->tagged = true;
 	job->crc = ~0;
 	job->step = migrates(arg) ? command_migrate : command_step;
-	if (has_source(arg) && !ctx->dev->edu) {
+	if (has_source(arg)) {
 		job->buffer = kmalloc(BUFFER_SIZE, GFP_KERNEL_ACCOUNT);
 		if (!job->buffer)
 			return -ENOMEM;

@@ -11,8 +11,9 @@
  * nobody: exporter and importer are both here, and the importer lets go at once.  Others may
  * not attach.
  *
- * Of the DMA addresses edu makes use.  To software they are of none, and a dma-buf has no
- * kernel mapping that could be revoked: it looks behind it.
+ * The DMA addresses are for hardware.  The dummy's engines are the CPU, which cannot use
+ * them, and a dma-buf has no kernel mapping that can be revoked: so they use the exporter's
+ * mapping of the BAR directly.
  */
 #include <linux/dma-buf.h>
 #include <linux/dma-buf-mapping.h>
@@ -63,7 +64,7 @@ static struct sg_table *export_map(struct dma_buf_attachment *attach,
 	/* Until then the device is there. */
 	if (exp->revoked)
 		return ERR_PTR(-ENODEV);
-	if (hmm_dummy_fails())
+	if (hmm_dummy_test_fails())
 		return ERR_PTR(-EIO);
 	sgt = dma_buf_phys_vec_to_sgt(attach, pcim_p2pdma_provider(exp->dev->pdev, VRAM_BAR),
 				      &exp->where, 1, exp->where.len, dir);
@@ -258,7 +259,7 @@ static struct hmm_dummy_pinned *pinned_create(struct hmm_dummy_dev *dev,
 	struct hmm_dummy_pinned *pinned;
 	int ret;
 
-	if (dmabuf->ops != &export_ops || (!dev->edu && !hmm_dummy_offers_kmap()))
+	if (dmabuf->ops != &export_ops || !hmm_dummy_test_may_import(dev))
 		return ERR_PTR(-EOPNOTSUPP);
 	pinned = kzalloc_obj(*pinned, GFP_KERNEL_ACCOUNT);
 	if (!pinned)

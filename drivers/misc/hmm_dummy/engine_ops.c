@@ -17,14 +17,6 @@
 
 #include "hmm_dummy.h"
 
-static bool async_copy = true;
-module_param(async_copy, bool, 0644);
-MODULE_PARM_DESC(async_copy, "Let large copies run beside the migration (default)");
-
-static bool evict = true;
-module_param(evict, bool, 0644);
-MODULE_PARM_DESC(evict, "Make room by eviction when the memory is full (default)");
-
 static unsigned int fault_around_kb = 64;
 module_param(fault_around_kb, uint, 0644);
 MODULE_PARM_DESC(fault_around_kb,
@@ -38,11 +30,8 @@ static unsigned int hmm_dummy_alloc_folios(void *priv, unsigned int order,
 {
 	struct hmm_dummy_dev *dev = priv;
 
-	/* For tests: see test/dmirror.c. */
-	if (order && READ_ONCE(dev->fail_huge)) {
-		WRITE_ONCE(dev->fail_huge, false);
+	if (hmm_dummy_test_no_folio(dev, order))
 		return 0;
-	}
 	return hmm_dummy_devmem_alloc(dev, order, folios, nr);
 }
 
@@ -123,9 +112,9 @@ static int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
 {
 	struct hmm_dummy_dev *dev = priv;
 
-	if (hmm_dummy_fails())
+	if (hmm_dummy_test_fails())
 		return -EIO;
-	if (job->alone || job->nr_pages < ASYNC_MIN_PAGES || !async_copy)
+	if (job->alone || job->nr_pages < ASYNC_MIN_PAGES || hmm_dummy_test_copies_at_once())
 		return copy_run(dev, job);
 	spin_lock(&dev->copy_lock);
 	list_add_tail(&job->node, &dev->copies);
@@ -147,7 +136,7 @@ static int hmm_dummy_make_room(void *priv, unsigned long nr_pages)
 	long chunk;
 	int ret;
 
-	if (!evict)
+	if (hmm_dummy_test_never_evicts())
 		return -ENOMEM;
 	while (made < nr_pages) {
 		chunk = hmm_dummy_vram_oldest(dev, before);

@@ -16,29 +16,19 @@
 
 #include "hmm_dummy.h"
 
-static bool offer_kmap = true;
-module_param_named(kmap, offer_kmap, bool, 0444);
-MODULE_PARM_DESC(kmap,
-		 "Offer software importers a kernel mapping of the memory (default)");
-
-bool hmm_dummy_offers_kmap(void)
-{
-	return offer_kmap;
-}
-
 static int hmm_dummy_open_window(void *priv, unsigned long index,
 				 struct hmm_p2p_window_map *map)
 {
 	struct hmm_dummy_dev *dev = priv;
 	u64 offset = (u64)index * VRAM_CHUNK;
 
-	if (hmm_dummy_fails())
+	if (hmm_dummy_test_fails())
 		return -EIO;
 	map->phys = dev->pdev ? dev->bar_phys + offset :
 				page_to_phys(dev->chunks[index].backing);
-	if (offer_kmap)
-		map->kva = dev->pdev ? dev->bar_kva + offset :
-				       page_address(dev->chunks[index].backing);
+	map->kva = dev->pdev ? dev->bar_kva + offset :
+			       page_address(dev->chunks[index].backing);
+	hmm_dummy_test_hide_kva(map);
 	return 0;
 }
 
@@ -46,13 +36,13 @@ static int hmm_dummy_open_slot(void *priv, unsigned long index,
 			       struct hmm_p2p_window_map *map)
 {
 	struct hmm_dummy_dev *dev = priv;
-	int slot = hmm_dummy_fails() ? -EIO : hmm_dummy_slot_open(dev, index);
+	int slot = hmm_dummy_test_fails() ? -EIO : hmm_dummy_slot_open(dev, index);
 
 	if (slot < 0)
 		return slot;
 	map->phys = dev->bar_phys + (u64)slot * VRAM_CHUNK;
-	if (offer_kmap)
-		map->kva = dev->bar_kva + (u64)slot * VRAM_CHUNK;
+	map->kva = dev->bar_kva + (u64)slot * VRAM_CHUNK;
+	hmm_dummy_test_hide_kva(map);
 	return 0;
 }
 
@@ -66,8 +56,7 @@ static void hmm_dummy_flush_writes(void *priv)
 {
 	struct hmm_dummy_dev *dev = priv;
 
-	WRITE_ONCE(dev->flushes, dev->flushes + 1);
-	hmm_dummy_held_flush(dev);
+	hmm_dummy_test_flush(dev);
 	if (!dev->pdev)
 		return;
 	/* The writes of this CPU leave before the read. */
@@ -110,10 +99,10 @@ int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev)
 		desc.aperture.end = dev->bar_phys +
 				    (u64)dev->nr_slots * VRAM_CHUNK - 1;
 	}
-	hmm_dummy_held_init(dev);
+	hmm_dummy_test_exporter_init(dev);
 	dev->exporter = hmm_p2p_register(&desc);
 	if (IS_ERR(dev->exporter))
-		hmm_dummy_held_exit(dev);
+		hmm_dummy_test_exporter_exit(dev);
 	return PTR_ERR_OR_ZERO(dev->exporter);
 }
 
@@ -134,5 +123,5 @@ void hmm_dummy_exporter_dead(struct hmm_dummy_dev *dev)
 void hmm_dummy_exporter_exit(struct hmm_dummy_dev *dev)
 {
 	hmm_p2p_unregister(dev->exporter);
-	hmm_dummy_held_exit(dev);
+	hmm_dummy_test_exporter_exit(dev);
 }

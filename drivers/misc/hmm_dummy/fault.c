@@ -40,13 +40,21 @@ module_param(timeslice_ms, uint, 0644);
 MODULE_PARM_DESC(timeslice_ms,
 		 "Milliseconds for which memory is left where the CPU took it back to (20)");
 
-/*
- * Look at @nr pages, with @flags HMM_PFN_REQ_*, and take them over; with no flags, those
- * in the device's own memory only.  On return without error they are mapped; they may be
- * invalidated again at once.
+/**
+ * hmm_dummy_range_fault - look at pages of a range, and take them over
+ * @range: of the device page table
+ * @first: index of the first page
+ * @nr: pages
+ * @flags: HMM_PFN_REQ_*, or 0: only pages in the device's own memory, and nothing is faulted
+ *
+ * On success the pages are mapped, but may be invalidated again at once.
+ *
+ * Context: Process context, may sleep; the caller holds a reference on the mm (mmget()).
+ *
+ * Return: 0, or an errno of hmm_range_fault() or hmm_dummy_range_merge().
  */
-static int range_fault(struct hmm_dummy_range *range, unsigned long first,
-		       unsigned long nr, unsigned long flags)
+int hmm_dummy_range_fault(struct hmm_dummy_range *range, unsigned long first,
+			  unsigned long nr, unsigned long flags)
 {
 	struct hmm_dummy_dev *dev = range->ctx->dev;
 	struct hmm_range fault = {
@@ -140,7 +148,7 @@ static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
 	WRITE_ONCE(range->moved_at, jiffies ?: 1);
 	/* What came along is not to be faulted on page by page, if that can be helped. */
 	if (!ret && last - first > end - start)
-		range_fault(range, (first - range->start) >> PAGE_SHIFT,
+		hmm_dummy_range_fault(range, (first - range->start) >> PAGE_SHIFT,
 			    (last - first) >> PAGE_SHIFT, 0);
 }
 
@@ -230,43 +238,13 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 		migrate_range(range, start, start + (nr << PAGE_SHIFT));
 	kref_get(&range->kref);
 	hmm_dummy_dev_exit(ctx->dev);
-	ret = range_fault(range, first, nr, flags);
+	ret = hmm_dummy_range_fault(range, first, nr, flags);
 	/* A page that was only read until now may be written where it is: ask before. */
 	if (!ret && write && own_read_only(range, first)) {
 		ret = fault_unshare(range, ctx->dev, addr);
-		ret = ret ?: range_fault(range, first, nr, flags);
+		ret = ret ?: hmm_dummy_range_fault(range, first, nr, flags);
 	}
 	hmm_dummy_range_put(range);
-	return ret;
-}
-
-/**
- * hmm_dummy_populate_own - take over what is in the device's own memory
- * @ctx: the context; the caller holds a reference on its mm (mmget())
- * @addr: first address
- * @length: bytes
- *
- * Faults nothing; entries for other memory in the range are dropped.
- *
- * Context: Process context, may sleep; between hmm_dummy_dev_enter() and hmm_dummy_dev_exit().
- *
- * Return: 0 or an errno as hmm_dummy_fault().
- */
-int hmm_dummy_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
-			   unsigned long length)
-{
-	unsigned long end = addr + length, next, first;
-	struct hmm_dummy_range *range;
-	int ret = 0;
-
-	for (; addr < end && !ret; addr = next) {
-		next = pmd_addr_end(addr, end);
-		range = hmm_dummy_range_get(ctx, addr);
-		if (IS_ERR(range))
-			return PTR_ERR(range);
-		first = (addr - range->start) >> PAGE_SHIFT;
-		ret = range_fault(range, first, (next - addr) >> PAGE_SHIFT, 0);
-	}
 	return ret;
 }
 

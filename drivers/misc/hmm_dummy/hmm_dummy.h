@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Private to the dummy GPU.  One section per file, in the order in which the
- * files are best read.
+ * files are best read.  What is called hmm_dummy_test_*, or test, is of use for tests
+ * only, and compiles to nothing without CONFIG_HMM_DUMMY_TEST: see test/hooks.h.
  *
  * Lock order, outermost first:
  *
  *	hmm_dummy_dev.life	read: a call from user space; write: the device goes
  *	  hmm_dummy_dev.files_lock
  *	    hmm_dummy_file.lock	the contexts of a file
- *	      hmm_dummy_edu.lock	the buffer of the DMA engine
- *	        hmm_dummy_ctx.lock	the set of ranges
- *	          mmap_lock	(taken by hmm and the core)
- *	            hmm_dummy_range.lock	the device page table of a range
- *	              hmm_dummy_dev.free_lock
- *	                hmm_dummy_dev.slot_lock	which windows are in the BAR
+ *	      hmm_dummy_ctx.lock	the set of ranges
+ *	        mmap_lock	(taken by hmm and the core)
+ *	          hmm_dummy_range.lock	the device page table of a range
+ *	            hmm_dummy_dev.free_lock
+ *	              hmm_dummy_dev.slot_lock	which windows are in the BAR
  *
  *	hmm_dummy_dev.sched_lock nests in all of them and nothing in it.  Of two ranges the
  *	second lock is only ever tried.
@@ -43,15 +43,13 @@
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 #include <uapi/linux/hmm_dummy.h>
+#include "test/hooks.h"
 
 struct hmm_dummy_ctx;
-struct hmm_dummy_edu;
 struct hmm_dummy_file;
-struct hmm_dummy_held;
 struct hmm_dummy_job;
 struct hmm_dummy_pinned;
 struct io_uring_cmd;
-struct seq_file;
 
 #define VRAM_BAR	2
 #define VRAM_CHUNK	PMD_SIZE	/* also the core's window size */
@@ -80,7 +78,6 @@ struct hmm_dummy_dev {
 	int id;
 	char name[16];
 	struct pci_dev *pdev;		/* NULL: no PCI device */
-	struct hmm_dummy_edu *edu;	/* a bus master without memory */
 	struct miscdevice misc;
 
 	struct rw_semaphore life;
@@ -103,11 +100,8 @@ struct hmm_dummy_dev {
 	struct list_head partial;	/* free_lock: with used and free ones */
 	unsigned long nr_free;		/* free_lock */
 	unsigned long nr_bad;		/* free_lock */
-	unsigned long stale_writes;	/* free_lock */
-	unsigned long stale_told;	/* free_lock: of which somebody was told */
 	atomic64_t clock;		/* ticks with each use of a chunk */
 	atomic64_t evicted;
-	bool fail_huge;			/* the next huge page is refused; test/dmirror.c */
 
 	/* slots.c: a BAR that is smaller than the memory */
 	unsigned int nr_slots;		/* 0: it is not */
@@ -119,7 +113,6 @@ struct hmm_dummy_dev {
 	struct hmm_p2p_exporter *exporter;	/* NULL: no memory */
 	bool dead;			/* READ_ONCE */
 	bool in_reset;			/* by the bus, of which there is one at a time; pci.c */
-	u64 flushes;			/* of peers' writes; one at a time */
 
 	/* engine_ops.c */
 	struct hmm_p2p_engine *engine;	/* NULL: no memory */
@@ -127,10 +120,6 @@ struct hmm_dummy_dev {
 	spinlock_t copy_lock;
 	struct list_head copies;	/* copy_lock: jobs of the copy engine */
 	struct work_struct copy_work;
-
-	/* test/held.c */
-	struct list_head held_node;
-	struct list_head held;		/* writes of peers that are on their way */
 
 	/* dmabuf.c */
 	struct mutex exports_lock;
@@ -142,20 +131,15 @@ struct hmm_dummy_dev {
 	struct workqueue_struct *copy_wq;	/* nobody's fault is in front of a copy */
 	spinlock_t sched_lock;
 	struct list_head ready;		/* sched_lock: queues with work */
-	bool paused;			/* sched_lock */
 	bool stopped;			/* sched_lock: no new jobs */
 	wait_queue_head_t progress;	/* a job has ended */
 	struct hmm_dummy_engine engines[2];
 
-	/* test/control.c */
-	struct dentry *debugfs;
-
-	/* test/dmirror.c */
-	struct miscdevice dmirror;
-
 	/* fault.c */
 	atomic64_t device_faults;
 	atomic64_t damped;
+
+	struct hmm_dummy_test_dev test;
 };
 
 /* main.c */
@@ -164,10 +148,10 @@ extern struct list_head hmm_dummy_list;
 
 struct hmm_dummy_desc {
 	struct pci_dev *pdev;		/* the device, or NULL */
-	struct hmm_dummy_edu *edu;
 	u64 vram_size;			/* bytes of memory; 0: none */
 	u64 bar_size;			/* bytes of it that are visible at a time */
 	u64 coherent_base;		/* where the memory is, or 0: not coherent */
+	struct hmm_dummy_test_desc test;
 };
 
 struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc);
@@ -193,8 +177,6 @@ void *hmm_dummy_vram_get(struct hmm_dummy_dev *dev, u64 offset);
 void hmm_dummy_vram_put(struct hmm_dummy_dev *dev);
 
 /* vram_alloc.c: the allocator */
-#define HMM_DUMMY_CANARY	0xC5
-
 void hmm_dummy_vram_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_vram_exit(struct hmm_dummy_dev *dev);
 long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
@@ -206,28 +188,17 @@ bool hmm_dummy_vram_is_bad(struct hmm_dummy_dev *dev, unsigned long index,
 			   unsigned long nr);
 void hmm_dummy_vram_touch(struct hmm_dummy_dev *dev, u64 offset);
 long hmm_dummy_vram_oldest(struct hmm_dummy_dev *dev, u64 before);
-unsigned long hmm_dummy_vram_check(struct hmm_dummy_dev *dev);
-bool hmm_dummy_canary(void);
 
 /* slots.c */
 int hmm_dummy_slots_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_slots_exit(struct hmm_dummy_dev *dev);
 int hmm_dummy_slot_open(struct hmm_dummy_dev *dev, unsigned long chunk);
 void hmm_dummy_slot_close(struct hmm_dummy_dev *dev, unsigned long chunk);
-unsigned long hmm_dummy_slots_check(struct hmm_dummy_dev *dev);
-
-/* test/control.c */
-void hmm_dummy_control_init(struct hmm_dummy_dev *dev);
-void hmm_dummy_control_exit(struct hmm_dummy_dev *dev);
-bool hmm_dummy_fails(void);
-void hmm_dummy_fail_init(void);
-void hmm_dummy_fail_exit(void);
 
 /* exporter.c */
 int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_exporter_exit(struct hmm_dummy_dev *dev);
 void hmm_dummy_exporter_dead(struct hmm_dummy_dev *dev);
-bool hmm_dummy_offers_kmap(void);
 
 /* engine_ops.c */
 int hmm_dummy_engine_init(struct hmm_dummy_dev *dev);
@@ -307,8 +278,7 @@ struct hmm_dummy_range {
 	/* Policy, without the lock: see fault.c. */
 	unsigned long moved_at;		/* jiffies; 0: never */
 	u64 cpu_faults;			/* of the device, then */
-	/* test/dmirror.c: pages that the device has for itself. */
-	DECLARE_BITMAP(exclusive, RANGE_PAGES);
+	struct hmm_dummy_test_range test;
 };
 
 struct hmm_dummy_range *hmm_dummy_range_get(struct hmm_dummy_ctx *ctx,
@@ -328,7 +298,7 @@ struct hmm_dummy_access {
 	unsigned long bytes;		/* from there on */
 	bool write;
 	bool own;
-	struct hmm_dummy_held *held;	/* the write arrives later; test/held.c */
+	struct hmm_dummy_test_access test;
 };
 
 int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
@@ -344,12 +314,13 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 		    unsigned long length, bool write);
 bool hmm_dummy_fault_may_block(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			       unsigned long length);
-int hmm_dummy_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
-			   unsigned long length);
+int hmm_dummy_range_fault(struct hmm_dummy_range *range, unsigned long first,
+			  unsigned long nr, unsigned long flags);
 int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			 unsigned long bytes, u64 value);
 
 /* job.c: what is worked on */
+#define HMM_DUMMY_QUEUE_DEPTH	1024	/* jobs of a context that may be under way */
 
 /* Not an errno that a job ends with: it is to be handled, and the job goes on. */
 #define HMM_DUMMY_FAULT		1
@@ -421,7 +392,6 @@ void hmm_dummy_fault_wq_exit(void);
 int hmm_dummy_sched_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev);
-void hmm_dummy_sched_pause(struct hmm_dummy_dev *dev, bool pause);
 void hmm_dummy_engines_wake(struct hmm_dummy_dev *dev);
 void hmm_dummy_queue_init(struct hmm_dummy_queue *queue, struct hmm_dummy_ctx *ctx);
 bool hmm_dummy_queue_is_active(struct hmm_dummy_queue *queue);
@@ -462,15 +432,6 @@ ssize_t hmm_dummy_read_iter(struct kiocb *iocb, struct iov_iter *to);
 ssize_t hmm_dummy_write_iter(struct kiocb *iocb, struct iov_iter *from);
 loff_t hmm_dummy_llseek(struct file *file, loff_t offset, int whence);
 
-/* test/edu.c */
-int hmm_dummy_edu_init(void);
-void hmm_dummy_edu_exit(void);
-struct device *hmm_dummy_edu_device(struct hmm_dummy_edu *edu);
-int hmm_dummy_edu_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes);
-void hmm_dummy_edu_loose(struct hmm_dummy_edu *edu, bool loose);
-void hmm_dummy_edu_show(struct hmm_dummy_edu *edu, struct seq_file *m);
-int hmm_dummy_edu_no_iova(struct device *dev, struct hmm_dma_map *map);
-
 /* migrate.c */
 #define HMM_DUMMY_VEC_MAX	SZ_1G	/* a byte for each page of so much at a time */
 
@@ -481,16 +442,5 @@ int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *arg);
 int hmm_dummy_query(struct hmm_dummy_ctx *ctx, void *arg);
 int hmm_dummy_query_pfns(struct mmu_interval_notifier *notifier, unsigned long addr,
 			 unsigned long nr, void *owner, unsigned long *pfns);
-
-/* test/held.c */
-void hmm_dummy_held_init(struct hmm_dummy_dev *dev);
-void hmm_dummy_held_exit(struct hmm_dummy_dev *dev);
-void hmm_dummy_held_flush(struct hmm_dummy_dev *dev);
-void hmm_dummy_held_begin(struct hmm_dummy_access *access);
-void hmm_dummy_held_end(struct hmm_dummy_access *access);
-
-/* test/dmirror.c */
-void hmm_dummy_compat_init(struct hmm_dummy_dev *dev);
-void hmm_dummy_compat_exit(struct hmm_dummy_dev *dev);
 
 #endif /* _HMM_DUMMY_H */

@@ -9,16 +9,10 @@
  *
  * Replace for real hardware: the pieces, by what the engine writes to its ring.
  */
-#include <linux/module.h>
 #include <linux/nospec.h>
 #include <linux/sched/signal.h>
 
 #include "hmm_dummy.h"
-
-static unsigned int queue_depth = 1024;
-module_param(queue_depth, uint, 0644);
-MODULE_PARM_DESC(queue_depth,
-		 "Commands that one process may have under way on one file (1024)");
 
 /* The job is over with @result, and is not touched any more: its done may free it. */
 void hmm_dummy_job_end(struct hmm_dummy_job *job, int result)
@@ -43,7 +37,7 @@ int hmm_dummy_job_must_end(struct hmm_dummy_job *job)
 
 static bool ctx_has_room(struct hmm_dummy_ctx *ctx)
 {
-	return READ_ONCE(ctx->nr_jobs) < READ_ONCE(queue_depth);
+	return READ_ONCE(ctx->nr_jobs) < hmm_dummy_test_queue_depth(HMM_DUMMY_QUEUE_DEPTH);
 }
 
 /**

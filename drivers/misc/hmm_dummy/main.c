@@ -17,25 +17,7 @@
 
 #include "hmm_dummy.h"
 
-static unsigned int reserved;
-module_param(reserved, uint, 0444);
-MODULE_PARM_DESC(reserved, "Number of devices without PCI to create (0)");
-
-static unsigned int reserved_mb = 64;
-module_param(reserved_mb, uint, 0444);
-MODULE_PARM_DESC(reserved_mb, "Memory of each device without PCI, in MiB (64)");
-
-static unsigned long long coherent[2];
-static unsigned int nr_coherent;
-module_param_array(coherent, ullong, &nr_coherent, 0444);
-MODULE_PARM_DESC(coherent,
-		 "Physical addresses of memory that the kernel does not use (memmap=), each for a device with coherent memory");
-
-static unsigned int coherent_mb = 256;
-module_param(coherent_mb, uint, 0444);
-MODULE_PARM_DESC(coherent_mb, "Memory of each coherent device, in MiB (256)");
-
-static bool have_pci, have_edu;	/* these drivers are registered */
+static bool have_pci;		/* the driver is registered */
 
 DEFINE_MUTEX(hmm_dummy_list_lock);	/* hmm_dummy_list */
 LIST_HEAD(hmm_dummy_list);
@@ -111,21 +93,18 @@ static int hmm_dummy_info(struct hmm_dummy_ctx *ctx, void *data)
 	info->caps = 0;
 	if (dev->pdev)
 		info->caps |= HMM_DUMMY_CAP_PCI;
-	if (hmm_dummy_offers_kmap() && dev->exporter)
+	if (dev->exporter)
 		info->caps |= HMM_DUMMY_CAP_KMAP;
-	if (hmm_dummy_canary())
-		info->caps |= HMM_DUMMY_CAP_CANARY;
 	if (dev->coherent_base)
 		info->caps |= HMM_DUMMY_CAP_COHERENT;
-	if (dev->edu)
-		info->caps |= HMM_DUMMY_CAP_EDU;
+	info->caps = hmm_dummy_test_caps(dev, info->caps);
 	info->device_faults = atomic64_read(&dev->device_faults);
 	info->damped = atomic64_read(&dev->damped);
 	info->evicted = atomic64_read(&dev->evicted);
 	info->vram_bytes = dev->mem_size;
 	info->vram_free = (u64)READ_ONCE(dev->nr_free) << PAGE_SHIFT;
 	info->scratch_bytes = hmm_dummy_scratch_size(dev, NULL);
-	info->stale_writes = dev->exporter ? hmm_dummy_vram_check(dev) : 0;
+	info->stale_writes = dev->exporter ? hmm_dummy_test_stale_writes(dev) : 0;
 	return 0;
 }
 
@@ -276,17 +255,17 @@ struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc)
 	hmm_dummy_exports_init(dev);
 	scnprintf(dev->name, sizeof(dev->name), "hmm_dummy%d", dev->id);
 	dev->pdev = desc->pdev;
-	dev->edu = desc->edu;
 	dev->vram_size = desc->vram_size;
 	dev->bar_size = desc->bar_size;
 	dev->coherent_base = desc->coherent_base;
+	hmm_dummy_test_dev_init(dev, desc);
 
 	/* Until there is an exporter to speak of; memory_failure() may ask. */
 	dev->gone = true;
 	ret = hmm_dummy_sched_init(dev);
 	if (ret)
 		goto err_put;
-	if (!dev->edu) {
+	if (dev->vram_size) {
 		ret = hmm_dummy_devmem_init(dev);
 		if (ret)
 			goto err_sched;
@@ -318,9 +297,7 @@ struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc)
 	ret = misc_register(&dev->misc);
 	if (ret)
 		goto err_exporter;
-	/* The device is there, and may be open: what is for tests does not fail it. */
-	hmm_dummy_compat_init(dev);
-	hmm_dummy_control_init(dev);
+	hmm_dummy_test_dev_add(dev);
 	return dev;
 
 err_exporter:
@@ -335,7 +312,7 @@ err_exporter:
 		hmm_dummy_exporter_exit(dev);
 	}
 err_devmem:
-	if (!dev->edu)
+	if (dev->vram_size)
 		hmm_dummy_devmem_exit(dev);
 err_sched:
 	hmm_dummy_sched_exit(dev);
@@ -356,8 +333,7 @@ void hmm_dummy_remove(struct hmm_dummy_dev *dev)
 {
 	struct hmm_dummy_file *file;
 
-	hmm_dummy_control_exit(dev);
-	hmm_dummy_compat_exit(dev);
+	hmm_dummy_test_dev_remove(dev);
 	misc_deregister(&dev->misc);
 
 	/* Nobody comes in any more. */
@@ -388,82 +364,35 @@ void hmm_dummy_remove(struct hmm_dummy_dev *dev)
 	hmm_dummy_put(dev);
 }
 
-/* Devices without PCI belong to the module; at most as many as asked for. */
-static void remove_own(void)
-{
-	struct hmm_dummy_dev *dev, *next;
-
-	list_for_each_entry_safe(dev, next, &hmm_dummy_list, node)
-		if (!dev->pdev)
-			hmm_dummy_remove(dev);
-}
-
-/* Those without PCI: in reserved pages, then coherent ones. */
-static int add_own(unsigned int i)
-{
-	struct hmm_dummy_desc desc = {
-		.vram_size = (u64)reserved_mb << 20,
-	};
-
-	if (i >= reserved) {
-		desc.coherent_base = coherent[i - reserved];
-		desc.vram_size = (u64)coherent_mb << 20;
-		if (!IS_ALIGNED(desc.coherent_base, VRAM_CHUNK) || !desc.coherent_base)
-			return -EINVAL;
-	}
-	return PTR_ERR_OR_ZERO(hmm_dummy_add(&desc));
-}
-
 static int __init hmm_dummy_init(void)
 {
-	unsigned int i, nr = reserved + nr_coherent;
-	int ret;
+	int nr, ret;
 
 	ret = hmm_dummy_fault_wq_init();
 	if (ret)
 		return ret;
-	hmm_dummy_fail_init();
-	for (i = 0; i < nr; i++) {
-		ret = add_own(i);
-		if (!ret)
-			continue;
-		pr_err("hmm_dummy: device %u of %u without PCI: error %d\n",
-		       i + 1, nr, ret);
-		/*
-		 * Once there is a device, somebody may have it open, and loading
-		 * must not fail any more: there are fewer, then.
-		 */
-		if (!i)
-			goto err;
-		break;
+	nr = hmm_dummy_test_init();
+	if (nr < 0) {
+		ret = nr;
+		goto err_wq;
 	}
 	ret = hmm_dummy_pci_init();
-	if (!ret) {
-		/* It may have bound a device, and then the same is true. */
-		have_pci = true;
-		ret = hmm_dummy_edu_init();
-		if (ret)
-			pr_err("hmm_dummy: no driver for edu: error %d\n", ret);
-		have_edu = !ret;
+	have_pci = !ret;
+	/* Once there is a device, it may be open, and loading must not fail any more. */
+	if (have_pci || nr)
 		return 0;
-	}
-	if (nr)
-		return 0;
-err:
-	hmm_dummy_fail_exit();
+	hmm_dummy_test_exit();
+err_wq:
 	hmm_dummy_fault_wq_exit();
 	return ret;
 }
 
 static void __exit hmm_dummy_exit(void)
 {
-	if (have_edu)
-		hmm_dummy_edu_exit();
 	if (have_pci)
 		hmm_dummy_pci_exit();
-	remove_own();
+	hmm_dummy_test_exit();
 	hmm_dummy_fault_wq_exit();
-	hmm_dummy_fail_exit();
 	ida_destroy(&hmm_dummy_ida);
 }
 

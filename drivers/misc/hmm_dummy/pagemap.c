@@ -25,7 +25,6 @@
 #include <linux/pagemap.h>
 #include <linux/slab.h>
 #include <linux/string.h>
-#include <linux/vmalloc.h>
 
 #include "hmm_dummy.h"
 
@@ -194,48 +193,15 @@ static const struct dev_pagemap_ops hmm_dummy_coherent_ops = {
 	.folio_free = hmm_dummy_folio_free,
 };
 
-/*
- * How many pages the kernel's mapping of the BAR has in front of it.  Huge pages and BARs
- * are aligned, so their pages would sit at the same index of a direct-mapped TLB, which is
- * what QEMU has where it emulates the CPU; a copy from one to the other then misses at
- * each turn from loads to stores, and takes five times as long.
- */
-static unsigned long bar_skew(struct hmm_dummy_dev *dev)
-{
-	return 1 + dev->id % (CHUNK_PAGES - 1);
-}
-
-/* As ioremap_wc(), but for the skew. */
+/* Write-combining, for as long as the driver is bound. */
 static int map_bar(struct hmm_dummy_dev *dev)
 {
-	unsigned long i, skew = bar_skew(dev), nr = skew + PHYS_PFN(dev->bar_size);
-	unsigned long *pfns;
-	void *kva;
-	int ret;
-
 	dev->bar_phys = pci_resource_start(dev->pdev, VRAM_BAR);
-	ret = devm_arch_io_reserve_memtype_wc(&dev->pdev->dev, dev->bar_phys,
-					      dev->bar_size);
-	if (ret)
-		return ret;
-	pfns = kvmalloc_objs(*pfns, nr);
-	if (!pfns)
+	dev->bar_kva = (__force void *)devm_ioremap_wc(&dev->pdev->dev, dev->bar_phys,
+						       dev->bar_size);
+	if (!dev->bar_kva)
 		return -ENOMEM;
-	/* In front of the first page is the first page, for want of another. */
-	for (i = 0; i < nr; i++)
-		pfns[i] = PHYS_PFN(dev->bar_phys) + max(i, skew) - skew;
-	kva = vmap_pfn(pfns, nr, pgprot_writecombine(pgprot_decrypted(PAGE_KERNEL)));
-	kvfree(pfns);
-	if (!kva)
-		return -ENOMEM;
-	dev->bar_kva = kva + PFN_PHYS(skew);
-	return 0;
-}
-
-static void unmap_bar(struct hmm_dummy_dev *dev)
-{
-	if (dev->bar_kva)
-		vunmap(dev->bar_kva - PFN_PHYS(bar_skew(dev)));
+	return hmm_dummy_test_bar_map(dev);
 }
 
 static int alloc_backing(struct hmm_dummy_dev *dev)
@@ -260,7 +226,7 @@ static void unmap_vram(struct hmm_dummy_dev *dev)
 		if (dev->chunks[i].backing)
 			__free_pages(dev->chunks[i].backing, get_order(VRAM_CHUNK));
 	kvfree(dev->chunks);
-	unmap_bar(dev);
+	hmm_dummy_test_bar_unmap(dev);
 }
 
 static int map_vram(struct hmm_dummy_dev *dev)

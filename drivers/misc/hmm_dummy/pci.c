@@ -23,11 +23,6 @@ module_param(vram_mb, uint, 0444);
 MODULE_PARM_DESC(vram_mb,
 		 "Memory of each PCI device, in MiB, if more than its BAR (0: as the BAR)");
 
-static unsigned int dma_bits = 64;
-module_param(dma_bits, uint, 0444);
-MODULE_PARM_DESC(dma_bits,
-		 "Bits of a bus address that PCI devices master (64), for tests");
-
 static int hmm_dummy_pci_probe(struct pci_dev *pdev,
 			       const struct pci_device_id *id)
 {
@@ -52,7 +47,8 @@ static int hmm_dummy_pci_probe(struct pci_dev *pdev,
 	if (ret)
 		return ret;
 	/* As importer it masters the bus. */
-	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(clamp(dma_bits, 24, 64)));
+	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	ret = ret ?: hmm_dummy_test_limit_dma(pdev);
 	if (ret)
 		return ret;
 	pci_set_master(pdev);
@@ -126,10 +122,15 @@ static struct pci_driver hmm_dummy_pci_driver = {
 
 int hmm_dummy_pci_init(void)
 {
-	return pci_register_driver(&hmm_dummy_pci_driver);
+	int ret = pci_register_driver(&hmm_dummy_pci_driver);
+
+	if (!ret)
+		hmm_dummy_test_pci_init();
+	return ret;
 }
 
 void hmm_dummy_pci_exit(void)
 {
+	hmm_dummy_test_pci_exit();
 	pci_unregister_driver(&hmm_dummy_pci_driver);
 }

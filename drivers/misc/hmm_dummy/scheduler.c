@@ -285,7 +285,7 @@ static void hmm_dummy_engine_work(struct work_struct *work)
 	for (;;) {
 		spin_lock(&dev->sched_lock);
 		queue = NULL;
-		if (!dev->paused)
+		if (!hmm_dummy_test_paused(dev))
 			queue = list_first_entry_or_null(&dev->ready,
 							 struct hmm_dummy_queue, node);
 		if (queue) {
@@ -298,15 +298,6 @@ static void hmm_dummy_engine_work(struct work_struct *work)
 		engine_step_queue(queue);
 		cond_resched();
 	}
-}
-
-/* For tests: let commands pile up. */
-void hmm_dummy_sched_pause(struct hmm_dummy_dev *dev, bool pause)
-{
-	spin_lock(&dev->sched_lock);
-	dev->paused = pause;
-	spin_unlock(&dev->sched_lock);
-	hmm_dummy_engines_wake(dev);
 }
 
 void hmm_dummy_queue_init(struct hmm_dummy_queue *queue, struct hmm_dummy_ctx *ctx)

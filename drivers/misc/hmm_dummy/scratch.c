@@ -19,10 +19,10 @@
 
 #include "hmm_dummy.h"
 
-/* To edu's engine both ends of it would be on the bus. */
+/* Without memory of its own, a device has commands for what it imported, and no file. */
 static u64 rw_size(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned)
 {
-	return dev->edu ? 0 : hmm_dummy_scratch_size(dev, pinned);
+	return dev->vram_size ? hmm_dummy_scratch_size(dev, pinned) : 0;
 }
 
 /* Where the job is in the scratch memory, and how far that goes on in one piece. */

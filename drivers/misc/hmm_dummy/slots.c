@@ -8,9 +8,6 @@
  * the memory through hmm_dummy_vram_get() is told where it is, and so everything that
  * is written through a slot, and nothing else, is in the chunk when it is closed.
  *
- * A slot that is closed is filled with the canary: a peer that still writes there is
- * found out.
- *
  * Replace for real hardware: all of it, with two register writes.
  */
 #include <linux/slab.h>
@@ -38,7 +35,7 @@ int hmm_dummy_slots_init(struct hmm_dummy_dev *dev)
 		dev->slot_of[i] = -1;
 	for (i = 0; i < dev->nr_slots; i++) {
 		dev->chunk_in[i] = -1;
-		memset(slot_kva(dev, i), HMM_DUMMY_CANARY, VRAM_CHUNK);
+		hmm_dummy_test_slot_closed(dev, i);
 	}
 	return 0;
 }
@@ -78,28 +75,10 @@ void hmm_dummy_slot_close(struct hmm_dummy_dev *dev, unsigned long chunk)
 	write_lock(&dev->slot_lock);
 	slot = dev->slot_of[chunk];
 	memcpy(page_address(dev->chunks[chunk].backing), slot_kva(dev, slot), VRAM_CHUNK);
-	memset(slot_kva(dev, slot), HMM_DUMMY_CANARY, VRAM_CHUNK);
+	hmm_dummy_test_slot_closed(dev, slot);
 	/* As above: there before somebody else gets the slot. */
 	wmb();
 	dev->slot_of[chunk] = -1;
 	dev->chunk_in[slot] = -1;
 	write_unlock(&dev->slot_lock);
-}
-
-/* Slots that are closed and were written to; repaired. */
-unsigned long hmm_dummy_slots_check(struct hmm_dummy_dev *dev)
-{
-	unsigned long found = 0;
-	int slot;
-
-	for (slot = 0; slot < dev->nr_slots; slot++) {
-		write_lock(&dev->slot_lock);
-		if (dev->chunk_in[slot] < 0 &&
-		    memchr_inv(slot_kva(dev, slot), HMM_DUMMY_CANARY, VRAM_CHUNK)) {
-			found++;
-			memset(slot_kva(dev, slot), HMM_DUMMY_CANARY, VRAM_CHUNK);
-		}
-		write_unlock(&dev->slot_lock);
-	}
-	return found;
 }

@@ -52,8 +52,6 @@
 /* The device that masters the bus; without one, the CPU stands in for it. */
 static struct device *bus_master(struct hmm_dummy_dev *dev)
 {
-	if (dev->edu)
-		return hmm_dummy_edu_device(dev->edu);
 	return dev->pdev ? &dev->pdev->dev : NULL;
 }
 
@@ -73,7 +71,7 @@ static void range_clear(struct hmm_dummy_range *range, unsigned long first,
 	lockdep_assert_held(&range->lock);
 	/* What is left of a huge entry are small ones. */
 	range->huge = false;
-	bitmap_clear(range->exclusive, first, last - first + 1);
+	hmm_dummy_test_range_cleared(range, first, last - first + 1);
 	if (dev)
 		hmm_dma_unmap_pfns(dev, &range->map, first, last - first + 1);
 	for (i = first; i <= last; i++) {
@@ -134,12 +132,7 @@ static int range_map_alloc(struct hmm_dummy_range *range)
 
 	if (dev) {
 		ret = hmm_dma_map_alloc(dev, &range->map, RANGE_PAGES, PAGE_SIZE);
-		if (!ret && range->ctx->dev->edu) {
-			ret = hmm_dummy_edu_no_iova(dev, &range->map);
-			if (ret)
-				hmm_dma_map_free(dev, &range->map);
-		}
-		return ret;
+		return ret ?: hmm_dummy_test_range_map(range);
 	}
 	range->map.pfn_list = kvcalloc(RANGE_PAGES, sizeof(unsigned long),
 				       GFP_KERNEL_ACCOUNT);
@@ -351,7 +344,7 @@ int hmm_dummy_range_merge(struct hmm_dummy_range *range, unsigned long first,
 		}
 		/* Once is enough, where something is mapped already. */
 		range->dma[i] = DMA_MAPPING_ERROR;
-		if (i != first + nr / 2 || !hmm_dummy_fails())
+		if (i != first + nr / 2 || !hmm_dummy_test_fails())
 			range->dma[i] = hmm_dma_map_pfn(dev, &range->map, i, &state);
 		if (dma_mapping_error(dev, range->dma[i])) {
 			range_clear(range, i, i);
@@ -405,15 +398,12 @@ static int access_locked(struct hmm_dummy_range *range, unsigned long addr,
 		.range = range,
 		.entry = entry,
 		.bytes = run_bytes(range, addr - range->start, bytes),
+		.dma = range->dma[idx] + offset_in_page(addr),
 		.write = write,
 		.own = hmm_dummy_entry_is_own(entry),
 	};
-	if (dev->edu) {
-		/* One page is mapped after the other, as it happens. */
-		access->bytes = min(access->bytes, PAGE_SIZE - offset_in_page(addr));
-		access->dma = range->dma[idx] + offset_in_page(addr);
+	if (hmm_dummy_test_access_by_dma(dev, access))
 		return 0;
-	}
 	if (access->own) {
 		u64 offset = hmm_p2p_page_offset(hmm_pfn_to_page(entry));
 
@@ -430,7 +420,7 @@ static int access_locked(struct hmm_dummy_range *range, unsigned long addr,
 		return -EOPNOTSUPP;
 	access->kva += offset_in_page(addr);
 	if (entry & HMM_PFN_PEER)
-		hmm_dummy_held_begin(access);
+		hmm_dummy_test_access_begin(access);
 	return 0;
 }
 
@@ -532,8 +522,7 @@ void hmm_dummy_access_put(struct hmm_dummy_access *access)
 	struct hmm_dummy_range *range = access->range;
 	unsigned long entry = access->entry;
 
-	if (access->held)
-		hmm_dummy_held_end(access);
+	hmm_dummy_test_access_end(access);
 	if (access->own)
 		hmm_dummy_vram_put(range->ctx->dev);
 	else if (access->kva && entry & HMM_PFN_PEER)

@@ -9,9 +9,6 @@
  * A chunk remembers when something in it was used last: the one that was not used for
  * longest is evicted first when there is no room.
  *
- * With the module parameter canary, memory that is free is filled with a pattern, and
- * whoever writes there is found out.
- *
  * Replace for real hardware: all of it, with the driver's own memory manager.
  */
 #include <linux/bitmap.h>
@@ -22,80 +19,9 @@
 
 #include "hmm_dummy.h"
 
-static bool canary;
-module_param(canary, bool, 0444);
-MODULE_PARM_DESC(canary,
-		 "Fill free device memory with a pattern, and report writes to it");
-
-bool hmm_dummy_canary(void)
-{
-	return canary;
-}
-
 static unsigned long nr_chunks(struct hmm_dummy_dev *dev)
 {
 	return dev->mem_size / VRAM_CHUNK;
-}
-
-/* By itself, so that a test can stop here. */
-static noinline __noclone void hmm_dummy_canary_set(struct hmm_dummy_dev *dev,
-						    unsigned long index)
-{
-	memset(hmm_dummy_vram_get(dev, (u64)index << PAGE_SHIFT), HMM_DUMMY_CANARY,
-	       PAGE_SIZE);
-	hmm_dummy_vram_put(dev);
-}
-
-static bool canary_dead(struct hmm_dummy_dev *dev, unsigned long index)
-{
-	bool dead;
-
-	dead = memchr_inv(hmm_dummy_vram_get(dev, (u64)index << PAGE_SHIFT),
-			  HMM_DUMMY_CANARY, PAGE_SIZE);
-	hmm_dummy_vram_put(dev);
-	return dead;
-}
-
-/*
- * Somebody wrote to memory that was free.  Repair it, so that one write is
- * counted once.
- */
-static void canary_check(struct hmm_dummy_dev *dev, unsigned long index,
-			 unsigned long nr)
-{
-	lockdep_assert_held(&dev->free_lock);
-	for (; nr && canary; nr--, index++) {
-		if (!canary_dead(dev, index))
-			continue;
-		dev->stale_writes++;
-		hmm_dummy_canary_set(dev, index);
-	}
-}
-
-/* Look at all that is free.  Returns, and tells, the pages found written since loading. */
-unsigned long hmm_dummy_vram_check(struct hmm_dummy_dev *dev)
-{
-	unsigned long i, bit, found, in_slots = 0, irq;
-
-	if (canary)
-		in_slots = hmm_dummy_slots_check(dev);
-	for (i = 0; i < nr_chunks(dev) && canary; i++) {
-		struct hmm_dummy_chunk *chunk = &dev->chunks[i];
-
-		for (bit = 0; bit < CHUNK_PAGES; bit++) {
-			spin_lock_irqsave(&dev->free_lock, irq);
-			if (!test_bit(bit, chunk->used))
-				canary_check(dev, i * CHUNK_PAGES + bit, 1);
-			spin_unlock_irqrestore(&dev->free_lock, irq);
-		}
-		cond_resched();
-	}
-	spin_lock_irqsave(&dev->free_lock, irq);
-	dev->stale_writes += in_slots;
-	found = dev->stale_writes;
-	dev->stale_told = found;
-	spin_unlock_irqrestore(&dev->free_lock, irq);
-	return found;
 }
 
 /* Put the chunk in the list where it belongs. */
@@ -155,7 +81,7 @@ long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 		dev->nr_free -= n;
 		*nr = n >> order;
 		index = (chunk - dev->chunks) * CHUNK_PAGES + bit;
-		canary_check(dev, index, n);
+		hmm_dummy_test_vram_taken(dev, index, n);
 	}
 	spin_unlock_irqrestore(&dev->free_lock, irq);
 	return chunk ? index : -1;
@@ -169,9 +95,7 @@ void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 	unsigned long i, bit = index % CHUNK_PAGES, irq;
 
 	spin_lock_irqsave(&dev->free_lock, irq);
-	/* Under the lock: a write that was held back arrives in what is in use (test/held.c). */
-	for (i = 0; i < nr && canary; i++)
-		hmm_dummy_canary_set(dev, index + i);
+	hmm_dummy_test_vram_freed(dev, index, nr);
 	for (i = bit; i < bit + nr; i++) {
 		/* What is broken is not handed out again. */
 		if (test_bit(i, chunk->bad))
@@ -253,18 +177,11 @@ void hmm_dummy_vram_init(struct hmm_dummy_dev *dev)
 	dev->nr_free = PHYS_PFN(dev->mem_size);
 	for (i = 0; i < nr_chunks(dev); i++)
 		list_add_tail(&dev->chunks[i].node, &dev->free);
-	for (i = 0; i < dev->nr_free && canary; i++)
-		hmm_dummy_canary_set(dev, i);
+	hmm_dummy_test_vram_init(dev);
 }
 
-/* The last moment at which a write to memory that the device had back can be seen. */
 void hmm_dummy_vram_exit(struct hmm_dummy_dev *dev)
 {
-	unsigned long told = dev->stale_told, found = told;
-
 	WARN_ON(dev->nr_free + dev->nr_bad != PHYS_PFN(dev->mem_size));
-	if (!hmm_dummy_is_lost(dev))
-		found = hmm_dummy_vram_check(dev);
-	WARN(found != told, "%s: %lu pages were written to while they were free\n", dev->name,
-	     found - told);
+	hmm_dummy_test_vram_exit(dev);
 }

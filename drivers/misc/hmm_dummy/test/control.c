@@ -19,13 +19,9 @@
  *
  * /sys/kernel/debug/hmm_dummyN/edu tells what QEMU's edu is doing, and flushes how often the
  * device was told to flush the writes of peers.
- *
- * /sys/kernel/debug/fail_hmm_dummy has what lib/fault-inject.c offers, for the failures
- * that no allocation brings about: of a window that opens, a copy and a DMA mapping.
  */
 #include <linux/debugfs.h>
 #include <linux/delay.h>
-#include <linux/fault-inject.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
@@ -33,7 +29,7 @@
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
-#include "../hmm_dummy.h"
+#include "test.h"
 
 static int control_reset(struct hmm_dummy_dev *dev, unsigned int ms)
 {
@@ -47,18 +43,40 @@ static int control_reset(struct hmm_dummy_dev *dev, unsigned int ms)
 	return hmm_p2p_reset_end(dev->exporter);
 }
 
-static int control_run(struct hmm_dummy_dev *dev, const char *command)
+/* Let commands pile up, or go on. */
+static void control_pause(struct hmm_dummy_dev *dev, bool pause)
+{
+	spin_lock(&dev->sched_lock);
+	dev->test.paused = pause;
+	spin_unlock(&dev->sched_lock);
+	hmm_dummy_engines_wake(dev);
+}
+
+/* Whether the engines rest: dev->sched_lock is held. */
+bool hmm_dummy_test_paused(struct hmm_dummy_dev *dev)
+{
+	return dev->test.paused;
+}
+
+/* The device is told to flush the writes of peers. */
+void hmm_dummy_test_flush(struct hmm_dummy_dev *dev)
+{
+	WRITE_ONCE(dev->test.flushes, dev->test.flushes + 1);
+	hmm_dummy_held_flush(dev);
+}
+
+static int control_command(struct hmm_dummy_dev *dev, const char *command)
 {
 	unsigned long long offset, length;
 	unsigned int ms;
 	char end;
 
 	if (!strcmp(command, "pause") || !strcmp(command, "resume")) {
-		hmm_dummy_sched_pause(dev, !strcmp(command, "pause"));
+		control_pause(dev, !strcmp(command, "pause"));
 		return 0;
 	}
-	if (sscanf(command, "loose %u%c", &ms, &end) == 1 && dev->edu) {
-		hmm_dummy_edu_loose(dev->edu, ms);
+	if (sscanf(command, "loose %u%c", &ms, &end) == 1 && dev->test.edu) {
+		hmm_dummy_edu_loose(dev->test.edu, ms);
 		return 0;
 	}
 	if (!dev->exporter)
@@ -91,7 +109,7 @@ static ssize_t control_write(struct file *file, const char __user *user,
 	command = memdup_user_nul(user, size);
 	if (IS_ERR(command))
 		return PTR_ERR(command);
-	ret = control_run(dev, strim(command));
+	ret = control_command(dev, strim(command));
 	kfree(command);
 	return ret ?: size;
 }
@@ -106,42 +124,23 @@ static int edu_show(struct seq_file *m, void *v)
 {
 	struct hmm_dummy_dev *dev = m->private;
 
-	hmm_dummy_edu_show(dev->edu, m);
+	hmm_dummy_edu_show(dev->test.edu, m);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(edu);
 
 void hmm_dummy_control_init(struct hmm_dummy_dev *dev)
 {
-	dev->debugfs = debugfs_create_dir(dev->name, NULL);
-	debugfs_create_file("control", 0200, dev->debugfs, dev, &control_fops);
-	if (dev->edu)
-		debugfs_create_file("edu", 0400, dev->debugfs, dev, &edu_fops);
+	dev->test.debugfs = debugfs_create_dir(dev->name, NULL);
+	debugfs_create_file("control", 0200, dev->test.debugfs, dev, &control_fops);
+	if (dev->test.edu)
+		debugfs_create_file("edu", 0400, dev->test.debugfs, dev, &edu_fops);
 	else
-		debugfs_create_u64("flushes", 0400, dev->debugfs, &dev->flushes);
-}
-
-static DECLARE_FAULT_ATTR(fail_hmm_dummy);
-static struct dentry *fail_dir;
-
-/* Whether hardware is to fail here. */
-bool hmm_dummy_fails(void)
-{
-	return should_fail(&fail_hmm_dummy, 1);
-}
-
-void hmm_dummy_fail_init(void)
-{
-	fail_dir = fault_create_debugfs_attr("fail_hmm_dummy", NULL, &fail_hmm_dummy);
-}
-
-void hmm_dummy_fail_exit(void)
-{
-	debugfs_remove_recursive(fail_dir);
+		debugfs_create_u64("flushes", 0400, dev->test.debugfs, &dev->test.flushes);
 }
 
 /* Waits for writes that are under way; there are none afterwards. */
 void hmm_dummy_control_exit(struct hmm_dummy_dev *dev)
 {
-	debugfs_remove_recursive(dev->debugfs);
+	debugfs_remove_recursive(dev->test.debugfs);
 }

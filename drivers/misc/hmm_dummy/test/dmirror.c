@@ -10,7 +10,8 @@
  * What a command means is test_hmm's business: see lib/test_hmm_uapi.h.  A mirror is of
  * the process that opened the file.
  *
- * Not for real hardware.
+ * A command can have the next huge page refused, and pages taken for the device alone: both
+ * need a word from the driver, see the end of this file.
  */
 #include <linux/fs.h>
 #include <linux/hmm.h>
@@ -24,7 +25,7 @@
 #include <linux/uaccess.h>
 
 #include "../../../../lib/test_hmm_uapi.h"
-#include "../hmm_dummy.h"
+#include "test.h"
 
 static bool dmirror;
 module_param(dmirror, bool, 0444);
@@ -119,6 +120,28 @@ static int mirror_write(struct mirror *m)
 	return copy_all(m, true);
 }
 
+/*
+ * Take over what is in the device's own memory.  Faults nothing; entries for other memory in
+ * the range are dropped.
+ */
+static int populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
+			unsigned long length)
+{
+	unsigned long end = addr + length, next, first;
+	struct hmm_dummy_range *range;
+	int ret = 0;
+
+	for (; addr < end && !ret; addr = next) {
+		next = pmd_addr_end(addr, end);
+		range = hmm_dummy_range_get(ctx, addr);
+		if (IS_ERR(range))
+			return PTR_ERR(range);
+		first = (addr - range->start) >> PAGE_SHIFT;
+		ret = hmm_dummy_range_fault(range, first, (next - addr) >> PAGE_SHIFT, 0);
+	}
+	return ret;
+}
+
 /* What test_hmm says of a range that it cannot migrate. */
 static int migrate_error(int ret)
 {
@@ -136,7 +159,7 @@ static int mirror_to_device(struct mirror *m)
 					HMM_P2P_ONLY_RAM, &result);
 	if (ret)
 		return migrate_error(ret);
-	ret = hmm_dummy_populate_own(ctx, m->start, m->end - m->start);
+	ret = populate_own(ctx, m->start, m->end - m->start);
 	if (!ret)
 		ret = copy_mapped(m, false);
 	m->answer = m->end - m->start;
@@ -149,7 +172,7 @@ static int mirror_to_ram(struct mirror *m)
 	int ret;
 
 	/* An allocation that is to fail is one of the system's here, and was not asked for. */
-	WRITE_ONCE(m->ctx->dev->fail_huge, false);
+	WRITE_ONCE(m->ctx->dev->test.fail_huge, false);
 	ret = hmm_p2p_migrate_to_ram(m->ctx->dev->engine, m->ctx->mm, m->start, m->end,
 				     &result);
 	m->cmd->cpages = result.migrated;
@@ -249,7 +272,7 @@ static int exclusive_page(struct mirror *m, unsigned long addr)
 	if (!IS_ERR(page)) {
 		/* Whoever takes it back has to lock the folio first. */
 		mutex_lock(&range->lock);
-		__set_bit((addr - range->start) >> PAGE_SHIFT, range->exclusive);
+		__set_bit((addr - range->start) >> PAGE_SHIFT, range->test.exclusive);
 		mutex_unlock(&range->lock);
 		memcpy_from_page(m->data + (addr - m->start), page, 0, PAGE_SIZE);
 		folio_unlock(folio);
@@ -286,7 +309,7 @@ static int mirror_check_exclusive(struct mirror *m)
 		if (!range)
 			continue;
 		mutex_lock(&range->lock);
-		if (test_bit((addr - range->start) >> PAGE_SHIFT, range->exclusive))
+		if (test_bit((addr - range->start) >> PAGE_SHIFT, range->test.exclusive))
 			ret = -EPERM;
 		mutex_unlock(&range->lock);
 	}
@@ -303,7 +326,7 @@ static int mirror_release(struct mirror *m)
 
 static int mirror_flags(struct mirror *m)
 {
-	WRITE_ONCE(m->ctx->dev->fail_huge,
+	WRITE_ONCE(m->ctx->dev->test.fail_huge,
 		   m->cmd->npages & HMM_DMIRROR_FLAG_FAIL_ALLOC);
 	return 0;
 }
@@ -402,7 +425,7 @@ static int mirror_mmap(struct file *file, struct vm_area_struct *vma)
 static int mirror_open(struct inode *inode, struct file *filp)
 {
 	struct hmm_dummy_dev *dev =
-		container_of(filp->private_data, struct hmm_dummy_dev, dmirror);
+		container_of(filp->private_data, struct hmm_dummy_dev, test.dmirror);
 	struct hmm_dummy_file *file = hmm_dummy_file_open(dev);
 	struct hmm_dummy_ctx *ctx;
 
@@ -423,6 +446,22 @@ static int mirror_fop_release(struct inode *inode, struct file *filp)
 	return 0;
 }
 
+/* Whether there is no room for a folio of @order: as a command has asked for. */
+bool hmm_dummy_test_no_folio(struct hmm_dummy_dev *dev, unsigned int order)
+{
+	if (!order || !READ_ONCE(dev->test.fail_huge))
+		return false;
+	WRITE_ONCE(dev->test.fail_huge, false);
+	return true;
+}
+
+/* The device has lost the pages: range->lock is held. */
+void hmm_dummy_test_range_cleared(struct hmm_dummy_range *range, unsigned long first,
+				  unsigned long nr)
+{
+	bitmap_clear(range->test.exclusive, first, nr);
+}
+
 static const struct file_operations mirror_fops = {
 	.owner = THIS_MODULE,
 	.open = mirror_open,
@@ -431,29 +470,29 @@ static const struct file_operations mirror_fops = {
 	.unlocked_ioctl = mirror_ioctl,
 };
 
-void hmm_dummy_compat_init(struct hmm_dummy_dev *dev)
+void hmm_dummy_dmirror_init(struct hmm_dummy_dev *dev)
 {
 	int ret;
 
 	if (!dmirror || !dev->exporter)
 		return;
-	dev->dmirror = (struct miscdevice) {
+	dev->test.dmirror = (struct miscdevice) {
 		.minor = MISC_DYNAMIC_MINOR,
 		.name = kasprintf(GFP_KERNEL, "hmm_dmirror%d", dev->id),
 		.fops = &mirror_fops,
 	};
-	ret = dev->dmirror.name ? misc_register(&dev->dmirror) : -ENOMEM;
+	ret = dev->test.dmirror.name ? misc_register(&dev->test.dmirror) : -ENOMEM;
 	if (!ret)
 		return;
 	pr_warn("%s: no hmm_dmirror%d: error %d\n", dev->name, dev->id, ret);
-	kfree(dev->dmirror.name);
-	dev->dmirror.name = NULL;
+	kfree(dev->test.dmirror.name);
+	dev->test.dmirror.name = NULL;
 }
 
-void hmm_dummy_compat_exit(struct hmm_dummy_dev *dev)
+void hmm_dummy_dmirror_exit(struct hmm_dummy_dev *dev)
 {
-	if (!dev->dmirror.name)
+	if (!dev->test.dmirror.name)
 		return;
-	misc_deregister(&dev->dmirror);
-	kfree(dev->dmirror.name);
+	misc_deregister(&dev->test.dmirror);
+	kfree(dev->test.dmirror.name);
 }

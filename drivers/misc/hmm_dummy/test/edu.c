@@ -28,7 +28,7 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 
-#include "../hmm_dummy.h"
+#include "test.h"
 
 static bool no_iova;
 module_param(no_iova, bool, 0444);
@@ -48,7 +48,8 @@ MODULE_PARM_DESC(no_iova,
 struct hmm_dummy_edu {
 	struct pci_dev *pdev;
 	void __iomem *regs;
-	struct mutex lock;		/* the buffer, and bounce */
+	/* The buffer, and bounce.  Inside of hmm_dummy_file.lock, outside of hmm_dummy_ctx.lock. */
+	struct mutex lock;
 	void *bounce;
 	dma_addr_t bounce_dma;
 	bool loose;
@@ -57,11 +58,6 @@ struct hmm_dummy_edu {
 	unsigned long since;
 	struct hmm_dummy_dev *dev;
 };
-
-struct device *hmm_dummy_edu_device(struct hmm_dummy_edu *edu)
-{
-	return &edu->pdev->dev;
-}
 
 void hmm_dummy_edu_loose(struct hmm_dummy_edu *edu, bool loose)
 {
@@ -125,7 +121,7 @@ static int transfer_pinned(struct hmm_dummy_job *job, u64 pos, unsigned long byt
 
 	if (!hmm_dummy_pinned_get_dma(job->pinned, pos, &addr))
 		return -ENODEV;
-	ret = transfer(dev->edu, addr, bytes, to_memory);
+	ret = transfer(dev->test.edu, addr, bytes, to_memory);
 	hmm_dummy_scratch_put(dev, job->pinned);
 	return ret;
 }
@@ -134,7 +130,7 @@ static int transfer_pinned(struct hmm_dummy_job *job, u64 pos, unsigned long byt
 static int transfer_process(struct hmm_dummy_job *job, unsigned long addr,
 			    unsigned long *bytes, bool to_memory)
 {
-	struct hmm_dummy_edu *edu = job->queue->ctx->dev->edu;
+	struct hmm_dummy_edu *edu = job->queue->ctx->dev->test.edu;
 	struct hmm_dummy_access access;
 	int ret;
 
@@ -181,10 +177,30 @@ static int piece_locked(struct hmm_dummy_edu *edu, struct hmm_dummy_job *job,
 	return ret ?: transfer_process(job, arg->addr + offset, bytes, true);
 }
 
-/* A piece of a command, see command.c. */
-int hmm_dummy_edu_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
+bool hmm_dummy_test_has_engine(struct hmm_dummy_dev *dev)
 {
-	struct hmm_dummy_edu *edu = job->queue->ctx->dev->edu;
+	return dev->test.edu;
+}
+
+bool hmm_dummy_test_refuses(struct hmm_dummy_dev *dev, const struct hmm_dummy_command *arg)
+{
+	return dev->test.edu && arg->op > HMM_DUMMY_OP_CRC32C;
+}
+
+/* The engine uses the DMA address of a page; the next page need not follow on the bus. */
+bool hmm_dummy_test_access_by_dma(struct hmm_dummy_dev *dev,
+				  struct hmm_dummy_access *access)
+{
+	if (!dev->test.edu)
+		return false;
+	access->bytes = min(access->bytes, PAGE_SIZE - offset_in_page(access->dma));
+	return true;
+}
+
+/* A piece of a command, see command.c. */
+int hmm_dummy_test_engine_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
+{
+	struct hmm_dummy_edu *edu = job->queue->ctx->dev->test.edu;
 	int ret;
 
 	mutex_lock(&edu->lock);
@@ -197,13 +213,18 @@ int hmm_dummy_edu_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *by
  * What hmm_dma_map_alloc() makes where there is no IOVA to be had: each page is mapped by
  * itself, and unmapped into the IOMMU's flush queue.
  */
-int hmm_dummy_edu_no_iova(struct device *dev, struct hmm_dma_map *map)
+int hmm_dummy_test_range_map(struct hmm_dummy_range *range)
 {
-	if (!no_iova || !dma_use_iova(&map->state))
+	struct device *dev = range->dma_dev;
+	struct hmm_dma_map *map = &range->map;
+
+	if (!no_iova || !range->ctx->dev->test.edu || !dma_use_iova(&map->state))
 		return 0;
 	map->dma_list = kvcalloc(RANGE_PAGES, sizeof(*map->dma_list), GFP_KERNEL);
-	if (!map->dma_list)
+	if (!map->dma_list) {
+		hmm_dma_map_free(dev, map);
 		return -ENOMEM;
+	}
 	dma_iova_free(dev, &map->state);
 	map->state = (struct dma_iova_state) {};
 	return 0;
@@ -237,7 +258,7 @@ static int hmm_dummy_edu_probe(struct pci_dev *pdev, const struct pci_device_id 
 	if (!edu->bounce)
 		return -ENOMEM;
 
-	desc.edu = edu;
+	desc.test.edu = edu;
 	edu->dev = hmm_dummy_add(&desc);
 	if (IS_ERR(edu->dev))
 		return PTR_ERR(edu->dev);
@@ -258,12 +279,20 @@ static struct pci_driver hmm_dummy_edu_driver = {
 	.remove = hmm_dummy_edu_remove,
 };
 
-int hmm_dummy_edu_init(void)
+static bool have_driver;
+
+/* The driver for GPUs is registered; what is for tests does not fail it. */
+void hmm_dummy_test_pci_init(void)
 {
-	return pci_register_driver(&hmm_dummy_edu_driver);
+	int ret = pci_register_driver(&hmm_dummy_edu_driver);
+
+	if (ret)
+		pr_err("hmm_dummy: no driver for edu: error %d\n", ret);
+	have_driver = !ret;
 }
 
-void hmm_dummy_edu_exit(void)
+void hmm_dummy_test_pci_exit(void)
 {
-	pci_unregister_driver(&hmm_dummy_edu_driver);
+	if (have_driver)
+		pci_unregister_driver(&hmm_dummy_edu_driver);
 }

@@ -22,7 +22,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
-#include "../hmm_dummy.h"
+#include "test.h"
 
 static bool hold_writes;
 module_param(hold_writes, bool, 0644);
@@ -38,17 +38,17 @@ struct hmm_dummy_held {
 	u8 data[] __aligned(8);
 };
 
-static DEFINE_SPINLOCK(held_lock);	/* outside of free_lock: all below, and dev->held */
+static DEFINE_SPINLOCK(held_lock);	/* outside of free_lock: all below, and dev->test.held */
 static LIST_HEAD(held_devs);
 static unsigned long nr_held;
 
-void hmm_dummy_held_init(struct hmm_dummy_dev *dev)
+void hmm_dummy_test_exporter_init(struct hmm_dummy_dev *dev)
 {
-	INIT_LIST_HEAD(&dev->held);
-	INIT_LIST_HEAD(&dev->held_node);
+	INIT_LIST_HEAD(&dev->test.held);
+	INIT_LIST_HEAD(&dev->test.held_node);
 	spin_lock(&held_lock);
 	if (dev->pdev)
-		list_add(&dev->held_node, &held_devs);
+		list_add(&dev->test.held_node, &held_devs);
 	spin_unlock(&held_lock);
 }
 
@@ -61,15 +61,15 @@ static void held_free(struct hmm_dummy_held *held)
 }
 
 /* The exporter was unregistered: no write may be on its way. */
-void hmm_dummy_held_exit(struct hmm_dummy_dev *dev)
+void hmm_dummy_test_exporter_exit(struct hmm_dummy_dev *dev)
 {
 	struct hmm_dummy_held *held, *next;
 	bool left;
 
 	spin_lock(&held_lock);
-	list_del_init(&dev->held_node);
-	left = !list_empty(&dev->held);
-	list_for_each_entry_safe(held, next, &dev->held, node)
+	list_del_init(&dev->test.held_node);
+	left = !list_empty(&dev->test.held);
+	list_for_each_entry_safe(held, next, &dev->test.held, node)
 		held_free(held);
 	spin_unlock(&held_lock);
 	WARN(left && !READ_ONCE(dev->dead) && !hmm_dummy_is_lost(dev),
@@ -95,7 +95,7 @@ static void held_land(struct hmm_dummy_dev *dev)
 	struct hmm_dummy_held *held, *next;
 
 	lockdep_assert_held(&held_lock);
-	list_for_each_entry_safe(held, next, &dev->held, node)
+	list_for_each_entry_safe(held, next, &dev->test.held, node)
 		hmm_dummy_held_land_one(held);
 }
 
@@ -113,7 +113,7 @@ static struct hmm_dummy_dev *held_dev(const void *kva)
 	struct hmm_dummy_dev *dev;
 
 	lockdep_assert_held(&held_lock);
-	list_for_each_entry(dev, &held_devs, held_node)
+	list_for_each_entry(dev, &held_devs, test.held_node)
 		if (kva >= dev->bar_kva && kva < dev->bar_kva + dev->bar_size)
 			return dev;
 	return NULL;
@@ -137,9 +137,9 @@ static long held_index(struct hmm_dummy_dev *dev, const void *kva)
 /*
  * A device is about to access another device's memory, under the lock that invalidation
  * takes.  A write gets a copy of the memory instead, a page at most, and
- * hmm_dummy_held_end() sends it.
+ * hmm_dummy_test_access_end() sends it.
  */
-void hmm_dummy_held_begin(struct hmm_dummy_access *access)
+void hmm_dummy_test_access_begin(struct hmm_dummy_access *access)
 {
 	struct hmm_dummy_dev *dev, *to;
 	struct hmm_dummy_held *held;
@@ -148,7 +148,7 @@ void hmm_dummy_held_begin(struct hmm_dummy_access *access)
 	if (!READ_ONCE(hold_writes) && !READ_ONCE(nr_held))
 		return;
 	spin_lock(&held_lock);
-	list_for_each_entry(dev, &held_devs, held_node)
+	list_for_each_entry(dev, &held_devs, test.held_node)
 		held_land(dev);
 	to = held_dev(access->kva);
 	spin_unlock(&held_lock);
@@ -166,18 +166,20 @@ void hmm_dummy_held_begin(struct hmm_dummy_access *access)
 	memcpy(held->data, held->kva, bytes);
 	access->bytes = bytes;
 	access->kva = held->data;
-	access->held = held;
+	access->test.held = held;
 }
 
-/* The write has been made to the copy: it is on its way from now on. */
-void hmm_dummy_held_end(struct hmm_dummy_access *access)
+/* A write has been made to the copy: it is on its way from now on. */
+void hmm_dummy_test_access_end(struct hmm_dummy_access *access)
 {
-	struct hmm_dummy_held *held = access->held;
+	struct hmm_dummy_held *held = access->test.held;
 
+	if (!held)
+		return;
 	access->kva = held->kva;
-	access->held = NULL;
+	access->test.held = NULL;
 	spin_lock(&held_lock);
-	list_add_tail(&held->node, &held->dev->held);
+	list_add_tail(&held->node, &held->dev->test.held);
 	nr_held++;
 	spin_unlock(&held_lock);
 }

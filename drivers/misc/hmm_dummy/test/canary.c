@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: A watch on memory that is free
+ *
+ * With the module parameter canary, memory of the device that is free is filled with a
+ * pattern.  A device or a program that still writes there, to memory that was taken from it,
+ * is found out when the memory is handed out again, or when HMM_DUMMY_INFO asks.
+ *
+ * The slots of a small BAR that show nothing are filled with it as well.
+ */
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/string.h>
+
+#include "test.h"
+
+#define CANARY	0xC5
+
+bool hmm_dummy_canary;
+module_param_named(canary, hmm_dummy_canary, bool, 0444);
+MODULE_PARM_DESC(canary,
+		 "Fill free device memory with a pattern, and report writes to it");
+
+/* By itself, so that a test can stop here. */
+static noinline __noclone void hmm_dummy_canary_set(struct hmm_dummy_dev *dev,
+						    unsigned long index)
+{
+	memset(hmm_dummy_vram_get(dev, (u64)index << PAGE_SHIFT), CANARY, PAGE_SIZE);
+	hmm_dummy_vram_put(dev);
+}
+
+static bool canary_dead(struct hmm_dummy_dev *dev, unsigned long index)
+{
+	bool dead;
+
+	dead = memchr_inv(hmm_dummy_vram_get(dev, (u64)index << PAGE_SHIFT), CANARY,
+			  PAGE_SIZE);
+	hmm_dummy_vram_put(dev);
+	return dead;
+}
+
+/* free_lock is held.  What is found is repaired, so that one write is counted once. */
+static void canary_check(struct hmm_dummy_dev *dev, unsigned long index)
+{
+	lockdep_assert_held(&dev->free_lock);
+	if (!canary_dead(dev, index))
+		return;
+	dev->test.stale_writes++;
+	hmm_dummy_canary_set(dev, index);
+}
+
+static void *slot_kva(struct hmm_dummy_dev *dev, int slot)
+{
+	return dev->bar_kva + (u64)slot * VRAM_CHUNK;
+}
+
+/* Slots that are closed and were written to; repaired. */
+static unsigned long canary_check_slots(struct hmm_dummy_dev *dev)
+{
+	unsigned long found = 0;
+	int slot;
+
+	for (slot = 0; slot < dev->nr_slots; slot++) {
+		write_lock(&dev->slot_lock);
+		if (dev->chunk_in[slot] < 0 &&
+		    memchr_inv(slot_kva(dev, slot), CANARY, VRAM_CHUNK)) {
+			found++;
+			memset(slot_kva(dev, slot), CANARY, VRAM_CHUNK);
+		}
+		write_unlock(&dev->slot_lock);
+	}
+	return found;
+}
+
+/* Look at all that is free. */
+static void canary_check_all(struct hmm_dummy_dev *dev)
+{
+	unsigned long in_slots = canary_check_slots(dev), index, irq;
+
+	for (index = 0; index < PHYS_PFN(dev->mem_size); index++) {
+		struct hmm_dummy_chunk *chunk = &dev->chunks[index / CHUNK_PAGES];
+
+		spin_lock_irqsave(&dev->free_lock, irq);
+		if (!test_bit(index % CHUNK_PAGES, chunk->used))
+			canary_check(dev, index);
+		spin_unlock_irqrestore(&dev->free_lock, irq);
+		if (index % CHUNK_PAGES == CHUNK_PAGES - 1)
+			cond_resched();
+	}
+	spin_lock_irqsave(&dev->free_lock, irq);
+	dev->test.stale_writes += in_slots;
+	spin_unlock_irqrestore(&dev->free_lock, irq);
+}
+
+/* Returns, and tells, the pages found written since loading. */
+unsigned long hmm_dummy_test_stale_writes(struct hmm_dummy_dev *dev)
+{
+	unsigned long found, irq;
+
+	if (hmm_dummy_canary)
+		canary_check_all(dev);
+	spin_lock_irqsave(&dev->free_lock, irq);
+	found = dev->test.stale_writes;
+	dev->test.stale_told = found;
+	spin_unlock_irqrestore(&dev->free_lock, irq);
+	return found;
+}
+
+/* free_lock is held: the pages are not free any more. */
+void hmm_dummy_test_vram_taken(struct hmm_dummy_dev *dev, unsigned long index,
+			       unsigned long nr)
+{
+	for (; nr && hmm_dummy_canary; nr--, index++)
+		canary_check(dev, index);
+}
+
+/*
+ * free_lock is held: the pages are free as soon as it is released.  A write that was held
+ * back (held.c) arrives in what is in use, and looks for that under the lock.
+ */
+void hmm_dummy_test_vram_freed(struct hmm_dummy_dev *dev, unsigned long index,
+			       unsigned long nr)
+{
+	unsigned long i;
+
+	for (i = 0; i < nr && hmm_dummy_canary; i++)
+		hmm_dummy_canary_set(dev, index + i);
+}
+
+/* slot_lock is held, or nobody knows the slot yet. */
+void hmm_dummy_test_slot_closed(struct hmm_dummy_dev *dev, int slot)
+{
+	memset(slot_kva(dev, slot), CANARY, VRAM_CHUNK);
+}
+
+void hmm_dummy_test_vram_init(struct hmm_dummy_dev *dev)
+{
+	hmm_dummy_test_vram_freed(dev, 0, PHYS_PFN(dev->mem_size));
+}
+
+/* The last moment at which a write to memory that the device had back can be seen. */
+void hmm_dummy_test_vram_exit(struct hmm_dummy_dev *dev)
+{
+	unsigned long told = dev->test.stale_told, found = told;
+
+	if (!hmm_dummy_is_lost(dev))
+		found = hmm_dummy_test_stale_writes(dev);
+	WARN(found != told, "%s: %lu pages were written to while they were free\n", dev->name,
+	     found - told);
+}
