@@ -30,7 +30,7 @@
 /* The exporter's; dma_buf.priv. */
 struct export {
 	struct hmm_dummy_dev *dev;
-	struct list_head node;		/* dev->exports_lock */
+	struct list_head node;		/* dev->exports.lock */
 	struct dma_buf *dmabuf;
 	struct phys_vec where;		/* in the BAR */
 	bool revoked;			/* the reservation lock */
@@ -77,9 +77,9 @@ static void export_release(struct dma_buf *dmabuf)
 	struct export *exp = dmabuf->priv;
 	struct hmm_dummy_dev *dev = exp->dev;
 
-	mutex_lock(&dev->exports_lock);
+	mutex_lock(&dev->exports.lock);
 	list_del(&exp->node);
-	mutex_unlock(&dev->exports_lock);
+	mutex_unlock(&dev->exports.lock);
 	kfree(exp);
 	hmm_dummy_put(dev);
 }
@@ -98,14 +98,14 @@ static int export_new(struct hmm_dummy_dev *dev)
 	struct dma_buf *dmabuf;
 	int fd;
 
-	lockdep_assert_held(&dev->exports_lock);
-	if (dev->exports_closed)
+	lockdep_assert_held(&dev->exports.lock);
+	if (dev->exports.closed)
 		return -EBUSY;
 	exp = kzalloc_obj(*exp, GFP_KERNEL_ACCOUNT);
 	if (!exp)
 		return -ENOMEM;
 	exp->dev = dev;
-	exp->where.paddr = dev->bar_phys + dev->mem_size;
+	exp->where.paddr = dev->mem.bar_phys + dev->mem.paged;
 	exp->where.len = hmm_dummy_scratch_size(dev, NULL);
 	info.ops = &export_ops;
 	info.size = exp->where.len;
@@ -119,7 +119,7 @@ static int export_new(struct hmm_dummy_dev *dev)
 	/* From here on it is export_release()'s. */
 	kref_get(&dev->kref);
 	exp->dmabuf = dmabuf;
-	list_add(&exp->node, &dev->exports);
+	list_add(&exp->node, &dev->exports.list);
 	fd = dma_buf_fd(dmabuf, O_CLOEXEC);
 	if (fd < 0)
 		dma_buf_put(dmabuf);
@@ -133,11 +133,11 @@ int hmm_dummy_export(struct hmm_dummy_ctx *ctx, void *data)
 	struct hmm_dummy_dev *dev = ctx->dev;
 	int ret;
 
-	if (arg->flags || !dev->pdev || dev->nr_slots || !hmm_dummy_scratch_size(dev, NULL))
+	if (arg->flags || !dev->pdev || dev->slots.nr || !hmm_dummy_scratch_size(dev, NULL))
 		return -EOPNOTSUPP;
-	mutex_lock(&dev->exports_lock);
+	mutex_lock(&dev->exports.lock);
 	ret = export_new(dev);
-	mutex_unlock(&dev->exports_lock);
+	mutex_unlock(&dev->exports.lock);
 	return ret;
 }
 
@@ -165,30 +165,30 @@ void hmm_dummy_exports_revoke(struct hmm_dummy_dev *dev)
 {
 	struct export *exp;
 
-	mutex_lock(&dev->exports_lock);
-	dev->exports_closed++;
-	list_for_each_entry(exp, &dev->exports, node) {
+	mutex_lock(&dev->exports.lock);
+	dev->exports.closed++;
+	list_for_each_entry(exp, &dev->exports.list, node) {
 		/* Or it is waiting for the lock to be released, and mapped by nobody. */
 		if (!get_file_active(&exp->dmabuf->file))
 			continue;
 		export_revoke(exp);
 		fput(exp->dmabuf->file);
 	}
-	mutex_unlock(&dev->exports_lock);
+	mutex_unlock(&dev->exports.lock);
 }
 
 /* What hmm_dummy_exports_revoke() was called for is over. */
 void hmm_dummy_exports_allow(struct hmm_dummy_dev *dev)
 {
-	mutex_lock(&dev->exports_lock);
-	dev->exports_closed--;
-	mutex_unlock(&dev->exports_lock);
+	mutex_lock(&dev->exports.lock);
+	dev->exports.closed--;
+	mutex_unlock(&dev->exports.lock);
 }
 
 void hmm_dummy_exports_init(struct hmm_dummy_dev *dev)
 {
-	mutex_init(&dev->exports_lock);
-	INIT_LIST_HEAD(&dev->exports);
+	mutex_init(&dev->exports.lock);
+	INIT_LIST_HEAD(&dev->exports.list);
 }
 
 /*
@@ -248,7 +248,7 @@ static int pinned_map(struct hmm_dummy_pinned *pinned)
 		pinned_invalidate(attach);
 		return -EOPNOTSUPP;
 	}
-	pinned->kva = exp->dev->bar_kva + exp->dev->mem_size;
+	pinned->kva = exp->dev->mem.bar_kva + exp->dev->mem.paged;
 	pinned->there = true;
 	return 0;
 }
@@ -338,7 +338,7 @@ void hmm_dummy_pinned_close(struct hmm_dummy_file *file)
 /* Bytes of what is imported, or of @dev's own. */
 u64 hmm_dummy_scratch_size(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned)
 {
-	return pinned ? pinned->size : dev->vram_size - dev->mem_size;
+	return pinned ? pinned->size : dev->mem.size - dev->mem.paged;
 }
 
 static bool pinned_get(struct hmm_dummy_pinned *pinned)
@@ -364,7 +364,7 @@ void *hmm_dummy_scratch_get(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *
 			    u64 pos)
 {
 	if (!pinned)
-		return hmm_dummy_vram_get(dev, dev->mem_size + pos);
+		return hmm_dummy_vram_get(dev, dev->mem.paged + pos);
 	return pinned_get(pinned) ? pinned->kva + pos : NULL;
 }
 

@@ -51,7 +51,7 @@ static int copy_piece(struct hmm_dummy_dev *dev, const struct hmm_p2p_copy *c,
 		void *vram, *peer = NULL;
 
 		n = min(bytes - done, VRAM_CHUNK - offset % VRAM_CHUNK);
-		if (dev->nr_slots)
+		if (dev->slots.nr)
 			n = PAGE_SIZE;
 		if (dir == HMM_P2P_FROM_PEER) {
 			peer = hmm_pfn_kmap_local(c->peer + (done >> PAGE_SHIFT));
@@ -92,16 +92,16 @@ static int copy_run(struct hmm_dummy_dev *dev, struct hmm_p2p_copy_job *job)
 static void hmm_dummy_copy_work(struct work_struct *work)
 {
 	struct hmm_dummy_dev *dev =
-		container_of(work, struct hmm_dummy_dev, copy_work);
+		container_of(work, struct hmm_dummy_dev, migration.work);
 	struct hmm_p2p_copy_job *job;
 
 	for (;;) {
-		spin_lock(&dev->copy_lock);
-		job = list_first_entry_or_null(&dev->copies, struct hmm_p2p_copy_job,
+		spin_lock(&dev->migration.lock);
+		job = list_first_entry_or_null(&dev->migration.copies, struct hmm_p2p_copy_job,
 					       node);
 		if (job)
 			list_del(&job->node);
-		spin_unlock(&dev->copy_lock);
+		spin_unlock(&dev->migration.lock);
 		if (!job)
 			return;
 		hmm_p2p_copy_done(job, copy_run(dev, job));
@@ -116,10 +116,10 @@ static int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
 		return -EIO;
 	if (job->alone || job->nr_pages < ASYNC_MIN_PAGES || hmm_dummy_test_copies_at_once())
 		return copy_run(dev, job);
-	spin_lock(&dev->copy_lock);
-	list_add_tail(&job->node, &dev->copies);
-	spin_unlock(&dev->copy_lock);
-	queue_work(dev->copy_wq, &dev->copy_work);
+	spin_lock(&dev->migration.lock);
+	list_add_tail(&job->node, &dev->migration.copies);
+	spin_unlock(&dev->migration.lock);
+	queue_work(dev->sched.copy_wq, &dev->migration.work);
 	return -EINPROGRESS;
 }
 
@@ -130,7 +130,7 @@ static int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
 static int hmm_dummy_make_room(void *priv, unsigned long nr_pages)
 {
 	struct hmm_dummy_dev *dev = priv;
-	u64 before = atomic64_read(&dev->clock) + 1;
+	u64 before = atomic64_read(&dev->vram.clock) + 1;
 	struct hmm_p2p_result result = {};
 	unsigned long made = 0;
 	long chunk;
@@ -147,7 +147,7 @@ static int hmm_dummy_make_room(void *priv, unsigned long nr_pages)
 		if (ret)
 			return ret;
 		made += result.migrated;
-		atomic64_add(result.migrated, &dev->evicted);
+		atomic64_add(result.migrated, &dev->migration.evicted);
 		/* If it did not move now, it is the next one's turn. */
 		hmm_dummy_vram_touch(dev, chunk * VRAM_CHUNK);
 	}
@@ -173,10 +173,10 @@ int hmm_dummy_engine_init(struct hmm_dummy_dev *dev)
 		.fault_around = fault_around_kb << 10,
 	};
 
-	dev->fault_around = desc.fault_around;
-	spin_lock_init(&dev->copy_lock);
-	INIT_LIST_HEAD(&dev->copies);
-	INIT_WORK(&dev->copy_work, hmm_dummy_copy_work);
+	dev->migration.fault_around = desc.fault_around;
+	spin_lock_init(&dev->migration.lock);
+	INIT_LIST_HEAD(&dev->migration.copies);
+	INIT_WORK(&dev->migration.work, hmm_dummy_copy_work);
 	dev->engine = hmm_p2p_engine_register(dev->exporter, &desc);
 	return PTR_ERR_OR_ZERO(dev->engine);
 }
@@ -190,5 +190,5 @@ void hmm_dummy_engine_exit(struct hmm_dummy_dev *dev)
 /* The device is dead: its copies end with an error, and none begins. */
 void hmm_dummy_copies_end(struct hmm_dummy_dev *dev)
 {
-	flush_work(&dev->copy_work);
+	flush_work(&dev->migration.work);
 }

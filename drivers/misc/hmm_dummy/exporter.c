@@ -24,10 +24,10 @@ static int hmm_dummy_open_window(void *priv, unsigned long index,
 
 	if (hmm_dummy_test_fails())
 		return -EIO;
-	map->phys = dev->pdev ? dev->bar_phys + offset :
-				page_to_phys(dev->chunks[index].backing);
-	map->kva = dev->pdev ? dev->bar_kva + offset :
-			       page_address(dev->chunks[index].backing);
+	map->phys = dev->pdev ? dev->mem.bar_phys + offset :
+				page_to_phys(dev->vram.chunks[index].backing);
+	map->kva = dev->pdev ? dev->mem.bar_kva + offset :
+			       page_address(dev->vram.chunks[index].backing);
 	hmm_dummy_test_hide_kva(map);
 	return 0;
 }
@@ -40,8 +40,8 @@ static int hmm_dummy_open_slot(void *priv, unsigned long index,
 
 	if (slot < 0)
 		return slot;
-	map->phys = dev->bar_phys + (u64)slot * VRAM_CHUNK;
-	map->kva = dev->bar_kva + (u64)slot * VRAM_CHUNK;
+	map->phys = dev->mem.bar_phys + (u64)slot * VRAM_CHUNK;
+	map->kva = dev->mem.bar_kva + (u64)slot * VRAM_CHUNK;
 	hmm_dummy_test_hide_kva(map);
 	return 0;
 }
@@ -61,7 +61,7 @@ static void hmm_dummy_flush_writes(void *priv)
 		return;
 	/* The writes of this CPU leave before the read. */
 	mb();
-	(void)READ_ONCE(*(u32 *)dev->bar_kva);
+	(void)READ_ONCE(*(u32 *)dev->mem.bar_kva);
 }
 
 static bool hmm_dummy_lost(void *priv)
@@ -86,18 +86,18 @@ int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev)
 {
 	struct hmm_p2p_exporter_desc desc = {
 		.name = dev->name,
-		.ops = dev->coherent_base ? NULL : &hmm_dummy_exporter_ops,
+		.ops = dev->mem.coherent_base ? NULL : &hmm_dummy_exporter_ops,
 		.priv = dev,
-		.pgmap = &dev->pgmap,
+		.pgmap = &dev->mem.pgmap,
 	};
 
 	if (dev->pdev)
 		desc.provider = pcim_p2pdma_provider(dev->pdev, VRAM_BAR);
-	if (dev->nr_slots) {
+	if (dev->slots.nr) {
 		desc.ops = &hmm_dummy_slot_ops;
-		desc.aperture.start = dev->bar_phys;
-		desc.aperture.end = dev->bar_phys +
-				    (u64)dev->nr_slots * VRAM_CHUNK - 1;
+		desc.aperture.start = dev->mem.bar_phys;
+		desc.aperture.end = dev->mem.bar_phys +
+				    (u64)dev->slots.nr * VRAM_CHUNK - 1;
 	}
 	hmm_dummy_test_exporter_init(dev);
 	dev->exporter = hmm_p2p_register(&desc);

@@ -116,7 +116,7 @@ static bool wants_migration(struct hmm_dummy_range *range, u64 *cpu_faults)
 	*cpu_faults = hmm_p2p_engine_get_stat(dev->engine, HMM_P2P_ENGINE_STAT_CPU_FAULTS);
 	if (moved_at && *cpu_faults != READ_ONCE(range->cpu_faults) &&
 	    time_before(jiffies, moved_at + msecs_to_jiffies(READ_ONCE(timeslice_ms)))) {
-		atomic64_inc(&dev->damped);
+		atomic64_inc(&dev->faults.damped);
 		return false;
 	}
 	return true;
@@ -127,7 +127,7 @@ static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
 			  unsigned long end)
 {
 	struct hmm_dummy_dev *dev = range->ctx->dev;
-	unsigned long around = max(dev->fault_around, PAGE_SIZE);
+	unsigned long around = max(dev->migration.fault_around, PAGE_SIZE);
 	unsigned long first = ALIGN_DOWN(start, around), last = ALIGN(end, around);
 	struct hmm_p2p_result result = {};
 	u64 cpu_faults;
@@ -149,7 +149,7 @@ static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
 	/* What came along is not to be faulted on page by page, if that can be helped. */
 	if (!ret && last - first > end - start)
 		hmm_dummy_range_fault(range, (first - range->start) >> PAGE_SHIFT,
-			    (last - first) >> PAGE_SHIFT, 0);
+				      (last - first) >> PAGE_SHIFT, 0);
 }
 
 /*
@@ -230,7 +230,7 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 		hmm_dummy_dev_exit(ctx->dev);
 		return PTR_ERR(range);
 	}
-	atomic64_inc(&ctx->dev->device_faults);
+	atomic64_inc(&ctx->dev->faults.handled);
 	first = (addr - range->start) >> PAGE_SHIFT;
 	nr = min(RANGE_PAGES - first, PFN_UP(offset_in_page(addr) + length));
 	start = range->start + (first << PAGE_SHIFT);

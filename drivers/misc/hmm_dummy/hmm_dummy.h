@@ -12,13 +12,13 @@
  *	      hmm_dummy_ctx.lock	the set of ranges
  *	        mmap_lock	(taken by hmm and the core)
  *	          hmm_dummy_range.lock	the device page table of a range
- *	            hmm_dummy_dev.free_lock
- *	              hmm_dummy_dev.slot_lock	which windows are in the BAR
+ *	            hmm_dummy_vram.lock
+ *	              hmm_dummy_slots.lock	which windows are in the BAR
  *
- *	hmm_dummy_dev.sched_lock nests in all of them and nothing in it.  Of two ranges the
+ *	hmm_dummy_sched.lock nests in all of them and nothing in it.  Of two ranges the
  *	second lock is only ever tried.
  *
- *	hmm_dummy_file.lock, hmm_dummy_dev.exports_lock
+ *	hmm_dummy_file.lock, hmm_dummy_exports.lock
  *	  dma_buf.resv		in mmap_lock, and around reclaim: see dma_resv_lockdep()
  *	    hmm_dummy_pinned.lock	in hmm_dummy_range.lock as well
  */
@@ -55,7 +55,19 @@ struct io_uring_cmd;
 #define VRAM_CHUNK	PMD_SIZE	/* also the core's window size */
 #define CHUNK_PAGES	(VRAM_CHUNK >> PAGE_SHIFT)
 
-/* A piece of the memory of the size of a huge page; free_lock. */
+/* Where the memory is, and its struct pages; pagemap.c.  Constant. */
+struct hmm_dummy_mem {
+	struct dev_pagemap pgmap;
+	struct resource *res;		/* the fake PFNs */
+	u64 size;			/* all of it; 0: the device has none */
+	u64 paged;			/* that has struct pages; scratch memory is behind it */
+	u64 bar_size;			/* PCI only */
+	phys_addr_t bar_phys;		/* PCI only */
+	void *bar_kva;			/* PCI only, write-combining */
+	u64 coherent_base;		/* physical address of coherent memory, or 0 */
+};
+
+/* A piece of the memory of the size of a huge page; hmm_dummy_vram.lock. */
 struct hmm_dummy_chunk {
 	struct page *backing;		/* unless it is in a BAR; constant */
 	struct list_head node;		/* in one of the lists, or empty: all is used */
@@ -66,10 +78,62 @@ struct hmm_dummy_chunk {
 	u64 last_use;			/* READ_ONCE */
 };
 
-/* What works on jobs; scheduler.c. */
+/* What is free; vram_alloc.c. */
+struct hmm_dummy_vram {
+	struct hmm_dummy_chunk *chunks;
+	spinlock_t lock;		/* all below */
+	struct list_head free;		/* chunks without a used page */
+	struct list_head partial;	/* with used and free ones */
+	unsigned long nr_free;
+	unsigned long nr_bad;
+	atomic64_t clock;		/* without the lock: ticks with each use of a chunk */
+};
+
+/* A BAR that is smaller than the memory; slots.c. */
+struct hmm_dummy_slots {
+	unsigned int nr;		/* 0: it is not */
+	rwlock_t lock;			/* both below; held over accesses to VRAM */
+	int *slot_of;			/* for each chunk, or -1 */
+	int *chunk_in;			/* for each slot, or -1 */
+};
+
+/* What moves memory; engine_ops.c. */
+struct hmm_dummy_migration {
+	unsigned long fault_around;	/* bytes; 0: a page */
+	atomic64_t evicted;		/* pages */
+	spinlock_t lock;
+	struct list_head copies;	/* lock: jobs of the copy engine */
+	struct work_struct work;
+};
+
+/* Scratch memory that peers have pinned; dmabuf.c. */
+struct hmm_dummy_exports {
+	struct mutex lock;		/* all below */
+	struct list_head list;
+	unsigned int closed;		/* no new ones, for so many reasons */
+};
+
+/* What works on jobs. */
 struct hmm_dummy_engine {
 	struct work_struct work;
 	struct hmm_dummy_dev *dev;
+};
+
+/* Whose turn it is; scheduler.c. */
+struct hmm_dummy_sched {
+	struct workqueue_struct *wq;		/* the engines; no piece waits for user space */
+	struct workqueue_struct *copy_wq;	/* nobody's fault is in front of a copy */
+	spinlock_t lock;
+	struct list_head ready;		/* lock: queues with work */
+	bool stopped;			/* lock: no new jobs */
+	wait_queue_head_t progress;	/* a job has ended */
+	struct hmm_dummy_engine engines[2];
+};
+
+/* Counters; fault.c. */
+struct hmm_dummy_faults {
+	atomic64_t handled;
+	atomic64_t damped;
 };
 
 struct hmm_dummy_dev {
@@ -85,60 +149,19 @@ struct hmm_dummy_dev {
 	struct mutex files_lock;
 	struct list_head files;		/* files_lock */
 
-	/* pagemap.c, vram_alloc.c */
-	struct dev_pagemap pgmap;
-	struct resource *res;		/* the fake PFNs */
-	u64 vram_size;			/* all of it */
-	u64 mem_size;			/* that processes' pages can move to */
-	u64 bar_size;			/* PCI only */
-	phys_addr_t bar_phys;		/* PCI only */
-	void *bar_kva;			/* PCI only, write-combining */
-	u64 coherent_base;		/* physical address of coherent memory, or 0 */
-	struct hmm_dummy_chunk *chunks;
-	spinlock_t free_lock;
-	struct list_head free;		/* free_lock: chunks without a used page */
-	struct list_head partial;	/* free_lock: with used and free ones */
-	unsigned long nr_free;		/* free_lock */
-	unsigned long nr_bad;		/* free_lock */
-	atomic64_t clock;		/* ticks with each use of a chunk */
-	atomic64_t evicted;
-
-	/* slots.c: a BAR that is smaller than the memory */
-	unsigned int nr_slots;		/* 0: it is not */
-	rwlock_t slot_lock;		/* both below; held over accesses to VRAM */
-	int *slot_of;			/* for each chunk, or -1 */
-	int *chunk_in;			/* for each slot, or -1 */
-
 	/* exporter.c */
 	struct hmm_p2p_exporter *exporter;	/* NULL: no memory */
+	struct hmm_p2p_engine *engine;		/* engine_ops.c; NULL: no memory */
 	bool dead;			/* READ_ONCE */
 	bool in_reset;			/* by the bus, of which there is one at a time; pci.c */
 
-	/* engine_ops.c */
-	struct hmm_p2p_engine *engine;	/* NULL: no memory */
-	unsigned long fault_around;	/* bytes; 0: a page */
-	spinlock_t copy_lock;
-	struct list_head copies;	/* copy_lock: jobs of the copy engine */
-	struct work_struct copy_work;
-
-	/* dmabuf.c */
-	struct mutex exports_lock;
-	struct list_head exports;	/* exports_lock */
-	unsigned int exports_closed;	/* exports_lock: no new ones, for so many reasons */
-
-	/* scheduler.c */
-	struct workqueue_struct *wq;		/* the engines; no piece waits for user space */
-	struct workqueue_struct *copy_wq;	/* nobody's fault is in front of a copy */
-	spinlock_t sched_lock;
-	struct list_head ready;		/* sched_lock: queues with work */
-	bool stopped;			/* sched_lock: no new jobs */
-	wait_queue_head_t progress;	/* a job has ended */
-	struct hmm_dummy_engine engines[2];
-
-	/* fault.c */
-	atomic64_t device_faults;
-	atomic64_t damped;
-
+	struct hmm_dummy_mem mem;
+	struct hmm_dummy_vram vram;
+	struct hmm_dummy_slots slots;
+	struct hmm_dummy_migration migration;
+	struct hmm_dummy_exports exports;
+	struct hmm_dummy_sched sched;
+	struct hmm_dummy_faults faults;
 	struct hmm_dummy_test_dev test;
 };
 
@@ -207,10 +230,10 @@ void hmm_dummy_copies_end(struct hmm_dummy_dev *dev);
 
 /* ctx.c: a process that uses the device */
 
-/* Commands that are worked on one after another.  dev->sched_lock. */
+/* Commands that are worked on one after another.  dev->sched.lock. */
 enum hmm_dummy_queue_state {
 	HMM_DUMMY_IDLE,			/* without a job */
-	HMM_DUMMY_READY,		/* in dev->ready */
+	HMM_DUMMY_READY,		/* in dev->sched.ready */
 	HMM_DUMMY_RUNNING,		/* an engine works on the first job */
 	HMM_DUMMY_FAULTED,		/* the fault of the first job is handled */
 };
@@ -240,7 +263,7 @@ struct hmm_dummy_ctx {
 	struct mutex lock;
 	struct xarray ranges;		/* address >> PMD_SHIFT, stores under lock */
 	bool closed;			/* lock: no new ranges */
-	unsigned int nr_jobs;		/* dev->sched_lock */
+	unsigned int nr_jobs;		/* dev->sched.lock */
 	struct hmm_dummy_queue queues[HMM_DUMMY_QUEUES];
 };
 
@@ -330,7 +353,7 @@ int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
 #define HMM_DUMMY_QUANTUM	SZ_2M
 
 struct hmm_dummy_job {
-	struct list_head node;		/* in its queue; dev->sched_lock */
+	struct list_head node;		/* in its queue; dev->sched.lock */
 	struct hmm_dummy_dev *dev;
 	struct hmm_dummy_queue *queue;	/* not any more when it has ended */
 	/* 0 or an errno when it has ended, HMM_DUMMY_FAULT with fault set, or YIELD. */
@@ -338,11 +361,11 @@ struct hmm_dummy_job {
 	/* It has ended with job->result; from a worker. */
 	void (*done)(struct hmm_dummy_job *job);
 	int result;
-	bool queued;			/* dev->sched_lock: in the queue, and nobody's */
+	bool queued;			/* dev->sched.lock: in the queue, and nobody's */
 	bool cancelled;			/* READ_ONCE */
 	bool tagged;			/* HMM_DUMMY_CANCEL may end it */
 	bool waited_for;		/* by job_wait() */
-	bool handed_over;		/* dev->sched_lock: the fault is its business */
+	bool handed_over;		/* dev->sched.lock: the fault is its business */
 	unsigned int retries;
 	struct hmm_dummy_fault fault;
 

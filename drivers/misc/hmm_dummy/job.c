@@ -74,8 +74,8 @@ int hmm_dummy_job_submit(struct hmm_dummy_job *job)
 	struct hmm_dummy_dev *dev = ctx->dev;
 	int ret = 0;
 
-	spin_lock(&dev->sched_lock);
-	if (dev->stopped) {
+	spin_lock(&dev->sched.lock);
+	if (dev->sched.stopped) {
 		ret = -ENODEV;
 	} else if (job->cancelled) {
 		ret = -ECANCELED;
@@ -88,7 +88,7 @@ int hmm_dummy_job_submit(struct hmm_dummy_job *job)
 		if (queue->state == HMM_DUMMY_IDLE)
 			hmm_dummy_queue_ready(queue);
 	}
-	spin_unlock(&dev->sched_lock);
+	spin_unlock(&dev->sched.lock);
 	return ret;
 }
 
@@ -128,8 +128,8 @@ int hmm_dummy_wait_room(struct hmm_dummy_ctx *ctx)
 {
 	struct hmm_dummy_dev *dev = ctx->dev;
 
-	return wait_event_killable(dev->progress, ctx_has_room(ctx) ||
-				   READ_ONCE(dev->stopped)) ? -EINTR : 0;
+	return wait_event_killable(dev->sched.progress, ctx_has_room(ctx) ||
+				   READ_ONCE(dev->sched.stopped)) ? -EINTR : 0;
 }
 
 /*
@@ -140,8 +140,9 @@ static bool job_take_out(struct hmm_dummy_job *job)
 {
 	struct hmm_dummy_queue *queue = job->queue;
 
-	lockdep_assert_held(&job->dev->sched_lock);
-	if (!job->queued || (hmm_dummy_queue_is_active(queue) && hmm_dummy_queue_first(queue) == job))
+	lockdep_assert_held(&job->dev->sched.lock);
+	if (!job->queued ||
+	    (hmm_dummy_queue_is_active(queue) && hmm_dummy_queue_first(queue) == job))
 		return false;
 	list_del_init(&job->node);
 	job->queued = false;
@@ -151,7 +152,7 @@ static bool job_take_out(struct hmm_dummy_job *job)
 		hmm_dummy_queue_idle(queue);
 	}
 	/* There is room for another. */
-	wake_up_all(&job->dev->progress);
+	wake_up_all(&job->dev->sched.progress);
 	return true;
 }
 
@@ -179,22 +180,22 @@ void hmm_dummy_job_cancel(struct hmm_dummy_job *job)
 	struct hmm_dummy_dev *dev = job->dev;
 	bool taken;
 
-	spin_lock(&dev->sched_lock);
+	spin_lock(&dev->sched.lock);
 	WRITE_ONCE(job->cancelled, true);
 	taken = job_take_out(job);
-	spin_unlock(&dev->sched_lock);
+	spin_unlock(&dev->sched.lock);
 	if (taken)
 		hmm_dummy_job_end(job, -ECANCELED);
 }
 
 /* Take out all jobs of @ctx, or those with a tag.  Returns how many there were. */
 static unsigned int ctx_take_jobs(struct hmm_dummy_ctx *ctx, const u64 *tag,
-			     struct list_head *taken)
+				  struct list_head *taken)
 {
 	struct hmm_dummy_job *job, *next;
 	unsigned int i, n = 0;
 
-	spin_lock(&ctx->dev->sched_lock);
+	spin_lock(&ctx->dev->sched.lock);
 	for (i = 0; i < HMM_DUMMY_QUEUES; i++) {
 		list_for_each_entry_safe(job, next, &ctx->queues[i].jobs, node) {
 			if (tag && (!job->tagged || job->arg.tag != *tag))
@@ -206,7 +207,7 @@ static unsigned int ctx_take_jobs(struct hmm_dummy_ctx *ctx, const u64 *tag,
 				list_add_tail(&job->node, taken);
 		}
 	}
-	spin_unlock(&ctx->dev->sched_lock);
+	spin_unlock(&ctx->dev->sched.lock);
 	return n;
 }
 
@@ -238,10 +239,10 @@ static bool ctx_is_idle(struct hmm_dummy_ctx *ctx)
 	unsigned int i;
 	bool idle = true;
 
-	spin_lock(&ctx->dev->sched_lock);
+	spin_lock(&ctx->dev->sched.lock);
 	for (i = 0; i < HMM_DUMMY_QUEUES; i++)
 		idle &= ctx->queues[i].state == HMM_DUMMY_IDLE;
-	spin_unlock(&ctx->dev->sched_lock);
+	spin_unlock(&ctx->dev->sched.lock);
 	return idle;
 }
 
@@ -254,7 +255,7 @@ static void ctx_take_faulted(struct hmm_dummy_ctx *ctx, int error, struct list_h
 	struct hmm_dummy_queue *queue;
 	struct hmm_dummy_job *job;
 
-	spin_lock(&ctx->dev->sched_lock);
+	spin_lock(&ctx->dev->sched.lock);
 	for (queue = ctx->queues; queue < ctx->queues + HMM_DUMMY_QUEUES; queue++) {
 		if (queue->state != HMM_DUMMY_FAULTED)
 			continue;
@@ -273,7 +274,7 @@ static void ctx_take_faulted(struct hmm_dummy_ctx *ctx, int error, struct list_h
 			complete(&job->completion);
 		job->handed_over = false;
 	}
-	spin_unlock(&ctx->dev->sched_lock);
+	spin_unlock(&ctx->dev->sched.lock);
 }
 
 /*
@@ -288,7 +289,7 @@ void hmm_dummy_ctx_drain(struct hmm_dummy_ctx *ctx, int error)
 	jobs_end_taken(&taken, error);
 	ctx_take_faulted(ctx, error, &taken);
 	jobs_end_taken(&taken, error);
-	wait_event(ctx->dev->progress, ctx_is_idle(ctx));
+	wait_event(ctx->dev->sched.progress, ctx_is_idle(ctx));
 }
 
 static bool job_take_over_fault(struct hmm_dummy_job *job)
@@ -296,10 +297,10 @@ static bool job_take_over_fault(struct hmm_dummy_job *job)
 	struct hmm_dummy_dev *dev = job->dev;
 	bool ours;
 
-	spin_lock(&dev->sched_lock);
+	spin_lock(&dev->sched.lock);
 	ours = job->handed_over;
 	job->handed_over = false;
-	spin_unlock(&dev->sched_lock);
+	spin_unlock(&dev->sched.lock);
 	return ours;
 }
 

@@ -95,14 +95,14 @@ static int hmm_dummy_info(struct hmm_dummy_ctx *ctx, void *data)
 		info->caps |= HMM_DUMMY_CAP_PCI;
 	if (dev->exporter)
 		info->caps |= HMM_DUMMY_CAP_KMAP;
-	if (dev->coherent_base)
+	if (dev->mem.coherent_base)
 		info->caps |= HMM_DUMMY_CAP_COHERENT;
 	info->caps = hmm_dummy_test_caps(dev, info->caps);
-	info->device_faults = atomic64_read(&dev->device_faults);
-	info->damped = atomic64_read(&dev->damped);
-	info->evicted = atomic64_read(&dev->evicted);
-	info->vram_bytes = dev->mem_size;
-	info->vram_free = (u64)READ_ONCE(dev->nr_free) << PAGE_SHIFT;
+	info->device_faults = atomic64_read(&dev->faults.handled);
+	info->damped = atomic64_read(&dev->faults.damped);
+	info->evicted = atomic64_read(&dev->migration.evicted);
+	info->vram_bytes = dev->mem.paged;
+	info->vram_free = (u64)READ_ONCE(dev->vram.nr_free) << PAGE_SHIFT;
 	info->scratch_bytes = hmm_dummy_scratch_size(dev, NULL);
 	info->stale_writes = dev->exporter ? hmm_dummy_test_stale_writes(dev) : 0;
 	return 0;
@@ -255,9 +255,9 @@ struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc)
 	hmm_dummy_exports_init(dev);
 	scnprintf(dev->name, sizeof(dev->name), "hmm_dummy%d", dev->id);
 	dev->pdev = desc->pdev;
-	dev->vram_size = desc->vram_size;
-	dev->bar_size = desc->bar_size;
-	dev->coherent_base = desc->coherent_base;
+	dev->mem.size = desc->vram_size;
+	dev->mem.bar_size = desc->bar_size;
+	dev->mem.coherent_base = desc->coherent_base;
 	hmm_dummy_test_dev_init(dev, desc);
 
 	/* Until there is an exporter to speak of; memory_failure() may ask. */
@@ -265,7 +265,7 @@ struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc)
 	ret = hmm_dummy_sched_init(dev);
 	if (ret)
 		goto err_put;
-	if (dev->vram_size) {
+	if (dev->mem.size) {
 		ret = hmm_dummy_devmem_init(dev);
 		if (ret)
 			goto err_sched;
@@ -312,7 +312,7 @@ err_exporter:
 		hmm_dummy_exporter_exit(dev);
 	}
 err_devmem:
-	if (dev->vram_size)
+	if (dev->mem.size)
 		hmm_dummy_devmem_exit(dev);
 err_sched:
 	hmm_dummy_sched_exit(dev);

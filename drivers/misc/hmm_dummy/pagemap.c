@@ -70,16 +70,16 @@ void *hmm_dummy_vram_get(struct hmm_dummy_dev *dev, u64 offset)
 {
 	u64 chunk = offset / VRAM_CHUNK;
 
-	if (dev->coherent_base)
-		return __va(dev->coherent_base + offset);
-	if (!dev->nr_slots)
-		return dev->pdev ? dev->bar_kva + offset :
-		       page_address(dev->chunks[chunk].backing) + offset % VRAM_CHUNK;
-	read_lock(&dev->slot_lock);
-	if (dev->slot_of[chunk] >= 0)
-		return dev->bar_kva + (u64)dev->slot_of[chunk] * VRAM_CHUNK +
+	if (dev->mem.coherent_base)
+		return __va(dev->mem.coherent_base + offset);
+	if (!dev->slots.nr)
+		return dev->pdev ? dev->mem.bar_kva + offset :
+		       page_address(dev->vram.chunks[chunk].backing) + offset % VRAM_CHUNK;
+	read_lock(&dev->slots.lock);
+	if (dev->slots.slot_of[chunk] >= 0)
+		return dev->mem.bar_kva + (u64)dev->slots.slot_of[chunk] * VRAM_CHUNK +
 		       offset % VRAM_CHUNK;
-	return page_address(dev->chunks[chunk].backing) + offset % VRAM_CHUNK;
+	return page_address(dev->vram.chunks[chunk].backing) + offset % VRAM_CHUNK;
 }
 
 void hmm_dummy_vram_put(struct hmm_dummy_dev *dev)
@@ -89,8 +89,8 @@ void hmm_dummy_vram_put(struct hmm_dummy_dev *dev)
 	 * anybody else looks.
 	 */
 	wmb();
-	if (dev->nr_slots)
-		read_unlock(&dev->slot_lock);
+	if (dev->slots.nr)
+		read_unlock(&dev->slots.lock);
 }
 
 /*
@@ -103,7 +103,7 @@ bool hmm_dummy_has_pfn(const struct hmm_dummy_dev *dev, unsigned long hmm_pfn)
 	u64 addr = PFN_PHYS(hmm_pfn & ~HMM_PFN_FLAGS);
 
 	return hmm_pfn & HMM_PFN_VALID && !(hmm_pfn & HMM_PFN_PEER) &&
-	       addr >= dev->pgmap.range.start && addr <= dev->pgmap.range.end;
+	       addr >= dev->mem.pgmap.range.start && addr <= dev->mem.pgmap.range.end;
 }
 
 /* A folio of memory that was free, locked and with one reference, or NULL: it is broken. */
@@ -111,10 +111,10 @@ static struct folio *folio_init(struct hmm_dummy_dev *dev, unsigned long index,
 				unsigned int order)
 {
 	/* Not page_folio(), before: it may have been the tail of a huge page. */
-	struct page *page = pfn_to_page(PHYS_PFN(dev->pgmap.range.start) + index);
+	struct page *page = pfn_to_page(PHYS_PFN(dev->mem.pgmap.range.start) + index);
 	struct folio *folio;
 
-	zone_device_page_init(page, &dev->pgmap, order);
+	zone_device_page_init(page, &dev->mem.pgmap, order);
 	folio = page_folio(page);
 
 	/* Found broken while it was neither free nor in use? */
@@ -150,7 +150,7 @@ unsigned int hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int orde
 static void hmm_dummy_folio_free(struct folio *folio)
 {
 	struct hmm_dummy_dev *dev =
-		container_of(folio->pgmap, struct hmm_dummy_dev, pgmap);
+		container_of(folio->pgmap, struct hmm_dummy_dev, mem.pgmap);
 
 	hmm_dummy_vram_free(dev,
 			    PHYS_PFN(hmm_p2p_page_offset(folio_page(folio, 0))),
@@ -162,7 +162,7 @@ static int hmm_dummy_memory_failure(struct dev_pagemap *pgmap, unsigned long pfn
 				    unsigned long nr_pages, int mf_flags)
 {
 	struct hmm_dummy_dev *dev =
-		container_of(pgmap, struct hmm_dummy_dev, pgmap);
+		container_of(pgmap, struct hmm_dummy_dev, mem.pgmap);
 	u64 offset = hmm_p2p_page_offset(pfn_to_page(pfn));
 	unsigned long i;
 	int ret = -ENODEV;
@@ -196,10 +196,10 @@ static const struct dev_pagemap_ops hmm_dummy_coherent_ops = {
 /* Write-combining, for as long as the driver is bound. */
 static int map_bar(struct hmm_dummy_dev *dev)
 {
-	dev->bar_phys = pci_resource_start(dev->pdev, VRAM_BAR);
-	dev->bar_kva = (__force void *)devm_ioremap_wc(&dev->pdev->dev, dev->bar_phys,
-						       dev->bar_size);
-	if (!dev->bar_kva)
+	dev->mem.bar_phys = pci_resource_start(dev->pdev, VRAM_BAR);
+	dev->mem.bar_kva = (__force void *)devm_ioremap_wc(&dev->pdev->dev, dev->mem.bar_phys,
+						       dev->mem.bar_size);
+	if (!dev->mem.bar_kva)
 		return -ENOMEM;
 	return hmm_dummy_test_bar_map(dev);
 }
@@ -208,10 +208,10 @@ static int alloc_backing(struct hmm_dummy_dev *dev)
 {
 	u64 i;
 
-	for (i = 0; i < dev->vram_size / VRAM_CHUNK; i++) {
-		dev->chunks[i].backing = alloc_pages(GFP_KERNEL | __GFP_ZERO,
-						     get_order(VRAM_CHUNK));
-		if (!dev->chunks[i].backing)
+	for (i = 0; i < dev->mem.size / VRAM_CHUNK; i++) {
+		dev->vram.chunks[i].backing = alloc_pages(GFP_KERNEL | __GFP_ZERO,
+							  get_order(VRAM_CHUNK));
+		if (!dev->vram.chunks[i].backing)
 			return -ENOMEM;
 	}
 	return 0;
@@ -222,24 +222,24 @@ static void unmap_vram(struct hmm_dummy_dev *dev)
 	u64 i;
 
 	hmm_dummy_slots_exit(dev);
-	for (i = 0; i < dev->vram_size / VRAM_CHUNK && dev->chunks; i++)
-		if (dev->chunks[i].backing)
-			__free_pages(dev->chunks[i].backing, get_order(VRAM_CHUNK));
-	kvfree(dev->chunks);
+	for (i = 0; i < dev->mem.size / VRAM_CHUNK && dev->vram.chunks; i++)
+		if (dev->vram.chunks[i].backing)
+			__free_pages(dev->vram.chunks[i].backing, get_order(VRAM_CHUNK));
+	kvfree(dev->vram.chunks);
 	hmm_dummy_test_bar_unmap(dev);
 }
 
 static int map_vram(struct hmm_dummy_dev *dev)
 {
-	bool small = dev->pdev && dev->bar_size < dev->vram_size;
+	bool small = dev->pdev && dev->mem.bar_size < dev->mem.size;
 	int ret = 0;
 
-	dev->chunks = kvzalloc_objs(*dev->chunks, dev->vram_size / VRAM_CHUNK);
-	if (!dev->chunks)
+	dev->vram.chunks = kvzalloc_objs(*dev->vram.chunks, dev->mem.size / VRAM_CHUNK);
+	if (!dev->vram.chunks)
 		return -ENOMEM;
 	if (dev->pdev)
 		ret = map_bar(dev);
-	if (!ret && !dev->coherent_base && (!dev->pdev || small))
+	if (!ret && !dev->mem.coherent_base && (!dev->pdev || small))
 		ret = alloc_backing(dev);
 	if (!ret && small)
 		ret = hmm_dummy_slots_init(dev);
@@ -250,8 +250,8 @@ static int map_vram(struct hmm_dummy_dev *dev)
 
 static void release_pfns(struct hmm_dummy_dev *dev)
 {
-	if (dev->res)
-		release_mem_region(dev->res->start, resource_size(dev->res));
+	if (dev->mem.res)
+		release_mem_region(dev->mem.res->start, resource_size(dev->mem.res));
 }
 
 /* Where the core moves pages to RAM on behalf of others. */
@@ -265,31 +265,31 @@ static int nearest_node(struct hmm_dummy_dev *dev)
 /* Struct pages for the memory. */
 static int map_pages(struct hmm_dummy_dev *dev)
 {
-	u64 start = dev->coherent_base;
+	u64 start = dev->mem.coherent_base;
 	void *addr;
 
-	dev->pgmap.type = MEMORY_DEVICE_COHERENT;
-	dev->pgmap.ops = &hmm_dummy_coherent_ops;
+	dev->mem.pgmap.type = MEMORY_DEVICE_COHERENT;
+	dev->mem.pgmap.ops = &hmm_dummy_coherent_ops;
 	if (!start) {
-		dev->res = request_free_mem_region(&iomem_resource, dev->mem_size,
-						   dev->name);
-		if (IS_ERR(dev->res)) {
-			int ret = PTR_ERR(dev->res);
+		dev->mem.res = request_free_mem_region(&iomem_resource, dev->mem.paged,
+						       dev->name);
+		if (IS_ERR(dev->mem.res)) {
+			int ret = PTR_ERR(dev->mem.res);
 
-			dev->res = NULL;
+			dev->mem.res = NULL;
 			return ret;
 		}
-		start = dev->res->start;
-		dev->pgmap.type = MEMORY_DEVICE_PRIVATE;
-		dev->pgmap.ops = &hmm_dummy_pagemap_ops;
+		start = dev->mem.res->start;
+		dev->mem.pgmap.type = MEMORY_DEVICE_PRIVATE;
+		dev->mem.pgmap.ops = &hmm_dummy_pagemap_ops;
 	}
-	dev->pgmap.range.start = start;
+	dev->mem.pgmap.range.start = start;
 	/* The region is rounded up to a memory section; the memory is not. */
-	dev->pgmap.range.end = start + dev->mem_size - 1;
-	dev->pgmap.nr_range = 1;
+	dev->mem.pgmap.range.end = start + dev->mem.paged - 1;
+	dev->mem.pgmap.nr_range = 1;
 	/* One owner per device: hmm tells our own pages by it. */
-	dev->pgmap.owner = dev;
-	addr = memremap_pages(&dev->pgmap, nearest_node(dev));
+	dev->mem.pgmap.owner = dev;
+	addr = memremap_pages(&dev->mem.pgmap, nearest_node(dev));
 	if (IS_ERR(addr))
 		release_pfns(dev);
 	return PTR_ERR_OR_ZERO(addr);
@@ -300,13 +300,13 @@ int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
 	u64 scratch;
 	int ret;
 
-	dev->vram_size = ALIGN_DOWN(dev->vram_size, VRAM_CHUNK);
-	dev->bar_size = ALIGN_DOWN(dev->bar_size, VRAM_CHUNK);
-	scratch = min((u64)scratch_mb << 20, dev->vram_size / 4);
+	dev->mem.size = ALIGN_DOWN(dev->mem.size, VRAM_CHUNK);
+	dev->mem.bar_size = ALIGN_DOWN(dev->mem.bar_size, VRAM_CHUNK);
+	scratch = min((u64)scratch_mb << 20, dev->mem.size / 4);
 	/* What has no struct pages is not mapped in the kernel either. */
-	if (dev->coherent_base)
+	if (dev->mem.coherent_base)
 		scratch = 0;
-	dev->mem_size = dev->vram_size - ALIGN_DOWN(scratch, VRAM_CHUNK);
+	dev->mem.paged = dev->mem.size - ALIGN_DOWN(scratch, VRAM_CHUNK);
 
 	ret = map_vram(dev);
 	if (ret)
@@ -324,7 +324,7 @@ int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
 void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev)
 {
 	/* Waits for the last folio_free. */
-	memunmap_pages(&dev->pgmap);
+	memunmap_pages(&dev->mem.pgmap);
 	hmm_dummy_vram_exit(dev);
 	release_pfns(dev);
 	unmap_vram(dev);

@@ -53,13 +53,13 @@ static struct workqueue_struct *hmm_dummy_fault_wq;
 /* How often a fault is tried again whose handler found memory on the move. */
 #define FAULT_RETRIES	8
 
-/* Whether the first job of @queue is an engine's, or its fault is handled.  sched_lock. */
+/* Whether the first job of @queue is an engine's, or its fault is handled.  dev->sched.lock. */
 bool hmm_dummy_queue_is_active(struct hmm_dummy_queue *queue)
 {
 	return queue->state == HMM_DUMMY_RUNNING || queue->state == HMM_DUMMY_FAULTED;
 }
 
-/* The first job of @queue, or NULL.  sched_lock, unless the caller works on that job. */
+/* The first job of @queue, or NULL.  dev->sched.lock, unless the caller works on that job. */
 struct hmm_dummy_job *hmm_dummy_queue_first(struct hmm_dummy_queue *queue)
 {
 	return list_first_entry_or_null(&queue->jobs, struct hmm_dummy_job, node);
@@ -70,8 +70,8 @@ void hmm_dummy_engines_wake(struct hmm_dummy_dev *dev)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(dev->engines); i++)
-		queue_work(dev->wq, &dev->engines[i].work);
+	for (i = 0; i < ARRAY_SIZE(dev->sched.engines); i++)
+		queue_work(dev->sched.wq, &dev->sched.engines[i].work);
 }
 
 /* It is the turn of @queue, which has a job, when those in front of it had theirs. */
@@ -79,20 +79,20 @@ void hmm_dummy_queue_ready(struct hmm_dummy_queue *queue)
 {
 	struct hmm_dummy_dev *dev = queue->ctx->dev;
 
-	lockdep_assert_held(&dev->sched_lock);
+	lockdep_assert_held(&dev->sched.lock);
 	queue->state = HMM_DUMMY_READY;
-	list_add_tail(&queue->node, &dev->ready);
+	list_add_tail(&queue->node, &dev->sched.ready);
 	hmm_dummy_engines_wake(dev);
 }
 
-/* Nothing of the queue may be touched after sched_lock is dropped. */
+/* Nothing of the queue may be touched after dev->sched.lock is dropped. */
 void hmm_dummy_queue_idle(struct hmm_dummy_queue *queue)
 {
 	struct hmm_dummy_dev *dev = queue->ctx->dev;
 
-	lockdep_assert_held(&dev->sched_lock);
+	lockdep_assert_held(&dev->sched.lock);
 	queue->state = HMM_DUMMY_IDLE;
-	wake_up_all(&dev->progress);
+	wake_up_all(&dev->sched.progress);
 }
 
 /* The first job of @queue, which is active, has ended. */
@@ -102,21 +102,21 @@ static void queue_end_first(struct hmm_dummy_queue *queue, int result)
 	struct hmm_dummy_dev *dev = ctx->dev;
 	struct hmm_dummy_job *job;
 
-	spin_lock(&dev->sched_lock);
+	spin_lock(&dev->sched.lock);
 	job = hmm_dummy_queue_first(queue);
 	list_del_init(&job->node);
 	job->queued = false;
 	ctx->nr_jobs--;
-	spin_unlock(&dev->sched_lock);
+	spin_unlock(&dev->sched.lock);
 	/* Before the next one can begin, so that they complete in order. */
 	hmm_dummy_job_end(job, result);
-	spin_lock(&dev->sched_lock);
+	spin_lock(&dev->sched.lock);
 	if (list_empty(&queue->jobs))
 		hmm_dummy_queue_idle(queue);
 	else
 		hmm_dummy_queue_ready(queue);
-	wake_up_all(&dev->progress);
-	spin_unlock(&dev->sched_lock);
+	wake_up_all(&dev->sched.progress);
+	spin_unlock(&dev->sched.lock);
 }
 
 /*
@@ -128,11 +128,11 @@ static void queue_requeue_first(struct hmm_dummy_queue *queue)
 	struct hmm_dummy_job *job = hmm_dummy_queue_first(queue);
 	bool cancelled;
 
-	spin_lock(&job->dev->sched_lock);
+	spin_lock(&job->dev->sched.lock);
 	cancelled = job->cancelled;
 	if (!cancelled)
 		hmm_dummy_queue_ready(queue);
-	spin_unlock(&job->dev->sched_lock);
+	spin_unlock(&job->dev->sched.lock);
 	if (cancelled)
 		queue_end_first(queue, hmm_dummy_job_must_end(job));
 }
@@ -196,11 +196,11 @@ void hmm_dummy_queue_fault_handled(struct hmm_dummy_queue *queue, int ret)
 	struct hmm_dummy_job *job;
 	bool ended;
 
-	spin_lock(&dev->sched_lock);
+	spin_lock(&dev->sched.lock);
 	ended = queue->state != HMM_DUMMY_FAULTED;
 	if (!ended)
 		queue->state = HMM_DUMMY_RUNNING;
-	spin_unlock(&dev->sched_lock);
+	spin_unlock(&dev->sched.lock);
 	if (ended)
 		return;
 	job = hmm_dummy_queue_first(queue);
@@ -218,11 +218,11 @@ static bool queue_fault_copy(struct hmm_dummy_queue *queue, struct hmm_dummy_fau
 	struct hmm_dummy_dev *dev = queue->ctx->dev;
 	bool waits;
 
-	spin_lock(&dev->sched_lock);
+	spin_lock(&dev->sched.lock);
 	waits = queue->state == HMM_DUMMY_FAULTED && !hmm_dummy_queue_first(queue)->cancelled;
 	if (waits)
 		*fault = hmm_dummy_queue_first(queue)->fault;
-	spin_unlock(&dev->sched_lock);
+	spin_unlock(&dev->sched.lock);
 	return waits;
 }
 
@@ -240,7 +240,7 @@ static void hmm_dummy_fault_work(struct work_struct *work)
 	module_put(THIS_MODULE);
 }
 
-/* The first job of the queue, which runs, has faulted.  sched_lock is held. */
+/* The first job of the queue, which runs, has faulted.  dev->sched.lock is held. */
 static void queue_fault(struct hmm_dummy_queue *queue, struct hmm_dummy_job *job)
 {
 	queue->state = HMM_DUMMY_FAULTED;
@@ -267,9 +267,9 @@ static void engine_step_queue(struct hmm_dummy_queue *queue)
 		queue_requeue_first(queue);
 		break;
 	case HMM_DUMMY_FAULT:
-		spin_lock(&dev->sched_lock);
+		spin_lock(&dev->sched.lock);
 		queue_fault(queue, job);
-		spin_unlock(&dev->sched_lock);
+		spin_unlock(&dev->sched.lock);
 		break;
 	default:
 		queue_end_first(queue, ret);
@@ -283,16 +283,16 @@ static void hmm_dummy_engine_work(struct work_struct *work)
 	struct hmm_dummy_queue *queue;
 
 	for (;;) {
-		spin_lock(&dev->sched_lock);
+		spin_lock(&dev->sched.lock);
 		queue = NULL;
 		if (!hmm_dummy_test_paused(dev))
-			queue = list_first_entry_or_null(&dev->ready,
+			queue = list_first_entry_or_null(&dev->sched.ready,
 							 struct hmm_dummy_queue, node);
 		if (queue) {
 			list_del_init(&queue->node);
 			queue->state = HMM_DUMMY_RUNNING;
 		}
-		spin_unlock(&dev->sched_lock);
+		spin_unlock(&dev->sched.lock);
 		if (!queue)
 			return;
 		engine_step_queue(queue);
@@ -325,21 +325,21 @@ int hmm_dummy_sched_init(struct hmm_dummy_dev *dev)
 {
 	unsigned int i;
 
-	spin_lock_init(&dev->sched_lock);
-	INIT_LIST_HEAD(&dev->ready);
-	init_waitqueue_head(&dev->progress);
-	for (i = 0; i < ARRAY_SIZE(dev->engines); i++) {
-		dev->engines[i].dev = dev;
-		INIT_WORK(&dev->engines[i].work, hmm_dummy_engine_work);
+	spin_lock_init(&dev->sched.lock);
+	INIT_LIST_HEAD(&dev->sched.ready);
+	init_waitqueue_head(&dev->sched.progress);
+	for (i = 0; i < ARRAY_SIZE(dev->sched.engines); i++) {
+		dev->sched.engines[i].dev = dev;
+		INIT_WORK(&dev->sched.engines[i].work, hmm_dummy_engine_work);
 	}
-	dev->wq = alloc_workqueue("%s", WQ_UNBOUND, 0, dev->name);
-	if (!dev->wq)
+	dev->sched.wq = alloc_workqueue("%s", WQ_UNBOUND, 0, dev->name);
+	if (!dev->sched.wq)
 		return -ENOMEM;
 	/* Faults, and reclaim, may wait for pages that are being copied. */
-	dev->copy_wq = alloc_workqueue("%s-copy", WQ_UNBOUND | WQ_MEM_RECLAIM, 1,
-				       dev->name);
-	if (!dev->copy_wq) {
-		destroy_workqueue(dev->wq);
+	dev->sched.copy_wq = alloc_workqueue("%s-copy", WQ_UNBOUND | WQ_MEM_RECLAIM, 1,
+					     dev->name);
+	if (!dev->sched.copy_wq) {
+		destroy_workqueue(dev->sched.wq);
 		return -ENOMEM;
 	}
 	return 0;
@@ -348,14 +348,14 @@ int hmm_dummy_sched_init(struct hmm_dummy_dev *dev)
 /* No new jobs.  What there is ends with -ENODEV, by hmm_dummy_file_close(). */
 void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
 {
-	spin_lock(&dev->sched_lock);
-	dev->stopped = true;
-	spin_unlock(&dev->sched_lock);
-	wake_up_all(&dev->progress);
+	spin_lock(&dev->sched.lock);
+	dev->sched.stopped = true;
+	spin_unlock(&dev->sched.lock);
+	wake_up_all(&dev->sched.progress);
 }
 
 void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev)
 {
-	destroy_workqueue(dev->copy_wq);
-	destroy_workqueue(dev->wq);
+	destroy_workqueue(dev->sched.copy_wq);
+	destroy_workqueue(dev->sched.wq);
 }

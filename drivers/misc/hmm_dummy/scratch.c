@@ -22,7 +22,7 @@
 /* Without memory of its own, a device has commands for what it imported, and no file. */
 static u64 rw_size(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned)
 {
-	return dev->vram_size ? hmm_dummy_scratch_size(dev, pinned) : 0;
+	return dev->mem.size ? hmm_dummy_scratch_size(dev, pinned) : 0;
 }
 
 /* Where the job is in the scratch memory, and how far that goes on in one piece. */
@@ -142,7 +142,7 @@ static struct hmm_dummy_job *job_create(struct kiocb *iocb, struct iov_iter *ite
 	job->to_memory = to_memory;
 	job->iter = *iter;
 	job->total = iov_iter_count(iter);
-	if (ctx->dev->nr_slots) {
+	if (ctx->dev->slots.nr) {
 		job->buffer = kmalloc(PAGE_SIZE, GFP_KERNEL_ACCOUNT);
 		if (!job->buffer)
 			goto err;

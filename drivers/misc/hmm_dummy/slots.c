@@ -17,24 +17,24 @@
 
 static void *slot_kva(struct hmm_dummy_dev *dev, int slot)
 {
-	return dev->bar_kva + (u64)slot * VRAM_CHUNK;
+	return dev->mem.bar_kva + (u64)slot * VRAM_CHUNK;
 }
 
 int hmm_dummy_slots_init(struct hmm_dummy_dev *dev)
 {
-	u64 i, nr = dev->vram_size / VRAM_CHUNK;
+	u64 i, nr = dev->mem.size / VRAM_CHUNK;
 
-	rwlock_init(&dev->slot_lock);
-	dev->nr_slots = dev->bar_size / VRAM_CHUNK;
-	dev->slot_of = kvcalloc(nr, sizeof(*dev->slot_of), GFP_KERNEL);
-	dev->chunk_in = kvcalloc(dev->nr_slots, sizeof(*dev->chunk_in),
-				 GFP_KERNEL);
-	if (!dev->slot_of || !dev->chunk_in)
+	rwlock_init(&dev->slots.lock);
+	dev->slots.nr = dev->mem.bar_size / VRAM_CHUNK;
+	dev->slots.slot_of = kvcalloc(nr, sizeof(*dev->slots.slot_of), GFP_KERNEL);
+	dev->slots.chunk_in = kvcalloc(dev->slots.nr, sizeof(*dev->slots.chunk_in),
+				       GFP_KERNEL);
+	if (!dev->slots.slot_of || !dev->slots.chunk_in)
 		return -ENOMEM;
 	for (i = 0; i < nr; i++)
-		dev->slot_of[i] = -1;
-	for (i = 0; i < dev->nr_slots; i++) {
-		dev->chunk_in[i] = -1;
+		dev->slots.slot_of[i] = -1;
+	for (i = 0; i < dev->slots.nr; i++) {
+		dev->slots.chunk_in[i] = -1;
 		hmm_dummy_test_slot_closed(dev, i);
 	}
 	return 0;
@@ -42,8 +42,8 @@ int hmm_dummy_slots_init(struct hmm_dummy_dev *dev)
 
 void hmm_dummy_slots_exit(struct hmm_dummy_dev *dev)
 {
-	kvfree(dev->slot_of);
-	kvfree(dev->chunk_in);
+	kvfree(dev->slots.slot_of);
+	kvfree(dev->slots.chunk_in);
 }
 
 /* The slot that shows @chunk from now on, or -ENOSPC. */
@@ -51,20 +51,20 @@ int hmm_dummy_slot_open(struct hmm_dummy_dev *dev, unsigned long chunk)
 {
 	int slot;
 
-	write_lock(&dev->slot_lock);
-	for (slot = 0; slot < dev->nr_slots; slot++)
-		if (dev->chunk_in[slot] < 0)
+	write_lock(&dev->slots.lock);
+	for (slot = 0; slot < dev->slots.nr; slot++)
+		if (dev->slots.chunk_in[slot] < 0)
 			break;
-	if (slot == dev->nr_slots) {
-		write_unlock(&dev->slot_lock);
+	if (slot == dev->slots.nr) {
+		write_unlock(&dev->slots.lock);
 		return -ENOSPC;
 	}
-	memcpy(slot_kva(dev, slot), page_address(dev->chunks[chunk].backing), VRAM_CHUNK);
+	memcpy(slot_kva(dev, slot), page_address(dev->vram.chunks[chunk].backing), VRAM_CHUNK);
 	/* The BAR is mapped write-combining. */
 	wmb();
-	dev->chunk_in[slot] = chunk;
-	dev->slot_of[chunk] = slot;
-	write_unlock(&dev->slot_lock);
+	dev->slots.chunk_in[slot] = chunk;
+	dev->slots.slot_of[chunk] = slot;
+	write_unlock(&dev->slots.lock);
 	return slot;
 }
 
@@ -72,13 +72,13 @@ void hmm_dummy_slot_close(struct hmm_dummy_dev *dev, unsigned long chunk)
 {
 	int slot;
 
-	write_lock(&dev->slot_lock);
-	slot = dev->slot_of[chunk];
-	memcpy(page_address(dev->chunks[chunk].backing), slot_kva(dev, slot), VRAM_CHUNK);
+	write_lock(&dev->slots.lock);
+	slot = dev->slots.slot_of[chunk];
+	memcpy(page_address(dev->vram.chunks[chunk].backing), slot_kva(dev, slot), VRAM_CHUNK);
 	hmm_dummy_test_slot_closed(dev, slot);
 	/* As above: there before somebody else gets the slot. */
 	wmb();
-	dev->slot_of[chunk] = -1;
-	dev->chunk_in[slot] = -1;
-	write_unlock(&dev->slot_lock);
+	dev->slots.slot_of[chunk] = -1;
+	dev->slots.chunk_in[slot] = -1;
+	write_unlock(&dev->slots.lock);
 }

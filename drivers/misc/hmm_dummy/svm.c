@@ -485,7 +485,7 @@ bool hmm_dummy_access_two(struct hmm_dummy_ctx *ctx, unsigned long src, unsigned
 	struct hmm_dummy_range *source = xa_load(&ctx->ranges, src >> PMD_SHIFT);
 	struct hmm_dummy_range *range = xa_load(&ctx->ranges, addr >> PMD_SHIFT);
 
-	if (!source || !range || ctx->dev->nr_slots)
+	if (!source || !range || ctx->dev->slots.nr)
 		return false;
 	mutex_lock(&source->lock);
 	if (!mutex_trylock(&range->lock))

@@ -21,16 +21,16 @@
 
 static unsigned long nr_chunks(struct hmm_dummy_dev *dev)
 {
-	return dev->mem_size / VRAM_CHUNK;
+	return dev->mem.paged / VRAM_CHUNK;
 }
 
 /* Put the chunk in the list where it belongs. */
 static void chunk_file(struct hmm_dummy_dev *dev, struct hmm_dummy_chunk *chunk)
 {
 	if (!chunk->nr_used)
-		list_move(&chunk->node, &dev->free);
+		list_move(&chunk->node, &dev->vram.free);
 	else if (chunk->nr_used < CHUNK_PAGES)
-		list_move(&chunk->node, &dev->partial);
+		list_move(&chunk->node, &dev->vram.partial);
 	else
 		list_del_init(&chunk->node);
 }
@@ -41,9 +41,9 @@ static struct hmm_dummy_chunk *chunk_find(struct hmm_dummy_dev *dev,
 	struct hmm_dummy_chunk *chunk = NULL;
 
 	if (!order)
-		chunk = list_first_entry_or_null(&dev->partial,
+		chunk = list_first_entry_or_null(&dev->vram.partial,
 						 struct hmm_dummy_chunk, node);
-	return chunk ?: list_first_entry_or_null(&dev->free,
+	return chunk ?: list_first_entry_or_null(&dev->vram.free,
 						 struct hmm_dummy_chunk, node);
 }
 
@@ -62,7 +62,7 @@ long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 	unsigned long bit = 0, n = CHUNK_PAGES, index = 0, irq;
 	struct hmm_dummy_chunk *chunk;
 
-	spin_lock_irqsave(&dev->free_lock, irq);
+	spin_lock_irqsave(&dev->vram.lock, irq);
 	chunk = chunk_find(dev, order);
 	if (chunk) {
 		if (!order) {
@@ -77,13 +77,13 @@ long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 		/* It stays in the list where it is, most often. */
 		if (chunk->nr_used == n || chunk->nr_used == CHUNK_PAGES)
 			chunk_file(dev, chunk);
-		chunk->last_use = atomic64_inc_return(&dev->clock);
-		dev->nr_free -= n;
+		chunk->last_use = atomic64_inc_return(&dev->vram.clock);
+		dev->vram.nr_free -= n;
 		*nr = n >> order;
-		index = (chunk - dev->chunks) * CHUNK_PAGES + bit;
+		index = (chunk - dev->vram.chunks) * CHUNK_PAGES + bit;
 		hmm_dummy_test_vram_taken(dev, index, n);
 	}
-	spin_unlock_irqrestore(&dev->free_lock, irq);
+	spin_unlock_irqrestore(&dev->vram.lock, irq);
 	return chunk ? index : -1;
 }
 
@@ -91,10 +91,10 @@ long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 			 unsigned long nr)
 {
-	struct hmm_dummy_chunk *chunk = &dev->chunks[index / CHUNK_PAGES];
+	struct hmm_dummy_chunk *chunk = &dev->vram.chunks[index / CHUNK_PAGES];
 	unsigned long i, bit = index % CHUNK_PAGES, irq;
 
-	spin_lock_irqsave(&dev->free_lock, irq);
+	spin_lock_irqsave(&dev->vram.lock, irq);
 	hmm_dummy_test_vram_freed(dev, index, nr);
 	for (i = bit; i < bit + nr; i++) {
 		/* What is broken is not handed out again. */
@@ -103,50 +103,50 @@ void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 		__clear_bit(i, chunk->used);
 		chunk->first_free = min(chunk->first_free, i);
 		chunk->nr_used--;
-		dev->nr_free++;
+		dev->vram.nr_free++;
 	}
 	chunk_file(dev, chunk);
-	spin_unlock_irqrestore(&dev->free_lock, irq);
+	spin_unlock_irqrestore(&dev->vram.lock, irq);
 }
 
 /* A page is broken: if it is free it is taken out, if not, when it becomes so. */
 void hmm_dummy_vram_bad(struct hmm_dummy_dev *dev, unsigned long index)
 {
-	struct hmm_dummy_chunk *chunk = &dev->chunks[index / CHUNK_PAGES];
+	struct hmm_dummy_chunk *chunk = &dev->vram.chunks[index / CHUNK_PAGES];
 	unsigned long bit = index % CHUNK_PAGES, irq;
 
-	spin_lock_irqsave(&dev->free_lock, irq);
+	spin_lock_irqsave(&dev->vram.lock, irq);
 	if (!__test_and_set_bit(bit, chunk->bad)) {
-		WRITE_ONCE(dev->nr_bad, dev->nr_bad + 1);
+		WRITE_ONCE(dev->vram.nr_bad, dev->vram.nr_bad + 1);
 		if (!__test_and_set_bit(bit, chunk->used)) {
 			chunk->nr_used++;
-			dev->nr_free--;
+			dev->vram.nr_free--;
 			chunk_file(dev, chunk);
 		}
 	}
-	spin_unlock_irqrestore(&dev->free_lock, irq);
+	spin_unlock_irqrestore(&dev->vram.lock, irq);
 }
 
 bool hmm_dummy_vram_is_bad(struct hmm_dummy_dev *dev, unsigned long index,
 			   unsigned long nr)
 {
-	struct hmm_dummy_chunk *chunk = &dev->chunks[index / CHUNK_PAGES];
+	struct hmm_dummy_chunk *chunk = &dev->vram.chunks[index / CHUNK_PAGES];
 	unsigned long bit = index % CHUNK_PAGES, irq;
 	bool bad;
 
-	if (!READ_ONCE(dev->nr_bad))
+	if (!READ_ONCE(dev->vram.nr_bad))
 		return false;
-	spin_lock_irqsave(&dev->free_lock, irq);
+	spin_lock_irqsave(&dev->vram.lock, irq);
 	bad = find_next_bit(chunk->bad, bit + nr, bit) < bit + nr;
-	spin_unlock_irqrestore(&dev->free_lock, irq);
+	spin_unlock_irqrestore(&dev->vram.lock, irq);
 	return bad;
 }
 
 /* The device uses what is at @offset. */
 void hmm_dummy_vram_touch(struct hmm_dummy_dev *dev, u64 offset)
 {
-	WRITE_ONCE(dev->chunks[offset / VRAM_CHUNK].last_use,
-		   atomic64_inc_return(&dev->clock));
+	WRITE_ONCE(dev->vram.chunks[offset / VRAM_CHUNK].last_use,
+		   atomic64_inc_return(&dev->vram.clock));
 }
 
 /* Of the chunks that were last used before @before: the oldest in use, or -1. */
@@ -157,9 +157,9 @@ long hmm_dummy_vram_oldest(struct hmm_dummy_dev *dev, u64 before)
 	long found = -1;
 
 	for (i = 0; i < nr_chunks(dev); i++) {
-		u64 last_use = READ_ONCE(dev->chunks[i].last_use);
+		u64 last_use = READ_ONCE(dev->vram.chunks[i].last_use);
 
-		if (READ_ONCE(dev->chunks[i].nr_used) && last_use < oldest) {
+		if (READ_ONCE(dev->vram.chunks[i].nr_used) && last_use < oldest) {
 			oldest = last_use;
 			found = i;
 		}
@@ -171,17 +171,17 @@ void hmm_dummy_vram_init(struct hmm_dummy_dev *dev)
 {
 	unsigned long i;
 
-	spin_lock_init(&dev->free_lock);
-	INIT_LIST_HEAD(&dev->free);
-	INIT_LIST_HEAD(&dev->partial);
-	dev->nr_free = PHYS_PFN(dev->mem_size);
+	spin_lock_init(&dev->vram.lock);
+	INIT_LIST_HEAD(&dev->vram.free);
+	INIT_LIST_HEAD(&dev->vram.partial);
+	dev->vram.nr_free = PHYS_PFN(dev->mem.paged);
 	for (i = 0; i < nr_chunks(dev); i++)
-		list_add_tail(&dev->chunks[i].node, &dev->free);
+		list_add_tail(&dev->vram.chunks[i].node, &dev->vram.free);
 	hmm_dummy_test_vram_init(dev);
 }
 
 void hmm_dummy_vram_exit(struct hmm_dummy_dev *dev)
 {
-	WARN_ON(dev->nr_free + dev->nr_bad != PHYS_PFN(dev->mem_size));
+	WARN_ON(dev->vram.nr_free + dev->vram.nr_bad != PHYS_PFN(dev->mem.paged));
 	hmm_dummy_test_vram_exit(dev);
 }

@@ -20,10 +20,10 @@ static unsigned long bar_skew(struct hmm_dummy_dev *dev)
 	return 1 + dev->id % (CHUNK_PAGES - 1);
 }
 
-/* Replaces dev->bar_kva, which goes on to be mapped. */
+/* Replaces dev->mem.bar_kva, which goes on to be mapped. */
 int hmm_dummy_test_bar_map(struct hmm_dummy_dev *dev)
 {
-	unsigned long i, skew = bar_skew(dev), nr = skew + PHYS_PFN(dev->bar_size);
+	unsigned long i, skew = bar_skew(dev), nr = skew + PHYS_PFN(dev->mem.bar_size);
 	unsigned long *pfns;
 
 	pfns = kvmalloc_objs(*pfns, nr);
@@ -31,13 +31,13 @@ int hmm_dummy_test_bar_map(struct hmm_dummy_dev *dev)
 		return -ENOMEM;
 	/* In front of the first page is the first page, for want of another. */
 	for (i = 0; i < nr; i++)
-		pfns[i] = PHYS_PFN(dev->bar_phys) + max(i, skew) - skew;
+		pfns[i] = PHYS_PFN(dev->mem.bar_phys) + max(i, skew) - skew;
 	dev->test.bar_kva = vmap_pfn(pfns, nr,
 				     pgprot_writecombine(pgprot_decrypted(PAGE_KERNEL)));
 	kvfree(pfns);
 	if (!dev->test.bar_kva)
 		return -ENOMEM;
-	dev->bar_kva = dev->test.bar_kva + PFN_PHYS(skew);
+	dev->mem.bar_kva = dev->test.bar_kva + PFN_PHYS(skew);
 	return 0;
 }
 

@@ -39,10 +39,10 @@ static bool canary_dead(struct hmm_dummy_dev *dev, unsigned long index)
 	return dead;
 }
 
-/* free_lock is held.  What is found is repaired, so that one write is counted once. */
+/* dev->vram.lock is held.  What is found is repaired, so that one write is counted once. */
 static void canary_check(struct hmm_dummy_dev *dev, unsigned long index)
 {
-	lockdep_assert_held(&dev->free_lock);
+	lockdep_assert_held(&dev->vram.lock);
 	if (!canary_dead(dev, index))
 		return;
 	dev->test.stale_writes++;
@@ -51,7 +51,7 @@ static void canary_check(struct hmm_dummy_dev *dev, unsigned long index)
 
 static void *slot_kva(struct hmm_dummy_dev *dev, int slot)
 {
-	return dev->bar_kva + (u64)slot * VRAM_CHUNK;
+	return dev->mem.bar_kva + (u64)slot * VRAM_CHUNK;
 }
 
 /* Slots that are closed and were written to; repaired. */
@@ -60,14 +60,14 @@ static unsigned long canary_check_slots(struct hmm_dummy_dev *dev)
 	unsigned long found = 0;
 	int slot;
 
-	for (slot = 0; slot < dev->nr_slots; slot++) {
-		write_lock(&dev->slot_lock);
-		if (dev->chunk_in[slot] < 0 &&
+	for (slot = 0; slot < dev->slots.nr; slot++) {
+		write_lock(&dev->slots.lock);
+		if (dev->slots.chunk_in[slot] < 0 &&
 		    memchr_inv(slot_kva(dev, slot), CANARY, VRAM_CHUNK)) {
 			found++;
 			memset(slot_kva(dev, slot), CANARY, VRAM_CHUNK);
 		}
-		write_unlock(&dev->slot_lock);
+		write_unlock(&dev->slots.lock);
 	}
 	return found;
 }
@@ -77,19 +77,19 @@ static void canary_check_all(struct hmm_dummy_dev *dev)
 {
 	unsigned long in_slots = canary_check_slots(dev), index, irq;
 
-	for (index = 0; index < PHYS_PFN(dev->mem_size); index++) {
-		struct hmm_dummy_chunk *chunk = &dev->chunks[index / CHUNK_PAGES];
+	for (index = 0; index < PHYS_PFN(dev->mem.paged); index++) {
+		struct hmm_dummy_chunk *chunk = &dev->vram.chunks[index / CHUNK_PAGES];
 
-		spin_lock_irqsave(&dev->free_lock, irq);
+		spin_lock_irqsave(&dev->vram.lock, irq);
 		if (!test_bit(index % CHUNK_PAGES, chunk->used))
 			canary_check(dev, index);
-		spin_unlock_irqrestore(&dev->free_lock, irq);
+		spin_unlock_irqrestore(&dev->vram.lock, irq);
 		if (index % CHUNK_PAGES == CHUNK_PAGES - 1)
 			cond_resched();
 	}
-	spin_lock_irqsave(&dev->free_lock, irq);
+	spin_lock_irqsave(&dev->vram.lock, irq);
 	dev->test.stale_writes += in_slots;
-	spin_unlock_irqrestore(&dev->free_lock, irq);
+	spin_unlock_irqrestore(&dev->vram.lock, irq);
 }
 
 /* Returns, and tells, the pages found written since loading. */
@@ -99,14 +99,14 @@ unsigned long hmm_dummy_test_stale_writes(struct hmm_dummy_dev *dev)
 
 	if (hmm_dummy_canary)
 		canary_check_all(dev);
-	spin_lock_irqsave(&dev->free_lock, irq);
+	spin_lock_irqsave(&dev->vram.lock, irq);
 	found = dev->test.stale_writes;
 	dev->test.stale_told = found;
-	spin_unlock_irqrestore(&dev->free_lock, irq);
+	spin_unlock_irqrestore(&dev->vram.lock, irq);
 	return found;
 }
 
-/* free_lock is held: the pages are not free any more. */
+/* dev->vram.lock is held: the pages are not free any more. */
 void hmm_dummy_test_vram_taken(struct hmm_dummy_dev *dev, unsigned long index,
 			       unsigned long nr)
 {
@@ -115,7 +115,7 @@ void hmm_dummy_test_vram_taken(struct hmm_dummy_dev *dev, unsigned long index,
 }
 
 /*
- * free_lock is held: the pages are free as soon as it is released.  A write that was held
+ * dev->vram.lock is held: the pages are free as soon as it is released.  A write that was held
  * back (held.c) arrives in what is in use, and looks for that under the lock.
  */
 void hmm_dummy_test_vram_freed(struct hmm_dummy_dev *dev, unsigned long index,
@@ -127,7 +127,7 @@ void hmm_dummy_test_vram_freed(struct hmm_dummy_dev *dev, unsigned long index,
 		hmm_dummy_canary_set(dev, index + i);
 }
 
-/* slot_lock is held, or nobody knows the slot yet. */
+/* dev->slots.lock is held, or nobody knows the slot yet. */
 void hmm_dummy_test_slot_closed(struct hmm_dummy_dev *dev, int slot)
 {
 	memset(slot_kva(dev, slot), CANARY, VRAM_CHUNK);
@@ -135,7 +135,7 @@ void hmm_dummy_test_slot_closed(struct hmm_dummy_dev *dev, int slot)
 
 void hmm_dummy_test_vram_init(struct hmm_dummy_dev *dev)
 {
-	hmm_dummy_test_vram_freed(dev, 0, PHYS_PFN(dev->mem_size));
+	hmm_dummy_test_vram_freed(dev, 0, PHYS_PFN(dev->mem.paged));
 }
 
 /* The last moment at which a write to memory that the device had back can be seen. */

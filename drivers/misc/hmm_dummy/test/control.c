@@ -46,13 +46,13 @@ static int control_reset(struct hmm_dummy_dev *dev, unsigned int ms)
 /* Let commands pile up, or go on. */
 static void control_pause(struct hmm_dummy_dev *dev, bool pause)
 {
-	spin_lock(&dev->sched_lock);
+	spin_lock(&dev->sched.lock);
 	dev->test.paused = pause;
-	spin_unlock(&dev->sched_lock);
+	spin_unlock(&dev->sched.lock);
 	hmm_dummy_engines_wake(dev);
 }
 
-/* Whether the engines rest: dev->sched_lock is held. */
+/* Whether the engines rest: dev->sched.lock is held. */
 bool hmm_dummy_test_paused(struct hmm_dummy_dev *dev)
 {
 	return dev->test.paused;

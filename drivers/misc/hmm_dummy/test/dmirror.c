@@ -183,7 +183,7 @@ static int mirror_to_ram(struct mirror *m)
 static u8 prot_of_page(struct hmm_dummy_dev *dev, unsigned long entry)
 {
 	if (hmm_dummy_has_pfn(dev, entry))
-		return dev->coherent_base ? HMM_DMIRROR_PROT_DEV_COHERENT_LOCAL :
+		return dev->mem.coherent_base ? HMM_DMIRROR_PROT_DEV_COHERENT_LOCAL :
 					    HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL;
 	if (is_zero_pfn(page_to_pfn(hmm_pfn_to_page(entry))))
 		return HMM_DMIRROR_PROT_ZERO;
@@ -321,7 +321,7 @@ static int mirror_release(struct mirror *m)
 	struct hmm_dummy_dev *dev = m->ctx->dev;
 	struct hmm_p2p_result result = {};
 
-	return hmm_p2p_evict(dev->engine, 0, dev->mem_size, &result);
+	return hmm_p2p_evict(dev->engine, 0, dev->mem.paged, &result);
 }
 
 static int mirror_flags(struct mirror *m)

@@ -38,7 +38,7 @@ struct hmm_dummy_held {
 	u8 data[] __aligned(8);
 };
 
-static DEFINE_SPINLOCK(held_lock);	/* outside of free_lock: all below, and dev->test.held */
+static DEFINE_SPINLOCK(held_lock);	/* outside of vram.lock: all below, and dev->test.held */
 static LIST_HEAD(held_devs);
 static unsigned long nr_held;
 
@@ -82,11 +82,11 @@ static noinline __noclone void hmm_dummy_held_land_one(struct hmm_dummy_held *he
 	struct hmm_dummy_dev *dev = held->dev;
 	unsigned long index = held->index, irq;
 
-	spin_lock_irqsave(&dev->free_lock, irq);
+	spin_lock_irqsave(&dev->vram.lock, irq);
 	if (held->index < 0 ||
-	    test_bit(index % CHUNK_PAGES, dev->chunks[index / CHUNK_PAGES].used))
+	    test_bit(index % CHUNK_PAGES, dev->vram.chunks[index / CHUNK_PAGES].used))
 		memcpy(held->kva, held->data, held->bytes);
-	spin_unlock_irqrestore(&dev->free_lock, irq);
+	spin_unlock_irqrestore(&dev->vram.lock, irq);
 	held_free(held);
 }
 
@@ -114,7 +114,7 @@ static struct hmm_dummy_dev *held_dev(const void *kva)
 
 	lockdep_assert_held(&held_lock);
 	list_for_each_entry(dev, &held_devs, test.held_node)
-		if (kva >= dev->bar_kva && kva < dev->bar_kva + dev->bar_size)
+		if (kva >= dev->mem.bar_kva && kva < dev->mem.bar_kva + dev->mem.bar_size)
 			return dev;
 	return NULL;
 }
@@ -125,12 +125,12 @@ static struct hmm_dummy_dev *held_dev(const void *kva)
  */
 static long held_index(struct hmm_dummy_dev *dev, const void *kva)
 {
-	u64 offset = kva - dev->bar_kva;
+	u64 offset = kva - dev->mem.bar_kva;
 	int chunk;
 
-	if (!dev->nr_slots)
+	if (!dev->slots.nr)
 		return PHYS_PFN(offset);
-	chunk = READ_ONCE(dev->chunk_in[offset / VRAM_CHUNK]);
+	chunk = READ_ONCE(dev->slots.chunk_in[offset / VRAM_CHUNK]);
 	return chunk < 0 ? -1 : chunk * CHUNK_PAGES + PHYS_PFN(offset % VRAM_CHUNK);
 }
 

@@ -35,14 +35,14 @@ struct hmm_dummy_test_dev {
 	struct hmm_dummy_edu *edu;	/* a bus master without memory; edu.c */
 	struct dentry *debugfs;		/* control.c */
 	u64 flushes;			/* of peers' writes; one at a time */
-	bool paused;			/* sched_lock: engines rest */
+	bool paused;			/* sched.lock: engines rest */
 	struct miscdevice dmirror;	/* dmirror.c */
 	bool fail_huge;			/* the next huge page is refused; dmirror.c */
 	void *bar_kva;			/* the BAR as vmap_pfn() mapped it; bar_skew.c */
 	struct list_head held_node;	/* held.c */
 	struct list_head held;		/* writes of peers that are on their way */
-	unsigned long stale_writes;	/* free_lock; canary.c */
-	unsigned long stale_told;	/* free_lock: how many of them user space was told of */
+	unsigned long stale_writes;	/* vram.lock; canary.c */
+	unsigned long stale_told;	/* vram.lock: how many of them user space was told of */
 };
 
 /* In struct hmm_dummy_range. */
