@@ -97,7 +97,7 @@ int hmm_dummy_job_access(struct hmm_dummy_job *job, unsigned long addr,
 }
 
 /* Copy from the source into the buffer, as much as there is in one piece. */
-static int load(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
+static int command_load_source(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
 {
 	unsigned long wanted = min(*bytes, BUFFER_SIZE);
 	struct hmm_dummy_access access;
@@ -112,7 +112,7 @@ static int load(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
 	return 0;
 }
 
-static void add(void *p, unsigned long bytes, u64 value)
+static void command_add(void *p, unsigned long bytes, u64 value)
 {
 	u64 *q = p;
 
@@ -134,13 +134,13 @@ hmm_dummy_first_difference(const u8 *a, const u8 *b, unsigned long bytes)
 	return i;
 }
 
-static unsigned long compare(const u8 *a, const u8 *b, unsigned long bytes)
+static unsigned long command_compare(const u8 *a, const u8 *b, unsigned long bytes)
 {
 	return memcmp(a, b, bytes) ? hmm_dummy_first_difference(a, b, bytes) : bytes;
 }
 
-static void work_on(struct hmm_dummy_job *job, void *p, const void *src, u64 offset,
-		    unsigned long bytes)
+static void command_work_on(struct hmm_dummy_job *job, void *p, const void *src, u64 offset,
+			    unsigned long bytes)
 {
 	struct hmm_dummy_command *arg = &job->arg;
 	unsigned long same;
@@ -158,7 +158,7 @@ static void work_on(struct hmm_dummy_job *job, void *p, const void *src, u64 off
 		job->crc = crc32c(job->crc, p, bytes);
 		break;
 	case HMM_DUMMY_OP_COMPARE:
-		same = compare(p, src, bytes);
+		same = command_compare(p, src, bytes);
 		arg->value = arg->length;
 		if (same == bytes)
 			break;
@@ -167,7 +167,7 @@ static void work_on(struct hmm_dummy_job *job, void *p, const void *src, u64 off
 		job->progress = job->total - bytes;
 		break;
 	case HMM_DUMMY_OP_ADD:
-		add(p, bytes, arg->value);
+		command_add(p, bytes, arg->value);
 		break;
 	}
 	kcsan_enable_current();
@@ -183,7 +183,7 @@ static int scratch_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *b
 	if (!p)
 		return -ENODEV;
 	*bytes = min(*bytes, VRAM_CHUNK - pos % VRAM_CHUNK);
-	work_on(job, p, NULL, offset, *bytes);
+	command_work_on(job, p, NULL, offset, *bytes);
 	hmm_dummy_scratch_put(dev, job->pinned);
 	return 0;
 }
@@ -213,7 +213,7 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	two = job->buffer && hmm_dummy_access_two(ctx, arg->src + offset, arg->addr + offset,
 						  *bytes, write, &from, &access);
 	if (!two) {
-		ret = job->buffer ? load(job, offset, bytes) : 0;
+		ret = job->buffer ? command_load_source(job, offset, bytes) : 0;
 		if (!ret)
 			ret = hmm_dummy_job_access(job, arg->addr + offset, *bytes, write,
 						   &access);
@@ -221,7 +221,7 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 			return ret;
 	}
 	*bytes = access.bytes;
-	work_on(job, access.kva, two ? from.kva : job->buffer, offset, *bytes);
+	command_work_on(job, access.kva, two ? from.kva : job->buffer, offset, *bytes);
 	hmm_dummy_access_put(&access);
 	if (two)
 		hmm_dummy_access_put(&from);

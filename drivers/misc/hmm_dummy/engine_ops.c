@@ -10,7 +10,7 @@
  * while the core unmaps the next pages.  For a few pages, as with a fault of the CPU,
  * that is not worth it.
  *
- * Replace for real hardware: copy_run() with the copy engine.
+ * Replace for real hardware: copy_job_now() with the copy engine.
  */
 #include <linux/highmem.h>
 #include <linux/module.h>
@@ -74,7 +74,7 @@ static int copy_piece(struct hmm_dummy_dev *dev, const struct hmm_p2p_copy *c,
 	return 0;
 }
 
-static int copy_run(struct hmm_dummy_dev *dev, struct hmm_p2p_copy_job *job)
+static int copy_job_now(struct hmm_dummy_dev *dev, struct hmm_p2p_copy_job *job)
 {
 	unsigned int i;
 	int ret = 0;
@@ -104,7 +104,7 @@ static void hmm_dummy_copy_work(struct work_struct *work)
 		spin_unlock(&dev->migration.lock);
 		if (!job)
 			return;
-		hmm_p2p_copy_done(job, copy_run(dev, job));
+		hmm_p2p_copy_done(job, copy_job_now(dev, job));
 	}
 }
 
@@ -115,7 +115,7 @@ static int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
 	if (hmm_dummy_test_fails())
 		return -EIO;
 	if (job->alone || job->nr_pages < ASYNC_MIN_PAGES || hmm_dummy_test_copies_at_once())
-		return copy_run(dev, job);
+		return copy_job_now(dev, job);
 	spin_lock(&dev->migration.lock);
 	list_add_tail(&job->node, &dev->migration.copies);
 	spin_unlock(&dev->migration.lock);

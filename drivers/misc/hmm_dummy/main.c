@@ -169,8 +169,8 @@ int hmm_dummy_copy_arg(void *arg, size_t size, size_t min_size, void __user *use
 	return ret;
 }
 
-static int run_ioctl(struct hmm_dummy_file *file, const struct hmm_dummy_ioctl *op,
-		     void *arg)
+static int ioctl_in_ctx(struct hmm_dummy_file *file, const struct hmm_dummy_ioctl *op,
+			void *arg)
 {
 	struct hmm_dummy_ctx *ctx;
 	int ret;
@@ -205,7 +205,7 @@ static long hmm_dummy_ioctl(struct file *file, unsigned int cmd,
 	ret = hmm_dummy_copy_arg(&arg, op->size, op->min_size, user);
 	if (ret)
 		return ret;
-	ret = run_ioctl(file->private_data, op, &arg);
+	ret = ioctl_in_ctx(file->private_data, op, &arg);
 
 	/* Its file descriptor is all that there is to tell. */
 	if (op->fn == hmm_dummy_export)

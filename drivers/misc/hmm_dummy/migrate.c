@@ -45,8 +45,8 @@ static_assert(HMM_DUMMY_MOVED == (int)HMM_P2P_MOVED);
 static_assert(HMM_DUMMY_LOST == (int)HMM_P2P_LOST);
 static_assert(HMM_DUMMY_BUSY == (int)HMM_P2P_BUSY);
 
-static int migrate(struct hmm_dummy_dev *dev, struct mm_struct *mm,
-		   const struct hmm_dummy_migrate *arg, struct hmm_p2p_result *result)
+static int migrate_mm_range(struct hmm_dummy_dev *dev, struct mm_struct *mm,
+			    const struct hmm_dummy_migrate *arg, struct hmm_p2p_result *result)
 {
 	unsigned int flags = 0;
 
@@ -102,7 +102,7 @@ int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *data)
 	if (!arg->vec || result.vec) {
 		ret = hmm_dummy_dev_enter(ctx->dev, true);
 		if (!ret) {
-			ret = migrate(ctx->dev, mm, arg, &result);
+			ret = migrate_mm_range(ctx->dev, mm, arg, &result);
 			hmm_dummy_dev_exit(ctx->dev);
 		}
 	}

@@ -56,8 +56,8 @@ int hmm_dummy_query_pfns(struct mmu_interval_notifier *notifier, unsigned long a
  * By an entry that @dev was told of.  Each is told of its own memory and of what the CPU
  * can reach, which may be the coherent memory of one that was asked before.
  */
-static u8 where_is(struct hmm_dummy_dev *self, struct hmm_dummy_dev *dev,
-		   unsigned long entry, u8 before)
+static u8 query_where_is(struct hmm_dummy_dev *self, struct hmm_dummy_dev *dev,
+			 unsigned long entry, u8 before)
 {
 	if (hmm_dummy_has_pfn(dev, entry))
 		return dev == self ? HMM_DUMMY_AT_DEVICE : HMM_DUMMY_AT_PEER;
@@ -83,7 +83,7 @@ static int query_batch(struct hmm_dummy_dev *self,
 		for (i = 0; i < nr; i++) {
 			if (!(pfns[i] & HMM_PFN_VALID))
 				continue;
-			where[i] = where_is(self, dev, pfns[i], where[i]);
+			where[i] = query_where_is(self, dev, pfns[i], where[i]);
 		}
 	}
 	mutex_unlock(&hmm_dummy_list_lock);

@@ -104,7 +104,7 @@ static int rw_step(struct hmm_dummy_job *job)
 	return hmm_dummy_job_pieces(job, rw_piece);
 }
 
-static void job_free(struct hmm_dummy_job *job)
+static void rw_job_free(struct hmm_dummy_job *job)
 {
 	kfree(job->iov);
 	kfree(job->buffer);
@@ -123,12 +123,12 @@ static void rw_done(struct hmm_dummy_job *job)
 	ssize_t ret = rw_result(job, job->result);
 
 	iocb->ki_pos += job->progress;
-	job_free(job);
+	rw_job_free(job);
 	iocb->ki_complete(iocb, ret);
 }
 
-static struct hmm_dummy_job *job_create(struct kiocb *iocb, struct iov_iter *iter,
-					struct hmm_dummy_ctx *ctx,
+static struct hmm_dummy_job *rw_job_create(struct kiocb *iocb, struct iov_iter *iter,
+					   struct hmm_dummy_ctx *ctx,
 					struct hmm_dummy_pinned *pinned, bool to_memory)
 {
 	struct hmm_dummy_job *job = kzalloc_obj(*job, GFP_KERNEL_ACCOUNT);
@@ -157,7 +157,7 @@ static struct hmm_dummy_job *job_create(struct kiocb *iocb, struct iov_iter *ite
 	}
 	return job;
 err:
-	job_free(job);
+	rw_job_free(job);
 	return NULL;
 }
 
@@ -167,20 +167,20 @@ static ssize_t rw_user(struct hmm_dummy_ctx *ctx, struct hmm_dummy_pinned *pinne
 	struct hmm_dummy_job *job;
 	ssize_t ret;
 
-	job = job_create(iocb, iter, ctx, pinned, to_memory);
+	job = rw_job_create(iocb, iter, ctx, pinned, to_memory);
 	if (!job)
 		return -ENOMEM;
 	if (is_sync_kiocb(iocb)) {
 		ret = rw_result(job, hmm_dummy_job_run(job));
 		iocb->ki_pos += job->progress;
 		iov_iter_advance(iter, job->progress);
-		job_free(job);
+		rw_job_free(job);
 		return ret;
 	}
 	ret = hmm_dummy_job_submit(job);
 	if (!ret)
 		return -EIOCBQUEUED;
-	job_free(job);
+	rw_job_free(job);
 	return ret;
 }
 
@@ -211,7 +211,7 @@ static ssize_t rw_kernel(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pin
 	return done ?: ret;
 }
 
-static ssize_t rw(struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
+static ssize_t rw_iter(struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
 {
 	struct hmm_dummy_file *file = iocb->ki_filp->private_data;
 	struct hmm_dummy_pinned *pinned = hmm_dummy_file_pinned(file);
@@ -256,12 +256,12 @@ static ssize_t rw(struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
 
 ssize_t hmm_dummy_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
-	return rw(iocb, to, true);
+	return rw_iter(iocb, to, true);
 }
 
 ssize_t hmm_dummy_write_iter(struct kiocb *iocb, struct iov_iter *from)
 {
-	return rw(iocb, from, false);
+	return rw_iter(iocb, from, false);
 }
 
 loff_t hmm_dummy_llseek(struct file *file, loff_t offset, int whence)

@@ -245,7 +245,7 @@ static void range_close(struct hmm_dummy_range *range)
 	hmm_dummy_range_put(range);
 }
 
-static bool is_mapped(struct mm_struct *mm, unsigned long addr)
+static bool addr_is_mapped(struct mm_struct *mm, unsigned long addr)
 {
 	bool mapped;
 
@@ -276,7 +276,7 @@ struct hmm_dummy_range *hmm_dummy_range_get(struct hmm_dummy_ctx *ctx,
 
 	if (range)
 		return range;
-	if (!is_mapped(ctx->mm, addr))
+	if (!addr_is_mapped(ctx->mm, addr))
 		return ERR_PTR(-EFAULT);
 	mutex_lock(&ctx->lock);
 	range = xa_load(&ctx->ranges, index);
@@ -298,7 +298,7 @@ struct hmm_dummy_range *hmm_dummy_range_get(struct hmm_dummy_ctx *ctx,
 }
 
 /* Whether all that was found is one huge page, mapped as such. */
-static bool is_huge(const unsigned long *found, unsigned long nr)
+static bool found_huge_page(const unsigned long *found, unsigned long nr)
 {
 	return nr == RANGE_PAGES && found[0] & HMM_PFN_VALID &&
 	       hmm_pfn_to_map_order(found[0]) >= PMD_SHIFT - PAGE_SHIFT &&
@@ -351,7 +351,7 @@ int hmm_dummy_range_merge(struct hmm_dummy_range *range, unsigned long first,
 			return -EFAULT;
 		}
 	}
-	range->huge = is_huge(found, nr);
+	range->huge = found_huge_page(found, nr);
 	return 0;
 }
 
@@ -367,8 +367,8 @@ static bool entry_usable(unsigned long hmm_pfn, bool write)
  * by side where they are, with the same rights.  Memory is in one piece up to the end of a
  * chunk, and so is what a peer shows of its memory.
  */
-static unsigned long run_bytes(struct hmm_dummy_range *range, unsigned long offset,
-			       unsigned long bytes)
+static unsigned long contiguous_bytes(struct hmm_dummy_range *range, unsigned long offset,
+				      unsigned long bytes)
 {
 	const unsigned long *entry = &range->map.pfn_list[offset >> PAGE_SHIFT];
 	unsigned long in_page = offset_in_page(offset), nr = 1, max;
@@ -397,7 +397,7 @@ static int access_locked(struct hmm_dummy_range *range, unsigned long addr,
 	*access = (struct hmm_dummy_access) {
 		.range = range,
 		.entry = entry,
-		.bytes = run_bytes(range, addr - range->start, bytes),
+		.bytes = contiguous_bytes(range, addr - range->start, bytes),
 		.dma = range->dma[idx] + offset_in_page(addr),
 		.write = write,
 		.own = hmm_dummy_entry_is_own(entry),

@@ -29,7 +29,7 @@ static struct uring_pdu *pdu_of(struct io_uring_cmd *ioucmd)
 	return io_uring_cmd_to_pdu(ioucmd, struct uring_pdu);
 }
 
-static void job_free(struct hmm_dummy_job *job)
+static void uring_job_free(struct hmm_dummy_job *job)
 {
 	hmm_dummy_command_exit(job);
 	kfree(job);
@@ -50,7 +50,7 @@ static void uring_complete(struct io_tw_req tw_req, io_tw_token_t tw)
 				    IO_URING_CMD_TASK_WORK_ISSUE_FLAGS);
 	else
 		io_uring_cmd_done(ioucmd, result, IO_URING_CMD_TASK_WORK_ISSUE_FLAGS);
-	job_free(job);
+	uring_job_free(job);
 }
 
 static void uring_done(struct hmm_dummy_job *job)
@@ -102,8 +102,8 @@ static int read_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags,
 	return 0;
 }
 
-static int submit(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
-		  unsigned int issue_flags, const struct hmm_dummy_command *arg,
+static int uring_submit(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
+			unsigned int issue_flags, const struct hmm_dummy_command *arg,
 		  struct hmm_dummy_command __user *user)
 {
 	struct hmm_dummy_job *job;
@@ -129,7 +129,7 @@ static int submit(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
 	if (ret) {
 		/* Forget that it can be cancelled, which only this does. */
 		io_uring_cmd_done(ioucmd, ret, issue_flags);
-		job_free(job);
+		uring_job_free(job);
 	}
 	return -EIOCBQUEUED;
 }
@@ -170,7 +170,7 @@ static int uring_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 		return PTR_ERR(ctx);
 	/* What is submitted may be over at once, and the file with it: not so the device. */
 	dev = ctx->dev;
-	ret = submit(ctx, ioucmd, issue_flags, &arg, user);
+	ret = uring_submit(ctx, ioucmd, issue_flags, &arg, user);
 	hmm_dummy_dev_exit(dev);
 	return ret;
 }

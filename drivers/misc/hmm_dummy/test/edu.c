@@ -64,7 +64,7 @@ void hmm_dummy_edu_loose(struct hmm_dummy_edu *edu, bool loose)
 	WRITE_ONCE(edu->loose, loose);
 }
 
-static bool is_busy(struct hmm_dummy_edu *edu)
+static bool edu_is_busy(struct hmm_dummy_edu *edu)
 {
 	return readl(edu->regs + EDU_CMD) & EDU_START;
 }
@@ -72,15 +72,15 @@ static bool is_busy(struct hmm_dummy_edu *edu)
 void hmm_dummy_edu_show(struct hmm_dummy_edu *edu, struct seq_file *m)
 {
 	/* The time of the last transfer is not that of doing nothing. */
-	if (!is_busy(edu))
+	if (!edu_is_busy(edu))
 		seq_puts(m, "idle 0\n");
 	else
 		seq_printf(m, "%s %u\n", READ_ONCE(edu->storing) ? "storing" : "loading",
 			   jiffies_to_msecs(jiffies - READ_ONCE(edu->since)));
 }
 
-static void start(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned long bytes,
-		  bool to_memory)
+static void edu_start_transfer(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned long bytes,
+			       bool to_memory)
 {
 	lockdep_assert_held(&edu->lock);
 	WRITE_ONCE(edu->storing, to_memory);
@@ -92,11 +92,11 @@ static void start(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned long byte
 	writeq(EDU_START | (to_memory ? EDU_TO_MEMORY : 0), edu->regs + EDU_CMD);
 }
 
-static int finish(struct hmm_dummy_edu *edu)
+static int edu_wait_transfer(struct hmm_dummy_edu *edu)
 {
 	unsigned long deadline = jiffies + 5 * HZ;
 
-	while (is_busy(edu)) {
+	while (edu_is_busy(edu)) {
 		if (time_after(jiffies, deadline))
 			return -EIO;
 		usleep_range(1000, 2000);
@@ -104,16 +104,16 @@ static int finish(struct hmm_dummy_edu *edu)
 	return 0;
 }
 
-static int transfer(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned long bytes,
-		    bool to_memory)
+static int edu_transfer(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned long bytes,
+			bool to_memory)
 {
-	start(edu, addr, bytes, to_memory);
-	return finish(edu);
+	edu_start_transfer(edu, addr, bytes, to_memory);
+	return edu_wait_transfer(edu);
 }
 
 /* What was imported never moves, and whoever revokes it waits for us. */
-static int transfer_pinned(struct hmm_dummy_job *job, u64 pos, unsigned long bytes,
-			   bool to_memory)
+static int edu_transfer_pinned(struct hmm_dummy_job *job, u64 pos, unsigned long bytes,
+			       bool to_memory)
 {
 	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
 	dma_addr_t addr;
@@ -121,37 +121,37 @@ static int transfer_pinned(struct hmm_dummy_job *job, u64 pos, unsigned long byt
 
 	if (!hmm_dummy_pinned_get_dma(job->pinned, pos, &addr))
 		return -ENODEV;
-	ret = transfer(dev->test.edu, addr, bytes, to_memory);
+	ret = edu_transfer(dev->test.edu, addr, bytes, to_memory);
 	hmm_dummy_scratch_put(dev, job->pinned);
 	return ret;
 }
 
 /* Between the buffer and memory of the process; *bytes is what there is in one piece. */
-static int transfer_process(struct hmm_dummy_job *job, unsigned long addr,
-			    unsigned long *bytes, bool to_memory)
+static int edu_transfer_process(struct hmm_dummy_job *job, unsigned long addr,
+				unsigned long *bytes, bool to_memory)
 {
 	struct hmm_dummy_edu *edu = job->queue->ctx->dev->test.edu;
 	struct hmm_dummy_access access;
 	int ret;
 
 	if (job->arg.flags & HMM_DUMMY_IN_SCRATCH)
-		return transfer_pinned(job, addr, *bytes, to_memory);
+		return edu_transfer_pinned(job, addr, *bytes, to_memory);
 	ret = hmm_dummy_job_access(job, addr, *bytes, to_memory, &access);
 	if (ret)
 		return ret;
 	*bytes = access.bytes;
-	start(edu, access.dma, *bytes, to_memory);
+	edu_start_transfer(edu, access.dma, *bytes, to_memory);
 	if (READ_ONCE(edu->loose)) {
 		hmm_dummy_access_put(&access);
-		return finish(edu);
+		return edu_wait_transfer(edu);
 	}
-	ret = finish(edu);
+	ret = edu_wait_transfer(edu);
 	hmm_dummy_access_put(&access);
 	return ret;
 }
 
-static int piece_locked(struct hmm_dummy_edu *edu, struct hmm_dummy_job *job,
-			u64 offset, unsigned long *bytes)
+static int edu_piece_locked(struct hmm_dummy_edu *edu, struct hmm_dummy_job *job,
+			    u64 offset, unsigned long *bytes)
 {
 	struct hmm_dummy_command *arg = &job->arg;
 	unsigned long room = PAGE_SIZE - offset_in_page(arg->addr + offset);
@@ -161,20 +161,20 @@ static int piece_locked(struct hmm_dummy_edu *edu, struct hmm_dummy_job *job,
 	switch (arg->op) {
 	case HMM_DUMMY_OP_FILL:
 		memset(edu->bounce, arg->value, *bytes);
-		ret = transfer(edu, edu->bounce_dma, *bytes, false);
+		ret = edu_transfer(edu, edu->bounce_dma, *bytes, false);
 		break;
 	case HMM_DUMMY_OP_COPY:
-		ret = transfer_process(job, arg->src + offset, bytes, false);
+		ret = edu_transfer_process(job, arg->src + offset, bytes, false);
 		break;
 	default:
-		ret = transfer_process(job, arg->addr + offset, bytes, false);
+		ret = edu_transfer_process(job, arg->addr + offset, bytes, false);
 		if (!ret)
-			ret = transfer(edu, edu->bounce_dma, *bytes, true);
+			ret = edu_transfer(edu, edu->bounce_dma, *bytes, true);
 		if (!ret)
 			job->crc = crc32c(job->crc, edu->bounce, *bytes);
 		return ret;
 	}
-	return ret ?: transfer_process(job, arg->addr + offset, bytes, true);
+	return ret ?: edu_transfer_process(job, arg->addr + offset, bytes, true);
 }
 
 bool hmm_dummy_test_has_engine(struct hmm_dummy_dev *dev)
@@ -204,7 +204,7 @@ int hmm_dummy_test_engine_piece(struct hmm_dummy_job *job, u64 offset, unsigned 
 	int ret;
 
 	mutex_lock(&edu->lock);
-	ret = piece_locked(edu, job, offset, bytes);
+	ret = edu_piece_locked(edu, job, offset, bytes);
 	mutex_unlock(&edu->lock);
 	return ret;
 }
