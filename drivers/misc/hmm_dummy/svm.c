@@ -343,10 +343,9 @@ int hmm_dummy_range_merge(struct hmm_dummy_range *range, unsigned long first,
 			continue;
 		}
 		/* Once is enough, where something is mapped already. */
-		range->dma[i] = DMA_MAPPING_ERROR;
-		if (i != first + nr / 2 || !hmm_dummy_test_fails())
-			range->dma[i] = hmm_dma_map_pfn(dev, &range->map, i, &state);
-		if (dma_mapping_error(dev, range->dma[i])) {
+		range->dma[i] = hmm_dma_map_pfn(dev, &range->map, i, &state);
+		if (dma_mapping_error(dev, range->dma[i]) ||
+		    hmm_dummy_test_fails_dma(i - first, nr)) {
 			range_clear(range, i, i);
 			return -EFAULT;
 		}

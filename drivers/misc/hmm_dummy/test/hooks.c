@@ -98,6 +98,12 @@ bool hmm_dummy_test_fails(void)
 	return should_fail(&fail_hmm_dummy, 1);
 }
 
+/* Whether a page, of @nr to be mapped, fails: none but the one in the middle is asked for. */
+bool hmm_dummy_test_fails_dma(unsigned long index, unsigned long nr)
+{
+	return index == nr / 2 && hmm_dummy_test_fails();
+}
+
 int hmm_dummy_test_limit_dma(struct pci_dev *pdev)
 {
 	if (dma_bits >= 64)

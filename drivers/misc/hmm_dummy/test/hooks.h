@@ -64,6 +64,7 @@ void hmm_dummy_test_dev_add(struct hmm_dummy_dev *dev);
 void hmm_dummy_test_dev_remove(struct hmm_dummy_dev *dev);
 u32 hmm_dummy_test_caps(struct hmm_dummy_dev *dev, u32 caps);
 bool hmm_dummy_test_fails(void);
+bool hmm_dummy_test_fails_dma(unsigned long index, unsigned long nr);
 int hmm_dummy_test_limit_dma(struct pci_dev *pdev);
 void hmm_dummy_test_hide_kva(struct hmm_p2p_window_map *map);
 bool hmm_dummy_test_may_import(struct hmm_dummy_dev *dev);
@@ -145,6 +146,11 @@ static inline u32 hmm_dummy_test_caps(struct hmm_dummy_dev *dev, u32 caps)
 }
 
 static inline bool hmm_dummy_test_fails(void)
+{
+	return false;
+}
+
+static inline bool hmm_dummy_test_fails_dma(unsigned long index, unsigned long nr)
 {
 	return false;
 }
