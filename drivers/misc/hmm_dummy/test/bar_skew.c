@@ -43,6 +43,5 @@ int hmm_dummy_test_bar_map(struct hmm_dummy_dev *dev)
 
 void hmm_dummy_test_bar_unmap(struct hmm_dummy_dev *dev)
 {
-	if (dev->test.bar_kva)
-		vunmap(dev->test.bar_kva);
+	vunmap(dev->test.bar_kva);
 }
