@@ -4,9 +4,9 @@
  *
  * What the dummy's compute engine can do.  A command goes through its memory in pieces,
  * none beyond an entry of the device page table; where there is no entry, it faults.
- * Nobody waits for a second piece of memory with one in hand: that would be for two ranges'
- * locks, in either order.  What is copied or compared, and cannot be had at once without
- * waiting, goes through a buffer.
+ * A command never blocks on one range lock while it holds another: two commands could take
+ * them in opposite order.  A copy or comparison that cannot have both pieces of memory
+ * without waiting goes through a buffer.
  *
  * Progress is counted in bytes of what is worked on.  The pattern says where those are.
  */

@@ -345,7 +345,7 @@ int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
 /* job.c: what is worked on */
 #define HMM_DUMMY_QUEUE_DEPTH	1024	/* jobs of a context that may be under way */
 
-/* Not an errno that a job ends with: it is to be handled, and the job goes on. */
+/* What a step returns when the job goes on: behind a fault, or at its next turn. */
 #define HMM_DUMMY_FAULT		1
 #define HMM_DUMMY_YIELD		2
 

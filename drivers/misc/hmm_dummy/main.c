@@ -40,10 +40,10 @@ void hmm_dummy_put(struct hmm_dummy_dev *dev)
 /**
  * hmm_dummy_dev_enter - keep the device from being taken apart
  * @dev: the device
- * @wait: the caller may wait for who is at it
+ * @wait: the caller may wait for a removal that is under way
  *
- * The removal of the device waits for hmm_dummy_dev_exit(): no wait for user space comes in
- * between.
+ * The removal of the device waits for hmm_dummy_dev_exit(), so the caller must not wait for
+ * user space before that.
  *
  * Return: 0, to be followed by hmm_dummy_dev_exit(); -ENODEV if it is gone or dead, or
  * -EAGAIN.

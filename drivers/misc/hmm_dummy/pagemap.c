@@ -39,8 +39,8 @@ MODULE_PARM_DESC(scratch_mb,
  * @from: as @to, and not overlapping it
  * @bytes: any number
  *
- * Pages are left to copy_page(), as long as they are some: on a CPU without quick string
- * moves memcpy() takes three times as many instructions.
+ * Copy whole pages with copy_page(): without fast string operations memcpy() takes three
+ * times the instructions.
  */
 void hmm_dummy_copy_bytes(void *to, const void *from, unsigned long bytes)
 {

@@ -171,7 +171,7 @@ static int mirror_to_ram(struct mirror *m)
 	struct hmm_p2p_result result = {};
 	int ret;
 
-	/* An allocation that is to fail is one of the system's here, and was not asked for. */
+	/* FLAG_FAIL_ALLOC would have to fail an allocation of system memory: not supported. */
 	WRITE_ONCE(m->ctx->dev->test.fail_huge, false);
 	ret = hmm_p2p_migrate_to_ram(m->ctx->dev->engine, m->ctx->mm, m->start, m->end,
 				     &result);
