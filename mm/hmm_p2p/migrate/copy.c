@@ -218,10 +218,11 @@ void hmm_p2p_copy_forget(struct hmm_p2p_engine *engine)
  * has to do with is dead (see hmm_p2p_dead()).  The driver is not told, and calls this all the
  * same.  @job stays until then, even if the engine has been unregistered meanwhile.  What
  * @job names of the dead device does not stay: five seconds after the device has died, the
- * driver looks at none of its pages and aliases.  No reset waits for such a copy.  The
- * core frees the memory that it kept for the copy after this call.  A copy for which this call never
- * comes keeps that memory for ever.  If the memory is that of a device which is alive,
- * hmm_p2p_engine_unregister() of that device waits for the call.
+ * driver looks at none of its pages and aliases.  No reset waits for such a copy.
+ *
+ * After this call, the core frees the memory that it kept for the copy.  A copy for which this
+ * call never comes keeps that memory for ever.  If the memory is that of a device which is
+ * alive, hmm_p2p_engine_unregister() of that device waits for the call.
  *
  * Context: Any.
  */
