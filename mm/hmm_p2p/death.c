@@ -220,8 +220,9 @@ static void wait_for_device_calls(struct hmm_p2p_exporter *exp)
  *
  * Context: Process context, may sleep.  Not under a lock that an importer's
  * invalidate callback needs.  Also between hmm_p2p_reset_begin() and its end, and
- * beside hmm_p2p_engine_unregister() and hmm_p2p_unregister(), but not after the latter.  Does
- * nothing for coherent memory.
+ * beside hmm_p2p_engine_unregister() and hmm_p2p_unregister(), but the call begins before the
+ * latter returns.  Where hmm_p2p_unregister() has taken all away already, and for coherent
+ * memory, it does nothing.
  */
 void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 {
@@ -234,11 +235,11 @@ void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 		/* Pairs with the acquire in hmm_p2p_is_overdue(). */
 		smp_store_release(&exp->dying, true);
 	}
+	/* hmm_p2p_unregister() beside this may put the last one. */
+	kref_get(&exp->kref);
 	mutex_lock(&exp->life);
-	if (exp->state == HMM_P2P_STATE_DEAD) {
-		mutex_unlock(&exp->life);
-		return;
-	}
+	if (exp->state == HMM_P2P_STATE_DEAD || exp->closed)
+		goto out;
 	hmm_p2p_exporter_set_state(exp, HMM_P2P_STATE_DEAD);
 	if (exp->parked)
 		hmm_p2p_unpark_all(exp);
@@ -251,7 +252,9 @@ void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 	/* Batches of other CPUs may have references: of mlocked pages, for one. */
 	lru_add_drain_all();
 	hmm_p2p_check_refs(exp);
+out:
 	mutex_unlock(&exp->life);
+	hmm_p2p_exporter_put(exp);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_dead, "HMM_P2P");
 

@@ -172,10 +172,11 @@ static const char *hmm_p2p_window_defect(const struct hmm_p2p_exporter_desc *des
 					 unsigned int shift)
 {
 	const struct range *memory = &desc->pgmap->range;
-	u64 mask = BIT_ULL(shift) - 1;
+	u64 mask;
 
 	if (shift < PMD_SHIFT || shift > 30)
 		return "window_shift is out of range";
+	mask = BIT_ULL(shift) - 1;
 	if (ops->close_window && range_len(&desc->aperture) < BIT_ULL(shift))
 		return "aperture is smaller than a window";
 	if (!ops->close_window && (desc->aperture.start || desc->aperture.end))
@@ -345,6 +346,11 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
  * memunmap_pages() (which waits for calls of folio_free that are under way) and release the
  * device when no page is in use.
  *
+ * From the begin of this call on, the dev_pagemap_ops of a driver with an engine of its own do
+ * not use @exp, which goes meanwhile: the driver takes it from them first, without a lock that
+ * they need.  Where they called hmm_p2p_flush_writes(), they then flush the device themselves,
+ * maybe at the same time as the core's last call of @desc->ops->flush_writes().
+ *
  * An importer that breaks its contract and holds on is named and quarantined, and
  * cannot keep the driver here; the addresses that it holds are refused to whoever
  * registers them next, until it lets go.
@@ -362,8 +368,9 @@ void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 		  exp->desc.name);
 	hmm_p2p_begin_drain(exp);
 	hmm_p2p_revoke_all(exp);
-	/* hmm_p2p_dead() may have come in between, and is waited for. */
+	/* hmm_p2p_dead() may have come in between, and is waited for.  Later it does nothing. */
 	mutex_lock(&exp->life);
+	exp->closed = true;
 	mutex_unlock(&exp->life);
 	/* Writes to memory that was freed, and not used again, may still be on their way. */
 	hmm_p2p_flush_all(exp);

@@ -156,6 +156,7 @@ struct hmm_p2p_exporter {
 	wait_queue_head_t changed;		/* a state, of us or a window */
 
 	struct mutex life;			/* parked, and every change of state */
+	bool closed;				/* life: it is too late to die */
 	bool dying;				/* READ_ONCE; resets and copies give up */
 	unsigned long died;			/* jiffies; if dying */
 	atomic_t device_calls;			/* tasks in ops that need the device */

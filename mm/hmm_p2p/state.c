@@ -62,7 +62,8 @@ bool hmm_p2p_flush_readers(struct hmm_p2p_exporter *exp)
  * and hmm_p2p_live_put() when the copy is over and the pages are mapped: while a task has it,
  * no reset begins and neither hmm_p2p_unregister() nor hmm_p2p_dead() gets to its end.  The
  * core's engine does the same.  Migrations from the device need it not: they have the pages
- * locked.
+ * locked.  Between the two calls, the task calls none of hmm_p2p_reset_begin(),
+ * hmm_p2p_revoke(), hmm_p2p_dead() and hmm_p2p_unregister().
  *
  * Context: Process context, may sleep: waits for the end of a reset, which a fatal signal
  * ends.  Not under mmap_lock nor a page lock.

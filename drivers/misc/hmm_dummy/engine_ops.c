@@ -4,7 +4,7 @@
  *
  * A driver that uses the core's engine registers one for its exporter, and supplies three
  * things: a page of its memory, a copy, and room.  dev_pagemap_ops.migrate_to_ram is the
- * core's (devmem.c).
+ * core's (pagemap.c).
  *
  * Large copies are the business of a copy engine that works by itself, a thread here,
  * while the core unmaps the next pages.  For a few pages, as with a fault of the CPU,

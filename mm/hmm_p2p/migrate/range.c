@@ -153,17 +153,18 @@ static bool engine_reaches(struct migration *m, struct hmm_p2p_batch *b,
 
 /*
  * Leaves in m->extra->no_room how many pages the device had no memory for.  It takes the
- * copy op of the other device: where that has no engine, its pages stay.  Between other_get()
- * and other_put(), which keeps the engine, too.
+ * copy op of the other device: where that has no engine, its pages stay, and what the direct
+ * way has said, @failed, is the answer.  Between other_get() and other_put(), which keeps the
+ * engine, too.
  */
 static int chunk_through_ram(struct migration *m, struct hmm_p2p_batch *b,
-			     struct hmm_p2p_exporter *other)
+			     struct hmm_p2p_exporter *other, int failed)
 {
 	struct hmm_p2p_engine *engine = hmm_p2p_engine_of(other);
 
 	m->extra->no_room = 0;
 	if (!engine)
-		return 0;
+		return failed == -EOPNOTSUPP ? 0 : failed;
 	chunk_pass(m, b, engine, HMM_P2P_TO_RAM);
 	return m->extra->moved ? chunk_pass(m, b, m->engine, HMM_P2P_TO_DEVICE) : 0;
 }
@@ -177,22 +178,22 @@ static bool has_outcome(struct hmm_p2p_batch *b, enum hmm_p2p_outcome outcome)
 static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 			    struct hmm_p2p_exporter *other)
 {
+	int ret = 0, failed = 0;
 	bool done = false;
-	int ret = 0;
 
 	if (!other_get(other))
 		return 0;
 	if (engine_reaches(m, m->extra, other)) {
 		/* What fails here may work by way of RAM. */
-		done = !chunk_pass(m, b, m->engine, HMM_P2P_FROM_PEER) &&
-		       !has_outcome(m->extra, HMM_P2P_OTHER);
+		failed = chunk_pass(m, b, m->engine, HMM_P2P_FROM_PEER);
+		done = !failed && !has_outcome(m->extra, HMM_P2P_OTHER);
 		if (m->extra->no_room)
 			ret = -ENOMEM;
 		else if (m->extra->abandoned)
 			ret = -EIO;
 	}
 	if (!done && !ret)
-		ret = chunk_through_ram(m, b, other);
+		ret = chunk_through_ram(m, b, other, failed);
 	m->no_room += m->extra->no_room;
 	other_put(other);
 	return ret;
@@ -206,7 +207,7 @@ static int chunk_end(struct migration *m, struct hmm_p2p_batch *b)
 	if (b->job.dir != HMM_P2P_FROM_PEER)
 		return ret;
 	if (!b->no_room && !b->abandoned && (ret || has_outcome(b, HMM_P2P_OTHER))) {
-		ret = chunk_through_ram(m, b, b->from);
+		ret = chunk_through_ram(m, b, b->from, ret);
 		b->no_room = m->extra->no_room;
 	}
 	other_put(b->from);

@@ -59,6 +59,7 @@ static void register_refuses_bad_desc(struct kunit *test)
 	BAD_DESC(pgmap, NULL);
 	BAD_DESC(window_shift, PMD_SHIFT - 1);
 	BAD_DESC(window_shift, 31);
+	BAD_DESC(window_shift, 64);
 	/* Larger than the memory is a multiple of. */
 	BAD_DESC_FOR("pgmap->range", window_shift, PMD_SHIFT + 3);
 	/* Windows are always open. */

@@ -143,6 +143,13 @@ static void engine_takes_over_windows(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, memory_to_device(f, start, 4, 0, &result));
 	KUNIT_EXPECT_EQ(test, 4, result.migrated);
 	KUNIT_EXPECT_EQ(test, 4, own->freed);
+	/* No other way has failed: what the copy says is the answer. */
+	f->copy_error = -EIO;
+	KUNIT_EXPECT_EQ(test, -EIO,
+			memory_to_device(f, start + 4 * PAGE_SIZE, 4, 0, &result));
+	f->copy_error = 0;
+	KUNIT_EXPECT_EQ(test, 0, result.migrated);
+	KUNIT_EXPECT_EQ(test, 4, own->freed);
 	/* As hmm_p2p_window_begin_revoke() of another task leaves it. */
 	WRITE_ONCE(own->exp->windows[0].state, HMM_P2P_REVOKING);
 	KUNIT_EXPECT_EQ(test, 0, memory_to_device(f, start + 4 * PAGE_SIZE, 4, 0, &result));

@@ -57,12 +57,17 @@ void fake_flush_writes(void *priv)
 {
 	struct fake *f = priv;
 
+	/* Faults of a driver with an engine of its own flush, too, while it unregisters. */
+	spin_lock(&f->lock);
 	f->nr_flushes++;
+	spin_unlock(&f->lock);
 	if (f->hold_flush) {
 		complete(&f->flush_begun);
 		wait_for_completion(&f->flush_go);
 	}
+	spin_lock(&f->lock);
 	fake_land(f);
+	spin_unlock(&f->lock);
 }
 
 struct folio *fake_alloc_one(struct fake *f, unsigned int order)
@@ -382,7 +387,9 @@ int fake_try_register(struct fake *f)
 		hmm_p2p_unregister(exp);
 		return PTR_ERR(engine);
 	}
+	down_write(&f->exp_sem);
 	f->exp = exp;
+	up_write(&f->exp_sem);
 	f->engine = engine;
 	return 0;
 }

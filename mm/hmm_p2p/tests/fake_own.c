@@ -39,7 +39,7 @@ static struct folio *own_copy_to_ram(struct fake *f, struct folio *from)
 
 	if (!own_flush(f, from))
 		return NULL;
-	to = folio_alloc(GFP_HIGHUSER_MOVABLE, folio_order(from));
+	to = folio_alloc(GFP_HIGHUSER_MOVABLE | __GFP_NOWARN, folio_order(from));
 	if (!to)
 		return NULL;
 	__folio_set_locked(to);

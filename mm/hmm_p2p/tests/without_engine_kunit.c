@@ -126,11 +126,20 @@ static void without_engine_unregister_locked_page(struct kunit *test)
 	struct fake *f = test->priv;
 	struct mirror *m = mapped(test, 4);
 	struct folio *folio = page_folio(fake_page(f, 2));
+	unsigned long end = jiffies + 30 * HZ, left;
 	struct job job;
 
 	folio_lock(folio);
 	job_call(test, &job, fake_unregister, f);
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 200));
+	/* Pages 0 and 1 are revoked, 2 is locked, and 3 is behind it. */
+	do {
+		msleep(1);
+		mutex_lock(&m->lock);
+		left = mirror_peers(m);
+		mutex_unlock(&m->lock);
+	} while (left != 2 && time_before(jiffies, end));
+	KUNIT_EXPECT_EQ(test, 2, left);
 	KUNIT_EXPECT_TRUE(test, in_state(HMM_P2P_STATE_DRAINING));
 	KUNIT_EXPECT_EQ(test, -ENODEV, fake_live(seen.exp));
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 0, 1, 0));
