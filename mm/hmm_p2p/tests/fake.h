@@ -156,6 +156,7 @@ static inline void fake_end_late(struct fake *f)
 /* The engine of a driver that has its own: fake_own.c. */
 vm_fault_t fake_own_fault(struct fake *f, struct vm_fault *vmf);
 void fake_own_evict(struct fake *f);
+void fake_own_wait_for_exit(struct fake *f);
 long fake_own_to_device(struct fake *f, struct mm_struct *mm, unsigned long start,
 			unsigned long nr);
 
