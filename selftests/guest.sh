@@ -547,8 +547,7 @@ for suite; do
 	echo "# suite $suite"
 	case $suite in
 	kunit)
-		# Its results come when all have run: wait, watch and window, which take longest, by
-		# themselves.
+		# Results come when all have run: wait, watch and window, which take longest, apart.
 		kunit_suites 'hmm_p2p_[!w]*' && kunit_suites 'hmm_p2p_w*'
 		;;
 	engine) HMM_P2P_EXPECT=reach HMM_P2P_AROUND=0 "$bin/engine" ;;
@@ -561,7 +560,6 @@ for suite; do
 			HMM_P2P_EXPECT=reach "$bin/svm"
 		reload "${exact[@]}"
 		;;
-	uring | rw | fuzz | oversub | policy) "$bin/$suite" ;;
 	commands | uffd) race_module && "$bin/$suite" ;;
 	dmabuf | dmabuf_root | dmabuf_iommu) "$bin/dmabuf" -T cannot -T many ;;
 	# KASAN keeps what is freed for a while; kmemleak looks there.
@@ -577,7 +575,6 @@ for suite; do
 		reload "${exact[@]}"
 		;;
 	fail_nth) "$bin/fail_nth" -T window_open ;;
-	fail_plug) "$bin/fail_plug" ;;
 	leaks) leaks ;;
 	soak)
 		swap_and_cgroups && echo 1 > /sys/kernel/mm/ksm/run && "$bin/soak"
@@ -627,10 +624,10 @@ for suite; do
 			poison migrate unregister register
 		;;
 	tracepoints_small_bar) tracepoints thrash_windows open_window close_window fallback ;;
-	coredump | parked | uapi | migrate | progress | iotlb | odp_stale | batch) "$bin/$suite" ;;
+	uring | rw | fuzz | oversub | policy | coredump | parked | uapi | migrate | progress | iotlb | \
+		odp_stale | batch | watch | mr_flush | windows | fail_plug) "$bin/$suite" ;;
 	numa) cpusets && "$bin/numa" ;;
 	svm | rdma | revoke) HMM_P2P_EXPECT=reach "$bin/$suite" ;;
-	watch) "$bin/watch" ;;
 	flush) race_module && "$bin/flush" -T window_closed ;;
 	flush_small_bar) race_module && "$bin/flush" -t window_closed -t freed_before_it_arrives ;;
 	svm_root) HMM_P2P_EXPECT=reach "$bin/svm" ;;
@@ -638,7 +635,6 @@ for suite; do
 	mr)
 		swap_and_cgroups && "$bin/mr" && swapoff -a
 		;;
-	mr_flush) "$bin/mr_flush" ;;
 	memory_failure)
 		insmod "$ko/hwpoison-inject.ko" && "$bin/memory_failure"
 		reload "${exact[@]}"
@@ -647,7 +643,6 @@ for suite; do
 		"$bin/dead"
 		reload "${exact[@]}"
 		;;
-	windows) "$bin/windows" ;;
 	mix)
 		# Coherent memory in what the command line keeps from the kernel.
 		swap_and_cgroups && echo 8 > /proc/sys/vm/nr_hugepages &&

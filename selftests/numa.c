@@ -6,32 +6,12 @@
  * --numa), and cgroups with the controllers cpuset and memory.
  */
 #include <linux/mempolicy.h>
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "odp.h"
-
-/* What the distribution's headers do not have yet. */
-#ifndef UFFD_FEATURE_WP_ASYNC
-#define UFFD_FEATURE_WP_ASYNC	(1 << 15)
-#endif
-#ifndef PAGEMAP_SCAN
-struct page_region {
-	__u64 start, end, categories;
-};
-
-struct pm_scan_arg {
-	__u64 size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	__u64 category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-
-#define PAGEMAP_SCAN		_IOWR('f', 16, struct pm_scan_arg)
-#define PAGE_IS_WRITTEN		(1 << 1)
-#define PM_SCAN_WP_MATCHING	(1 << 0)
-#define PM_SCAN_CHECK_WPASYNC	(1 << 1)
-#endif
+#include "pagemap_scan.h"
 
 #define NPAGES	64
 #define DEBUG	"/sys/kernel/debug/sched/numa_balancing/"
@@ -318,23 +298,6 @@ static void *travels(void *arg)
 	return NULL;
 }
 
-/* Pages that were written since they are watched; they are watched anew. */
-static long scan_written(int pagemap, const char *p, size_t length)
-{
-	struct page_region region;
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg), .flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
-		.start = (uintptr_t)p, .end = (uintptr_t)p + length,
-		.vec = (uintptr_t)&region, .vec_len = 1,
-		.category_mask = PAGE_IS_WRITTEN, .return_mask = PAGE_IS_WRITTEN,
-	};
-	int n = ioctl(pagemap, PAGEMAP_SCAN, &arg);
-
-	if (n < 0 || arg.walk_end != arg.end)
-		return -1;
-	return n ? (region.end - region.start) / PAGE : 0;
-}
-
 #define MEETINGS	10
 
 /*
@@ -370,13 +333,13 @@ TEST_LONG(hugetlb_scanned_on_its_way, 240)
 		t.told++;
 		while (t.told != t.done && pages_that_are(PAGE_PRESENT, t.p, PAGE))
 			;
-		ASSERT_EQ(2 * MiB / PAGE, scan_written(pagemap, t.p, 2 * MiB));
+		ASSERT_EQ(2 * MiB / PAGE, pages_written(pagemap, t.p, 2 * MiB));
 		/* There is one way for each time that it is told. */
 		on_its_way = !pages_that_are(PAGE_PRESENT, t.p, PAGE);
 		while (t.told != t.done)
 			;
 		met += on_its_way;
-		wrong += scan_written(pagemap, t.p, 2 * MiB) != 0;
+		wrong += pages_written(pagemap, t.p, 2 * MiB) != 0;
 	}
 	t.stop = true;
 	pthread_join(thread, NULL);

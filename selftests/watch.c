@@ -4,18 +4,15 @@
  * or soft-dirty bits, sees what a NIC and the GPU itself do to pages on the GPU.  It sees as
  * much as with peer access switched off, where each page comes to RAM first.
  */
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "common.h"
+#include "pagemap_scan.h"
 #include "rdma.h"
 
 /* What the distribution's headers do not have yet. */
-#ifndef UFFD_FEATURE_WP_ASYNC
-#define UFFD_FEATURE_WP_ASYNC		(1 << 15)
-#endif
 #ifndef UFFDIO_RWPROTECT
 #define UFFD_FEATURE_RWP		(1 << 17)
 #define UFFD_FEATURE_RWP_ASYNC		(1 << 18)
@@ -29,21 +26,6 @@ struct uffdio_rwprotect {
 };
 
 #define UFFDIO_RWPROTECT		_IOWR(UFFDIO, 0x09, struct uffdio_rwprotect)
-#endif
-#ifndef PAGEMAP_SCAN
-struct page_region {
-	__u64 start, end, categories;
-};
-
-struct pm_scan_arg {
-	__u64 size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	__u64 category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-
-#define PAGEMAP_SCAN			_IOWR('f', 16, struct pm_scan_arg)
-#define PAGE_IS_WRITTEN			(1 << 1)
-#define PM_SCAN_WP_MATCHING		(1 << 0)
-#define PM_SCAN_CHECK_WPASYNC		(1 << 1)
 #endif
 #ifndef PAGE_IS_ACCESSED
 #define PAGE_IS_ACCESSED		(1 << 9)
@@ -184,30 +166,6 @@ static int clear_soft_dirty(void)
 	return write_file("/proc/self/clear_refs", "4");
 }
 
-/* Pages of mem that are of @category; with @flags, they are watched from then on. */
-static long scan(int pagemap, const char *mem, uint64_t category, uint64_t flags)
-{
-	struct page_region vec[NPAGES];
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg), .flags = flags, .start = (uintptr_t)mem,
-		.end = (uintptr_t)mem + LEN, .vec = (uintptr_t)vec, .vec_len = NPAGES,
-		.category_mask = category, .return_mask = category,
-	};
-	int n = ioctl(pagemap, PAGEMAP_SCAN, &arg);
-	long pages = 0;
-
-	if (n < 0 || arg.walk_end != arg.end)
-		return -1;
-	for (int i = 0; i < n; i++)
-		pages += (vec[i].end - vec[i].start) / PAGE;
-	return pages;
-}
-
-static long scan_written(int pagemap, const char *mem)
-{
-	return scan(pagemap, mem, PAGE_IS_WRITTEN, PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC);
-}
-
 /* userfaultfd watches mem: a file descriptor, or -1. */
 static int uffd_register(const char *mem, uint64_t features, uint64_t mode)
 {
@@ -289,17 +247,17 @@ TEST_F_TIMEOUT(watch, wp_async, 240)
 	place(_metadata, self, variant);
 	self->uffd = uffd_register(self->mem, UFFD_FEATURE_WP_ASYNC, UFFDIO_REGISTER_MODE_WP);
 	ASSERT_LE(0, self->uffd);
-	ASSERT_EQ(NPAGES, scan_written(self->pagemap, self->mem));
-	EXPECT_EQ(0, scan_written(self->pagemap, self->mem));
+	ASSERT_EQ(NPAGES, pages_written(self->pagemap, self->mem, LEN));
+	EXPECT_EQ(0, pages_written(self->pagemap, self->mem, LEN));
 	EXPECT_EQ(NPAGES, on_gpu(self->mem));
 	watched = gpu_counter(0, "fallback_watched");
 	ASSERT_EQ(IBV_WC_SUCCESS, nic_reads(self, READ_AT, SOME));
-	EXPECT_EQ(0, scan_written(self->pagemap, self->mem));
+	EXPECT_EQ(0, pages_written(self->pagemap, self->mem, LEN));
 	EXPECT_EQ(variant->peer ? NPAGES : variant->huge ? 0 : NPAGES - SOME, on_gpu(self->mem));
 	fill_pattern(self->stage, LEN, 3);
 	for (int i = 0; i < 2; i++) {
 		ASSERT_EQ(IBV_WC_SUCCESS, nic_writes(self, WRITE_AT, SOME));
-		EXPECT_EQ(SOME, scan_written(self->pagemap, self->mem));
+		EXPECT_EQ(SOME, pages_written(self->pagemap, self->mem, LEN));
 		/* What was written has come to RAM, alone, and is put back: split, next time. */
 		if (variant->peer) {
 			EXPECT_EQ(variant->huge && !i ? 0 : NPAGES - SOME, on_gpu(self->mem));
@@ -307,7 +265,7 @@ TEST_F_TIMEOUT(watch, wp_async, 240)
 		}
 		ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem, LEN));
 	}
-	EXPECT_EQ(0, scan_written(self->pagemap, self->mem));
+	EXPECT_EQ(0, pages_written(self->pagemap, self->mem, LEN));
 	right(_metadata, self);
 }
 
@@ -345,14 +303,14 @@ TEST_F_TIMEOUT(watch, rwp_async, 240)
 				   UFFDIO_REGISTER_MODE_RWP);
 	ASSERT_LE(0, self->uffd);
 	ASSERT_EQ(0, watch_access(self->uffd, true, self->mem, NPAGES, true));
-	EXPECT_EQ(0, scan(self->pagemap, self->mem, PAGE_IS_ACCESSED, 0));
+	EXPECT_EQ(0, pages_scanned(self->pagemap, self->mem, LEN, PAGE_IS_ACCESSED, 0));
 	EXPECT_EQ(NPAGES, on_gpu(self->mem));
 	ASSERT_EQ(IBV_WC_SUCCESS, nic_reads(self, READ_AT, SOME));
-	EXPECT_EQ(one, scan(self->pagemap, self->mem, PAGE_IS_ACCESSED, 0));
+	EXPECT_EQ(one, pages_scanned(self->pagemap, self->mem, LEN, PAGE_IS_ACCESSED, 0));
 	fill_pattern(self->stage, LEN, 3);
 	ASSERT_EQ(IBV_WC_SUCCESS, nic_writes(self, WRITE_AT, SOME));
 	EXPECT_EQ(variant->huge ? NPAGES : 2 * SOME,
-		  scan(self->pagemap, self->mem, PAGE_IS_ACCESSED, 0));
+		  pages_scanned(self->pagemap, self->mem, LEN, PAGE_IS_ACCESSED, 0));
 	right(_metadata, self);
 }
 
@@ -491,15 +449,15 @@ TEST_F_TIMEOUT(own, wp_async, 120)
 	self->uffd = uffd_register(self->mem, UFFD_FEATURE_WP_ASYNC, UFFDIO_REGISTER_MODE_WP);
 	ASSERT_LE(0, self->uffd);
 	ASSERT_EQ(0, gpu_fill(self->gpu, self->mem, LEN, 1));
-	ASSERT_EQ(NPAGES, scan_written(self->pagemap, self->mem));
-	EXPECT_EQ(0, scan_written(self->pagemap, self->mem));
+	ASSERT_EQ(NPAGES, pages_written(self->pagemap, self->mem, LEN));
+	EXPECT_EQ(0, pages_written(self->pagemap, self->mem, LEN));
 	ASSERT_EQ(0, gpu_reads(self->gpu, self->mem, READ_AT));
-	EXPECT_EQ(0, scan_written(self->pagemap, self->mem));
+	EXPECT_EQ(0, pages_written(self->pagemap, self->mem, LEN));
 	EXPECT_EQ(NPAGES, on_gpu(self->mem));
 	ASSERT_EQ(0, gpu_fill(self->gpu, self->mem + WRITE_AT * PAGE, SOME * PAGE, 2));
-	EXPECT_EQ(SOME, scan_written(self->pagemap, self->mem));
+	EXPECT_EQ(SOME, pages_written(self->pagemap, self->mem, LEN));
 	EXPECT_EQ(2, self->mem[WRITE_AT * PAGE]);
-	EXPECT_EQ(0, scan_written(self->pagemap, self->mem));
+	EXPECT_EQ(0, pages_written(self->pagemap, self->mem, LEN));
 }
 
 TEST_F_TIMEOUT(own, rwp_async, 120)
@@ -508,9 +466,9 @@ TEST_F_TIMEOUT(own, rwp_async, 120)
 				   UFFDIO_REGISTER_MODE_RWP);
 	ASSERT_LE(0, self->uffd);
 	ASSERT_EQ(0, watch_access(self->uffd, true, self->mem, NPAGES, true));
-	EXPECT_EQ(0, scan(self->pagemap, self->mem, PAGE_IS_ACCESSED, 0));
+	EXPECT_EQ(0, pages_scanned(self->pagemap, self->mem, LEN, PAGE_IS_ACCESSED, 0));
 	ASSERT_EQ(0, gpu_reads(self->gpu, self->mem, READ_AT));
-	EXPECT_EQ(self->one, scan(self->pagemap, self->mem, PAGE_IS_ACCESSED, 0));
+	EXPECT_EQ(self->one, pages_scanned(self->pagemap, self->mem, LEN, PAGE_IS_ACCESSED, 0));
 	EXPECT_EQ(-1, check_pattern(self->mem, LEN, 1));
 }
 

@@ -48,16 +48,16 @@ bool hmm_p2p_enabled(void)
 	return READ_ONCE(enable);
 }
 
-u64 hmm_p2p_sum(struct hmm_p2p_counters __percpu *counters, unsigned int counter)
+u64 hmm_p2p_percpu_sum(const u64 __percpu *counter)
 {
 	u64 sum = 0;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(per_cpu_ptr(counters, cpu)->c[counter]);
+		sum += READ_ONCE(*per_cpu_ptr(counter, cpu));
 	return sum;
 }
-EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_sum);
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_percpu_sum);
 
 void hmm_p2p_note_max(atomic64_t *max, s64 value)
 {

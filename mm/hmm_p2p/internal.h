@@ -237,7 +237,14 @@ static inline u64 hmm_p2p_offset_in(const struct dev_pagemap *pgmap,
 
 void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp);
 struct hmm_p2p_exporter *hmm_p2p_exporter_of(const struct page *page);
-u64 hmm_p2p_sum(struct hmm_p2p_counters __percpu *counters, unsigned int counter);
+u64 hmm_p2p_percpu_sum(const u64 __percpu *counter);
+
+static inline u64 hmm_p2p_sum(const struct hmm_p2p_counters __percpu *counters,
+			      unsigned int counter)
+{
+	return hmm_p2p_percpu_sum(&counters->c[counter]);
+}
+
 void hmm_p2p_note_max(atomic64_t *max, s64 value);
 const char *hmm_p2p_state_name(struct hmm_p2p_exporter *exp);
 bool hmm_p2p_is_lost(struct hmm_p2p_exporter *exp);

@@ -25,7 +25,6 @@
  *
  * debugfs: hmm_p2p/EXPORTER/migrations, "name value" lines.
  */
-#include <kunit/visibility.h>
 #include <linux/debugfs.h>
 #include <linux/export.h>
 #include <linux/log2.h>
@@ -40,17 +39,6 @@ static const char *const counter_names[HMM_P2P_E_NR_COUNTERS] = {
 	[HMM_P2P_E_FROM_PEER]	= "from_peer",
 	[HMM_P2P_E_CPU_FAULTS]	= "cpu_faults",
 };
-
-u64 hmm_p2p_engine_sum(struct hmm_p2p_engine *engine, enum hmm_p2p_engine_counter counter)
-{
-	u64 sum = 0;
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(per_cpu_ptr(engine->counters, cpu)->c[counter]);
-	return sum;
-}
-EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_engine_sum);
 
 static int migrations_show(struct seq_file *m, void *v)
 {

@@ -47,8 +47,11 @@ static inline void hmm_p2p_engine_count(struct hmm_p2p_engine *engine,
 	this_cpu_add(engine->counters->c[counter], n);
 }
 
-u64 hmm_p2p_engine_sum(struct hmm_p2p_engine *engine,
-		       enum hmm_p2p_engine_counter counter);
+static inline u64 hmm_p2p_engine_sum(const struct hmm_p2p_engine *engine,
+				     enum hmm_p2p_engine_counter counter)
+{
+	return hmm_p2p_percpu_sum(&engine->counters->c[counter]);
+}
 
 /* evict.c */
 void hmm_p2p_evict_all(struct hmm_p2p_engine *engine);

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Pages that were written or read since userfaultfd watches them, by ioctl(PAGEMAP_SCAN). */
+#ifndef HMM_P2P_PAGEMAP_SCAN_H
+#define HMM_P2P_PAGEMAP_SCAN_H
+
+#include <linux/userfaultfd.h>
+
+#include "common.h"
+
+/* What the distribution's headers do not have yet. */
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC	(1 << 15)
+#endif
+#ifndef PAGEMAP_SCAN
+struct page_region {
+	__u64 start, end, categories;
+};
+
+struct pm_scan_arg {
+	__u64 size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	__u64 category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+
+#define PAGEMAP_SCAN		_IOWR('f', 16, struct pm_scan_arg)
+#define PAGE_IS_WRITTEN		(1 << 1)
+#define PM_SCAN_WP_MATCHING	(1 << 0)
+#define PM_SCAN_CHECK_WPASYNC	(1 << 1)
+#endif
+
+/*
+ * Pages of @category in the @length bytes from @p, 2 MiB at the most, or -1; with @flags, they
+ * are watched from then on.  @pagemap is of /proc/self/pagemap.
+ */
+static inline long pages_scanned(int pagemap, const char *p, size_t length, uint64_t category,
+				 uint64_t flags)
+{
+	struct page_region vec[2 * MiB / PAGE];
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg), .flags = flags, .start = (uintptr_t)p,
+		.end = (uintptr_t)p + length, .vec = (uintptr_t)vec,
+		.vec_len = sizeof(vec) / sizeof(*vec),
+		.category_mask = category, .return_mask = category,
+	};
+	int n = ioctl(pagemap, PAGEMAP_SCAN, &arg);
+	long pages = 0;
+
+	if (n < 0 || arg.walk_end != arg.end)
+		return -1;
+	for (int i = 0; i < n; i++)
+		pages += (vec[i].end - vec[i].start) / PAGE;
+	return pages;
+}
+
+/* Pages that were written since they are watched; they are watched anew. */
+static inline long pages_written(int pagemap, const char *p, size_t length)
+{
+	return pages_scanned(pagemap, p, length, PAGE_IS_WRITTEN,
+			     PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC);
+}
+
+#endif /* HMM_P2P_PAGEMAP_SCAN_H */
