@@ -228,7 +228,7 @@ static int trace_allocations(bool on)
 
 /*
  * What a process makes the kernel take in small pieces, when its NIC meets a GPU: the
- * region, its map, the array of a fault and the line in the ledger.  None of them
+ * region, its map, the array of a fault and the pair of NIC and GPU.  None of them
  * grows with what the fault is of.
  */
 TEST_F_TIMEOUT(mr, small_change, 120)
@@ -261,8 +261,8 @@ TEST_F_TIMEOUT(mr, small_change, 120)
 	a = allocations_of("ib_umem_odp_", "ib_init_umem_odp");
 	EXPECT_EQ(4, a.charged);
 	EXPECT_EQ(0, a.free_of_charge);
-	/* The map, the line and the line's counters. */
-	a = allocations_of("hmm_p2p_", "line_get");
+	/* The map, the pair and the pair's counters. */
+	a = allocations_of("hmm_p2p_", "pair_get");
 	EXPECT_EQ(3, a.charged);
 	EXPECT_EQ(0, a.free_of_charge);
 

@@ -237,22 +237,22 @@ static long long invalidations(void)
 }
 
 /* The counters of this process with the NIC, and nobody else's. */
-TEST_F_TIMEOUT(revoke, ledger, 120)
+TEST_F_TIMEOUT(revoke, pairs, 120)
 {
 	const char *nic = ibv_get_device_name(self->o.pair.context->device);
 	long long before = invalidations(), mine;
 
-	mine = gpu_ledger(0, nic, "invalidations");
-	EXPECT_EQ(NPAGES, gpu_ledger(0, nic, "mapped_now"));
-	EXPECT_EQ(NPAGES, gpu_ledger(0, nic, "mapped"));
-	EXPECT_LE(NPAGES, gpu_ledger(0, nic, "faults"));
-	EXPECT_EQ(0, gpu_ledger(0, nic, "fallback_read-only"));
-	EXPECT_EQ(-1, gpu_ledger(0, "nobody", "mapped"));
-	EXPECT_EQ(-1, gpu_ledger(1, nic, "mapped"));
+	mine = gpu_pairs(0, nic, "invalidations");
+	EXPECT_EQ(NPAGES, gpu_pairs(0, nic, "mapped_now"));
+	EXPECT_EQ(NPAGES, gpu_pairs(0, nic, "mapped"));
+	EXPECT_LE(NPAGES, gpu_pairs(0, nic, "faults"));
+	EXPECT_EQ(0, gpu_pairs(0, nic, "fallback_read-only"));
+	EXPECT_EQ(-1, gpu_pairs(0, "nobody", "mapped"));
+	EXPECT_EQ(-1, gpu_pairs(1, nic, "mapped"));
 	ASSERT_EQ(0, gpu_to_ram(self->o.gpu, self->o.mem, LEN));
-	EXPECT_EQ(0, gpu_ledger(0, nic, "mapped_now"));
-	EXPECT_LT(mine, gpu_ledger(0, nic, "invalidations"));
-	EXPECT_EQ(gpu_ledger(0, nic, "invalidations") - mine,
+	EXPECT_EQ(0, gpu_pairs(0, nic, "mapped_now"));
+	EXPECT_LT(mine, gpu_pairs(0, nic, "invalidations"));
+	EXPECT_EQ(gpu_pairs(0, nic, "invalidations") - mine,
 		  invalidations() - before);
 }
 

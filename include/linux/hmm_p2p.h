@@ -38,7 +38,7 @@ struct device;
 struct hmm_dma_map;
 struct hmm_p2p_exporter;
 struct hmm_p2p_importer;
-struct hmm_p2p_line;
+struct hmm_p2p_pair;
 struct hmm_p2p_window;
 struct mm_struct;
 struct mmu_interval_notifier;
@@ -67,7 +67,7 @@ struct vm_area_struct;
  * @HMM_P2P_NO_WINDOW: the window of device memory that holds the page is not open
  *	and was not opened: no room in the BAR, no required fault, or an importer
  *	has not let go of it
- * @HMM_P2P_NO_LINE: the pair has not met yet, and there was no memory to remember that
+ * @HMM_P2P_NO_PAIR: the pair has not met yet, and there was no memory to remember that
  *	it has; the next fault, a moment later, tries again
  * @HMM_P2P_QUARANTINED: this importer did not let go of an alias when it was told to
  * @HMM_P2P_DEAD: the exporter's device is gone; no fallback, but an error
@@ -88,7 +88,7 @@ enum hmm_p2p_reason {
 	HMM_P2P_WATCHED,
 	HMM_P2P_NO_WAIT,
 	HMM_P2P_NO_WINDOW,
-	HMM_P2P_NO_LINE,
+	HMM_P2P_NO_PAIR,
 	HMM_P2P_QUARANTINED,
 	HMM_P2P_DEAD,
 	HMM_P2P_NR_REASONS,
@@ -110,9 +110,9 @@ struct hmm_p2p_peer {
 	struct hmm_dma_map *map;
 	struct mm_struct *mm;
 	pid_t pid;			/* of the process, to tell it by */
-	unsigned long meet_after;	/* jiffies; 0: see HMM_P2P_NO_LINE */
+	unsigned long meet_after;	/* jiffies; 0: see HMM_P2P_NO_PAIR */
 	bool lazy_unmap;		/* see HMM_P2P_LAZY_IOMMU */
-	struct xarray lines;		/* exporter id -> ledger line */
+	struct xarray pairs;		/* exporter id -> pair */
 	struct list_head node;		/* in the importer's list */
 #endif
 };
@@ -247,12 +247,12 @@ enum hmm_p2p_stat {
 /* For mm/hmm.c: what one walk remembers between lookups; begins zeroed. */
 struct hmm_p2p_cursor {
 #ifdef CONFIG_HMM_P2P
-	struct hmm_p2p_line *line;	/* of the last exporter */
+	struct hmm_p2p_pair *pair;	/* of the last exporter */
 	struct hmm_p2p_window *window;	/* of the last alias, NULL: none yet */
 	unsigned long first_pfn;	/* device-private PFNs in it */
 	unsigned long nr;
 	u64 id;				/* which exporter it was */
-	unsigned long aliases;		/* not in the line's counters yet */
+	unsigned long aliases;		/* not in the pair's counters yet */
 	unsigned long faults;
 #endif
 };

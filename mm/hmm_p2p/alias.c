@@ -42,15 +42,15 @@
 const char *const hmm_p2p_reason_names[HMM_P2P_NR_REASONS] = { HMM_P2P_REASONS };
 
 /*
- * hmm_p2p_ask - whether a bus master reaches an exporter's memory
+ * hmm_p2p_check_reach - whether a bus master reaches an exporter's memory
  * @exp: the exporter, which does not get past draining meanwhile
  * @dev: the bus master
  * @type: set to how, if it does
  *
  * Context: Any but interrupts; p2pdma does not wait for memory.
  */
-enum hmm_p2p_reason hmm_p2p_ask(struct hmm_p2p_exporter *exp, struct device *dev,
-				enum pci_p2pdma_map_type *type)
+enum hmm_p2p_reason hmm_p2p_check_reach(struct hmm_p2p_exporter *exp, struct device *dev,
+					enum pci_p2pdma_map_type *type)
 {
 	struct p2pdma_provider *provider = exp->desc.provider;
 	u64 last = exp->alias_last;
@@ -110,8 +110,8 @@ int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 	if (!down_read_trylock(&exp->live_sem))
 		goto out;
 	if (READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE) {
-		if (!xa_load(&peer->lines, exp->id))
-			hmm_p2p_meet(peer, exp);
+		if (!xa_load(&peer->pairs, exp->id))
+			hmm_p2p_pair_create(peer, exp);
 		else
 			ret = hmm_p2p_window_open(pending, since);
 	}
@@ -127,19 +127,19 @@ static enum hmm_p2p_reason lookup_stranger(struct hmm_p2p_peer *peer)
 {
 	unsigned long after = READ_ONCE(peer->meet_after);
 
-	return after && time_before(jiffies, after) ? HMM_P2P_NO_LINE : HMM_P2P_NO_WAIT;
+	return after && time_before(jiffies, after) ? HMM_P2P_NO_PAIR : HMM_P2P_NO_WAIT;
 }
 
 /* Everything that does not depend on the window. */
-static enum hmm_p2p_reason lookup_line(struct hmm_p2p_peer *peer,
-				       struct hmm_p2p_line *line,
+static enum hmm_p2p_reason lookup_pair(struct hmm_p2p_peer *peer,
+				       struct hmm_p2p_pair *pair,
 				       unsigned int flags)
 {
 	if (READ_ONCE(peer->importer->quarantined))
 		return HMM_P2P_QUARANTINED;
-	if (line->reason != HMM_P2P_REACHABLE)
-		return line->reason;
-	if (line->translated && peer->lazy_unmap)
+	if (pair->reason != HMM_P2P_REACHABLE)
+		return pair->reason;
+	if (pair->translated && peer->lazy_unmap)
 		return HMM_P2P_LAZY_IOMMU;
 	if (flags & HMM_P2P_WATCHED_ENTRY)
 		return HMM_P2P_WATCHED;
@@ -166,11 +166,11 @@ static enum hmm_p2p_reason lookup_window(struct hmm_p2p_peer *peer,
 }
 
 static void count_fallback(struct hmm_p2p_exporter *exp,
-			   struct hmm_p2p_peer *peer, struct hmm_p2p_line *line,
+			   struct hmm_p2p_peer *peer, struct hmm_p2p_pair *pair,
 			   enum hmm_p2p_reason reason)
 {
-	if (line)
-		hmm_p2p_line_count(line, HMM_P2P_C_FALLBACK + reason, 1);
+	if (pair)
+		hmm_p2p_pair_count(pair, HMM_P2P_C_FALLBACK + reason, 1);
 	else
 		hmm_p2p_count(exp, HMM_P2P_C_FALLBACK + reason, 1);
 	trace_hmm_p2p_fallback(exp->desc.name, peer->importer->name, reason);
@@ -182,10 +182,10 @@ static void count_fallback(struct hmm_p2p_exporter *exp,
  */
 void hmm_p2p_lookup_done(struct hmm_p2p_cursor *cursor)
 {
-	if (cursor->line) {
-		hmm_p2p_line_count(cursor->line, HMM_P2P_C_ALIASES,
+	if (cursor->pair) {
+		hmm_p2p_pair_count(cursor->pair, HMM_P2P_C_ALIASES,
 				   cursor->aliases);
-		hmm_p2p_line_count(cursor->line, HMM_P2P_C_FAULTS,
+		hmm_p2p_pair_count(cursor->pair, HMM_P2P_C_FAULTS,
 				   cursor->faults);
 	}
 	*cursor = (struct hmm_p2p_cursor) {};
@@ -193,15 +193,15 @@ void hmm_p2p_lookup_done(struct hmm_p2p_cursor *cursor)
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup_done);
 
 /* By id, and not by address: the next exporter may be where this one was. */
-static struct hmm_p2p_line *cursor_line(struct hmm_p2p_cursor *cursor,
+static struct hmm_p2p_pair *cursor_pair(struct hmm_p2p_cursor *cursor,
 					struct hmm_p2p_peer *peer, u64 id)
 {
-	if (!cursor->line || cursor->id != id) {
+	if (!cursor->pair || cursor->id != id) {
 		hmm_p2p_lookup_done(cursor);
-		cursor->line = xa_load(&peer->lines, id);
+		cursor->pair = xa_load(&peer->pairs, id);
 		cursor->id = id;
 	}
-	return cursor->line;
+	return cursor->pair;
 }
 
 /*
@@ -213,7 +213,7 @@ static struct hmm_p2p_line *cursor_line(struct hmm_p2p_cursor *cursor,
  * @alias_pfn: set if it is known
  *
  * For a page of the window that the last alias was in: only what can have changed is
- * looked at, since this is what a page of a large range costs.  The line keeps the
+ * looked at, since this is what a page of a large range costs.  The pair keeps the
  * exporter's memory; if it was unregistered, and the PFNs are another's by now, it is
  * not LIVE any more.
  *
@@ -267,7 +267,7 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 				   struct hmm_p2p_window **pending)
 {
 	struct dev_pagemap *pgmap = page_pgmap_lockless(page);
-	struct hmm_p2p_line *line = NULL;
+	struct hmm_p2p_pair *pair = NULL;
 	struct hmm_p2p_exporter *exp;
 	struct hmm_p2p_window *window;
 	enum hmm_p2p_reason reason;
@@ -284,8 +284,8 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 
 	switch (READ_ONCE(exp->state)) {
 	case HMM_P2P_STATE_LIVE:
-		line = cursor_line(cursor, peer, exp->id);
-		reason = line ? lookup_line(peer, line, flags) : lookup_stranger(peer);
+		pair = cursor_pair(cursor, peer, exp->id);
+		reason = pair ? lookup_pair(peer, pair, flags) : lookup_stranger(peer);
 		if (reason == HMM_P2P_REACHABLE)
 			reason = lookup_window(peer, window, flags);
 		break;
@@ -306,14 +306,14 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 		return reason;
 	}
 	if (flags & HMM_P2P_FAULT) {
-		if (line)
+		if (pair)
 			cursor->faults++;
 		else
 			hmm_p2p_count(exp, HMM_P2P_C_FAULTS, 1);
 	}
 	if (reason != HMM_P2P_REACHABLE) {
 		if (flags & HMM_P2P_FAULT)
-			count_fallback(exp, peer, line, reason);
+			count_fallback(exp, peer, pair, reason);
 		return reason;
 	}
 	*alias_pfn = hmm_p2p_window_alias(window) +
@@ -434,12 +434,12 @@ enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
 	unsigned long pfn = map->pfn_list[idx] & ~HMM_PFN_FLAGS;
 
 	if (WARN_ONCE(!hmm_p2p_map_window(m, pfn) ||
-		      !m->line->exp->desc.provider,
+		      !m->pair->exp->desc.provider,
 		      "hmm_p2p: %s: map entry is no alias on the bus: %#lx\n",
 		      m->peer->importer->name, pfn))
 		return PCI_P2PDMA_MAP_NOT_SUPPORTED;
-	*provider = m->line->exp->desc.provider;
-	return m->line->type;
+	*provider = m->pair->exp->desc.provider;
+	return m->pair->type;
 }
 
 /**

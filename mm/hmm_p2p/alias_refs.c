@@ -126,10 +126,10 @@ struct hmm_p2p_window *hmm_p2p_map_other_window(struct hmm_p2p_map *m,
 
 	if (!window)
 		return NULL;
-	if (!m->line || m->line->exp != window->exp) {
+	if (!m->pair || m->pair->exp != window->exp) {
 		m->window = NULL;
-		m->line = xa_load(&m->peer->lines, window->exp->id);
-		if (!m->line)
+		m->pair = xa_load(&m->peer->pairs, window->exp->id);
+		if (!m->pair)
 			return NULL;
 	}
 	m->window = window;
@@ -163,7 +163,7 @@ void hmm_p2p_map_get(struct hmm_dma_map *map, size_t idx)
 	__set_bit(idx, m->bits);
 	m->held++;
 	atomic_inc(&window->refs);
-	hmm_p2p_line_count(m->line, HMM_P2P_C_MAPPED, 1);
+	hmm_p2p_pair_count(m->pair, HMM_P2P_C_MAPPED, 1);
 	if (trace_hmm_p2p_map_enabled())
 		trace_hmm_p2p_map(window->exp->desc.name, pfn);
 }
@@ -199,11 +199,11 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 	__clear_bit(idx, m->bits);
 	m->held--;
 	m->dropped++;
-	if (m->began && m->line != m->dropped_line)
-		hmm_p2p_note_dropped_line(m);
+	if (m->began && m->pair != m->dropped_pair)
+		hmm_p2p_set_dropped_pair(m);
 
-	/* The line keeps the exporter, also where this is the last reference. */
-	hmm_p2p_line_count(m->line, HMM_P2P_C_UNMAPPED, 1);
+	/* The pair keeps the exporter, also where this is the last reference. */
+	hmm_p2p_pair_count(m->pair, HMM_P2P_C_UNMAPPED, 1);
 	if (trace_hmm_p2p_unmap_enabled())
 		trace_hmm_p2p_unmap(window->exp->desc.name, pfn);
 	/* Before the reference goes: pairs with the read in hmm_p2p_flush_need(). */

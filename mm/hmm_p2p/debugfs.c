@@ -10,7 +10,7 @@
  *	hmm_p2p/EXPORTER/counters	"name value" lines; see the table of them in
  *					Documentation/mm/hmm_p2p.rst
  *	hmm_p2p/EXPORTER/migrations	the same of its engine: see migrate/engine.c
- *	hmm_p2p/EXPORTER/ledger		a line for each (importer, mm)
+ *	hmm_p2p/EXPORTER/pairs		a line for each (importer, mm)
  *	hmm_p2p/EXPORTER/windows	those that are open or not as they should be
  *	hmm_p2p/EXPORTER/reach		which devices reach the memory, and how,
  *					or why not; asks p2pdma when it is read
@@ -83,25 +83,25 @@ static int state_show(struct seq_file *m, void *v)
 }
 DEFINE_SHOW_ATTRIBUTE(state);
 
-static int ledger_show(struct seq_file *m, void *v)
+static int pairs_show(struct seq_file *m, void *v)
 {
 	struct hmm_p2p_exporter *exp = m->private;
-	struct hmm_p2p_line *line;
+	struct hmm_p2p_pair *pair;
 	unsigned int i;
 
-	mutex_lock(&hmm_p2p_ledger_lock);
-	list_for_each_entry(line, &exp->lines, node) {
+	mutex_lock(&hmm_p2p_pairs_lock);
+	list_for_each_entry(pair, &exp->pairs, node) {
 		seq_printf(m, "importer=%s pid=%d mirrors=%u reach=%s mapped_now=%llu",
-			   line->importer->name, line->pid, line->users,
-			   hmm_p2p_reason_names[line->reason],
-			   hmm_p2p_line_held(line));
+			   pair->importer->name, pair->pid, pair->users,
+			   hmm_p2p_reason_names[pair->reason],
+			   hmm_p2p_pair_held(pair));
 		seq_printf(m, " mapped=%llu faults=%llu invalidations=%llu slowest_us=%lld",
-			   hmm_p2p_line_read(line, HMM_P2P_C_MAPPED),
-			   hmm_p2p_line_read(line, HMM_P2P_C_FAULTS),
-			   hmm_p2p_line_read(line, HMM_P2P_C_INVALIDATIONS),
-			   atomic64_read(&line->slowest) / NSEC_PER_USEC);
+			   hmm_p2p_pair_read(pair, HMM_P2P_C_MAPPED),
+			   hmm_p2p_pair_read(pair, HMM_P2P_C_FAULTS),
+			   hmm_p2p_pair_read(pair, HMM_P2P_C_INVALIDATIONS),
+			   atomic64_read(&pair->slowest) / NSEC_PER_USEC);
 		for (i = HMM_P2P_NOT_LIVE; i < HMM_P2P_NR_REASONS; i++) {
-			u64 n = hmm_p2p_line_read(line, HMM_P2P_C_FALLBACK + i);
+			u64 n = hmm_p2p_pair_read(pair, HMM_P2P_C_FALLBACK + i);
 
 			if (n)
 				seq_printf(m, " fallback_%s=%llu",
@@ -109,10 +109,10 @@ static int ledger_show(struct seq_file *m, void *v)
 		}
 		seq_putc(m, '\n');
 	}
-	mutex_unlock(&hmm_p2p_ledger_lock);
+	mutex_unlock(&hmm_p2p_pairs_lock);
 	return 0;
 }
-DEFINE_SHOW_ATTRIBUTE(ledger);
+DEFINE_SHOW_ATTRIBUTE(pairs);
 
 static int windows_show(struct seq_file *m, void *v)
 {
@@ -154,7 +154,7 @@ static int reach_show(struct seq_file *m, void *v)
 
 		if (pci_is_bridge(pdev))
 			continue;
-		reason = hmm_p2p_ask(exp, dev, &type);
+		reason = hmm_p2p_check_reach(exp, dev, &type);
 		seq_printf(m, "%s %s", pci_name(pdev),
 			   hmm_p2p_reason_names[reason]);
 		if (reason == HMM_P2P_REACHABLE)
@@ -169,12 +169,12 @@ static int importers_show(struct seq_file *m, void *v)
 {
 	struct hmm_p2p_importer *importer;
 
-	mutex_lock(&hmm_p2p_ledger_lock);
+	mutex_lock(&hmm_p2p_pairs_lock);
 	list_for_each_entry(importer, &hmm_p2p_importers, node)
 		seq_printf(m, "importer=%s mirrors=%u quarantined=%d\n",
 			   importer->name, importer->users,
 			   importer->quarantined);
-	mutex_unlock(&hmm_p2p_ledger_lock);
+	mutex_unlock(&hmm_p2p_pairs_lock);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(importers);
@@ -186,7 +186,7 @@ void hmm_p2p_debugfs_add(struct hmm_p2p_exporter *exp)
 	exp->debugfs = dir;
 	debugfs_create_file("counters", 0444, dir, exp, &counters_fops);
 	debugfs_create_file("state", 0444, dir, exp, &state_fops);
-	debugfs_create_file("ledger", 0444, dir, exp, &ledger_fops);
+	debugfs_create_file("pairs", 0444, dir, exp, &pairs_fops);
 	debugfs_create_file("windows", 0444, dir, exp, &windows_fops);
 	debugfs_create_file("reach", 0400, dir, exp, &reach_fops);
 }

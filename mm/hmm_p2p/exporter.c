@@ -12,7 +12,7 @@
  * and takes the exporter apart.  When it returns no importer reaches the memory, whose pages
  * may be in use all the same.  What moves them is not its business: a driver that uses the
  * core's engine has unregistered that before, and one that has its own engine evicts them
- * after.  The object itself stays for as long as ledger lines of importers, or windows that one
+ * after.  The object itself stays for as long as pairs of importers, or windows that one
  * of them does not let go of, point to it.
  */
 #include <kunit/visibility.h>
@@ -59,7 +59,7 @@ u64 hmm_p2p_percpu_sum(const u64 __percpu *counter)
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_percpu_sum);
 
-void hmm_p2p_note_max(atomic64_t *max, s64 value)
+void hmm_p2p_raise_max(atomic64_t *max, s64 value)
 {
 	s64 old = atomic64_read(max);
 
@@ -287,7 +287,7 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 	mutex_init(&exp->life);
 	spin_lock_init(&exp->late_lock);
 	mutex_init(&exp->flush_lock);
-	INIT_LIST_HEAD(&exp->lines);
+	INIT_LIST_HEAD(&exp->pairs);
 	hmm_p2p_window_setup(exp);
 	exp->desc = *desc;
 	exp->desc.ops = desc->ops ?: &no_ops;

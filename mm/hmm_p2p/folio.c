@@ -19,7 +19,7 @@
  */
 struct folio *hmm_p2p_grab_folio(unsigned long pfn, bool *busy)
 {
-	struct folio *folio = hmm_p2p_folio(pfn);
+	struct folio *folio = hmm_p2p_folio_of_pfn(pfn);
 
 	if (!folio)
 		return NULL;
@@ -30,7 +30,7 @@ struct folio *hmm_p2p_grab_folio(unsigned long pfn, bool *busy)
 	}
 	if (folio_trylock(folio)) {
 		/* It may have been split before we had the lock. */
-		if (hmm_p2p_folio(pfn) == folio)
+		if (hmm_p2p_folio_of_pfn(pfn) == folio)
 			return folio;
 		folio_unlock(folio);
 	}

@@ -9,7 +9,7 @@
  *	hmm_p2p_exporter.life (reset, death)
  *	  hmm_p2p_exporter.live_sem (read: migrations to the device, opening
  *	  of windows, questions to p2pdma; nobody queues for it to write)
- *	    hmm_p2p_ledger_lock (who is who; never held across a callback or an
+ *	    hmm_p2p_pairs_lock (who is who; never held across a callback or an
  *	    allocation, which may wait for one)
  *	    mmap_lock
  *	      folio lock of a device page
@@ -22,7 +22,7 @@
  *	      taken in it)
  *
  *	hmm_p2p_lock (registration) nests in nothing of the above, and only
- *	hmm_p2p_ledger_lock nests in it.
+ *	hmm_p2p_pairs_lock nests in it.
  *
  * Lookups, map_get and map_put take no lock of ours.  What keeps the objects
  * alive under them:
@@ -36,10 +36,10 @@
  *	map_get		the importer's lock after mmu_interval_read_retry(): the
  *			PTE that gave the alias is still there, and unregistering
  *			has yet to revoke it.
- *	map_put		the ledger line, which has a reference on the exporter;
+ *	map_put		the pair, which has a reference on the exporter;
  *			one that is unregistered also stays until its windows
  *			have no references.
- *	ledger lines	the peer that holds them.
+ *	pairs	the peer that holds them.
  */
 #ifndef _MM_HMM_P2P_INTERNAL_H
 #define _MM_HMM_P2P_INTERNAL_H
@@ -172,7 +172,7 @@ struct hmm_p2p_exporter {
 	atomic64_t slowest_revoke;		/* ns */
 
 	struct hmm_p2p_counters __percpu *counters;
-	struct list_head lines;			/* hmm_p2p_ledger_lock */
+	struct list_head pairs;			/* hmm_p2p_pairs_lock */
 	struct list_head node;			/* hmm_p2p_lock */
 	struct dentry *debugfs;
 };
@@ -181,38 +181,38 @@ struct hmm_p2p_exporter {
 struct hmm_p2p_importer {
 	char *name;
 	struct device *dev;			/* compared only; NULL: software */
-	struct list_head node;			/* hmm_p2p_ledger_lock, all three */
+	struct list_head node;			/* hmm_p2p_pairs_lock, all three */
 	struct list_head peers;
 	unsigned int users;
 	bool quarantined;			/* READ_ONCE; never taken back */
 };
 
 /* One (importer, exporter, mm). */
-struct hmm_p2p_line {
+struct hmm_p2p_pair {
 	struct hmm_p2p_exporter *exp;
 	struct hmm_p2p_importer *importer;
 	struct mm_struct *mm;
 	pid_t pid;
-	unsigned int users;			/* peers; hmm_p2p_ledger_lock */
+	unsigned int users;			/* peers; hmm_p2p_pairs_lock */
 	enum hmm_p2p_reason reason;		/* whether the importer reaches it */
 	enum pci_p2pdma_map_type type;		/* ... and how */
 	bool translated;			/* ... through an IOMMU */
 	atomic64_t slowest;			/* invalidation, ns */
-	struct list_head node;			/* exp->lines */
+	struct list_head node;			/* exp->pairs */
 	struct hmm_p2p_counters __percpu *counters;
 };
 
 /* What an importer's map remembers.  All of it under the importer's lock. */
 struct hmm_p2p_map {
 	struct hmm_p2p_peer *peer;
-	struct hmm_p2p_line *line;		/* the last one that was needed */
-	struct hmm_p2p_window *window;		/* ... of that line's exporter */
+	struct hmm_p2p_pair *pair;		/* the last one that was needed */
+	struct hmm_p2p_window *window;		/* ... of its exporter */
 	size_t nr_entries;
 	unsigned long held;			/* bits that are set */
 	u64 began;				/* ns: an invalidation; 0: none is timed */
 	unsigned long dropped;			/* ... puts in it */
-	struct hmm_p2p_line *dropped_line;	/* ... of the last one; NULL: none yet */
-	bool dropped_lines;			/* ... more than one, which are marked */
+	struct hmm_p2p_pair *dropped_pair;	/* ... of the last one; NULL: none yet */
+	bool dropped_pairs;			/* ... more than one, which are marked */
 	unsigned long bits[];			/* entries that hold an alias */
 };
 
@@ -245,7 +245,7 @@ static inline u64 hmm_p2p_sum(const struct hmm_p2p_counters __percpu *counters,
 	return hmm_p2p_percpu_sum(&counters->c[counter]);
 }
 
-void hmm_p2p_note_max(atomic64_t *max, s64 value);
+void hmm_p2p_raise_max(atomic64_t *max, s64 value);
 const char *hmm_p2p_state_name(struct hmm_p2p_exporter *exp);
 bool hmm_p2p_is_lost(struct hmm_p2p_exporter *exp);
 int hmm_p2p_claim_owner(struct hmm_p2p_exporter *exp);
@@ -269,8 +269,8 @@ static inline bool hmm_p2p_is_dead(struct hmm_p2p_exporter *exp)
 
 /* alias.c */
 extern const char *const hmm_p2p_reason_names[HMM_P2P_NR_REASONS];
-enum hmm_p2p_reason hmm_p2p_ask(struct hmm_p2p_exporter *exp, struct device *dev,
-				enum pci_p2pdma_map_type *type);
+enum hmm_p2p_reason hmm_p2p_check_reach(struct hmm_p2p_exporter *exp, struct device *dev,
+					enum pci_p2pdma_map_type *type);
 
 /* window.c */
 void hmm_p2p_window_setup(struct hmm_p2p_exporter *exp);
@@ -322,11 +322,11 @@ bool hmm_p2p_map_holds(struct hmm_dma_map *map, struct hmm_p2p_window *window);
 void hmm_p2p_map_drop_all(struct hmm_dma_map *map);
 
 /*
- * hmm_p2p_map_window - the window of an entry, and in m->line the line for it
+ * hmm_p2p_map_window - the window of an entry, and in m->pair the pair for it
  * @m: the importer's map, under the importer's lock
  * @pfn: of an entry that is current, or that holds a reference
  *
- * Most often the same as last time.  The line keeps the exporter's memory, so the
+ * Most often the same as last time.  The pair keeps the exporter's memory, so the
  * window that is remembered is there; but it may have been closed, or its exporter
  * unregistered, and its address be another window's.  Then it has none any more:
  * hmm_p2p_track_erase() comes before the address can be used again.
@@ -362,42 +362,42 @@ static inline u32 hmm_p2p_flush_none(struct hmm_p2p_exporter *exp)
 }
 
 /* importer.c */
-extern struct mutex hmm_p2p_ledger_lock;
-extern struct list_head hmm_p2p_importers;	/* hmm_p2p_ledger_lock */
+extern struct mutex hmm_p2p_pairs_lock;
+extern struct list_head hmm_p2p_importers;	/* hmm_p2p_pairs_lock */
 
-void hmm_p2p_meet(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
+void hmm_p2p_pair_create(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
 void hmm_p2p_quarantine(struct hmm_p2p_window *window);
-void hmm_p2p_note_dropped_line(struct hmm_p2p_map *m);
-void hmm_p2p_name_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm);
+void hmm_p2p_set_dropped_pair(struct hmm_p2p_map *m);
+void hmm_p2p_report_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm);
 u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter);
 
-static inline u64 hmm_p2p_line_read(struct hmm_p2p_line *line,
+static inline u64 hmm_p2p_pair_read(struct hmm_p2p_pair *pair,
 				    unsigned int counter)
 {
-	return hmm_p2p_sum(line->counters, counter);
+	return hmm_p2p_sum(pair->counters, counter);
 }
 
 /*
  * Map entries that hold an alias now.  The two sums are taken while entries are mapped and
  * unmapped: unmapped first, so that an entry that is counted there is among the mapped.
  */
-static inline u64 hmm_p2p_line_held(struct hmm_p2p_line *line)
+static inline u64 hmm_p2p_pair_held(struct hmm_p2p_pair *pair)
 {
-	u64 unmapped = hmm_p2p_line_read(line, HMM_P2P_C_UNMAPPED);
+	u64 unmapped = hmm_p2p_pair_read(pair, HMM_P2P_C_UNMAPPED);
 
 	/* Pairs with the importer's lock, under which one is counted after the other. */
 	smp_rmb();
-	return hmm_p2p_line_read(line, HMM_P2P_C_MAPPED) - unmapped;
+	return hmm_p2p_pair_read(pair, HMM_P2P_C_MAPPED) - unmapped;
 }
 
 #if IS_ENABLED(CONFIG_KUNIT)
-struct hmm_p2p_line *hmm_p2p_line_alloc(void);
+struct hmm_p2p_pair *hmm_p2p_pair_alloc(void);
 #endif
 
-static inline void hmm_p2p_line_count(struct hmm_p2p_line *line,
+static inline void hmm_p2p_pair_count(struct hmm_p2p_pair *pair,
 				      unsigned int counter, u64 n)
 {
-	this_cpu_add(line->counters->c[counter], n);
+	this_cpu_add(pair->counters->c[counter], n);
 }
 
 /* revoke.c */
@@ -460,7 +460,7 @@ static inline void hmm_p2p_drop_folio(struct folio *folio)
  * huge folio goes on saying so until it is used again, whatever its head is by then.  To
  * be asked again with a reference on the folio and its lock.
  */
-static inline struct folio *hmm_p2p_folio(unsigned long pfn)
+static inline struct folio *hmm_p2p_folio_of_pfn(unsigned long pfn)
 {
 	struct folio *folio = page_folio(pfn_to_page(pfn));
 

@@ -108,7 +108,7 @@ static unsigned long revoke_pages(unsigned long pfn, unsigned long end,
 				  struct revoke_arg *arg)
 {
 	while (pfn < end) {
-		struct folio *folio = hmm_p2p_folio(pfn);
+		struct folio *folio = hmm_p2p_folio_of_pfn(pfn);
 		unsigned long next = pfn + 1;
 
 		if (!folio)
@@ -182,7 +182,7 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 		schedule_timeout_uninterruptible(1);
 	}
 	stuck = atomic_read(&window->refs);
-	hmm_p2p_note_max(&exp->slowest_revoke, ktime_get_ns() - began);
+	hmm_p2p_raise_max(&exp->slowest_revoke, ktime_get_ns() - began);
 	trace_hmm_p2p_revoke(exp->desc.name, hmm_p2p_window_index(window),
 			     arg.events, stuck);
 	if (!stuck)
@@ -284,13 +284,13 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_revoke, "HMM_P2P");
  */
 static bool importer_met(struct hmm_p2p_exporter *exp, const char *name)
 {
-	struct hmm_p2p_line *line;
+	struct hmm_p2p_pair *pair;
 	bool met = false;
 
-	mutex_lock(&hmm_p2p_ledger_lock);
-	list_for_each_entry(line, &exp->lines, node)
-		met |= !strcmp(line->importer->name, name);
-	mutex_unlock(&hmm_p2p_ledger_lock);
+	mutex_lock(&hmm_p2p_pairs_lock);
+	list_for_each_entry(pair, &exp->pairs, node)
+		met |= !strcmp(pair->importer->name, name);
+	mutex_unlock(&hmm_p2p_pairs_lock);
 	return met;
 }
 

@@ -86,7 +86,7 @@ static void report_late(const struct hmm_p2p_watch *late)
 	       ms);
 	trace_hmm_p2p_late(exp->desc.name, callback, 0, ms);
 	hmm_p2p_count(exp, HMM_P2P_C_LATE, 1);
-	hmm_p2p_name_holders(exp, late->mm);
+	hmm_p2p_report_holders(exp, late->mm);
 }
 
 static void hmm_p2p_watchdog(struct work_struct *work)

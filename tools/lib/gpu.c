@@ -165,13 +165,13 @@ int peer_access_set(bool on)
 	return ret;
 }
 
-long long gpu_ledger(unsigned int n, const char *importer, const char *field)
+long long gpu_pairs(unsigned int n, const char *importer, const char *field)
 {
 	char path[96], line[512], who[96], key[64], *p;
 	long long value = -1;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_p2p/hmm_dummy%u/ledger", n);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_p2p/hmm_dummy%u/pairs", n);
 	snprintf(who, sizeof(who), "importer=%s pid=%d ", importer, getpid());
 	snprintf(key, sizeof(key), " %s=", field);
 	f = fopen(path, "r");

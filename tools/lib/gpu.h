@@ -43,8 +43,8 @@ int gpu_fill_scratch(int gpu, size_t pos, size_t length, unsigned char byte);
 /* A counter of an exporter in debugfs, or -1. */
 long long gpu_counter(unsigned int n, const char *name);
 
-/* A field of the ledger line for this process and @importer, or -1. */
-long long gpu_ledger(unsigned int n, const char *importer, const char *field);
+/* A field of the pair of this process and @importer, or -1. */
+long long gpu_pairs(unsigned int n, const char *importer, const char *field);
 
 /* A command to hmm_dummy's control file, as printf(): 0, or -1 with errno. */
 int gpu_control(unsigned int n, const char *format, ...)

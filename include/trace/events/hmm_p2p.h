@@ -21,7 +21,7 @@
 	EM(HMM_P2P_WATCHED,	"watched")			\
 	EM(HMM_P2P_NO_WAIT,	"no-wait")			\
 	EM(HMM_P2P_NO_WINDOW,	"no-window")			\
-	EM(HMM_P2P_NO_LINE,	"no-line")			\
+	EM(HMM_P2P_NO_PAIR,	"no-pair")			\
 	EM(HMM_P2P_QUARANTINED,	"quarantined")			\
 	EMe(HMM_P2P_DEAD,	"dead")
 

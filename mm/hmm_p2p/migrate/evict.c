@@ -23,7 +23,7 @@
 /* So that it can move as small pages, where there is no huge one for it. */
 static void evict_split(unsigned long pfn)
 {
-	struct folio *folio = hmm_p2p_folio(pfn);
+	struct folio *folio = hmm_p2p_folio_of_pfn(pfn);
 
 	if (folio && folio_try_get(folio))
 		hmm_p2p_split_mapped(folio);
@@ -161,7 +161,7 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
 	unsigned long i, used = 0;
 
 	for (i = 0; i < nr; i++) {
-		struct folio *folio = hmm_p2p_folio(pfn + i);
+		struct folio *folio = hmm_p2p_folio_of_pfn(pfn + i);
 
 		used += folio && folio_ref_count(folio);
 	}

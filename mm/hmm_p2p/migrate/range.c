@@ -148,7 +148,7 @@ static bool engine_reaches(struct migration *m, struct hmm_p2p_batch *b,
 	if (hmm_p2p_is_coherent(other) || !hmm_p2p_enabled())
 		return false;
 	b->from = other;
-	return !dev || hmm_p2p_ask(other, dev, &type) == HMM_P2P_REACHABLE;
+	return !dev || hmm_p2p_check_reach(other, dev, &type) == HMM_P2P_REACHABLE;
 }
 
 /*

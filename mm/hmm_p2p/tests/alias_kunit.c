@@ -66,7 +66,7 @@ static void lookup_software(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp,
 			HMM_P2P_C_FALLBACK + HMM_P2P_WATCHED));
 	mirror_destroy(m);
-	/* What the line counted is the exporter's now. */
+	/* What the pair counted is the exporter's now. */
 	KUNIT_EXPECT_EQ(test, NR_PAGES,
 			hmm_p2p_total_read(f->exp, HMM_P2P_C_ALIASES));
 }
@@ -166,17 +166,17 @@ static void lookup_lazy_iommu(struct kunit *test)
 	struct fake *f = test->priv;
 	unsigned long alias, start = memory_create(test, 1);
 	struct mirror *m = mirror_create(test, "bus master", start, 1);
-	struct hmm_p2p_line *line;
+	struct hmm_p2p_pair *pair;
 
 	fake_register(test);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE,
 			meet(test, m, fake_page(f, 0), &alias));
-	line = list_first_entry(&f->exp->lines, struct hmm_p2p_line, node);
-	/* What hmm_p2p_peer_init() and hmm_p2p_meet() find behind an IOMMU. */
+	pair = list_first_entry(&f->exp->pairs, struct hmm_p2p_pair, node);
+	/* What hmm_p2p_peer_init() and hmm_p2p_pair_create() find behind an IOMMU. */
 	m->peer.lazy_unmap = true;
 	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE,
 			meet(test, m, fake_page(f, 0), &alias));
-	line->translated = true;
+	pair->translated = true;
 	KUNIT_EXPECT_EQ(test, HMM_P2P_LAZY_IOMMU,
 			meet(test, m, fake_page(f, 0), &alias));
 	m->peer.lazy_unmap = false;
@@ -185,8 +185,8 @@ static void lookup_lazy_iommu(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* One line for all mirrors of an importer in an mm, and no more. */
-static void one_line_per_importer(struct kunit *test)
+/* One pair for all mirrors of an importer in an mm, and no more. */
+static void one_pair_per_importer(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	unsigned long alias, start = memory_create(test, 3);
@@ -199,13 +199,13 @@ static void one_line_per_importer(struct kunit *test)
 	meet(test, a, fake_page(f, 0), &alias);
 	meet(test, b, fake_page(f, 0), &alias);
 	meet(test, c, fake_page(f, 0), &alias);
-	KUNIT_EXPECT_EQ(test, 2, list_count_nodes(&f->exp->lines));
+	KUNIT_EXPECT_EQ(test, 2, list_count_nodes(&f->exp->pairs));
 	mirror_destroy(a);
-	KUNIT_EXPECT_EQ(test, 2, list_count_nodes(&f->exp->lines));
+	KUNIT_EXPECT_EQ(test, 2, list_count_nodes(&f->exp->pairs));
 	mirror_destroy(b);
-	KUNIT_EXPECT_EQ(test, 1, list_count_nodes(&f->exp->lines));
+	KUNIT_EXPECT_EQ(test, 1, list_count_nodes(&f->exp->pairs));
 	mirror_destroy(c);
-	KUNIT_EXPECT_EQ(test, 0, list_count_nodes(&f->exp->lines));
+	KUNIT_EXPECT_EQ(test, 0, list_count_nodes(&f->exp->pairs));
 }
 
 /* A device-private page has a made-up PFN: it must never be mapped for DMA. */
@@ -379,7 +379,7 @@ static struct kunit_case hmm_p2p_alias_cases[] = {
 	KUNIT_CASE(lookup_no_kmap),
 	KUNIT_CASE(lookup_bus_master),
 	KUNIT_CASE(lookup_lazy_iommu),
-	KUNIT_CASE(one_line_per_importer),
+	KUNIT_CASE(one_pair_per_importer),
 	KUNIT_CASE(dma_refuses_device_private),
 	KUNIT_CASE(huge_own_offset),
 	KUNIT_CASE(huge_one_lookup),
@@ -404,7 +404,7 @@ static struct kunit_case hmm_p2p_alias_without_engine_cases[] = {
 	KUNIT_CASE(lookup_no_kmap),
 	KUNIT_CASE(lookup_bus_master),
 	KUNIT_CASE(lookup_lazy_iommu),
-	KUNIT_CASE(one_line_per_importer),
+	KUNIT_CASE(one_pair_per_importer),
 	KUNIT_CASE(dma_refuses_device_private),
 	KUNIT_CASE(huge_own_offset),
 	KUNIT_CASE(huge_one_lookup),

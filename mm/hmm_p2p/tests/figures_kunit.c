@@ -15,18 +15,18 @@ static u64 total(struct fake *f, unsigned int counter)
 	return hmm_p2p_total_read(f->exp, counter);
 }
 
-static struct hmm_p2p_line *first_line(struct fake *f)
+static struct hmm_p2p_pair *first_pair(struct fake *f)
 {
-	return list_first_entry(&f->exp->lines, struct hmm_p2p_line, node);
+	return list_first_entry(&f->exp->pairs, struct hmm_p2p_pair, node);
 }
 
-static u64 buckets(struct hmm_p2p_line *line)
+static u64 buckets(struct hmm_p2p_pair *pair)
 {
 	u64 sum = 0;
 	int i;
 
 	for (i = 0; i < HMM_P2P_BUCKETS; i++)
-		sum += hmm_p2p_line_read(line, HMM_P2P_C_BUCKET + i);
+		sum += hmm_p2p_pair_read(pair, HMM_P2P_C_BUCKET + i);
 	return sum;
 }
 
@@ -49,10 +49,10 @@ static void invalidation_of_two_exporters(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
 	KUNIT_EXPECT_EQ(test, 1, total(a, HMM_P2P_C_INVALIDATIONS));
 	KUNIT_EXPECT_EQ(test, 1, total(b, HMM_P2P_C_INVALIDATIONS));
-	KUNIT_EXPECT_EQ(test, 1, buckets(first_line(a)));
-	KUNIT_EXPECT_EQ(test, 1, buckets(first_line(b)));
-	KUNIT_EXPECT_LT(test, 0, atomic64_read(&first_line(a)->slowest));
-	KUNIT_EXPECT_LT(test, 0, atomic64_read(&first_line(b)->slowest));
+	KUNIT_EXPECT_EQ(test, 1, buckets(first_pair(a)));
+	KUNIT_EXPECT_EQ(test, 1, buckets(first_pair(b)));
+	KUNIT_EXPECT_LT(test, 0, atomic64_read(&first_pair(a)->slowest));
+	KUNIT_EXPECT_LT(test, 0, atomic64_read(&first_pair(b)->slowest));
 	/* The next one is of one of them only. */
 	start = memory_create(test, 2);
 	memory_place(test, start, 2);
@@ -119,7 +119,7 @@ static void pid_is_the_process(struct kunit *test)
 	KUNIT_ASSERT_TRUE(test, job_done(&job, 10000));
 	KUNIT_ASSERT_EQ(test, 0, shared.ret);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(shared.m, 0, 1, HMM_PFN_REQ_FAULT));
-	KUNIT_EXPECT_EQ(test, task_tgid_nr(current), first_line(f)->pid);
+	KUNIT_EXPECT_EQ(test, task_tgid_nr(current), first_pair(f)->pid);
 	mirror_destroy(shared.m);
 }
 
@@ -145,14 +145,14 @@ static void mapped_now_is_never_negative(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	unsigned long start = memory_create(test, 1), met = 0, end;
-	struct hmm_p2p_line *line;
+	struct hmm_p2p_pair *pair;
 	struct job job;
 
 	fake_register(test);
 	memory_place(test, start, 1);
 	f->wants = mirror_create(test, "soft", start, 1);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(f->wants, 0, 1, HMM_PFN_REQ_FAULT));
-	line = first_line(f);
+	pair = first_pair(f);
 	mutex_lock(&f->wants->lock);
 	hmm_p2p_map_put(&f->wants->map, 0);
 	mutex_unlock(&f->wants->lock);
@@ -162,7 +162,7 @@ static void mapped_now_is_never_negative(struct kunit *test)
 	job_call(test, &job, map_and_unmap, f);
 	for (end = jiffies + 60 * HZ; met < 10000 && time_before(jiffies, end);) {
 		unsigned long before = READ_ONCE(shared.rounds);
-		u64 held = hmm_p2p_line_held(line);
+		u64 held = hmm_p2p_pair_held(pair);
 
 		met += READ_ONCE(shared.rounds) != before;
 		if ((s64)held < 0) {
@@ -196,13 +196,13 @@ static void fallbacks_are_faults(struct kunit *test)
 	mirror_destroy(m);
 }
 
-static struct hmm_p2p_line *no_line(void)
+static struct hmm_p2p_pair *no_pair(void)
 {
 	return NULL;
 }
 
-/* No memory for a line: the fault works, by way of RAM, and later ones get aliases. */
-static void fault_without_a_line(struct kunit *test)
+/* No memory for a pair: the fault works, by way of RAM, and later ones get aliases. */
+static void fault_without_a_pair(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	unsigned long i, start;
@@ -212,13 +212,13 @@ static void fault_without_a_line(struct kunit *test)
 	start = memory_create(test, 8);
 	memory_place(test, start, 8);
 	m = mirror_create(test, "soft", start, 8);
-	kunit_activate_static_stub(test, hmm_p2p_line_alloc, no_line);
+	kunit_activate_static_stub(test, hmm_p2p_pair_alloc, no_pair);
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 0, 4, HMM_PFN_REQ_FAULT));
-	kunit_deactivate_static_stub(test, hmm_p2p_line_alloc);
+	kunit_deactivate_static_stub(test, hmm_p2p_pair_alloc);
 	for (i = 0; i < 4; i++)
 		KUNIT_EXPECT_TRUE(test, mirror_has(m, i, 0));
 	KUNIT_EXPECT_EQ(test, 4, f->freed);
-	KUNIT_EXPECT_EQ(test, 4, total(f, HMM_P2P_C_FALLBACK + HMM_P2P_NO_LINE));
+	KUNIT_EXPECT_EQ(test, 4, total(f, HMM_P2P_C_FALLBACK + HMM_P2P_NO_PAIR));
 	msleep(200);
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 4, 4, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, 7, fake_alias(f, 7)));
@@ -232,7 +232,7 @@ static struct kunit_case hmm_p2p_figures_cases[] = {
 	KUNIT_CASE(pid_is_the_process),
 	KUNIT_CASE_SLOW(mapped_now_is_never_negative),
 	KUNIT_CASE(fallbacks_are_faults),
-	KUNIT_CASE(fault_without_a_line),
+	KUNIT_CASE(fault_without_a_pair),
 	{}
 };
 

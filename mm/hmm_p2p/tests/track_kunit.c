@@ -93,27 +93,27 @@ static void track_large_windows(struct kunit *test)
 	f->blocks[1] = keep[1];
 }
 
-/* The ledger's time of invalidations, and what did not drop anything. */
+/* The time of invalidations, and what did not drop anything. */
 static void track_times_invalidations(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct hmm_p2p_line *line;
+	struct hmm_p2p_pair *pair;
 	struct mirror *m;
 	u64 sum = 0;
 	int i;
 
 	fake_register(test);
 	m = acquainted(test, 8);
-	line = list_first_entry(&f->exp->lines, struct hmm_p2p_line, node);
+	pair = list_first_entry(&f->exp->pairs, struct hmm_p2p_pair, node);
 	hmm_p2p_invalidate_begin(&m->map);
 	hmm_p2p_invalidate_end(&m->map);
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_line_read(line, HMM_P2P_C_INVALIDATIONS));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_pair_read(pair, HMM_P2P_C_INVALIDATIONS));
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 0));
-	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_line_read(line, HMM_P2P_C_INVALIDATIONS));
-	KUNIT_EXPECT_GT(test, atomic64_read(&line->slowest), 0);
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_pair_read(pair, HMM_P2P_C_INVALIDATIONS));
+	KUNIT_EXPECT_GT(test, atomic64_read(&pair->slowest), 0);
 	for (i = 0; i < HMM_P2P_BUCKETS; i++)
-		sum += hmm_p2p_line_read(line, HMM_P2P_C_BUCKET + i);
+		sum += hmm_p2p_pair_read(pair, HMM_P2P_C_BUCKET + i);
 	KUNIT_EXPECT_EQ(test, 1, sum);
 	mirror_destroy(m);
 }
@@ -135,7 +135,7 @@ static void track_after_rebinding(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 8, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_EQ(test, 8, hmm_p2p_refs(f->exp));
 	KUNIT_EXPECT_EQ(test, 8, hmm_p2p_total_read(f->exp, HMM_P2P_C_MAPPED));
-	/* The mirror's ledger line keeps the old one. */
+	/* The mirror's pair keeps the old one. */
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(old));
 	mirror_let_go(m);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
