@@ -2,17 +2,16 @@
 /*
  * DOC: Death and poison
  *
- * What happens to the memory of processes when the device that has it is lost, or a part of
- * the memory is.
+ * What becomes of process memory when the device is lost, or part of its memory.
  *
  * Death: the data is lost.  Every page table entry of the device's pages becomes a
- * poison marker: the CPU gets SIGBUS, hmm -EFAULT.  A marker, and not the hwpoison
- * entry of memory_failure(): that carries a PFN, and this one's struct page goes away
- * with the device while the process may keep the entry for ever
- * (/proc/PID/pagemap, for one, looks at the page of such an entry).
+ * poison marker: the CPU gets SIGBUS, hmm_range_fault() -EFAULT.  memory_failure() uses
+ * hwpoison entries, which carry a PFN.  Here the struct page goes away with the device while
+ * the process may keep the entry for ever, and /proc/PID/pagemap, for example, looks at the
+ * page of such an entry.  A marker has no PFN.
  *
- * Poison: the same for a single page.  A large folio need not be split for it, only
- * its PMD: no page of it is marked, so nothing depends on its size.
+ * Poison: the same for a single page.  Only the PMD of a large folio is split, not the folio:
+ * the page itself is not marked, so nothing depends on the size of its folio.
  */
 #include <linux/export.h>
 #include <linux/jiffies.h>
@@ -61,7 +60,7 @@ static bool poison_one(struct folio *folio, struct vm_area_struct *vma,
 		page = softleaf_to_page(softleaf_from_pte(ptep_get(pvmw.pte)));
 		if (arg->only && page != arg->only)
 			continue;
-		/* Not present before or after: nothing to flush. */
+		/* The entry is not present before or after, so no TLB has it. */
 		set_pte_at(mm, pvmw.address, pvmw.pte,
 			   make_pte_marker(PTE_MARKER_POISONED));
 		dec_mm_counter(mm, mm_counter(folio));
@@ -75,7 +74,12 @@ static bool poison_one(struct folio *folio, struct vm_area_struct *vma,
 	return true;
 }
 
-/* The folio is locked and has a reference. */
+/*
+ * hmm_p2p_poison_folio - poison all page table entries of a folio, or of one page of it
+ * @exp: the exporter
+ * @folio: the folio, locked and with a reference of the caller's
+ * @only: the page, or NULL for all of the folio
+ */
 void hmm_p2p_poison_folio(struct hmm_p2p_exporter *exp, struct folio *folio,
 			  struct page *only)
 {
@@ -96,9 +100,15 @@ void hmm_p2p_poison_folio(struct hmm_p2p_exporter *exp, struct folio *folio,
 }
 
 /*
- * Page @i of the device.  A reset locks the pages that it parks.  One that it has not
- * parked yet, or not any more, is poisoned here.  A page that is locked is left to the
- * end of the reset.
+ * hmm_p2p_poison_page - poison one page of the device
+ * @exp: the exporter
+ * @i: index of the page in the device memory
+ * @deadline: in jiffies: how long to wait for a page that is locked
+ *
+ * A reset keeps the pages that it parks locked.  This function poisons a page that is not
+ * parked, and leaves one that is locked to the end of the reset.
+ *
+ * Return: 0, or -EBUSY if no reset is under way and the page stayed locked.
  */
 int hmm_p2p_poison_page(struct hmm_p2p_exporter *exp, unsigned long i,
 			unsigned long deadline)
@@ -114,7 +124,7 @@ int hmm_p2p_poison_page(struct hmm_p2p_exporter *exp, unsigned long i,
 			hmm_p2p_drop_folio(folio);
 			return 0;
 		}
-		/* Nobody uses it, or hmm_p2p_unpark_all() is told. */
+		/* The page is free, or hmm_p2p_unpark_all() will poison it. */
 		if (!busy || later)
 			return 0;
 		if (time_after(jiffies, deadline))
@@ -124,8 +134,9 @@ int hmm_p2p_poison_page(struct hmm_p2p_exporter *exp, unsigned long i,
 }
 
 /*
- * Every page of the device that can be had at once.  Whether some could not, because
- * they are locked.
+ * Poison every page of the device, without waiting for a lock.
+ *
+ * Return: true if pages are left, because other tasks have them locked.
  */
 static bool poison_pages(struct hmm_p2p_exporter *exp)
 {
@@ -146,7 +157,7 @@ static bool poison_pages(struct hmm_p2p_exporter *exp)
 	return busy;
 }
 
-/* The same until no page table has one any more. */
+/* Poison pages until no page table has one of this device. */
 static void poison_all(struct hmm_p2p_exporter *exp)
 {
 	unsigned long report = jiffies + HMM_P2P_REPORT_INTERVAL;
@@ -162,8 +173,11 @@ static void poison_all(struct hmm_p2p_exporter *exp)
 }
 
 /*
- * Whether a copy has to do with a device that is dead, and the driver whose copy it is has
- * had its time to end it.
+ * hmm_p2p_is_overdue - whether copies from or to a device should have ended by now
+ * @exp: the exporter
+ *
+ * Return: true if the device has been dead for longer than HMM_P2P_COPY_LIMIT, in which
+ * drivers end their copies.
  */
 bool hmm_p2p_is_overdue(struct hmm_p2p_exporter *exp)
 {
@@ -173,12 +187,12 @@ bool hmm_p2p_is_overdue(struct hmm_p2p_exporter *exp)
 }
 
 /*
- * The ops that need the device (copy) return soon when it is dead, by contract.  A task
- * cannot be got out of one that does not, but the driver can be named.
+ * By contract, an op that needs the device (copy) returns soon when the device is dead.  The
+ * core cannot get a task out of an op that does not return, but it names the driver.
  */
 static void wait_for_device_calls(struct hmm_p2p_exporter *exp)
 {
-	/* A call that is not counted yet finds the device dead: see hmm_p2p_device_enter(). */
+	/* A task that is not counted yet finds the device dead: see hmm_p2p_device_enter(). */
 	smp_mb();
 	while (atomic_read(&exp->device_calls)) {
 		if (hmm_p2p_is_overdue(exp)) {
@@ -191,51 +205,52 @@ static void wait_for_device_calls(struct hmm_p2p_exporter *exp)
 }
 
 /**
- * hmm_p2p_dead - the device is gone, and what was in its memory with it
+ * hmm_p2p_dead - tell the core that the device and the content of its memory are lost
  * @exp: the exporter
  *
- * For surprise removal and for devices that do not come back from a reset.  When it
- * returns, no page table has a page of the device and no importer an alias:
- * processes that touch what was there get SIGBUS, importers -EFAULT; ops->flush_writes is not
- * called any more, nor is the copy op of an engine, nor dev_pagemap_ops.migrate_to_ram for
- * the core.  What is left to do is hmm_p2p_engine_unregister(), if there is an engine, and
- * hmm_p2p_unregister(), which do not wait for anybody then.
+ * A driver calls it on surprise removal, and when its device does not come back from a reset.
+ * When the call returns, no page table has a page of the device, and no importer an alias.  A
+ * process that touches such memory gets SIGBUS, an importer -EFAULT.  The core calls neither
+ * ops->flush_writes nor the copy op of an engine any more, and causes no call of
+ * dev_pagemap_ops.migrate_to_ram.  The driver then calls hmm_p2p_engine_unregister(), if there
+ * is an engine, and hmm_p2p_unregister().  Both return without waiting for other tasks.
  *
- * Before the call, the driver ends the copies that are under way, since the device will not
- * end any, and from then on its dev_pagemap_ops.migrate_to_ram refuses pages.  If it uses the
- * core's engine, it makes the copy op return, with an error such as -EIO, and calls
- * hmm_p2p_copy_done() for every copy; hmm_p2p_migrate_fault() refuses by itself.  A driver
- * with an engine of its own unlocks the pages: this call waits for pages that are locked, and
- * says so in the kernel log.
+ * Before the call, the driver ends the copies that are under way, since the device does not
+ * end them.  From then on, its dev_pagemap_ops.migrate_to_ram refuses pages.
+ *
+ * * If the driver uses the core's engine, it makes the copy op return an error such as -EIO,
+ *   and calls hmm_p2p_copy_done() for every copy.  hmm_p2p_migrate_fault() refuses by itself.
+ * * If the driver has an engine of its own, it unlocks the pages.  The call waits for pages
+ *   that are locked, and says so in the kernel log.
  *
  * The core waits five seconds for the copies of its engine.  Then it names the exporter in a
- * warning, lets the tasks go on that wait for its copies, and keeps the RAM that such a copy
- * may still write to until hmm_p2p_copy_done() comes.  It cannot get a task out of a copy op
- * that does not return: then it warns, too, and this call does not return either.  Pages that
- * have nothing to do with these copies are dealt with before any of this.
+ * warning, and lets the tasks go on that wait for these copies.  It keeps the RAM that such a
+ * copy may still write to until hmm_p2p_copy_done().  The core cannot get a task out of a copy
+ * op that does not return: then it warns, and this call does not return either.  Pages that no
+ * copy uses are poisoned before any of this.
  *
- * The same holds for copies of another driver that read from this device: that driver, whose
- * device is alive, has five seconds to end them.  After that, its own memory is kept until it
- * does.
+ * Copies of another driver may read from this device.  That driver, whose device is alive,
+ * also has five seconds to end them.  After that, the core keeps the memory that they write
+ * to until that driver ends them.
  *
  * Context: Process context, may sleep.  Not under a lock that an importer's
- * invalidate callback needs.  Also between hmm_p2p_reset_begin() and its end, and
- * beside hmm_p2p_engine_unregister() and hmm_p2p_unregister(), but the call begins before the
- * latter returns.  Where hmm_p2p_unregister() has taken all away already, and for coherent
- * memory, it does nothing.
+ * invalidate callback needs.  It may run between hmm_p2p_reset_begin() and
+ * hmm_p2p_reset_end(), and beside hmm_p2p_engine_unregister() and hmm_p2p_unregister(), if it
+ * begins before hmm_p2p_unregister() returns.  The call does nothing where
+ * hmm_p2p_unregister() has taken all away already, and for coherent memory.
  */
 void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 {
-	/* Memory that the CPU maps fails like any memory, by machine check. */
+	/* The CPU maps coherent memory, which fails by a machine check. */
 	if (hmm_p2p_is_coherent(exp))
 		return;
-	/* Where a reset waits with the mutex held, and where tasks wait for copies. */
+	/* Ends the wait of a reset, which has exp->life, and of tasks that wait for copies. */
 	if (!READ_ONCE(exp->dying)) {
 		WRITE_ONCE(exp->died, jiffies);
 		/* Pairs with the acquire in hmm_p2p_is_overdue(). */
 		smp_store_release(&exp->dying, true);
 	}
-	/* hmm_p2p_unregister() beside this may put the last one. */
+	/* hmm_p2p_unregister() may put the last reference meanwhile. */
 	kref_get(&exp->kref);
 	mutex_lock(&exp->life);
 	if (exp->state == HMM_P2P_STATE_DEAD || exp->closed)
@@ -243,13 +258,13 @@ void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 	hmm_p2p_exporter_set_state(exp, HMM_P2P_STATE_DEAD);
 	if (exp->parked)
 		hmm_p2p_unpark_all(exp);
-	/* Nobody waits for a copy that has nothing to do with one. */
+	/* First, so that tasks whose pages are in no copy need not wait for copies. */
 	poison_pages(exp);
 	wait_for_device_calls(exp);
 	hmm_p2p_flush_end(exp);
 	hmm_p2p_flush_readers(exp);
 	poison_all(exp);
-	/* Batches of other CPUs may have references: of mlocked pages, for one. */
+	/* Batches of other CPUs, those of mlock() for example, may have references. */
 	lru_add_drain_all();
 	hmm_p2p_check_refs(exp);
 out:
@@ -259,21 +274,21 @@ out:
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_dead, "HMM_P2P");
 
 /**
- * hmm_p2p_poison - part of the device memory has lost its content
+ * hmm_p2p_poison - tell the core that part of the device memory has lost its content
  * @exp: the exporter
  * @offset: bytes from the start of the device memory
  * @length: bytes; with @offset rounded outward to whole pages
  *
- * For dev_pagemap_ops.memory_failure, and for a driver that hears of an error from
- * its device.  Every user of the pages loses them: the CPU gets SIGBUS, importers
- * -EFAULT at their next access.  Pages beside them are not affected.  That the
- * driver does not hand out the pages again is its own business.
+ * A driver calls it in its dev_pagemap_ops.memory_failure, and when its device reports an
+ * error.  All users of the pages lose them: at its next access, the CPU gets SIGBUS, an
+ * importer -EFAULT.  Neighbouring pages are not affected.  The driver sees to it that it does
+ * not hand out the pages again.
  *
- * During a reset nobody reaches the pages.  The call returns at once then, and the pages
- * are poisoned at the end of the reset, before anybody gets at them.
+ * During a reset the call returns at once: no CPU or peer reaches the pages then.  The end of
+ * the reset poisons them before it maps their neighbours again.
  *
- * Context: Process context, may sleep.  Waits for pages that are locked, up to a second
- * for all of them together, and for nothing else: memory_failure() keeps every other
+ * Context: Process context, may sleep.  Waits only for pages that are locked, up to a second
+ * for all of them together: memory_failure() keeps every other
  * memory error of the machine waiting meanwhile.  The caller keeps the exporter
  * registered.
  *

@@ -2,10 +2,10 @@
 /*
  * DOC: debugfs
  *
- * For people and tests; no ABI.  Read-only but for fail_lookup, which has the kernel's
- * fault injection with it, where that is configured.
+ * People and tests read these files; they are no ABI.  Only fail_lookup can be written: it
+ * makes lookups fail, where the kernel's fault injection is configured.
  *
- *	hmm_p2p/importers		who there is, and who is quarantined
+ *	hmm_p2p/importers		all importers, and whether they are quarantined
  *	hmm_p2p/EXPORTER/state		live, resetting, draining or dead
  *	hmm_p2p/EXPORTER/counters	"name value" lines; see the table of them in
  *					Documentation/mm/hmm_p2p.rst
@@ -141,7 +141,7 @@ static const char *reach_how(struct device *dev, enum pci_p2pdma_map_type type)
 	return use_dma_iommu(dev) ? "iova" : "host-bridge";
 }
 
-/* Removal of the file waits for us, so the exporter has not been taken apart. */
+/* Removing the file waits for its readers, so the exporter is whole here. */
 static int reach_show(struct seq_file *m, void *v)
 {
 	struct hmm_p2p_exporter *exp = m->private;

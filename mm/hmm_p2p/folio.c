@@ -2,9 +2,8 @@
 /*
  * DOC: Folios of a device
  *
- * A reset, death and eviction find the folios of a device by place, and not by the address
- * of a process.  No page table keeps such a folio what it is: it may be free, or be split,
- * or move away, until it is locked.
+ * Reset, death and eviction find the folios of a device by PFN, not by an address in a
+ * process.  Until such a folio is locked, another task may free it, split it or migrate it.
  */
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -14,8 +13,11 @@
 #include "internal.h"
 
 /*
- * The folio of a page, locked and with a reference.  NULL if it is free, or with
- * *busy set if somebody has it locked.
+ * hmm_p2p_grab_folio - lock the folio of a page, if that is possible at once
+ * @pfn: of a page of a device
+ * @busy: set to true if another task has the folio locked
+ *
+ * Return: the folio, locked and with a reference.  NULL if it is free or locked.
  */
 struct folio *hmm_p2p_grab_folio(unsigned long pfn, bool *busy)
 {
@@ -24,12 +26,12 @@ struct folio *hmm_p2p_grab_folio(unsigned long pfn, bool *busy)
 	if (!folio)
 		return NULL;
 	if (!folio_try_get(folio)) {
-		/* Free, or frozen by who splits it, under its lock. */
+		/* It is free, or a task that splits it has it locked and its references frozen. */
 		*busy |= folio_test_locked(folio);
 		return NULL;
 	}
 	if (folio_trylock(folio)) {
-		/* It may have been split before we had the lock. */
+		/* Another task may have split it before this one had the lock. */
 		if (hmm_p2p_folio_of_pfn(pfn) == folio)
 			return folio;
 		folio_unlock(folio);
@@ -43,10 +45,12 @@ struct folio *hmm_p2p_grab_folio(unsigned long pfn, bool *busy)
  * hmm_p2p_unmap_folio - replace all that maps a folio by migration entries
  * @folio: of the device, locked
  *
- * Nobody's mmap_lock is held, so a process that exits would free the anon_vma by which
- * the entries are found again: it stays until hmm_p2p_map_folio(), or put_anon_vma().
+ * The anon_vma leads to the entries later.  No mmap_lock is held, so a process that exits
+ * might free it meanwhile: the function takes a reference, which hmm_p2p_map_folio() or
+ * put_anon_vma() drops.
  *
- * Return: the anon_vma; NULL if nobody maps the folio, or all is as it was.
+ * Return: the anon_vma.  NULL if the folio is not mapped, or if not all of its entries could
+ * be replaced; then they are as they were.
  */
 struct anon_vma *hmm_p2p_unmap_folio(struct folio *folio)
 {

@@ -3,11 +3,11 @@
  * DOC: Reset
  *
  * During a reset the pages of the device are parked.  Each gets migration entries in every
- * page table, as if it were about to move, and stays locked: the CPU, hmm's walks and whoever
- * else wants it waits, as for any migration.  On the way every importer's notifier
- * is called.  At the end the entries are replaced by what they were.
+ * page table, as if it were about to move, and stays locked.  The CPU, hmm's walks and all
+ * others that want the page wait, as for any migration.  Replacing the entries calls every
+ * importer's notifier.  The end of the reset puts the old entries back.
  *
- * Pages that break during the reset are poisoned at its end: see death.c.
+ * A page that breaks during the reset is poisoned at the end of the reset: see death.c.
  */
 #include <linux/bitmap.h>
 #include <linux/export.h>
@@ -20,7 +20,7 @@
 #include "../internal.h"
 #include "internal.h"
 
-/* True if it is parked, and the lock and the references are kept for that. */
+/* Return: true if the folio is parked.  Then it stays locked and keeps its references. */
 static bool reset_park_folio(struct hmm_p2p_exporter *exp, struct folio *folio)
 {
 	struct hmm_p2p_watch watch;
@@ -35,7 +35,7 @@ static bool reset_park_folio(struct hmm_p2p_exporter *exp, struct folio *folio)
 	return unmapped;
 }
 
-/* False if the device died meanwhile. */
+/* Return: false if the device died meanwhile. */
 static bool reset_park_all(struct hmm_p2p_exporter *exp)
 {
 	unsigned long end = exp->first_pfn + exp->nr_pages;
@@ -50,7 +50,7 @@ static bool reset_park_all(struct hmm_p2p_exporter *exp)
 			struct folio *folio;
 
 			if (test_bit(pfn - exp->first_pfn, exp->parked)) {
-				/* Locked by us, so it stays as large as it is. */
+				/* This task has it locked, so nothing splits it. */
 				pfn += folio_nr_pages(page_folio(pfn_to_page(pfn)));
 				continue;
 			}
@@ -62,7 +62,7 @@ static bool reset_park_all(struct hmm_p2p_exporter *exp)
 				pfn = folio_pfn(folio) + folio_nr_pages(folio);
 				continue;
 			}
-			/* What nobody maps, nobody reaches. */
+			/* A folio that is not mapped cannot be reached: no need to park it. */
 			busy |= folio_mapped(folio);
 			hmm_p2p_drop_folio(folio);
 			cond_resched();
@@ -80,7 +80,7 @@ static bool reset_park_all(struct hmm_p2p_exporter *exp)
 	return true;
 }
 
-/* If there is a reset under way, poison the page at its end, and say so. */
+/* Return: true if a reset is under way, whose end then poisons page @i. */
 bool hmm_p2p_poison_later(struct hmm_p2p_exporter *exp, unsigned long i)
 {
 	bool later;
@@ -93,7 +93,7 @@ bool hmm_p2p_poison_later(struct hmm_p2p_exporter *exp, unsigned long i)
 	return later;
 }
 
-/* The next page in [@i, @end) that broke during the reset, which is taken; or @end. */
+/* Take the next page in [@i, @end) that broke during the reset.  Return: it, or @end. */
 static unsigned long reset_take_late(struct hmm_p2p_exporter *exp, unsigned long i,
 				     unsigned long end)
 {
@@ -118,7 +118,7 @@ static bool reset_park_init(struct hmm_p2p_exporter *exp)
 	return true;
 }
 
-/* Map what was parked as it was, but for pages that broke meanwhile. */
+/* Map the parked folios as they were.  Pages that broke meanwhile are poisoned instead. */
 void hmm_p2p_unpark_all(struct hmm_p2p_exporter *exp)
 {
 	unsigned long i, j, end, deadline;
@@ -129,7 +129,7 @@ void hmm_p2p_unpark_all(struct hmm_p2p_exporter *exp)
 		struct anon_vma *anon_vma = folio_anon_vma(folio);
 
 		hmm_p2p_map_folio(folio, anon_vma);
-		/* It is locked: nobody gets at it before. */
+		/* The folio is still locked, so no task gets at it before. */
 		end = i + folio_nr_pages(folio);
 		for (j = reset_take_late(exp, i, end); j < end;
 		     j = reset_take_late(exp, j + 1, end))
@@ -141,7 +141,7 @@ void hmm_p2p_unpark_all(struct hmm_p2p_exporter *exp)
 	spin_lock(&exp->late_lock);
 	exp->late = NULL;
 	spin_unlock(&exp->late_lock);
-	/* Those that were locked by others when they broke. */
+	/* Pages that broke while another task had them locked. */
 	deadline = jiffies + HZ;
 	for_each_set_bit(i, late, exp->nr_pages)
 		if (hmm_p2p_poison_page(exp, i, deadline))
@@ -152,27 +152,31 @@ void hmm_p2p_unpark_all(struct hmm_p2p_exporter *exp)
 }
 
 /**
- * hmm_p2p_reset_begin - make everybody wait for a reset of the device
+ * hmm_p2p_reset_begin - keep CPU and peers away from the memory during a reset
  * @exp: the exporter
  *
- * When it returns nobody reaches the device's memory: aliases are taken back, and
- * whoever wants a page, with the CPU or a device, waits for hmm_p2p_reset_end().
- * A fatal signal ends the wait of a task, but not that of a kernel thread, which
- * most importers fault with.
- * A page that the CPU touches before it is parked goes to RAM as ever, so copies have to
- * work until then (the copy op of an engine may say -EAGAIN), and so has ops->flush_writes:
- * what peers have written is in the memory.  Pages that are locked, as by copies that are
- * under way, are waited for: a driver whose device does not end those copies any more ends
- * them itself, an engine's by hmm_p2p_copy_done() with -EAGAIN.  A driver with an engine of
- * its own moves nothing to the device until the reset is over: hmm_p2p_live_get() sees to
- * that.  The memory has to keep its content,
- * and windows that are open their place; a device that loses either is dead.
+ * When the call returns 0, neither CPU nor peer reaches the device's memory.  Aliases are
+ * taken back.  A task that wants a page, by the CPU or for a device, waits for
+ * hmm_p2p_reset_end().  A fatal signal ends the wait of a task, but not that of a kernel
+ * thread; most importers fault in a kernel thread.
  *
- * Context: Process context, may sleep, for as long as somebody keeps a page locked, or
+ * Until the call returns, the device still works: a page that the CPU touches before it is
+ * parked goes to RAM as ever.  So the driver can still copy (the copy op of an engine may
+ * return -EAGAIN), and ops->flush_writes puts into the memory what peers have written.
+ *
+ * The call waits for pages that are locked, by copies under way for example.  If the device
+ * does not end these copies any more, the driver ends them itself; with the core's engine by
+ * hmm_p2p_copy_done() with -EAGAIN.  A driver with an engine of its own calls
+ * hmm_p2p_live_get() before it moves memory to the device, and so waits for the reset.
+ *
+ * The memory keeps its content through the reset, and open windows stay where they are.  A
+ * driver whose device loses either calls hmm_p2p_dead().
+ *
+ * Context: Process context, may sleep, for as long as another task keeps a page locked, or
  * until another task calls hmm_p2p_dead().  Not under a lock that a copy or an
  * importer's invalidate callback needs.
  *
- * Return: 0, to be followed by hmm_p2p_reset_end(); or, with nothing changed,
+ * Return: 0, and the driver calls hmm_p2p_reset_end() later; or, with nothing changed,
  * * -EBUSY: a reset is under way
  * * -ENODEV: the exporter is being unregistered, or its device is dead
  * * -EOPNOTSUPP: its memory is coherent: the CPU uses it directly
@@ -184,7 +188,7 @@ int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp)
 
 	if (hmm_p2p_is_coherent(exp))
 		return -EOPNOTSUPP;
-	/* hmm_p2p_dead() has the mutex for as long as it waits for the driver. */
+	/* Do not wait for the mutex: hmm_p2p_dead() keeps it while it waits for the driver. */
 	if (READ_ONCE(exp->dying))
 		return -ENODEV;
 	mutex_lock(&exp->life);
@@ -200,7 +204,7 @@ int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp)
 	}
 	hmm_p2p_exporter_set_state(exp, HMM_P2P_STATE_RESETTING);
 	if (!hmm_p2p_flush_readers(exp) || !reset_park_all(exp)) {
-		/* hmm_p2p_dead() waits for us to let go. */
+		/* hmm_p2p_dead() waits for exp->life. */
 		hmm_p2p_unpark_all(exp);
 		hmm_p2p_exporter_set_state(exp, HMM_P2P_STATE_LIVE);
 		ret = -ENODEV;
@@ -216,12 +220,14 @@ out:
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_reset_begin, "HMM_P2P");
 
 /**
- * hmm_p2p_reset_end - let those go on who wait for a reset
+ * hmm_p2p_reset_end - let CPU and peers reach the memory again
  * @exp: the exporter
  *
- * Every page is where it was, with the access it had.
+ * Every page table entry is what it was before hmm_p2p_reset_begin().  Tasks that wait for
+ * the reset go on.
  *
- * Context: Process context, may sleep.  Need not be the task that began.
+ * Context: Process context, may sleep.  Any task may call it, not only the one that called
+ * hmm_p2p_reset_begin().
  *
  * Return: 0, or
  * * -EINVAL: no reset is under way

@@ -25,14 +25,16 @@ void hmm_p2p_exporter_set_state(struct hmm_p2p_exporter *exp, enum hmm_p2p_state
 }
 
 /*
- * Tasks that saw the state before are through when this returns.  Most of them migrate
- * memory to the device, and so wait for its copies.
+ * hmm_p2p_flush_readers - wait for the tasks that saw the state before
+ * @exp: the exporter, whose new state is stored
  *
- * Does not queue for the lock, or a reader that comes meanwhile would wait behind it for
- * somebody else's copy, in a way that no signal ends.  It need not queue either: whoever
- * comes now sees the new state and does not stay.
+ * Most of these tasks migrate memory to the device, and so wait for its copies.
  *
- * Return: false if this is for a reset, and the device has died meanwhile.
+ * The function does not queue for the lock.  A reader would queue behind it and wait for
+ * another task's copy, and no signal would end that wait.  Not to queue is safe: a reader
+ * that comes now sees the new state and lets go of the lock at once.
+ *
+ * Return: false if the caller begins a reset and the device has died meanwhile.
  */
 bool hmm_p2p_flush_readers(struct hmm_p2p_exporter *exp)
 {
@@ -61,8 +63,8 @@ bool hmm_p2p_flush_readers(struct hmm_p2p_exporter *exp)
  * A driver with a migration engine of its own calls it before each migration to the device,
  * and hmm_p2p_live_put() when the copy is over and the pages are mapped: while a task has it,
  * no reset begins and neither hmm_p2p_unregister() nor hmm_p2p_dead() gets to its end.  The
- * core's engine does the same.  Migrations from the device need it not: they have the pages
- * locked.  Between the two calls, the task calls none of hmm_p2p_reset_begin(),
+ * core's engine does the same.  A migration from the device does not need it: the task has
+ * the pages locked.  Between the two calls, the task calls none of hmm_p2p_reset_begin(),
  * hmm_p2p_revoke(), hmm_p2p_dead() and hmm_p2p_unregister().
  *
  * Context: Process context, may sleep: waits for the end of a reset, which a fatal signal
@@ -130,8 +132,11 @@ void hmm_p2p_device_exit(struct hmm_p2p_exporter *exp)
 }
 
 /*
- * All notifiers have been called and no alias is handed out any more: who still
- * holds one broke the contract.  Its windows stay out of use.
+ * hmm_p2p_check_refs - put windows that are still referenced out of use
+ * @exp: the exporter
+ *
+ * The caller has called all notifiers, and the core hands out no alias any more.  An importer
+ * that still holds one breaks its contract, and is quarantined.
  */
 void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp)
 {
@@ -148,7 +153,13 @@ void hmm_p2p_check_refs(struct hmm_p2p_exporter *exp)
 	}
 }
 
-/* The end of an exporter, or of its engine, begins.  A reset that is under way ends here. */
+/*
+ * hmm_p2p_begin_drain - begin the end of an exporter, or of its engine
+ * @exp: the exporter
+ *
+ * A reset that is under way ends here.  When the function returns, no migration to the device
+ * is under way and none begins any more: the memory in use can only become less.
+ */
 void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp)
 {
 	mutex_lock(&exp->life);
@@ -156,13 +167,10 @@ void hmm_p2p_begin_drain(struct hmm_p2p_exporter *exp)
 		      "hmm_p2p: %s: unregistered during a reset\n",
 		      exp->desc.name))
 		hmm_p2p_unpark_all(exp);
-	/* The engine's end may have said so before. */
+	/* The engine is unregistered before the exporter: then it is DRAINING already. */
 	if (exp->state < HMM_P2P_STATE_DRAINING)
 		hmm_p2p_exporter_set_state(exp, HMM_P2P_STATE_DRAINING);
 	mutex_unlock(&exp->life);
-	/*
-	 * Migrations to the device that saw LIVE finish here, and none starts
-	 * any more; then what is in the device can only become less.
-	 */
+	/* Migrations to the device that saw LIVE finish here. */
 	hmm_p2p_flush_readers(exp);
 }

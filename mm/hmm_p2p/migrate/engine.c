@@ -73,7 +73,7 @@ static void engine_free(struct hmm_p2p_engine *engine)
 }
 
 /**
- * hmm_p2p_engine_register - have the memory of an exporter migrated by the core
+ * hmm_p2p_engine_register - let the core migrate the memory of an exporter
  * @exp: the exporter, which stays registered until the engine is unregistered
  * @desc: what the driver supplies; copied
  *
@@ -102,7 +102,7 @@ hmm_p2p_engine_register(struct hmm_p2p_exporter *exp,
 		pr_err("hmm_p2p: %s: engine refused: %s\n", exp->desc.name, defect);
 		return ERR_PTR(-EINVAL);
 	}
-	/* The driver does not end what it is about to begin: no lock is needed. */
+	/* The driver does not unregister @exp beside this call, so this needs no lock. */
 	if (READ_ONCE(exp->state) > HMM_P2P_STATE_RESETTING)
 		return ERR_PTR(-ENODEV);
 	engine = kzalloc_obj(*engine);
@@ -137,8 +137,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_engine_register, "HMM_P2P");
  * &hmm_p2p_exporter_ops.lost says so now.  Only hmm_p2p_unregister() may follow for the
  * exporter.
  *
- * The caller sees to it that no call for @engine is under way or to come, but for
- * hmm_p2p_migrate_fault(), which this waits for.
+ * The caller makes sure that no other call for @engine is under way or begins.  Only
+ * hmm_p2p_migrate_fault() may be: this function waits for it.
  *
  * Context: Process context, no locks held, in particular none that the copy op or an
  * importer's invalidate callback needs.  Cannot fail; takes as long as copying the memory in
@@ -152,7 +152,10 @@ void hmm_p2p_engine_unregister(struct hmm_p2p_engine *engine)
 
 	hmm_p2p_begin_drain(exp);
 	hmm_p2p_evict_all(engine);
-	/* hmm_p2p_dead() may have ended that, and waits for pages that a fault has locked. */
+	/*
+	 * hmm_p2p_dead() may have ended the eviction.  It waits for faults that have pages
+	 * locked, and so are in the engine.
+	 */
 	mutex_lock(&exp->life);
 	mutex_unlock(&exp->life);
 	if (hmm_p2p_is_dead(exp))
@@ -164,9 +167,9 @@ void hmm_p2p_engine_unregister(struct hmm_p2p_engine *engine)
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_engine_unregister, "HMM_P2P");
 
 /**
- * hmm_p2p_engine_get_stat - what an engine has moved
+ * hmm_p2p_engine_get_stat - how many pages an engine has moved
  * @engine: the engine
- * @stat: what is to be told of it
+ * @stat: which of its counters
  *
  * For a driver's policy: the core has none.
  *

@@ -2,12 +2,13 @@
 /*
  * DOC: Eviction
  *
- * Migration to RAM by place in the device, not by address of a process: to make room,
- * and to empty a device that goes.  Pages that somebody has locked stay; a page that
- * is free, or on its way to be, is nobody's business.
+ * Migration to RAM by PFN, not by the address in a process: to make room on the device, and to
+ * empty a device that goes.  A page that another task has locked stays.  A page that is free,
+ * or about to be, needs no migration.
  *
- * A huge page moves as one if there is a huge page of RAM for it.  If not it is split,
- * which takes it mapped, and so comes in time for the next look at it only.
+ * A huge page moves as one if there is a huge page of RAM for it.  If there is none, it is
+ * split.  Only a folio that is mapped can be split, and at that point it is unmapped: so the
+ * split comes after the batch, and the next batch moves the small pages.
  */
 #include <linux/export.h>
 #include <linux/mm.h>
@@ -20,7 +21,7 @@
 #include "../../internal.h"
 #include "internal.h"
 
-/* So that it can move as small pages, where there is no huge one for it. */
+/* Split a huge page for which there is no huge page of RAM: its small pages can move. */
 static void evict_split(unsigned long pfn)
 {
 	struct folio *folio = hmm_p2p_folio_of_pfn(pfn);
@@ -29,7 +30,7 @@ static void evict_split(unsigned long pfn)
 		hmm_p2p_split_mapped(folio);
 }
 
-/* Once: batches of other CPUs, those of mlock() for one, may have references. */
+/* Once per batch: batches of other CPUs, those of mlock() for example, may have references. */
 static void evict_drain(bool *drained)
 {
 	if (!*drained)
@@ -37,7 +38,11 @@ static void evict_drain(bool *drained)
 	*drained = true;
 }
 
-/* Whether a folio that is locked may move: unmapped then, and nobody else has a reference. */
+/*
+ * Unmap a locked folio that may move.
+ *
+ * Return: its anon_vma.  NULL, and nothing has changed, if another task has a reference.
+ */
 static struct anon_vma *evict_unmap(struct folio *folio, bool *drained)
 {
 	struct anon_vma *anon_vma = hmm_p2p_unmap_folio(folio);
@@ -54,9 +59,11 @@ static struct anon_vma *evict_unmap(struct folio *folio, bool *drained)
 
 /*
  * Unmap the folios of @nr pages from @pfn that are mapped, as migrate_device_pfns() would,
- * into b->args.src, and keep the anon_vma of each in @anon_vmas.  It is unmapped under the
- * lock under which the anon_vma was taken: a folio that is free for a moment may be another
- * process's when it is locked once more.  Folios that are locked stay, and do not count.
+ * into b->args.src, and keep the anon_vma of each in @anon_vmas.  Taking the anon_vma and
+ * unmapping happen under one hold of the folio lock: otherwise the folio might be freed in
+ * between and belong to another process.  Folios that other tasks have locked stay.
+ *
+ * Return: the number of entries of b->args.src that were set.
  */
 static unsigned long evict_collect(struct hmm_p2p_batch *b,
 				   struct anon_vma **anon_vmas,
@@ -72,13 +79,13 @@ static unsigned long evict_collect(struct hmm_p2p_batch *b,
 		folio = hmm_p2p_grab_folio(pfn, &busy);
 		if (!folio)
 			continue;
-		/* It may be partly in the range. */
+		/* Not a folio that lies partly in the range. */
 		if (folio_pfn(folio) != pfn || folio_nr_pages(folio) > end - pfn ||
 		    !folio_mapped(folio)) {
 			bool kept = !folio_mapped(folio) && folio_ref_count(folio) > 1;
 
 			hmm_p2p_drop_folio(folio);
-			/* Nobody uses it any more: then that sets it free. */
+			/* Not mapped, so perhaps only such a batch keeps it from being free. */
 			if (kept)
 				evict_drain(&drained);
 			continue;
@@ -124,8 +131,10 @@ static void eviction_exit(struct eviction *e)
 }
 
 /*
- * Move what is in use of @nr pages from @pfn, if @result is not NULL counted there.  Whether
- * there was anything that could be tried.
+ * Move those of @nr pages from @pfn that are in use, and count them in @result, unless that is
+ * NULL.
+ *
+ * Return: false if there was no page that could be tried.
  */
 static bool evict_batch(struct eviction *e, unsigned long pfn, unsigned long nr,
 			struct hmm_p2p_result *result)
@@ -169,17 +178,17 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
 }
 
 /**
- * hmm_p2p_evict - move a part of device memory to RAM, whoever's it is
+ * hmm_p2p_evict - move a part of the device memory to RAM, for all its users
  * @engine: the engine, which stays registered meanwhile
  * @offset: bytes from the start of the device memory
  * @length: bytes; with @offset rounded outward to whole pages
  * @result: set, also on errors, to what became of the pages; need not be initialised, and
  *	@result->vec is not used.  NULL: the caller does not want it
  *
- * For ops->make_room, and for a driver that wants its memory back for another reason.
- * Huge pages that find no huge page of RAM are split and moved as small ones; one that
- * is only partly in the range stays.  Pages in use that are in no page table (a
- * migration is under way) stay and are not counted.
+ * A driver calls it in ops->make_room, and when it wants memory back for another reason.
+ * A huge page for which there is no huge page of RAM is split, and its small pages move.  A
+ * huge page that lies only partly in the range stays.  A page in use that no page table has
+ * (a migration is under way) stays and is not counted.
  *
  * Context: Process context, may sleep; no mmap_lock, no page lock, no lock that the
  * copy op or an importer's invalidate callback needs.
@@ -219,7 +228,7 @@ int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
 		before = *result;
 		evict_batch(&e, pfn, next - pfn, result);
 		if (e.b->error == -ENOMEM) {
-			/* Now that it is split.  What has moved is not met again. */
+			/* Again, now that it is split.  Pages that have moved stay counted. */
 			once = *result;
 			before.count[HMM_P2P_MOVED] = result->count[HMM_P2P_MOVED];
 			*result = before;
@@ -237,13 +246,13 @@ int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_evict, "HMM_P2P");
 
 /*
- * hmm_p2p_evict_all - move everything to RAM, for ever if need be
+ * hmm_p2p_evict_all - move all pages to RAM, and try for ever if need be
+ * @engine: the engine, whose exporter is draining: no page comes to the device any more
  *
- * The exporter is draining: nothing comes in any more.  A page whose trylock
- * fails, for which there is no memory right now, or whose copy fails, is tried
- * again.  If its copy fails because the device has vanished, that is its death: the driver
- * is in here, and may have nobody left to say so.  Pages without references may still be on
- * their way through folio_free; memunmap_pages() waits for those.
+ * A page that is locked, for which there is no RAM right now, or whose copy fails, is tried
+ * again.  If copies fail because the device has vanished, the function calls hmm_p2p_dead():
+ * the driver's own thread may be the one that is in here.  A page without references may still
+ * be on its way through folio_free; memunmap_pages() waits for that.
  */
 void hmm_p2p_evict_all(struct hmm_p2p_engine *engine)
 {
@@ -268,7 +277,7 @@ void hmm_p2p_evict_all(struct hmm_p2p_engine *engine)
 		}
 		if (used && hmm_p2p_is_lost(exp))
 			hmm_p2p_dead(exp);
-		/* Then its pages are nobody's any more, or were never mapped. */
+		/* After death, pages are left that no page table has. */
 		if (!used || hmm_p2p_is_dead(exp))
 			break;
 		if (time_after(jiffies, report)) {

@@ -2,8 +2,8 @@
 /*
  * DOC: The fault of the CPU
  *
- * The CPU touched a page of a device, or a peer's walk has it fault: the page goes to RAM in
- * a batch, with its neighbours if there are any that may come along.
+ * The CPU touches a page of a device, or hmm_range_fault() faults it for a device that does not
+ * reach it.  The page goes to RAM in a batch, with the neighbours that may come along.
  */
 #include <linux/export.h>
 #include <linux/jiffies.h>
@@ -14,13 +14,13 @@
 
 #include "internal.h"
 
-/* Whether the entry that was faulted on is not there any more. */
+/* Return: true if the page table entry has changed since the fault. */
 static bool fault_is_stale(struct vm_fault *vmf)
 {
 	pte_t *ptep;
 	bool same;
 
-	/* A huge page: split by now, perhaps, and then faulted on once more. */
+	/* A huge page may be split by now.  Then the next fault is on a small page. */
 	if (!vmf->pte)
 		return !pmd_same(pmdp_get_lockless(vmf->pmd), vmf->orig_pmd);
 	ptep = pte_offset_map(vmf->pmd, vmf->address);
@@ -32,20 +32,21 @@ static bool fault_is_stale(struct vm_fault *vmf)
 }
 
 /*
- * There is no huge page of RAM for one that was shared when the batch looked at it (see
- * may_split()).  It is back in the page table, locked and with the reference of the fault:
- * split it, and what faults next is a small page.  Or else the fault would be repeated, by
- * the OOM handler, until there is a huge page.
+ * Split the huge page of a fault, for which there is no huge page of RAM.
+ *
+ * The batch did not split it, because it was shared then (see may_split()).  Now it is back in
+ * the page table, locked and with the reference of the fault.  The next fault is on a small
+ * page.  Without the split, the OOM handler would repeat the fault until there is a huge page.
  */
 static int fault_split(struct vm_fault *vmf)
 {
 	int ret = split_folio(page_folio(vmf->page));
 
-	/* Somebody has a reference, for a moment: as with a page that does not move. */
+	/* Another task has a reference for a moment: the caller tries again. */
 	return ret == -EAGAIN || ret == -EBUSY ? 0 : ret;
 }
 
-/* One attempt at [start, end), which holds @addr.  Whether that arrived: @moved. */
+/* One attempt to move [start, end).  @moved: whether the page at @addr arrived. */
 static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 		     struct vm_fault *vmf, unsigned long start, unsigned long end,
 		     unsigned long addr, bool *moved)
@@ -82,9 +83,10 @@ static unsigned long fault_around(struct hmm_p2p_engine *engine, struct vm_fault
 }
 
 /*
- * The engine of the page's device.  The page is locked, and was mapped when it was locked:
- * so neither hmm_p2p_evict_all() nor hmm_p2p_dead() gets past it, for both of which
- * hmm_p2p_engine_unregister() waits.  NULL: the driver has registered none.
+ * The engine of the page's device, or NULL if the driver has registered none.
+ *
+ * The page is locked, and was mapped when the task locked it.  So neither hmm_p2p_evict_all()
+ * nor hmm_p2p_dead() gets past it, and hmm_p2p_engine_unregister() waits for both.
  */
 static struct hmm_p2p_engine *fault_engine(struct vm_fault *vmf)
 {
@@ -99,20 +101,20 @@ static struct hmm_p2p_engine *fault_engine(struct vm_fault *vmf)
 }
 
 /**
- * hmm_p2p_migrate_fault - a dev_pagemap_ops.migrate_to_ram
+ * hmm_p2p_migrate_fault - bring a page to RAM: the op dev_pagemap_ops.migrate_to_ram
  * @vmf: the fault, on a page of an exporter with an engine
  *
- * Brings small pages around it along, see hmm_p2p_engine_desc.fault_around.
+ * Small pages around it come along: see hmm_p2p_engine_desc.fault_around.
+ *
+ * The function returns 0 only if the page has moved, was split, or is about to be parked by a
+ * reset.  Otherwise hmm_range_fault() would fault on the page again for ever, and keep
+ * mmap_lock.
  *
  * Context: As for the op: vmf->page is locked and has a reference for the
  * fault; mmap_lock or the VMA lock is held.
  *
- * Never returns 0 while the page is where it was, unless it was split, or a reset is
- * about to take it: hmm_range_fault() would fault on it again for ever without letting
- * go of mmap_lock.
- *
  * Return: 0, VM_FAULT_OOM, or VM_FAULT_SIGBUS if the copy failed, the device is dead or has
- * no engine, or somebody holds on to the page with a reference.
+ * no engine, or another task keeps a reference on the page for longer than a second.
  */
 vm_fault_t hmm_p2p_migrate_fault(struct vm_fault *vmf)
 {
@@ -136,10 +138,10 @@ vm_fault_t hmm_p2p_migrate_fault(struct vm_fault *vmf)
 		return VM_FAULT_OOM;
 	ret = fault_run(b, engine, vmf, start, end, addr, &moved);
 	/*
-	 * The page is locked, so no other migration of it runs; but one that
-	 * tries holds a reference for a moment, and that makes ours fail.  Or the
-	 * entry was zapped since: then there is nothing left to do here.  The
-	 * neighbours had their chance, and must not cost the page its own.
+	 * The page is locked, so no other migration of it runs.  But a task that
+	 * tries to migrate it holds a reference for a moment, and then this one fails.
+	 * Or the entry was zapped meanwhile: then there is nothing left to do here.
+	 * The next attempts leave the neighbours out, which may be what failed.
 	 */
 	while (!moved && (!ret || end - start > size) && !fault_is_stale(vmf) &&
 	       !fatal_signal_pending(current) && !time_after(jiffies, deadline)) {
@@ -153,7 +155,7 @@ vm_fault_t hmm_p2p_migrate_fault(struct vm_fault *vmf)
 
 	if (moved || (!ret && fault_is_stale(vmf)))
 		return 0;
-	/* Once we have let go of the page, the reset can park it. */
+	/* When the caller unlocks the page, the reset can park it. */
 	if (ret == -EAGAIN &&
 	    READ_ONCE(engine->exp->state) == HMM_P2P_STATE_RESETTING)
 		return 0;

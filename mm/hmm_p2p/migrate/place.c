@@ -2,9 +2,9 @@
 /*
  * DOC: Where in RAM
  *
- * The RAM that a page of a device gets on its way back.
+ * Which RAM a page gets when it leaves its device.
  *
- *	owner	a process that the page belongs to
+ *	owner	a process that maps the page
  *	mover	the task that migrates it
  *
  * If the owner is the mover, by a CPU fault or a request of its own, it allocates as for
@@ -16,9 +16,9 @@
  * device, among those that the owner may use:
  *
  * - The cpuset that belongs to the memory cgroup of the page says which nodes these are.
- *   Demotion (mm/vmscan.c) asks the same; it takes cgroup v2.
+ *   Demotion (mm/vmscan.c) uses the same function, which needs cgroup v2.
  * - The policy of the VMA prefers some of them, and MPOL_BIND allows no others.  Eviction
- *   knows no VMA, and demotion does not look for one either.
+ *   knows no VMA; demotion does not look for one either.
  *
  * The nodes of the mover's cpuset are neither preferred nor a limit.
  */
@@ -39,8 +39,8 @@ static bool owner_is_mover(const struct vm_area_struct *vma)
 
 #ifdef CONFIG_NUMA
 /*
- * The nearest to @node of those that the policy of the VMA names, or @node if it has no
- * policy.  Takes from @nodes what the policy forbids.  Under mmap_lock.
+ * The node that is nearest to @node among those that the policy of the VMA names, or @node if
+ * the VMA has no policy.  Removes from @nodes what the policy forbids.  Under mmap_lock.
  */
 static int place_by_policy(struct vm_area_struct *vma, unsigned long addr, int node,
 			   nodemask_t *nodes)
@@ -69,7 +69,7 @@ static int place_by_policy(struct vm_area_struct *vma, unsigned long addr, int n
 }
 #endif
 
-/* The node for a page of a device that is locked, and in @nodes all that will do. */
+/* The best node for a locked folio of a device.  @nodes is set to all that are allowed. */
 static int place_for_owner(struct vm_area_struct *vma, unsigned long addr,
 			   struct folio *folio, nodemask_t *nodes)
 {
@@ -81,7 +81,7 @@ static int place_for_owner(struct vm_area_struct *vma, unsigned long addr,
 	rcu_read_lock();
 	mem_cgroup_node_filter_allowed(folio_memcg(folio), nodes);
 	rcu_read_unlock();
-	/* It is read without a lock while the cpuset changes. */
+	/* The cpuset may change while it is read: then the set may be empty. */
 	if (nodes_empty(*nodes))
 		*nodes = node_states[N_MEMORY];
 	node = nearest_node_nodemask(folio_nid(folio), nodes);
@@ -90,10 +90,11 @@ static int place_for_owner(struct vm_area_struct *vma, unsigned long addr,
 
 /*
  * hmm_p2p_alloc_ram - RAM for a page that leaves its device
- * @vma: where it is mapped, under mmap_lock or the VMA lock; NULL on eviction
- * @addr: likewise
- * @from: the folio of the device, locked, that it is in
- * @order: of the folio that is wanted: 0, or that of a huge page, which is not worth reclaim
+ * @vma: the VMA that maps it, under mmap_lock or the VMA lock; NULL on eviction
+ * @addr: its address there
+ * @from: its folio, locked
+ * @order: of the folio that the caller wants: 0, or that of a huge page; a huge page is not
+ *	worth reclaim
  *
  * Return: a folio, not locked, or NULL.
  */
@@ -109,8 +110,8 @@ struct folio *hmm_p2p_alloc_ram(struct vm_area_struct *vma, unsigned long addr,
 		return vma_alloc_folio(gfp, order, vma, addr);
 	node = place_for_owner(vma, addr, from, &nodes);
 	/*
-	 * Without __GFP_HARDWALL the mover's cpuset limits nothing, but the allocator
-	 * looks at its nodes before it looks at others: so ask for the one node first.
+	 * Without __GFP_HARDWALL the mover's cpuset limits nothing, but the allocator still
+	 * tries the nodes of that cpuset before others: so ask for the best node alone first.
 	 */
 	gfp &= ~__GFP_HARDWALL;
 	folio = __folio_alloc((gfp & ~__GFP_DIRECT_RECLAIM) | __GFP_THISNODE | __GFP_NOWARN,
