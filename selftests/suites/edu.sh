@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# QEMU's edu device as a bus master.
+
+# As the machine was made: a BAR that is smaller than the memory.
+slots() {
+	grep -o 'vram_mb=[0-9]*' <<< "$HMM_P2P_PARAMS"
+}
+
+edu_without_iommu() { # OPTION of edu...
+	HMM_P2P_EDU=bus "$bin/edu" "$@"
+	# The last test of it has written where it should not, to show that it can.
+	# shellcheck disable=SC2046
+	reload "${exact[@]}" $(slots)
+}
+
+# A BAR that is smaller than the memory has none to be pinned.
+suite_edu_bus() { edu_without_iommu -T pinned; }
+suite_edu_host_bridge() { edu_without_iommu; }
+suite_edu_iommu() { "$bin/edu"; }
+
+suite_edu_no_iova() {
+	reload "${exact[@]}" no_iova=1 && HMM_P2P_EDU=no-iova "$bin/edu" -T under_way
+	reload "${exact[@]}"
+}
