@@ -17,7 +17,9 @@ help:
 	@echo "make run      show it: RDMA on GPU-resident memory, in place and as in stock Linux"
 	@echo "make check    run the tests; T=PATTERN for a part (scripts/check list names them)"
 	@echo "make build    build kernels and programs"
-	@echo "make lint     what checkers say of the code; make series-check: each patch builds"
+	@echo "make lint     what checkers say of the code"
+	@echo "make series   everything as patches for a clean kernel tree, in DIR=build/series"
+	@echo "make series-check  git am takes them, each of them builds; P=PART for a part"
 	@echo "make mutants  small defects, one at a time: each is caught; T=PATTERN for a part"
 	@echo "make soak     random everything for MINUTES=20, SEED=n to see it again"
 	@echo "make fuzz     random calls for MINUTES=5, SEED=n to see it again"
@@ -92,9 +94,13 @@ lint: packages
 	@scripts/packages packages-lint.txt
 	@scripts/lint $(L)
 
-.PHONY: series-check
+.PHONY: series series-check
+series: DIR := build/series
+series: packages
+	@scripts/series "$(DIR)"
+
 series-check: packages
-	@scripts/series-check
+	@scripts/series-check $(P)
 
 .PHONY: mutants
 mutants: tools tests
