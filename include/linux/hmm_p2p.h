@@ -5,7 +5,9 @@
  *
  * Process memory that HMM moved to a device (MEMORY_DEVICE_PRIVATE) can be
  * reached in place by other devices: see Documentation/mm/hmm_p2p.rst for the
- * whole, and the two contracts below for what each side owes.
+ * whole, Documentation/mm/hmm_p2p-contracts.rst for what each side owes, and
+ * Documentation/mm/hmm_p2p-driver.rst for how to write a driver.  The kernel-doc of the
+ * functions is in the files of mm/hmm_p2p/ that are named above their prototypes.
  *
  * Exporter: the driver of the device that has the memory.  It registers its
  * dev_pagemap and says where the memory is visible on the bus and to the CPU.  It is
@@ -35,6 +37,7 @@
 
 struct dev_pagemap;
 struct device;
+struct folio;
 struct hmm_dma_map;
 struct hmm_p2p_exporter;
 struct hmm_p2p_importer;
@@ -156,10 +159,10 @@ struct hmm_p2p_window_map {
  * struct hmm_p2p_exporter_ops - what a driver supplies
  *
  * @open_window: Make window @index (in units of the window size, from the start
- *	of the device memory) visible and tell where.  Without @close_window it is
- *	called for every window at registration, which fails with what it returns:
- *	memory that is always visible pays nothing later.  With it, it is called
- *	when a peer first touches the window, at most once at a time for the same
+ *	of the device memory) visible and tell where, in @map, which comes zeroed.
+ *	Without @close_window it is called for every window at registration, which fails
+ *	with what it returns: memory that is always visible pays nothing later.  With it,
+ *	it is called when a peer first touches the window, at most once at a time for the same
  *	window; -ENOSPC asks the core to close another window and try again, any
  *	error makes the page go to RAM.  May sleep; must not wait for anything that
  *	needs mmap_lock, a page lock, or a thread in hmm_p2p_unregister().
@@ -207,7 +210,9 @@ struct hmm_p2p_exporter_ops {
 /**
  * struct hmm_p2p_exporter_desc - what hmm_p2p_register() needs to know
  * @name: shown in tracepoints and debugfs, unique among exporters
- * @ops: what the driver supplies; NULL for coherent memory, which has none of them
+ * @ops: what the driver supplies; NULL for coherent memory, which has none of them.  Not
+ *	copied: what @ops, @priv, @pgmap and @provider point to stays until
+ *	hmm_p2p_unregister() has returned
  * @priv: first argument of every op
  * @pgmap: the device memory, %MEMORY_DEVICE_PRIVATE or %MEMORY_DEVICE_COHERENT, one
  *	range, on the node that is nearest to the device: pages that the core moves to RAM
@@ -265,34 +270,49 @@ struct hmm_p2p_cursor {
 
 #ifdef CONFIG_HMM_P2P
 
+/* exporter.c */
 struct hmm_p2p_exporter *
 hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc);
 void hmm_p2p_unregister(struct hmm_p2p_exporter *exp);
 u64 hmm_p2p_page_offset(const struct page *page);
-
-int hmm_p2p_live_get(struct hmm_p2p_exporter *exp);
-void hmm_p2p_live_put(struct hmm_p2p_exporter *exp);
-int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
-int hmm_p2p_revoke_importer(const char *name);
-int hmm_p2p_flush_writes(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
-int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp);
-int hmm_p2p_reset_end(struct hmm_p2p_exporter *exp);
-void hmm_p2p_dead(struct hmm_p2p_exporter *exp);
-int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
+struct page *hmm_p2p_page_at(const struct dev_pagemap *pgmap, u64 offset);
+struct folio *hmm_p2p_folio_init(struct dev_pagemap *pgmap, u64 offset, unsigned int order);
 
 u64 hmm_p2p_get_stat(struct hmm_p2p_exporter *exp, enum hmm_p2p_stat stat);
 
+/* state.c */
+int hmm_p2p_live_get(struct hmm_p2p_exporter *exp);
+void hmm_p2p_live_put(struct hmm_p2p_exporter *exp);
+
+/* revoke.c */
+int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
+int hmm_p2p_revoke_importer(const char *name);
+
+/* flush.c */
+int hmm_p2p_flush_writes(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
+
+/* reset.c */
+int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp);
+int hmm_p2p_reset_end(struct hmm_p2p_exporter *exp);
+
+/* death.c */
+void hmm_p2p_dead(struct hmm_p2p_exporter *exp);
+int hmm_p2p_poison(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
+
+/* importer.c */
 int hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
 		      const struct hmm_p2p_peer_desc *desc);
 void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer);
 void hmm_p2p_invalidate_begin(struct hmm_dma_map *map);
 void hmm_p2p_invalidate_end(struct hmm_dma_map *map);
 
+/* alias_refs.c */
 int hmm_p2p_map_alloc(struct hmm_dma_map *map, size_t nr_entries);
 void hmm_p2p_map_free(struct hmm_dma_map *map);
 void hmm_p2p_map_get(struct hmm_dma_map *map, size_t idx);
 void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx);
 
+/* alias.c; see hmm_pfn_kmap_local() below */
 void *hmm_p2p_kmap_local(unsigned long hmm_pfn);
 void hmm_p2p_kunmap_local(const void *kva);
 
@@ -362,6 +382,17 @@ static inline void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 static inline u64 hmm_p2p_page_offset(const struct page *page)
 {
 	return 0;
+}
+
+static inline struct page *hmm_p2p_page_at(const struct dev_pagemap *pgmap, u64 offset)
+{
+	return NULL;
+}
+
+static inline struct folio *
+hmm_p2p_folio_init(struct dev_pagemap *pgmap, u64 offset, unsigned int order)
+{
+	return NULL;
 }
 
 static inline int hmm_p2p_live_get(struct hmm_p2p_exporter *exp)

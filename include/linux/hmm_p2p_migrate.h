@@ -6,7 +6,7 @@
  * Engine: what moves pages between RAM and the memory of an exporter, and from another
  * exporter to it.  The driver registers it for its exporter, and supplies allocation and
  * copy.  The engine uses peer access (linux/hmm_p2p.h), which does not know of engines.
- * See Documentation/mm/hmm_p2p.rst.
+ * See Documentation/mm/hmm_p2p-migrate.rst.
  */
 #ifndef _LINUX_HMM_P2P_MIGRATE_H
 #define _LINUX_HMM_P2P_MIGRATE_H
@@ -81,13 +81,15 @@ struct hmm_p2p_copy_job {
  * struct hmm_p2p_engine_ops - what the driver of an engine supplies
  *
  * @alloc_folios: Up to @nr free folios of order @order of the device memory, into
- *	@folios, each initialised and locked by zone_device_page_init().  (Before that, a
- *	page may still say that it is the tail of a huge page.)  Returns how many; fewer
- *	than @nr mean that there are no more now.  Neighbours in ascending order make
+ *	@folios, each made by hmm_p2p_folio_init().  Returns how many; fewer than @nr mean
+ *	that there are no more now.  Neighbours in ascending order make
  *	larger copies.  @order is 0 or that of a huge page; if there is no huge one,
  *	small ones are asked for.  Coherent memory is asked for small ones only.
- *	Called under mmap_lock, may sleep, must not fault or take mmap_lock.  Folios
- *	come back through dev_pagemap_ops.folio_free, a few of them unused.  Peers' writes
+ *	Called under mmap_lock, by several tasks at a time; may sleep, must not fault or
+ *	take mmap_lock.  Folios come back through dev_pagemap_ops.folio_free, a few of them
+ *	unused.  That is called by any task that drops the last reference, maybe under a
+ *	spinlock, and for coherent memory also in an interrupt: it does not sleep, and the
+ *	lock that it shares with this op is taken with interrupts disabled.  Peers' writes
  *	to a folio that was in use before may still be on their way: the engine calls
  *	&hmm_p2p_exporter_ops.flush_writes before @copy writes to the folio.  An op that
  *	writes to it earlier, to clear it for example, calls hmm_p2p_flush_writes() first.
@@ -97,8 +99,8 @@ struct hmm_p2p_copy_job {
  *	it is under way, and hmm_p2p_copy_done() will be called; or another negative
  *	errno, after which none of the pages migrate.  Source pages are unmapped from
  *	every page table; all pages are locked.  Called under mmap_lock or, on
- *	eviction, without; may sleep; neither it nor the copy must wait for anything
- *	that needs mmap_lock or a page lock, nor for a thread in
+ *	eviction, without, by several tasks at a time; may sleep; neither it nor the copy
+ *	must wait for anything that needs mmap_lock or a page lock, nor for a thread in
  *	hmm_p2p_engine_unregister().  The driver ends each copy that is under way, by one
  *	call of hmm_p2p_copy_done(), also one of %HMM_P2P_FROM_PEER whose other device has
  *	died.  -EOPNOTSUPP for %HMM_P2P_FROM_PEER makes the pages go through RAM.  It has to
@@ -120,7 +122,8 @@ struct hmm_p2p_engine_ops {
 
 /**
  * struct hmm_p2p_engine_desc - what hmm_p2p_engine_register() needs to know
- * @ops: what the driver supplies
+ * @ops: what the driver supplies; not copied, nor is what @priv and @dev point to: it stays
+ *	until hmm_p2p_engine_unregister() has returned
  * @priv: first argument of every op
  * @dev: the device that masters the bus when ops->copy gets at the memory of another
  *	device, or NULL if the CPU copies
@@ -208,6 +211,7 @@ enum hmm_p2p_engine_stat {
 
 #ifdef CONFIG_HMM_P2P_MIGRATE
 
+/* The kernel-doc of the functions is in these files of mm/hmm_p2p/migrate/: engine.c */
 struct hmm_p2p_engine *
 hmm_p2p_engine_register(struct hmm_p2p_exporter *exp,
 			const struct hmm_p2p_engine_desc *desc);
@@ -215,17 +219,24 @@ void hmm_p2p_engine_unregister(struct hmm_p2p_engine *engine);
 u64 hmm_p2p_engine_get_stat(struct hmm_p2p_engine *engine,
 			    enum hmm_p2p_engine_stat stat);
 
+/* range.c */
 int hmm_p2p_migrate_to_device(struct hmm_p2p_engine *engine, struct mm_struct *mm,
 			      unsigned long start, unsigned long end,
 			      unsigned int flags, struct hmm_p2p_result *result);
 int hmm_p2p_migrate_to_ram(struct hmm_p2p_engine *engine, struct mm_struct *mm,
 			   unsigned long start, unsigned long end,
 			   struct hmm_p2p_result *result);
+struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd);
+
+/* fault.c */
 vm_fault_t hmm_p2p_migrate_fault(struct vm_fault *vmf);
+
+/* evict.c */
 int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
 		  struct hmm_p2p_result *result);
+
+/* copy.c */
 void hmm_p2p_copy_done(struct hmm_p2p_copy_job *job, int error);
-struct mm_struct *hmm_p2p_mm_get_pidfd(int pidfd);
 
 #else /* CONFIG_HMM_P2P_MIGRATE */
 

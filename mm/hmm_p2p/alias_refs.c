@@ -179,7 +179,7 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_get, "HMM_P2P");
  *
  * The importer's device has stopped: its last writes to the page may be on their way to
  * the exporter's memory, and no more follow.  See the importer's contract in
- * Documentation/mm/hmm_p2p.rst.
+ * Documentation/mm/hmm_p2p-contracts.rst.
  *
  * Context: Under the lock that the importer's invalidate callback takes.  Does
  * not sleep, does not fail.

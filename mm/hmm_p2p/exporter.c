@@ -351,6 +351,10 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
  * they need.  Where they called hmm_p2p_flush_writes(), they then flush the device themselves,
  * maybe at the same time as the core's last call of @desc->ops->flush_writes().
  *
+ * What takes no exporter may be called after this: hmm_p2p_page_offset() and
+ * hmm_p2p_page_at() until memunmap_pages() returns, and hmm_p2p_copy_done() for a copy that
+ * ends late.
+ *
  * An importer that breaks its contract and holds on is named and quarantined, and
  * cannot keep the driver here; the addresses that it holds are refused to whoever
  * registers them next, until it lets go.
@@ -404,6 +408,49 @@ u64 hmm_p2p_page_offset(const struct page *page)
 	return hmm_p2p_offset_in(page_pgmap(page), page);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_page_offset, "HMM_P2P");
+
+/**
+ * hmm_p2p_page_at - the struct page that stands for a place in device memory
+ * @pgmap: the device memory, after memremap_pages()
+ * @offset: bytes from its start, less than its size
+ *
+ * The inverse of hmm_p2p_page_offset().  The page may be free, and then it may look like the
+ * tail of a huge page that was there before: the caller does not ask for its folio.
+ *
+ * Context: Any.
+ *
+ * Return: the page.
+ */
+struct page *hmm_p2p_page_at(const struct dev_pagemap *pgmap, u64 offset)
+{
+	return pfn_to_page(PHYS_PFN(pgmap->range.start + offset));
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_page_at, "HMM_P2P");
+
+/**
+ * hmm_p2p_folio_init - make a folio of free device memory
+ * @pgmap: the device memory, after memremap_pages()
+ * @offset: bytes from its start, a multiple of the folio's size
+ * @order: the folio has 2^@order pages, all of which are free
+ *
+ * What an allocator of device-private or coherent pages hands out: for
+ * &hmm_p2p_engine_ops.alloc_folios, or for the destination of a driver's own migration.  The
+ * folio comes back through dev_pagemap_ops.folio_free when its last reference goes.
+ *
+ * Context: Process context, no spinlock held: takes the lock of the first page, which nobody
+ * else has for long.
+ *
+ * Return: the folio, locked and with one reference.
+ */
+struct folio *hmm_p2p_folio_init(struct dev_pagemap *pgmap, u64 offset, unsigned int order)
+{
+	struct page *page = hmm_p2p_page_at(pgmap, offset);
+
+	/* Not page_folio(), before: the page may have been the tail of a huge page. */
+	zone_device_page_init(page, pgmap, order);
+	return page_folio(page);
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_folio_init, "HMM_P2P");
 
 /**
  * hmm_p2p_get_stat - how peers use an exporter's memory

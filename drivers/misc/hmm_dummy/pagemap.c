@@ -110,12 +110,7 @@ bool hmm_dummy_has_pfn(const struct hmm_dummy_dev *dev, unsigned long hmm_pfn)
 static struct folio *folio_init(struct hmm_dummy_dev *dev, unsigned long index,
 				unsigned int order)
 {
-	/* Not page_folio(), before: it may have been the tail of a huge page. */
-	struct page *page = pfn_to_page(PHYS_PFN(dev->mem.pgmap.range.start) + index);
-	struct folio *folio;
-
-	zone_device_page_init(page, &dev->mem.pgmap, order);
-	folio = page_folio(page);
+	struct folio *folio = hmm_p2p_folio_init(&dev->mem.pgmap, PFN_PHYS(index), order);
 
 	/* Found broken while it was neither free nor in use? */
 	if (!hmm_dummy_vram_is_bad(dev, index, BIT(order)))
@@ -146,7 +141,10 @@ unsigned int hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int orde
 	return got;
 }
 
-/* The last reference is gone: called from anywhere, also under spinlocks. */
+/*
+ * The last reference is gone.  The caller may hold spinlocks; of coherent memory it may be an
+ * interrupt, at the end of I/O.
+ */
 static void hmm_dummy_folio_free(struct folio *folio)
 {
 	struct hmm_dummy_dev *dev =

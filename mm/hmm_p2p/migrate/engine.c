@@ -134,8 +134,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_engine_register, "HMM_P2P");
  *
  * No migration to the device begins any more and no peer gets an alias.  Every page moves to
  * RAM.  The data of processes is kept, unless hmm_p2p_dead() said that it is lost, or
- * &hmm_p2p_exporter_ops.lost says so now.  Only hmm_p2p_unregister() may follow for the
- * exporter.
+ * &hmm_p2p_exporter_ops.lost says so now.  For the exporter only hmm_p2p_unregister() may
+ * follow, or hmm_p2p_dead() before that; hmm_p2p_copy_done() always may.
  *
  * The caller makes sure that no other call for @engine is under way or begins.  Only
  * hmm_p2p_migrate_fault() may be: this function waits for it.

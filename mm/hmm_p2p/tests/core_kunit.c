@@ -150,10 +150,25 @@ static void register_twice(struct kunit *test)
 	fake_register(test);
 }
 
+/* Between a page and its place in the memory, both ways. */
+static void page_and_offset(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	u64 last = range_len(&f->pgmap.range) - PAGE_SIZE;
+
+	KUNIT_EXPECT_EQ(test, page_to_pfn(hmm_p2p_page_at(&f->pgmap, 0)),
+			PHYS_PFN(f->pgmap.range.start));
+	KUNIT_EXPECT_EQ(test, hmm_p2p_page_offset(hmm_p2p_page_at(&f->pgmap, 0)), 0);
+	KUNIT_EXPECT_EQ(test, page_to_pfn(hmm_p2p_page_at(&f->pgmap, last)),
+			PHYS_PFN(f->pgmap.range.end));
+	KUNIT_EXPECT_EQ(test, hmm_p2p_page_offset(hmm_p2p_page_at(&f->pgmap, last)), last);
+}
+
 static struct kunit_case hmm_p2p_core_cases[] = {
 	KUNIT_CASE(register_refuses_bad_desc),
 	KUNIT_CASE(register_refuses_bad_windows),
 	KUNIT_CASE(register_twice),
+	KUNIT_CASE(page_and_offset),
 	{}
 };
 

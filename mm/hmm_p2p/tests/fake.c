@@ -456,7 +456,7 @@ void fake_second_exit(struct kunit *test, struct fake *f)
 
 struct page *fake_page(struct fake *f, unsigned long i)
 {
-	return pfn_to_page(PHYS_PFN(f->res->start) + i);
+	return hmm_p2p_page_at(&f->pgmap, PFN_PHYS(i));
 }
 
 unsigned long fake_alias(struct fake *f, unsigned long i)
