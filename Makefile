@@ -4,9 +4,9 @@
 
 BIN := build/bin
 CFLAGS := -O2 -g -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
-	  -D_GNU_SOURCE -Iinclude/uapi -Itools/lib
+	  -D_GNU_SOURCE -Iinclude/uapi -Itools/lib -Isamples/hmm_p2p
 LIB := $(wildcard tools/lib/*.c)
-LIB_H := $(wildcard tools/lib/*.h) include/uapi/linux/hmm_dummy.h
+LIB_H := $(wildcard tools/lib/*.h) include/uapi/linux/hmm_dummy.h samples/hmm_p2p/hmm_p2p_sample.h
 
 TOOLS := $(patsubst tools/hmm-run/%.c,$(BIN)/%,$(wildcard tools/hmm-run/*.c))
 TESTS := $(patsubst selftests/%.c,$(BIN)/selftests/%,$(wildcard selftests/*.c)) $(BIN)/selftests/hmm-tests

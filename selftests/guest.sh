@@ -22,6 +22,7 @@ here=${BASH_SOURCE[0]%/*}
 . "$here/suites/memory.sh"
 . "$here/suites/races.sh"
 . "$here/suites/rdma.sh"
+. "$here/suites/samples.sh"
 . "$here/suites/svm.sh"
 . "$here/suites/tracepoints.sh"
 
