@@ -66,12 +66,24 @@ compiles_out() {
 	done
 }
 
+# With the symbols of ours, which have a namespace.
+outside_module() {
+	mkdir "$TMP/outside"
+	echo "obj-m := outside.o" > "$TMP/outside/Makefile"
+	cp "$TOP/samples/hmm_p2p/hmm_p2p_sample.h" "$TMP/outside/"
+	cp "$TOP/samples/hmm_p2p/hmm_p2p_exporter.c" "$TMP/outside/outside.c"
+	[ "$("$tree" module release "$TMP/outside")" = "$TMP/outside/outside.ko" ] &&
+		! grep -E "warning|undefined" "$(dirname "$("$tree" source)")/obj-release/build.log"
+}
+
 t "an option that the configuration drops is an error" drops_config
 t "so is one that stays on" drops_unset
 t "a patch that does not apply is an error" broken_series
 t "the tree is as it was after that" "$tree" sync
 t "a result is named by what it is made of" key_follows_content
 t "a missing KERNEL_SRC is an error" refuses 1 "KERNEL_SRC does not exist" env KERNEL_SRC=/nowhere "$tree" source
+t "a module outside of the tree builds" outside_module
+t "one that is not there is an error" refuses 2 "usage: tree module" "$tree" module release /nowhere
 t "an unknown flavour is an error" refuses 2 "no such flavour" "$tree" build fast
 t "what our make was told is not for the kernel's" env MAKEFLAGS=" -- M=nowhere" "$tree" objects off mm/hmm.o
 t "CONFIG_HMM_P2P=n compiles out" compiles_out
