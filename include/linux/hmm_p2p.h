@@ -182,14 +182,15 @@ struct hmm_p2p_window_map {
  *	writes in front of it; a device with a cache between BAR and memory (HDP) flushes
  *	that, too.  See "Writes on their way" in Documentation/mm/hmm_p2p.rst.  One call
  *	covers all of the memory.  The core calls it if a peer had memory mapped since the
- *	last call: in hmm_p2p_flush_writes(), before the migration engine copies out of
- *	that memory or into it, before @close_window, and before hmm_p2p_reset_begin(),
+ *	last call: in hmm_p2p_flush_writes() and hmm_p2p_flush_folio(), before the migration
+ *	engine copies out of that memory or into it, before @close_window, and before
+ *	hmm_p2p_reset_begin(),
  *	hmm_p2p_revoke() and hmm_p2p_unregister() return.  One call at a time; mmap_lock and
  *	page locks may be held; never from an invalidate callback.  May sleep; must not wait
  *	for anything that needs mmap_lock or a page lock, for a thread in
  *	hmm_p2p_unregister(), nor for a peer.  Cannot fail.  It also returns if the device
- *	does not answer any more; after hmm_p2p_dead() it is not called.  Optional, for
- *	memory that is not behind a bus; not for coherent memory.
+ *	does not answer any more; after hmm_p2p_dead() and after hmm_p2p_unregister() it is
+ *	not called.  Optional, for memory that is not behind a bus; not for coherent memory.
  *
  * @lost: Whether the device has vanished, and nobody has called hmm_p2p_dead() yet.
  *	The migration engine asks after each copy from or to the memory, also after one by
@@ -290,6 +291,7 @@ int hmm_p2p_revoke_importer(const char *name);
 
 /* flush.c */
 int hmm_p2p_flush_writes(struct hmm_p2p_exporter *exp, u64 offset, u64 length);
+int hmm_p2p_flush_folio(struct folio *folio);
 
 /* reset.c */
 int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp);
@@ -419,6 +421,11 @@ static inline int hmm_p2p_flush_writes(struct hmm_p2p_exporter *exp, u64 offset,
 				       u64 length)
 {
 	return -EOPNOTSUPP;
+}
+
+static inline int hmm_p2p_flush_folio(struct folio *folio)
+{
+	return 0;
 }
 
 static inline int hmm_p2p_reset_begin(struct hmm_p2p_exporter *exp)

@@ -346,10 +346,11 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
  * memunmap_pages() (which waits for calls of folio_free that are under way) and release the
  * device when no page is in use.
  *
- * From the begin of this call on, the dev_pagemap_ops of a driver with an engine of its own do
- * not use @exp, which goes meanwhile: the driver takes it from them first, without a lock that
- * they need.  Where they called hmm_p2p_flush_writes(), they then flush the device themselves,
- * maybe at the same time as the core's last call of @desc->ops->flush_writes().
+ * The dev_pagemap_ops of a driver with an engine of its own run beside this call and after it.
+ * They call hmm_p2p_flush_folio() and hmm_p2p_page_offset(), which need a page and not @exp.
+ * What does need @exp, such as hmm_p2p_poison() in dev_pagemap_ops.memory_failure, the driver
+ * keeps from running beside this call.  A lock will do: hmm_p2p_poison() waits for a second at
+ * most, and for nothing that waits for this call.
  *
  * What takes no exporter may be called after this: hmm_p2p_page_offset() and
  * hmm_p2p_page_at() until memunmap_pages() returns, and hmm_p2p_copy_done() for a copy that
@@ -378,7 +379,11 @@ void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 	mutex_unlock(&exp->life);
 	/* Writes to memory that was freed, and not used again, may still be on their way. */
 	hmm_p2p_flush_all(exp);
+	/* A task in hmm_p2p_flush_folio() may keep the exporter for longer than its driver does. */
+	hmm_p2p_flush_end(exp);
 
+	/* Who finds no exporter finds the writes in the memory: pairs with hmm_p2p_flush_folio(). */
+	smp_mb();
 	RCU_INIT_POINTER(pgmap->p2p_exporter, NULL);
 	/* Walks that found the exporter through the pgmap are over after this. */
 	synchronize_rcu();

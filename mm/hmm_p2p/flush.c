@@ -155,11 +155,11 @@ static void assert_may_flush(struct hmm_p2p_exporter *exp)
 
 /*
  * hmm_p2p_flush_after - return when a flush later than @after has ended
- * @exp: the exporter, which stays registered meanwhile
+ * @exp: the exporter, which the caller keeps
  * @after: from hmm_p2p_flush_need()
  *
  * Calls the op, unless such a flush has ended or is running; waits for one that runs.
- * Does not call the op of a dead device.
+ * Does not call the op of a dead device, nor of an exporter that is unregistered.
  *
  * Context: May sleep.  Not from an invalidate callback.
  */
@@ -171,7 +171,7 @@ void hmm_p2p_flush_after(struct hmm_p2p_exporter *exp, u32 after)
 	if (flush_is_over(exp, after))
 		return;
 	mutex_lock(&exp->flush_lock);
-	if (!flush_is_over(exp, after) && !hmm_p2p_is_dead(exp)) {
+	if (!flush_is_over(exp, after) && !exp->flush_closed && !hmm_p2p_is_dead(exp)) {
 		WRITE_ONCE(exp->flush_begun, exp->flush_begun + 1);
 		/* A put that misses it has its writes in front; pairs with hmm_p2p_flush_note(). */
 		smp_mb();
@@ -209,10 +209,11 @@ void hmm_p2p_flush_all(struct hmm_p2p_exporter *exp)
 	hmm_p2p_flush_pages(exp, 0, exp->nr_pages);
 }
 
-/* The device is dead.  When this returns, no op runs and none is called any more. */
+/* The device is dead, or goes.  When this returns, no op runs and none is called any more. */
 void hmm_p2p_flush_end(struct hmm_p2p_exporter *exp)
 {
 	mutex_lock(&exp->flush_lock);
+	exp->flush_closed = true;
 	mutex_unlock(&exp->flush_lock);
 }
 
@@ -222,14 +223,8 @@ void hmm_p2p_flush_end(struct hmm_p2p_exporter *exp)
  * @offset: bytes from the start of the device memory
  * @length: bytes; with @offset rounded outward to whole windows
  *
- * For a driver that moves pages by itself, without the core's migration engine.  The
- * driver calls it when the pages are unmapped and their notifiers were called
- * (migrate_vma_setup() does both), and before
- *
- * * the pages are copied out;
- * * the driver writes to memory that came back through dev_pagemap_ops.folio_free.  The
- *   core's engine flushes for pages from its alloc_folios before it calls copy, so only a
- *   driver that writes to them earlier, to clear them for example, has to call it.
+ * For a driver whose device reads, in place, what peers have written to a part of its memory.
+ * A driver that moves pages calls hmm_p2p_flush_folio() instead.
  *
  * Calls ops->flush_writes if a peer has a window of the range mapped, or had it mapped when
  * the last flush began.  If not, the cost is a look at each window.
@@ -251,3 +246,53 @@ int hmm_p2p_flush_writes(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 	return hmm_p2p_is_dead(exp) ? -ENODEV : 0;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_flush_writes, "HMM_P2P");
+
+/**
+ * hmm_p2p_flush_folio - wait until what peers have written to a folio is in the device memory
+ * @folio: device memory that the caller keeps in use, by its lock or a reference
+ *
+ * For a driver that moves pages by itself, without the core's migration engine.  The
+ * driver calls it when the pages are unmapped and their notifiers were called
+ * (migrate_vma_setup() and migrate_device_range() do both), and before
+ *
+ * * the folio is copied out;
+ * * the driver writes to a new folio whose memory came back through
+ *   dev_pagemap_ops.folio_free.  The core's engine flushes for pages from its alloc_folios
+ *   before it calls copy, so only a driver that writes to them earlier, to clear them for
+ *   example, has to call it.
+ *
+ * The page finds its exporter, so the driver may call this at any time before
+ * memunmap_pages(): beside hmm_p2p_unregister(), and after it.  Where the memory has no
+ * exporter any more, hmm_p2p_unregister() has flushed, and no peer has written since.
+ *
+ * Calls ops->flush_writes as hmm_p2p_flush_writes() does.  It does not call the op any more
+ * when hmm_p2p_unregister() has returned.
+ *
+ * Context: Process context; may sleep.  The caller may hold mmap_lock and page locks.  Not
+ * from an invalidate callback, nor under a lock that such a callback takes.
+ *
+ * Return: 0: what peers had sent before the call is in the memory; or
+ * * -ENODEV: the device is dead, and so is what was written: the driver does not copy it
+ */
+int hmm_p2p_flush_folio(struct folio *folio)
+{
+	struct page *page = folio_page(folio, 0);
+	struct hmm_p2p_exporter *exp;
+	int ret;
+
+	rcu_read_lock();
+	exp = hmm_p2p_exporter_of(page);
+	if (exp && !kref_get_unless_zero(&exp->kref))
+		exp = NULL;
+	rcu_read_unlock();
+	if (!exp) {
+		/* The caller reads the memory after the last flush: pairs with hmm_p2p_unregister(). */
+		smp_rmb();
+		return 0;
+	}
+	hmm_p2p_flush_pages(exp, PHYS_PFN(hmm_p2p_page_offset(page)), folio_nr_pages(folio));
+	ret = hmm_p2p_is_dead(exp) ? -ENODEV : 0;
+	hmm_p2p_exporter_put(exp);
+	return ret;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_flush_folio, "HMM_P2P");

@@ -168,6 +168,7 @@ struct hmm_p2p_exporter {
 	struct mutex flush_lock;		/* one flush of peers' writes at a time */
 	u32 flush_begun;			/* flush_lock to change: the last one's number */
 	u32 flush_ended;			/* flush_lock to change */
+	bool flush_closed;			/* flush_lock; the op is not called any more */
 
 	atomic64_t slowest_revoke;		/* ns */
 

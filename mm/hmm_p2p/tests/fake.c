@@ -53,21 +53,16 @@ void fake_land(struct fake *f)
 	}
 }
 
-void fake_flush_writes(void *priv)
+static void fake_flush_writes(void *priv)
 {
 	struct fake *f = priv;
 
-	/* Faults of a driver with an engine of its own flush, too, while it unregisters. */
-	spin_lock(&f->lock);
 	f->nr_flushes++;
-	spin_unlock(&f->lock);
 	if (f->hold_flush) {
 		complete(&f->flush_begun);
 		wait_for_completion(&f->flush_go);
 	}
-	spin_lock(&f->lock);
 	fake_land(f);
-	spin_unlock(&f->lock);
 }
 
 struct folio *fake_alloc_one(struct fake *f, unsigned int order)
@@ -294,7 +289,6 @@ int fake_init(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, f);
 	test->priv = f;
 	spin_lock_init(&f->lock);
-	init_rwsem(&f->exp_sem);
 	INIT_LIST_HEAD(&f->mirrors);
 	init_completion(&f->opening);
 	init_completion(&f->go_on);
@@ -391,9 +385,7 @@ int fake_try_register(struct fake *f)
 		hmm_p2p_unregister(exp);
 		return PTR_ERR(engine);
 	}
-	down_write(&f->exp_sem);
 	f->exp = exp;
-	up_write(&f->exp_sem);
 	f->engine = engine;
 	return 0;
 }
@@ -405,16 +397,11 @@ void fake_register(struct kunit *test)
 
 void fake_unregister(struct fake *f)
 {
-	struct hmm_p2p_exporter *exp = f->exp;
-
 	if (f->engine)
 		hmm_p2p_engine_unregister(f->engine);
 	f->engine = NULL;
-	/* A fault that has a page locked does without the exporter, which waits for the page. */
-	down_write(&f->exp_sem);
+	hmm_p2p_unregister(f->exp);
 	f->exp = NULL;
-	up_write(&f->exp_sem);
-	hmm_p2p_unregister(exp);
 }
 
 void fake_begin_reset(struct fake *f)

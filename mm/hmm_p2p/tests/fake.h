@@ -14,7 +14,6 @@
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
 #include <linux/pagemap.h>
-#include <linux/rwsem.h>
 
 #include "../internal.h"
 
@@ -36,8 +35,7 @@ struct fake {
 	struct hmm_p2p_exporter_desc desc;
 	struct hmm_p2p_engine_desc engine_desc;
 	struct list_head mirrors;	/* those that fake_exit() has to destroy */
-	struct hmm_p2p_exporter *exp;	/* NULL: none is registered, or it is about to go */
-	struct rw_semaphore exp_sem;	/* read: fake_own.c calls for exp; write: it goes */
+	struct hmm_p2p_exporter *exp;	/* NULL: none is registered */
 	struct hmm_p2p_engine *engine;
 	bool without_engine;		/* fake_own.c moves the pages */
 	atomic_t nr_faults;		/* ... and brought so many to RAM by faults */
@@ -116,7 +114,6 @@ struct page *fake_page(struct fake *f, unsigned long i);
 unsigned long fake_alias(struct fake *f, unsigned long i);
 void *fake_kva(struct fake *f, const struct page *page);
 struct folio *fake_alloc_one(struct fake *f, unsigned int order);
-void fake_flush_writes(void *priv);
 
 /* For job_call(). */
 void fake_begin_reset(struct fake *f);

@@ -11,33 +11,14 @@
 
 #include "fake.h"
 
-/*
- * Returns when what peers have written to a folio is in the memory; false if the device is
- * dead.  fake_unregister() takes the exporter from us before it begins: it waits for pages
- * that are locked, and the caller has this one.
- */
-static bool own_flush(struct fake *f, struct folio *folio)
-{
-	int ret = 0;
-
-	down_read(&f->exp_sem);
-	if (f->exp)
-		ret = hmm_p2p_flush_writes(f->exp,
-					   hmm_p2p_page_offset(folio_page(folio, 0)),
-					   folio_size(folio));
-	else
-		fake_flush_writes(f);
-	up_read(&f->exp_sem);
-	return ret != -ENODEV;
-}
-
 /* RAM for the folio of a device, with its data. */
 static struct folio *own_copy_to_ram(struct fake *f, struct folio *from)
 {
 	struct folio *to;
 	unsigned long i;
 
-	if (!own_flush(f, from))
+	/* A dead device has no data. */
+	if (hmm_p2p_flush_folio(from))
 		return NULL;
 	to = folio_alloc(GFP_HIGHUSER_MOVABLE | __GFP_NOWARN, folio_order(from));
 	if (!to)
@@ -166,7 +147,7 @@ static void own_fill_to_device(struct fake *f, const unsigned long *src, unsigne
 		if (!to)
 			break;
 		/* A write of a peer to what was there before must not land in the new data. */
-		own_flush(f, to);
+		hmm_p2p_flush_folio(to);
 		memcpy_from_page(fake_kva(f, folio_page(to, 0)), page, 0, PAGE_SIZE);
 		dst[i] = migrate_pfn(folio_pfn(to)) | (src[i] & MIGRATE_PFN_WRITE);
 	}

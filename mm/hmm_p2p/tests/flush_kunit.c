@@ -115,6 +115,59 @@ static void flush_for_driver(struct kunit *test)
 	mirror_destroy(m);
 }
 
+/* The call for drivers that have no more than a page.  It does nothing without an exporter. */
+static void flush_by_folio(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct folio *folio = page_folio(fake_page(f, 1));
+	struct mirror *m;
+
+	fake_register(test);
+	m = mirror_create_mapped(test, "soft", WINDOW_PAGES + 1);
+	fake_post(f, 1, LATE);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_folio(folio));
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	KUNIT_EXPECT_EQ(test, 0, f->nr_posted);
+	/* The peer has only the other window. */
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(m->start, WINDOW_PAGES * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 1, mirror_peers(m));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_folio(folio));
+	KUNIT_EXPECT_EQ(test, 2, f->nr_flushes);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_folio(folio));
+	KUNIT_EXPECT_EQ(test, 2, f->nr_flushes);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_folio(page_folio(fake_page(f, WINDOW_PAGES))));
+	KUNIT_EXPECT_EQ(test, 3, f->nr_flushes);
+	fake_unregister(f);
+	KUNIT_EXPECT_EQ(test, 4, f->nr_flushes);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_folio(folio));
+	KUNIT_EXPECT_EQ(test, 4, f->nr_flushes);
+	mirror_destroy(m);
+}
+
+/*
+ * A task that was about to flush when its exporter went.  The importer that does not let go is
+ * why the core still sees something to flush, and the op must not be called any more.
+ */
+static void flush_after_unregister(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_exporter *exp;
+	unsigned int flushes;
+	struct mirror *m;
+
+	fake_register(test);
+	exp = f->exp;
+	m = mirror_create_mapped(test, "bad importer", 1);
+	m->keeps = true;
+	fake_unregister(f);
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_refs(exp));
+	flushes = f->nr_flushes;
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_writes(exp, 0, PMD_SIZE));
+	KUNIT_EXPECT_EQ(test, flushes, f->nr_flushes);
+	m->keeps = false;
+	mirror_destroy(m);
+}
+
 /* Windows without a peer are not flushed. */
 static void flush_not_needed(struct kunit *test)
 {
@@ -230,6 +283,7 @@ static void flush_of_dead_device(struct kunit *test)
 	fake_post(f, 0, LATE);
 	hmm_p2p_dead(f->exp);
 	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_flush_writes(f->exp, 0, PMD_SIZE));
+	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_flush_folio(page_folio(fake_page(f, 0))));
 	fake_unregister(f);
 	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
 	mirror_destroy(m);
@@ -346,6 +400,8 @@ static struct kunit_case hmm_p2p_flush_cases[] = {
 	KUNIT_CASE(flush_before_copy_to_peer),
 	KUNIT_CASE(flush_before_reuse),
 	KUNIT_CASE(flush_for_driver),
+	KUNIT_CASE(flush_by_folio),
+	KUNIT_CASE(flush_after_unregister),
 	KUNIT_CASE(flush_not_needed),
 	KUNIT_CASE(flush_before_close),
 	KUNIT_CASE(flush_with_revoke),
@@ -370,6 +426,8 @@ static struct kunit_suite hmm_p2p_flush_suite = {
 static struct kunit_case hmm_p2p_flush_without_engine_cases[] = {
 	KUNIT_CASE(flush_before_reuse),
 	KUNIT_CASE(flush_for_driver),
+	KUNIT_CASE(flush_by_folio),
+	KUNIT_CASE(flush_after_unregister),
 	KUNIT_CASE(flush_not_needed),
 	KUNIT_CASE(flush_before_close),
 	KUNIT_CASE(flush_with_revoke),

@@ -17,7 +17,7 @@
 
 /* What the threads of a test are told, and tell it. */
 static struct {
-	struct hmm_p2p_exporter *exp;	/* of the fake, which forgets it to unregister */
+	struct hmm_p2p_exporter *exp;	/* of the fake, which forgets it once it is unregistered */
 	struct task_struct *task;
 	struct mm_struct *mm;
 	unsigned long start;
@@ -311,6 +311,33 @@ static void without_engine_flush(struct kunit *test)
 	mirror_destroy(m);
 }
 
+/*
+ * The exporter goes while the driver's engine has a page locked.  The driver gets the last
+ * write of a peer all the same, and does not wait for the unregistering that waits for it.
+ */
+static void without_engine_flush_in_unregister(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = mapped(test, 4);
+	struct folio *folio = page_folio(fake_page(f, 2));
+	struct job job;
+
+	folio_lock(folio);
+	job_call(test, &job, fake_unregister, f);
+	KUNIT_EXPECT_TRUE(test, in_state(HMM_P2P_STATE_DRAINING));
+	KUNIT_EXPECT_FALSE(test, job_done(&job, 100));
+	fake_post(f, 2, LATE);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_folio(folio));
+	KUNIT_EXPECT_EQ(test, 0, f->nr_posted);
+	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
+	folio_unlock(folio);
+	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
+	KUNIT_EXPECT_EQ(test, 2, f->nr_flushes);
+	KUNIT_EXPECT_EQ(test, LATE, memory_value(m->start, 2));
+	KUNIT_EXPECT_EQ(test, 2, f->nr_flushes);
+	mirror_destroy(m);
+}
+
 static void touch_as_peer(struct fake *f)
 {
 	unsigned long i = 0;
@@ -468,6 +495,7 @@ static struct kunit_case hmm_p2p_without_engine_cases[] = {
 	KUNIT_CASE(without_engine_dead),
 	KUNIT_CASE_SLOW(without_engine_poison),
 	KUNIT_CASE(without_engine_flush),
+	KUNIT_CASE(without_engine_flush_in_unregister),
 	KUNIT_CASE(owner_of_two_for_others),
 	KUNIT_CASE(owner_of_two_for_own),
 	{}
