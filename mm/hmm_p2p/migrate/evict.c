@@ -39,38 +39,35 @@ static void evict_drain(bool *drained)
 }
 
 /*
- * Unmap a locked folio that may move.
+ * Unmap a locked folio that may move, and take a reference on its anon_vma.
  *
- * Return: its anon_vma.  NULL, and nothing has changed, if another task has a reference.
+ * Return: false, and nothing has changed, if another task has a reference on the folio.
  */
-static struct anon_vma *evict_unmap(struct folio *folio, bool *drained)
+static bool evict_unmap(struct folio *folio, bool *drained)
 {
 	struct anon_vma *anon_vma = hmm_p2p_unmap_folio(folio);
 
 	if (!anon_vma)
-		return NULL;
+		return false;
 	if (folio_ref_count(folio) != 1)
 		evict_drain(drained);
 	if (folio_ref_count(folio) == 1)
-		return anon_vma;
+		return true;
 	hmm_p2p_map_folio(folio, anon_vma);
-	return NULL;
+	return false;
 }
 
 /*
  * Unmap the folios of @nr pages from @pfn that are mapped, as migrate_device_pfns() would,
- * into b->args.src, and keep the anon_vma of each in @anon_vmas.  Taking the anon_vma and
- * unmapping happen under one hold of the folio lock: otherwise the folio might be freed in
- * between and belong to another process.  Folios that other tasks have locked stay.
+ * into b->args.src.  migrate_device_finalize() puts the anon_vma of each.  Folios that other
+ * tasks have locked stay.
  *
  * Return: the number of entries of b->args.src that were set.
  */
-static unsigned long evict_collect(struct hmm_p2p_batch *b,
-				   struct anon_vma **anon_vmas,
-				   unsigned long pfn, unsigned long nr)
+static unsigned long evict_collect(struct hmm_p2p_batch *b, unsigned long pfn,
+				   unsigned long nr)
 {
 	unsigned long end = pfn + nr, n = 0, pages;
-	struct anon_vma *anon_vma;
 	struct folio *folio;
 	bool busy = false, drained = false;
 
@@ -92,42 +89,15 @@ static unsigned long evict_collect(struct hmm_p2p_batch *b,
 		}
 		pages = folio_nr_pages(folio);
 		memset(&b->args.src[n], 0, pages * sizeof(*b->args.src));
-		memset(&anon_vmas[n], 0, pages * sizeof(*anon_vmas));
-		anon_vma = evict_unmap(folio, &drained);
-		if (anon_vma) {
-			anon_vmas[n] = anon_vma;
+		if (evict_unmap(folio, &drained))
 			b->args.src[n] = migrate_pfn(pfn) | MIGRATE_PFN_MIGRATE |
+					 MIGRATE_PFN_ANON_VMA |
 					 (pages > 1 ? MIGRATE_PFN_COMPOUND : 0);
-		} else {
+		else
 			hmm_p2p_drop_folio(folio);
-		}
 		n += pages;
 	}
 	return n;
-}
-
-struct eviction {
-	struct hmm_p2p_engine *engine;
-	struct hmm_p2p_batch *b;
-	struct anon_vma **anon_vmas;
-};
-
-static int eviction_init(struct eviction *e, struct hmm_p2p_engine *engine)
-{
-	e->engine = engine;
-	e->b = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
-	e->anon_vmas = kvcalloc(HMM_P2P_BATCH_PAGES, sizeof(*e->anon_vmas), GFP_KERNEL);
-	if (e->b && e->anon_vmas)
-		return 0;
-	hmm_p2p_batch_free(e->b);
-	kvfree(e->anon_vmas);
-	return -ENOMEM;
-}
-
-static void eviction_exit(struct eviction *e)
-{
-	hmm_p2p_batch_free(e->b);
-	kvfree(e->anon_vmas);
 }
 
 /*
@@ -136,28 +106,25 @@ static void eviction_exit(struct eviction *e)
  *
  * Return: false if there was no page that could be tried.
  */
-static bool evict_batch(struct eviction *e, unsigned long pfn, unsigned long nr,
+static bool evict_batch(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
+			unsigned long pfn, unsigned long nr,
 			struct hmm_p2p_result *result)
 {
-	struct hmm_p2p_batch *b = e->b;
 	struct hmm_p2p_watch watch;
 	unsigned long i, n;
 
 	b->error = 0;
 	if (b->abandoned)
 		return false;
-	hmm_p2p_watch_begin(&watch, e->engine->exp);
-	n = evict_collect(b, e->anon_vmas, pfn, nr);
+	hmm_p2p_watch_begin(&watch, engine->exp);
+	n = evict_collect(b, pfn, nr);
 	hmm_p2p_watch_end(&watch);
 	if (!n)
 		return false;
 	memset(b->why, HMM_P2P_BUSY, n);
-	hmm_p2p_batch_collect_pfns(b, e->engine, n);
+	hmm_p2p_batch_collect_pfns(b, engine, n);
 	hmm_p2p_batch_start(b);
 	hmm_p2p_batch_end(b);
-	for (i = 0; i < n; i++)
-		if (e->anon_vmas[i])
-			put_anon_vma(e->anon_vmas[i]);
 	for (i = 0; i < n && result; i++)
 		result->count[b->why[i]]++;
 	if (b->error == -ENOMEM)
@@ -204,7 +171,7 @@ int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
 	struct hmm_p2p_exporter *exp = engine->exp;
 	struct hmm_p2p_result before, once, unwanted;
 	unsigned long pfn, end, next;
-	struct eviction e;
+	struct hmm_p2p_batch *b;
 	u64 end_offset;
 	int ret = 0;
 
@@ -213,9 +180,9 @@ int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
 	hmm_p2p_result_init(result);
 	if (!hmm_p2p_range_end(exp, offset, length, &end_offset))
 		return -EINVAL;
-	ret = eviction_init(&e, engine);
-	if (ret)
-		return ret;
+	b = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES);
+	if (!b)
+		return -ENOMEM;
 	end = exp->first_pfn + PFN_UP(end_offset);
 	for (pfn = exp->first_pfn + PHYS_PFN(offset); pfn < end; pfn = next) {
 		next = min(end, ALIGN(pfn + 1, HMM_P2P_BATCH_PAGES));
@@ -226,20 +193,20 @@ int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
 		if (!pages_in_use(pfn, next - pfn))
 			continue;
 		before = *result;
-		evict_batch(&e, pfn, next - pfn, result);
-		if (e.b->error == -ENOMEM) {
+		evict_batch(b, engine, pfn, next - pfn, result);
+		if (b->error == -ENOMEM) {
 			/* Again, now that it is split.  Pages that have moved stay counted. */
 			once = *result;
 			before.count[HMM_P2P_MOVED] = result->count[HMM_P2P_MOVED];
 			*result = before;
-			if (!evict_batch(&e, pfn, next - pfn, result))
+			if (!evict_batch(b, engine, pfn, next - pfn, result))
 				*result = once;
-			if (e.b->error == -ENOMEM)
+			if (b->error == -ENOMEM)
 				ret = -ENOMEM;
 		}
 		cond_resched();
 	}
-	eviction_exit(&e);
+	hmm_p2p_batch_free(b);
 	hmm_p2p_result_sum(result);
 	return ret;
 }
@@ -259,11 +226,11 @@ void hmm_p2p_evict_all(struct hmm_p2p_engine *engine)
 	struct hmm_p2p_exporter *exp = engine->exp;
 	unsigned long end = exp->first_pfn + exp->nr_pages;
 	unsigned long report = jiffies + 10 * HZ;
-	struct eviction e;
+	struct hmm_p2p_batch *b;
 
 	if (hmm_p2p_is_dead(exp))
 		return;
-	while (eviction_init(&e, engine))
+	while (!(b = hmm_p2p_batch_alloc(HMM_P2P_BATCH_PAGES)))
 		schedule_timeout_uninterruptible(HZ / 10);
 
 	for (;;) {
@@ -271,7 +238,7 @@ void hmm_p2p_evict_all(struct hmm_p2p_engine *engine)
 
 		for (pfn = exp->first_pfn; pfn < end; pfn += HMM_P2P_BATCH_PAGES) {
 			if (pages_in_use(pfn, HMM_P2P_BATCH_PAGES))
-				evict_batch(&e, pfn, HMM_P2P_BATCH_PAGES, NULL);
+				evict_batch(b, engine, pfn, HMM_P2P_BATCH_PAGES, NULL);
 			used += pages_in_use(pfn, HMM_P2P_BATCH_PAGES);
 			cond_resched();
 		}
@@ -289,5 +256,5 @@ void hmm_p2p_evict_all(struct hmm_p2p_engine *engine)
 		lru_add_drain_all();
 		schedule_timeout_uninterruptible(1);
 	}
-	eviction_exit(&e);
+	hmm_p2p_batch_free(b);
 }

@@ -341,12 +341,8 @@ void fake_exit(struct kunit *test)
 	flush_delayed_work(&f->never_work);
 	if (f->exp)
 		fake_unregister(f);
-	if (f->without_engine) {
-		/* Or it is the test itself that has had enough of a second device. */
-		if (!current->mm)
-			fake_own_wait_for_exit(f);
+	if (f->without_engine)
 		fake_own_evict(f);
-	}
 	memunmap_pages(&f->pgmap);
 	release_mem_region(f->res->start, resource_size(f->res));
 	for (i = 0; i < NR_WINDOWS; i++)

@@ -14,6 +14,7 @@
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
 #include <linux/pagemap.h>
+#include <linux/rmap.h>
 
 #include "../internal.h"
 
@@ -153,7 +154,6 @@ static inline void fake_end_late(struct fake *f)
 /* The engine of a driver that has its own: fake_own.c. */
 vm_fault_t fake_own_fault(struct fake *f, struct vm_fault *vmf);
 void fake_own_evict(struct fake *f);
-void fake_own_wait_for_exit(struct fake *f);
 long fake_own_to_device(struct fake *f, struct mm_struct *mm, unsigned long start,
 			unsigned long nr);
 
@@ -168,6 +168,12 @@ int memory_to_device(struct fake *f, unsigned long start, unsigned long nr,
 void memory_place_on(struct kunit *test, struct fake *f, unsigned long start,
 		     unsigned long nr);
 void memory_place(struct kunit *test, unsigned long start, unsigned long nr);
+/* The anon_vma of a folio that is mapped, for its count: it is the caller's VMA that keeps it. */
+static inline struct anon_vma *folio_anon_vma_seen(struct folio *folio)
+{
+	return (void *)((unsigned long)folio->mapping & ~FOLIO_MAPPING_FLAGS);
+}
+
 unsigned long memory_create_huge(struct kunit *test, unsigned long window);
 
 /* A software importer, and a bad one. */

@@ -101,20 +101,6 @@ vm_fault_t fake_own_fault(struct fake *f, struct vm_fault *vmf)
 	return moved ? 0 : VM_FAULT_SIGBUS;
 }
 
-/*
- * The task of a test exits beside the cleanup, and its pages go with it.  No page is evicted
- * meanwhile: migrate_device_range() keeps no reference on the anon_vma by which
- * migrate_device_finalize() finds the entries of a page, so it must not meet the end of the
- * process (see rmap_walk_anon_lock() in mm/rmap.c).
- */
-void fake_own_wait_for_exit(struct fake *f)
-{
-	unsigned long end = jiffies + 60 * HZ;
-
-	while (!bitmap_empty(f->used, NR_PAGES) && time_before(jiffies, end))
-		schedule_timeout_uninterruptible(1);
-}
-
 /* Bring all pages of the device to RAM, as memunmap_pages() wants it. */
 void fake_own_evict(struct fake *f)
 {

@@ -142,6 +142,32 @@ static void migrate_without_result(struct kunit *test)
 								 start, 0, NULL));
 }
 
+/* A page that is evicted, and one that stays, keep nothing of their process. */
+static void migrate_evict_puts_anon_vma(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct anon_vma *anon_vma;
+	unsigned long start;
+	int refs;
+
+	fake_register(test);
+	start = memory_create(test, 2);
+	memory_place(test, start, 2);
+	anon_vma = folio_anon_vma_seen(page_folio(fake_page(f, 0)));
+	refs = atomic_read(&anon_vma->refcount);
+	f->copy_error = -EIO;
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_evict(f->engine, 0, PMD_SIZE, NULL));
+	KUNIT_EXPECT_EQ(test, refs, atomic_read(&anon_vma->refcount));
+	f->copy_error = 0;
+	folio_get(page_folio(fake_page(f, 1)));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_evict(f->engine, 0, PMD_SIZE, NULL));
+	folio_put(page_folio(fake_page(f, 1)));
+	KUNIT_EXPECT_EQ(test, 1, f->freed);
+	KUNIT_EXPECT_EQ(test, refs, atomic_read(&anon_vma->refcount));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 0));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 1));
+}
+
 static u64 engine_stat(struct fake *f, enum hmm_p2p_engine_stat stat)
 {
 	return hmm_p2p_engine_get_stat(f->engine, stat);
@@ -388,6 +414,7 @@ static struct kunit_case hmm_p2p_migrate_cases[] = {
 	KUNIT_CASE(migrate_lost_device),
 	KUNIT_CASE(migrate_lost_in_unregister),
 	KUNIT_CASE(migrate_without_result),
+	KUNIT_CASE(migrate_evict_puts_anon_vma),
 	KUNIT_CASE(migrate_makes_room),
 	KUNIT_CASE(migrate_dies_for_room),
 	KUNIT_CASE(migrate_stats),
