@@ -14,6 +14,7 @@ suite_kunit() {
 	# Results come when all have run: wait, watch and window, which take longest, apart.
 	kunit_suites 'hmm_p2p_[!w]*' && kunit_suites 'hmm_p2p_w*'
 }
+suite_kunit_core() { suite_kunit; }
 
 # The kernel's own HMM tests, on this driver: devices as they expect them.
 hmm_tests() {

@@ -190,6 +190,30 @@ static void engine_takes_from_siblings(struct kunit *test)
 	fake_second_exit(test, b);
 }
 
+/* A page that the engine is asked to bring to RAM, and the driver has registered none. */
+static void fault_without_engine(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+
+	f->without_engine = true;
+	fake_register(test);
+	start = memory_create(test, 2);
+	memory_place(test, start, 2);
+	/* Its dev_pagemap_ops.migrate_to_ram is hmm_p2p_migrate_fault() now. */
+	f->without_engine = false;
+	KUNIT_EXPECT_EQ(test, ULONG_MAX, memory_value(start, 1));
+	KUNIT_EXPECT_EQ(test, 0, f->freed);
+	KUNIT_EXPECT_EQ(test, 0, atomic_read(&f->nr_faults));
+	fake_unregister(f);
+	KUNIT_EXPECT_EQ(test, ULONG_MAX, memory_value(start, 1));
+	KUNIT_EXPECT_EQ(test, 0, f->freed);
+	/* Nothing is lost. */
+	f->without_engine = true;
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 1));
+	KUNIT_EXPECT_EQ(test, 1, f->freed);
+}
+
 static struct kunit_case hmm_p2p_engine_cases[] = {
 	KUNIT_CASE(engine_refuses_bad_desc),
 	KUNIT_CASE(engine_of_dead_device),
@@ -198,6 +222,7 @@ static struct kunit_case hmm_p2p_engine_cases[] = {
 	KUNIT_CASE(engine_wants_sole_owner),
 	KUNIT_CASE(engine_takes_over_windows),
 	KUNIT_CASE(engine_takes_from_siblings),
+	KUNIT_CASE(fault_without_engine),
 	{}
 };
 

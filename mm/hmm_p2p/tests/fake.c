@@ -288,6 +288,7 @@ int fake_init(struct kunit *test)
 
 	KUNIT_ASSERT_NOT_NULL(test, f);
 	test->priv = f;
+	f->without_engine = !IS_ENABLED(CONFIG_HMM_P2P_MIGRATE);
 	spin_lock_init(&f->lock);
 	INIT_LIST_HEAD(&f->mirrors);
 	init_completion(&f->opening);

@@ -99,9 +99,20 @@ struct fake {
 	bool closed_too_early;		/* with a write on its way */
 };
 
+/* With an engine, if the kernel has one. */
 int fake_init(struct kunit *test);
 /* The driver has an engine of its own, and so the exporter has none. */
 int fake_init_without_engine(struct kunit *test);
+
+/* Suites of the same tests, as far as they need no engine.  A kernel without has the second. */
+#if IS_ENABLED(CONFIG_HMM_P2P_MIGRATE)
+#define fake_test_suites(with, without)	kunit_test_suites(&(with), &(without))
+#else
+#define fake_test_suites(with, without)						\
+	static struct kunit_suite * const fake_suite_unused __maybe_unused = &(with);	\
+	kunit_test_suite(without)
+#endif
+
 void fake_exit(struct kunit *test);
 void fake_register(struct kunit *test);
 int fake_try_register(struct fake *f);

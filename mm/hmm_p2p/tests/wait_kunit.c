@@ -477,4 +477,4 @@ static struct kunit_suite hmm_p2p_wait_without_engine_suite = {
 	.test_cases = hmm_p2p_wait_without_engine_cases,
 };
 
-kunit_test_suites(&hmm_p2p_wait_suite, &hmm_p2p_wait_without_engine_suite);
+fake_test_suites(hmm_p2p_wait_suite, hmm_p2p_wait_without_engine_suite);
