@@ -45,10 +45,12 @@
 #define _MM_HMM_P2P_INTERNAL_H
 
 #include <linux/atomic.h>
+#include <linux/cache.h>
 #include <linux/hmm-dma.h>
 #include <linux/hmm_p2p.h>
 #include <linux/kref.h>
 #include <linux/list.h>
+#include <linux/llist.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
@@ -89,18 +91,27 @@ enum hmm_p2p_window_state {
 };
 
 /*
- * One per window size of device memory: 48 bytes, 4 more in exp->let_go, and 9 more in
+ * One per window size of device memory: 64 bytes, 4 more in exp->let_go, and 9 more in
  * the index from aliases for each 2 MiB of it that is open.
+ *
+ * A window has a cache line of its own, so that importers of neighbouring windows do not
+ * disturb each other.  What lookups read and what map_get and map_put count stay together:
+ * an importer that looks for an alias counts it next.
  */
 struct hmm_p2p_window {
 	struct hmm_p2p_exporter *exp;
 	void *kva;			/* of its first byte, may be NULL */
-	struct list_head lru;		/* exp->open; windows on demand only */
 	u32 alias;			/* of its first page, in ALIAS_ORDER; 0: none */
+	u32 state;			/* exp->window_lock to change */
 	atomic_t refs;			/* map entries that hold an alias in it */
 	u32 used;			/* jiffies: last alias, or when opening failed */
-	u32 state;			/* exp->window_lock to change */
-};
+	/* Windows on demand only, and touched by reclaim. */
+	struct list_head node;		/* exp->window_lock; in exp->idle or exp->used if OPEN */
+	struct llist_node let_go_node;	/* in exp->let_go_windows */
+	u32 let_go;			/* xchg(); it is in there */
+} __aligned(64);
+
+static_assert(sizeof(struct hmm_p2p_window) == 64);
 
 #define HMM_P2P_ALIAS_ORDER	(PMD_SHIFT - PAGE_SHIFT)
 
@@ -129,12 +140,14 @@ struct hmm_p2p_counters {
 	u64 c[HMM_P2P_NR_COUNTERS];
 };
 
+/*
+ * Fields that are written together begin a cache line: what every lookup reads must not move
+ * between CPUs because a fault elsewhere waits for a window.
+ */
 struct hmm_p2p_exporter {
 	struct hmm_p2p_exporter_desc desc;	/* constant after registration */
 	u64 id;					/* never used again */
-	enum hmm_p2p_state state;		/* READ_ONCE */
-	struct kref kref;
-	struct rcu_head rcu;
+	enum hmm_p2p_state state;		/* READ_ONCE; seldom changes */
 
 	void *owner;				/* of the pgmap */
 	unsigned long first_pfn;		/* fake PFNs of the pgmap */
@@ -148,35 +161,56 @@ struct hmm_p2p_exporter {
 	bool coherent;				/* memory that the CPU maps: no windows */
 	bool sole_owner;			/* hmm_p2p_lock; see hmm_p2p_claim_owner() */
 	struct hmm_p2p_engine *engine;		/* migrate/ alone knows what it is */
-
-	spinlock_t window_lock;			/* states of windows */
-	struct list_head open;			/* window_lock; oldest first */
-	bool gone;				/* window_lock; unregistered */
-	struct work_struct settle;		/* windows that are no longer stuck */
-	wait_queue_head_t changed;		/* a state, of us or a window */
-
-	struct mutex life;			/* parked, and every change of state */
-	bool closed;				/* life: it is too late to die */
+	struct hmm_p2p_counters __percpu *counters;
 	bool dying;				/* READ_ONCE; resets and copies give up */
 	unsigned long died;			/* jiffies; if dying */
+
+	/* Written by faults that leave the walk, and by migrations. */
+	struct kref kref ____cacheline_aligned;
 	atomic_t device_calls;			/* tasks in ops that need the device */
-	unsigned long *parked;			/* bit per page, during a reset */
-	spinlock_t late_lock;			/* late, and the bits in it */
-	unsigned long *late;			/* bit per page, during a reset: to be poisoned */
 	struct rw_semaphore live_sem;	/* write: nothing comes in any more */
 
-	struct mutex flush_lock;		/* one flush of peers' writes at a time */
+	/* Written when a window opens, closes or becomes idle. */
+	spinlock_t window_lock ____cacheline_aligned;	/* states of windows */
+	struct list_head idle;			/* window_lock; see window.c for both */
+	struct list_head used;			/* window_lock */
+	struct llist_head let_go_windows;	/* that have lost their last reference */
+	bool gone;				/* window_lock; unregistered */
+	struct work_struct settle;		/* windows that are no longer stuck */
+
+	/* Written by each flush; read by each importer that lets go of a page. */
+	struct mutex flush_lock ____cacheline_aligned;	/* one flush at a time */
 	u32 flush_begun;			/* flush_lock to change: the last one's number */
 	u32 flush_ended;			/* flush_lock to change */
 	bool flush_closed;			/* flush_lock; the op is not called any more */
 
+	/* Of reset, death and registration. */
+	struct mutex life ____cacheline_aligned;	/* parked, and every change of state */
+	bool closed;				/* life: it is too late to die */
+	unsigned long *parked;			/* bit per page, during a reset */
+	spinlock_t late_lock;			/* late, and the bits in it */
+	unsigned long *late;			/* bit per page, during a reset: to be poisoned */
+	wait_queue_head_t changed;		/* the state; of a window: wake_up_var() */
+	struct rcu_head rcu;
+
 	atomic64_t slowest_revoke;		/* ns */
 
-	struct hmm_p2p_counters __percpu *counters;
 	struct list_head pairs;			/* hmm_p2p_pairs_lock */
 	struct list_head node;			/* hmm_p2p_lock */
 	struct dentry *debugfs;
 };
+
+#define HMM_P2P_LINE(type, field)	(offsetof(type, field) / SMP_CACHE_BYTES)
+
+/* Nothing that a fault or a migration writes is in a line that a lookup reads. */
+static_assert(HMM_P2P_LINE(struct hmm_p2p_exporter, kref) >
+	      HMM_P2P_LINE(struct hmm_p2p_exporter, died));
+static_assert(HMM_P2P_LINE(struct hmm_p2p_exporter, window_lock) >
+	      HMM_P2P_LINE(struct hmm_p2p_exporter, live_sem));
+static_assert(HMM_P2P_LINE(struct hmm_p2p_exporter, flush_lock) >
+	      HMM_P2P_LINE(struct hmm_p2p_exporter, settle));
+static_assert(HMM_P2P_LINE(struct hmm_p2p_exporter, life) >
+	      HMM_P2P_LINE(struct hmm_p2p_exporter, flush_closed));
 
 /* All mirrors of one importing device. */
 struct hmm_p2p_importer {
@@ -208,14 +242,17 @@ struct hmm_p2p_map {
 	struct hmm_p2p_peer *peer;
 	struct hmm_p2p_pair *pair;		/* the last one that was needed */
 	struct hmm_p2p_window *window;		/* ... of its exporter */
-	size_t nr_entries;
 	unsigned long held;			/* bits that are set */
 	u64 began;				/* ns: an invalidation; 0: none is timed */
 	unsigned long dropped;			/* ... puts in it */
 	struct hmm_p2p_pair *dropped_pair;	/* ... of the last one; NULL: none yet */
 	bool dropped_pairs;			/* ... more than one, which are marked */
+	size_t nr_entries;
 	unsigned long bits[];			/* entries that hold an alias */
 };
+
+/* All that map_get and map_put need, but for the bit itself, is in one cache line. */
+static_assert(offsetof(struct hmm_p2p_map, nr_entries) <= 64);
 
 /* exporter.c */
 extern struct mutex hmm_p2p_lock;

@@ -4,8 +4,20 @@
  *
  * Device memory becomes visible on the bus by windows.  Where the BAR covers the
  * memory, each is opened at registration and that is that.  Where it does not, a
- * window opens when a peer first needs it; when there is no more room, one that
- * nobody has touched for longest is revoked and closed for it.
+ * window opens when a peer first needs it; when there is no more room, another one is
+ * revoked and closed for it.
+ *
+ * Which one: first a window without references, the one that lost its last reference, or was
+ * opened, the longest ago.  If all have references, they take turns, in the order in which
+ * they came into use: no count tells how busy a window is.  The last lookup does not either:
+ * an importer that maps memory once and uses it all the time never looks again.  So each has
+ * its place in the BAR for as long as the others, and an importer that loses it faults and
+ * waits for its next turn.
+ *
+ * exp->idle and exp->used have the open windows in these two orders.  A reference takes no
+ * lock, so the lists are hints that reclaim corrects: a window on exp->idle that has got
+ * references goes to the end of exp->used, and one that has lost its last reference comes
+ * back, with exp->let_go_windows.
  *
  * Opening and closing sleep.  A state machine under exp->window_lock says who may
  * do which step; the steps themselves run without a lock, so that different
@@ -13,12 +25,14 @@
  *
  * What keeps faults from taking each other's windows in turn for ever: a window is
  * not reclaimed before its minimum residency is over, nor if an alias of it was
- * handed out since the call began that wants the room.  Whoever finds none takes
- * the page to RAM, and nobody tries that window again for a while.
+ * handed out since the call began that wants the room.  It goes to the end of its list then.
+ * Whoever finds none takes the page to RAM, and nobody tries that window again for a while.
  */
 #include <linux/jiffies.h>
+#include <linux/llist.h>
 #include <linux/moduleparam.h>
 #include <linux/sched/signal.h>
+#include <linux/wait_bit.h>
 
 #include <trace/events/hmm_p2p.h>
 
@@ -31,6 +45,9 @@ static unsigned int window_residency_ms = 100;
 module_param(window_residency_ms, uint, 0644);
 MODULE_PARM_DESC(window_residency_ms,
 		 "Milliseconds that a window stays open after its last alias, and that one which could not be opened is left alone (100)");
+
+/* How many windows of each list a reclaim looks at that may not be taken now. */
+#define RECLAIM_LOOKS	32
 
 /* How long a reclaim waits for pages of its victim that are locked. */
 #define RECLAIM_TIMEOUT	(HZ / 10)
@@ -65,11 +82,9 @@ bool hmm_p2p_window_may_open(struct hmm_p2p_window *window)
 	}
 }
 
-/* Whether somebody is at it. */
-static bool window_busy(struct hmm_p2p_window *window)
+/* Whether a task is about to change the state again. */
+static bool is_busy_state(u32 state)
 {
-	u32 state = READ_ONCE(window->state);
-
 	return state == HMM_P2P_OPENING || state == HMM_P2P_REVOKING;
 }
 
@@ -77,15 +92,20 @@ static void window_set(struct hmm_p2p_window *window,
 		       enum hmm_p2p_window_state state)
 {
 	struct hmm_p2p_exporter *exp = window->exp;
+	u32 old = window->state;
 
 	lockdep_assert_held(&exp->window_lock);
 	/* Pairs with the acquire in hmm_p2p_window_usable(). */
 	smp_store_release(&window->state, state);
-	if (exp->on_demand && state == HMM_P2P_OPEN && list_empty(&window->lru))
-		list_add_tail(&window->lru, &exp->open);
-	if (state == HMM_P2P_CLOSED)
-		list_del_init(&window->lru);
-	wake_up_all(&exp->changed);
+	list_del_init(&window->node);
+	if (exp->on_demand && state == HMM_P2P_OPEN)
+		list_add_tail(&window->node, &exp->idle);
+	/* Only the end of a busy state is waited for. */
+	if (is_busy_state(old)) {
+		/* Pairs with the barrier of wait_var_event(), before it reads the state. */
+		smp_mb();
+		wake_up_var(&window->state);
+	}
 }
 
 static void window_change(struct hmm_p2p_window *window,
@@ -145,7 +165,7 @@ int hmm_p2p_windows_init(struct hmm_p2p_exporter *exp)
 
 	for (i = 0; i < exp->nr_windows; i++) {
 		exp->windows[i].exp = exp;
-		INIT_LIST_HEAD(&exp->windows[i].lru);
+		INIT_LIST_HEAD(&exp->windows[i].node);
 	}
 	if (exp->on_demand) {
 		exp->alias_last = exp->desc.aperture.end;
@@ -219,25 +239,65 @@ void hmm_p2p_windows_exit(struct hmm_p2p_exporter *exp)
 	hmm_p2p_windows_settle(exp);
 }
 
-/* The window that was not used for longest, of those that may be taken. */
+/* Windows that have lost their last reference since the last reclaim: idle, if they still are. */
+static void reclaim_collect_let_go(struct hmm_p2p_exporter *exp)
+{
+	struct llist_node *list = llist_reverse_order(llist_del_all(&exp->let_go_windows));
+	struct hmm_p2p_window *window, *next;
+
+	lockdep_assert_held(&exp->window_lock);
+	llist_for_each_entry_safe(window, next, list, let_go_node) {
+		/*
+		 * From here on it is added again.  A full barrier: what was put without that
+		 * is seen below.  Pairs with hmm_p2p_window_idle().
+		 */
+		xchg(&window->let_go, 0);
+		if (window->state == HMM_P2P_OPEN)
+			list_move_tail(&window->node, &exp->idle);
+	}
+}
+
+/* Whether an alias was handed out too recently: ages, not times, which wrap around. */
+static bool reclaim_is_too_early(struct hmm_p2p_window *window, u32 now, u32 since)
+{
+	return now - READ_ONCE(window->used) <= now - since || !older_than_residency(window);
+}
+
+/* The first window of a list that may be taken.  Others go to the end of a list. */
+static struct hmm_p2p_window *reclaim_first(struct hmm_p2p_exporter *exp,
+					    struct list_head *list, u32 since)
+{
+	struct hmm_p2p_window *window, *next, *moved = NULL;
+	unsigned int looks = 0;
+	u32 now = jiffies;
+
+	lockdep_assert_held(&exp->window_lock);
+	list_for_each_entry_safe(window, next, list, node) {
+		/* Once for each time that it comes into use. */
+		if (list == &exp->idle && atomic_read(&window->refs)) {
+			list_move_tail(&window->node, &exp->used);
+			continue;
+		}
+		if (!reclaim_is_too_early(window, now, since))
+			return window;
+		if (window == moved || looks++ == RECLAIM_LOOKS)
+			break;
+		moved = moved ?: window;
+		list_move_tail(&window->node, list);
+	}
+	return NULL;
+}
+
+/* The window to be closed for another, or NULL: see above for the order. */
 static struct hmm_p2p_window *reclaim_victim(struct hmm_p2p_exporter *exp, u32 since)
 {
-	struct hmm_p2p_window *window, *victim = NULL;
-	u32 now = jiffies, oldest = 0;
+	struct hmm_p2p_window *victim;
 
 	spin_lock(&exp->window_lock);
-	list_for_each_entry(window, &exp->open, lru) {
-		/* Ages, not times: those wrap around after a while. */
-		u32 age = now - READ_ONCE(window->used);
-
-		if (window->state != HMM_P2P_OPEN || age <= now - since ||
-		    !older_than_residency(window))
-			continue;
-		if (!victim || age > oldest) {
-			victim = window;
-			oldest = age;
-		}
-	}
+	reclaim_collect_let_go(exp);
+	victim = reclaim_first(exp, &exp->idle, since);
+	if (!victim)
+		victim = reclaim_first(exp, &exp->used, since);
 	if (victim)
 		window_set(victim, HMM_P2P_REVOKING);
 	spin_unlock(&exp->window_lock);
@@ -291,7 +351,8 @@ int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since)
 	case HMM_P2P_OPENING:
 	case HMM_P2P_REVOKING:
 		spin_unlock(&exp->window_lock);
-		ret = wait_event_killable(exp->changed, !window_busy(window));
+		ret = wait_var_event_killable(&window->state,
+					      !is_busy_state(READ_ONCE(window->state)));
 		return ret ? -EINTR : 0;
 	case HMM_P2P_FAILED:
 		if (!may_try_again(window))
@@ -335,10 +396,11 @@ bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window, bool killable)
 			break;
 		spin_unlock(&exp->window_lock);
 		if (!killable)
-			wait_event(exp->changed,
-				   READ_ONCE(window->state) != HMM_P2P_REVOKING);
-		else if (wait_event_killable(exp->changed, READ_ONCE(window->state) !=
-					     HMM_P2P_REVOKING))
+			wait_var_event(&window->state,
+				       READ_ONCE(window->state) != HMM_P2P_REVOKING);
+		else if (wait_var_event_killable(&window->state,
+						 READ_ONCE(window->state) !=
+						 HMM_P2P_REVOKING))
 			return false;
 	}
 	open = window->state == HMM_P2P_OPEN;
@@ -368,6 +430,9 @@ void hmm_p2p_window_idle(struct hmm_p2p_window *window)
 
 	if (READ_ONCE(window->state) == HMM_P2P_STUCK)
 		hmm_p2p_windows_settle(exp);
+	/* Once: reclaim takes it from there.  Pairs with reclaim_collect_let_go(). */
+	if (exp->on_demand && !READ_ONCE(window->let_go) && !xchg(&window->let_go, 1))
+		llist_add(&window->let_go_node, &exp->let_go_windows);
 }
 
 /* A window that was stuck and is idle: back into use. */
@@ -420,7 +485,9 @@ static void hmm_p2p_settle(struct work_struct *work)
 void hmm_p2p_window_setup(struct hmm_p2p_exporter *exp)
 {
 	spin_lock_init(&exp->window_lock);
-	INIT_LIST_HEAD(&exp->open);
+	INIT_LIST_HEAD(&exp->idle);
+	INIT_LIST_HEAD(&exp->used);
+	init_llist_head(&exp->let_go_windows);
 	INIT_WORK(&exp->settle, hmm_p2p_settle);
 	init_waitqueue_head(&exp->changed);
 }

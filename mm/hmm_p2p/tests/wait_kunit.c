@@ -5,6 +5,7 @@
 #include <linux/delay.h>
 #include <linux/kprobes.h>
 #include <linux/sched/signal.h>
+#include <linux/wait_bit.h>
 
 #include "fake.h"
 
@@ -395,7 +396,7 @@ static void revoke_killed_behind_another(struct kunit *test)
 	killed = job_done(&job, 10000);
 	KUNIT_EXPECT_TRUE(test, killed);
 	WRITE_ONCE(window->state, HMM_P2P_OPEN);
-	wake_up_all(&f->exp->changed);
+	wake_up_var(&window->state);
 	if (killed)
 		KUNIT_EXPECT_EQ(test, -EINTR, seen.ret);
 	else

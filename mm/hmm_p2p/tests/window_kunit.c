@@ -51,7 +51,7 @@ static void window_opens_on_first_use(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, f->opened, f->closed);
 }
 
-/* The one that was not used for longest makes room, and loses its aliases. */
+/* The one that has been in use for longest makes room, and loses its aliases. */
 static void window_reclaim(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -63,23 +63,129 @@ static void window_reclaim(struct kunit *test)
 						      HMM_PFN_REQ_FAULT));
 		msleep(20);
 	}
-	/* Both are in use; the first once more, so the second is older. */
+	/* Both are in use.  Another lookup says nothing of how busy the first is. */
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 2, HMM_PFN_REQ_FAULT));
 	msleep(150);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 3 * WINDOW_PAGES, 2,
 					      HMM_PFN_REQ_FAULT));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 0));
-	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 1));
-	KUNIT_EXPECT_NULL(test, hmm_p2p_kmap_local(fake_alias(f, WINDOW_PAGES) |
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 1));
+	KUNIT_EXPECT_NULL(test, hmm_p2p_kmap_local(fake_alias(f, 0) |
 						   HMM_PFN_VALID | HMM_PFN_PEER));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 3));
-	KUNIT_EXPECT_FALSE(test, mirror_has(m, WINDOW_PAGES,
-					    fake_alias(f, WINDOW_PAGES)));
-	KUNIT_EXPECT_TRUE(test, mirror_has(m, 0, fake_alias(f, 0)));
+	KUNIT_EXPECT_FALSE(test, mirror_has(m, 0, fake_alias(f, 0)));
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, WINDOW_PAGES,
+					   fake_alias(f, WINDOW_PAGES)));
 	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_refs(f->exp));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_RECLAIMED));
 	/* Nothing moved. */
 	KUNIT_EXPECT_EQ(test, 0, f->freed);
+	mirror_destroy(m);
+}
+
+/* Of window @i, when it may be taken. */
+static void fault_in_window(struct kunit *test, struct mirror *m, unsigned long i)
+{
+	msleep(150);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, i * WINDOW_PAGES, 2, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(test->priv, i));
+}
+
+static void let_go_of_window(struct mirror *m, unsigned long i)
+{
+	mutex_lock(&m->lock);
+	hmm_p2p_map_put(&m->map, i * WINDOW_PAGES);
+	m->map.pfn_list[i * WINDOW_PAGES] = 0;
+	hmm_p2p_map_put(&m->map, i * WINDOW_PAGES + 1);
+	m->map.pfn_list[i * WINDOW_PAGES + 1] = 0;
+	mutex_unlock(&m->lock);
+}
+
+/* Two windows: one is mapped and busy, the other was opened later and dropped, and goes. */
+static void window_without_references_goes_first(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = fill(test, 2);
+
+	fault_in_window(test, m, 0);
+	fault_in_window(test, m, 1);
+	let_go_of_window(m, 1);
+	fault_in_window(test, m, 2);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 1));
+	/* Reclaim knows that the first is in use.  It learns that it no longer is. */
+	let_go_of_window(m, 0);
+	fault_in_window(test, m, 3);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 2));
+	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_refs(f->exp));
+	KUNIT_EXPECT_EQ(test, 0, f->freed);
+	mirror_destroy(m);
+}
+
+/* Of windows that have been let go, the one that is idle for longest goes, whenever opened. */
+static void window_idle_for_longest_goes(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = fill(test, 3);
+
+	fault_in_window(test, m, 0);
+	fault_in_window(test, m, 1);
+	fault_in_window(test, m, 2);
+	let_go_of_window(m, 2);
+	let_go_of_window(m, 0);
+	fault_in_window(test, m, 3);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 1));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 2));
+	mirror_destroy(m);
+}
+
+/* Where all are in use, each has its turn, and keeps its place while the others have theirs. */
+static void window_turns(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = fill(test, 2);
+	unsigned long i;
+
+	for (i = 0; i < 9; i++) {
+		fault_in_window(test, m, i % 3);
+		if (i < 2)
+			continue;
+		KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, (i + 2) % 3));
+		KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, (i + 1) % 3));
+	}
+	KUNIT_EXPECT_EQ(test, 7, hmm_p2p_total_read(f->exp, HMM_P2P_C_RECLAIMED));
+	KUNIT_EXPECT_EQ(test, 0, f->freed);
+	mirror_destroy(m);
+}
+
+static unsigned int nr_woken;
+
+static int count_woken(struct wait_queue_entry *entry, unsigned int mode, int flags, void *key)
+{
+	nr_woken++;
+	return 0;
+}
+
+/* Tasks that wait for the exporter are not woken because a window changes. */
+static void window_wakes_nobody_else(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = fill(test, 1);
+	wait_queue_entry_t entry;
+
+	nr_woken = 0;
+	init_waitqueue_func_entry(&entry, count_woken);
+	add_wait_queue(&f->exp->changed, &entry);
+	fault_in_window(test, m, 0);
+	fault_in_window(test, m, 1);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, NR_PAGES * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, 0, nr_woken);
+	hmm_p2p_dead(f->exp);
+	KUNIT_EXPECT_EQ(test, 1, nr_woken);
+	remove_wait_queue(&f->exp->changed, &entry);
 	mirror_destroy(m);
 }
 
@@ -258,6 +364,10 @@ static void window_is_not_taken(struct kunit *test)
 static struct kunit_case hmm_p2p_window_cases[] = {
 	KUNIT_CASE(window_opens_on_first_use),
 	KUNIT_CASE(window_reclaim),
+	KUNIT_CASE(window_without_references_goes_first),
+	KUNIT_CASE(window_idle_for_longest_goes),
+	KUNIT_CASE_SLOW(window_turns),
+	KUNIT_CASE(window_wakes_nobody_else),
 	KUNIT_CASE(window_exhaustion),
 	KUNIT_CASE(window_contention),
 	KUNIT_CASE(window_slow_open),
@@ -279,6 +389,10 @@ static struct kunit_suite hmm_p2p_window_suite = {
 static struct kunit_case hmm_p2p_window_without_engine_cases[] = {
 	KUNIT_CASE(window_opens_on_first_use),
 	KUNIT_CASE(window_reclaim),
+	KUNIT_CASE(window_without_references_goes_first),
+	KUNIT_CASE(window_idle_for_longest_goes),
+	KUNIT_CASE_SLOW(window_turns),
+	KUNIT_CASE(window_wakes_nobody_else),
 	KUNIT_CASE(window_exhaustion),
 	KUNIT_CASE(window_contention),
 	KUNIT_CASE(window_slow_open),
