@@ -40,9 +40,17 @@
  * A folio is locked while its addresses are looked up, or rmap would not be stable,
  * but never waited for: sleeping with a reference on it would make somebody's
  * migration fail.  Memory that is locked is tried again.
+ *
+ * Small pages that are neighbours in a VMA share a notifier.  It covers the entries around
+ * the address, in the same page table, that are pages of the window too, and no others: their
+ * importers would fault again in vain.  An address that a notifier has covered since the
+ * window is REVOKING needs no other one, whatever is mapped there by then: a walk gets no
+ * alias of this window.  So the addresses are remembered by the mm's place only, and another
+ * mm that is there later has no alias either.
  */
 #include <linux/export.h>
 #include <linux/jiffies.h>
+#include <linux/leafops.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mm.h>
 #include <linux/rmap.h>
@@ -54,30 +62,91 @@
 #include "../internal.h"
 #include "internal.h"
 
+/* Addresses that a notifier has covered. */
+struct revoke_range {
+	const struct mm_struct *mm;	/* compared only */
+	unsigned long start;
+	unsigned long end;
+};
+
+/* As many as processes that share pages and are remembered. */
+#define REVOKE_RANGES	4
+
 struct revoke_arg {
 	struct hmm_p2p_exporter *exp;
+	unsigned long pfn;		/* of the window */
+	unsigned long end_pfn;
 	unsigned long events;
+	struct revoke_range ranges[REVOKE_RANGES];	/* the latest ones, by events */
 };
+
+static bool is_revoked_range(struct revoke_arg *arg, const struct revoke_range *r)
+{
+	unsigned int i;
+
+	for (i = 0; i < REVOKE_RANGES; i++)
+		if (arg->ranges[i].mm == r->mm && arg->ranges[i].start <= r->start &&
+		    r->end <= arg->ranges[i].end)
+			return true;
+	return false;
+}
+
+/* Whether an entry maps a page of the window. */
+static bool pte_is_in_window(pte_t pte, const struct revoke_arg *arg)
+{
+	softleaf_t entry = softleaf_from_pte(pte);
+
+	return softleaf_is_device_private(entry) && softleaf_to_pfn(entry) >= arg->pfn &&
+	       softleaf_to_pfn(entry) < arg->end_pfn;
+}
+
+/* Make the address of a small page a range: with its neighbours that are in the window, too. */
+static void revoke_add_neighbours(struct page_vma_mapped_walk *pvmw,
+				  const struct revoke_arg *arg, struct revoke_range *r)
+{
+	struct vm_area_struct *vma = pvmw->vma;
+	unsigned long first = max(vma->vm_start, r->start & PMD_MASK);
+	unsigned long end = min(vma->vm_end, (r->start & PMD_MASK) + PMD_SIZE);
+	pte_t *ptep;
+
+	/* Moved away meanwhile, or it moves right now: then the address is all there is. */
+	if (!page_vma_mapped_walk(pvmw))
+		return;
+	ptep = pvmw->pte;
+	for (; r->start > first && pte_is_in_window(ptep_get(ptep - 1), arg); ptep--)
+		r->start -= PAGE_SIZE;
+	ptep = pvmw->pte;
+	for (; r->end < end && pte_is_in_window(ptep_get(ptep + 1), arg); ptep++)
+		r->end += PAGE_SIZE;
+	page_vma_mapped_walk_done(pvmw);
+}
 
 static bool revoke_one(struct folio *folio, struct vm_area_struct *vma,
 		       unsigned long address, void *p)
 {
 	DEFINE_FOLIO_VMA_WALK(pvmw, folio, vma, address, 0);
 	struct revoke_arg *arg = p;
+	struct revoke_range r = {
+		.mm = vma->vm_mm, .start = address, .end = vma_address_end(&pvmw),
+	};
 	struct mmu_notifier_range range;
 	struct hmm_p2p_watch watch;
 
+	if (is_revoked_range(arg, &r))
+		return true;
+	if (!folio_test_large(folio))
+		revoke_add_neighbours(&pvmw, arg, &r);
 	/*
 	 * The owner says that the exporter's own mirror need not bother: it does
 	 * not reach its memory through the window.
 	 */
 	mmu_notifier_range_init_owner(&range, MMU_NOTIFY_MIGRATE, 0, vma->vm_mm,
-				      address, vma_address_end(&pvmw), arg->exp);
+				      r.start, r.end, arg->exp);
 	hmm_p2p_watch_begin(&watch, arg->exp);
 	mmu_notifier_invalidate_range_start(&range);
 	mmu_notifier_invalidate_range_end(&range);
 	hmm_p2p_watch_end(&watch);
-	arg->events++;
+	arg->ranges[arg->events++ % REVOKE_RANGES] = r;
 	return true;
 }
 
@@ -164,7 +233,7 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 	unsigned long pfn = hmm_p2p_window_pfn(window);
 	unsigned long end = pfn + BIT(exp->window_order);
 	unsigned long tried = jiffies, report = tried + HMM_P2P_REPORT_INTERVAL;
-	struct revoke_arg arg = { .exp = exp };
+	struct revoke_arg arg = { .exp = exp, .pfn = pfn, .end_pfn = end };
 	u64 began = ktime_get_ns();
 	bool stuck;
 

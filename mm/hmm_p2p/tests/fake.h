@@ -168,6 +168,12 @@ void fake_own_evict(struct fake *f);
 long fake_own_to_device(struct fake *f, struct mm_struct *mm, unsigned long start,
 			unsigned long nr);
 
+/* The anon_vma of a folio that is mapped, for its count: it is the caller's VMA that keeps it. */
+static inline struct anon_vma *folio_anon_vma_seen(struct folio *folio)
+{
+	return (void *)((unsigned long)folio->mapping & ~FOLIO_MAPPING_FLAGS);
+}
+
 /* Process memory: @nr pages that are aligned to 2 MiB, each with its index in it. */
 unsigned long memory_create(struct kunit *test, unsigned long nr);
 /* What the CPU reads in page @i, or ULONG_MAX.  And whether it is right. */
@@ -179,12 +185,6 @@ int memory_to_device(struct fake *f, unsigned long start, unsigned long nr,
 void memory_place_on(struct kunit *test, struct fake *f, unsigned long start,
 		     unsigned long nr);
 void memory_place(struct kunit *test, unsigned long start, unsigned long nr);
-/* The anon_vma of a folio that is mapped, for its count: it is the caller's VMA that keeps it. */
-static inline struct anon_vma *folio_anon_vma_seen(struct folio *folio)
-{
-	return (void *)((unsigned long)folio->mapping & ~FOLIO_MAPPING_FLAGS);
-}
-
 unsigned long memory_create_huge(struct kunit *test, unsigned long window);
 
 /* A software importer, and a bad one. */
@@ -198,7 +198,8 @@ struct mirror {
 	struct hmm_dma_map map;
 	struct hmm_p2p_peer peer;
 	void *owner;			/* of pages that are its own, or NULL */
-	bool keeps;			/* its callback does not let go */
+	unsigned long calls;		/* of its callback */
+	bool keeps;			/* ... which does not let go */
 	unsigned int sleep_ms;		/* its callback takes that long */
 	void (*stay)(struct mirror *m);	/* ... and what this takes; NULL: nothing */
 	struct fake *f;			/* for that */

@@ -34,6 +34,7 @@ static bool mirror_invalidate(struct mmu_interval_notifier *mni,
 	if (m->flushes)
 		hmm_p2p_flush_writes(m->flushes, 0, PAGE_SIZE);
 	mutex_lock(&m->lock);
+	m->calls++;
 	mmu_interval_set_seq(mni, cur_seq);
 	if (!m->keeps) {
 		hmm_p2p_invalidate_begin(&m->map);

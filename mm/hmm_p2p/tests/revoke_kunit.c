@@ -293,6 +293,49 @@ static void revoke_hands_out_none(struct kunit *test)
 	mirror_destroy(m);
 }
 
+/* Small pages that are neighbours cost an importer one call of its callback. */
+static void revoke_neighbours_at_once(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_register(test);
+	m = mirror_create_mapped(test, "soft", WINDOW_PAGES);
+	m->calls = 0;
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
+	KUNIT_EXPECT_EQ(test, 1, m->calls);
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+	KUNIT_EXPECT_FALSE(test, m->peer.importer->quarantined);
+	mirror_destroy(m);
+}
+
+/* Nothing else is taken away: neither pages of another window, nor pages in RAM. */
+static void revoke_leaves_neighbours(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *a, *b;
+
+	fake_register(test);
+	/* Pages 0 to 3, and 4 to 515: so the last four of these are in another window. */
+	a = mirror_create_mapped(test, "soft", 4);
+	b = mirror_create_mapped(test, "soft", WINDOW_PAGES);
+	KUNIT_EXPECT_TRUE(test, memory_right(b->start, 100));
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(b, 100, 1, HMM_PFN_REQ_FAULT));
+	a->calls = 0;
+	b->calls = 0;
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(a));
+	KUNIT_EXPECT_EQ(test, 1, a->calls);
+	KUNIT_EXPECT_EQ(test, 4, mirror_peers(b));
+	KUNIT_EXPECT_TRUE(test, mirror_has(b, WINDOW_PAGES - 4, fake_alias(f, WINDOW_PAGES)));
+	KUNIT_EXPECT_TRUE(test, mirror_has(b, 100, 0));
+	KUNIT_EXPECT_EQ(test, 2, b->calls);
+	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_refs(f->exp));
+	mirror_destroy(a);
+	mirror_destroy(b);
+}
+
 static struct kunit_case hmm_p2p_revoke_cases[] = {
 	KUNIT_CASE(revoke_all),
 	KUNIT_CASE(revoke_range),
@@ -308,6 +351,8 @@ static struct kunit_case hmm_p2p_revoke_cases[] = {
 	KUNIT_CASE(dead_in_reset),
 	KUNIT_CASE(poison),
 	KUNIT_CASE(revoke_hands_out_none),
+	KUNIT_CASE(revoke_neighbours_at_once),
+	KUNIT_CASE(revoke_leaves_neighbours),
 	{}
 };
 
@@ -334,6 +379,8 @@ static struct kunit_case hmm_p2p_revoke_without_engine_cases[] = {
 	KUNIT_CASE(dead_in_reset),
 	KUNIT_CASE(poison),
 	KUNIT_CASE(revoke_hands_out_none),
+	KUNIT_CASE(revoke_neighbours_at_once),
+	KUNIT_CASE(revoke_leaves_neighbours),
 	{}
 };
 
