@@ -382,7 +382,7 @@ void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 	/* A task in hmm_p2p_flush_folio() may keep the exporter for longer than its driver does. */
 	hmm_p2p_flush_end(exp);
 
-	/* Who finds no exporter finds the writes in the memory: pairs with hmm_p2p_flush_folio(). */
+	/* A task that finds no exporter sees the writes: pairs with hmm_p2p_flush_folio(). */
 	smp_mb();
 	RCU_INIT_POINTER(pgmap->p2p_exporter, NULL);
 	/* Walks that found the exporter through the pgmap are over after this. */
