@@ -164,9 +164,11 @@ struct hmm_p2p_window_map {
  *	with what it returns: memory that is always visible pays nothing later.  With it,
  *	it is called when a peer first touches the window, at most once at a time for the same
  *	window; -ENOSPC asks the core to close another window and try again, any
- *	error makes the page go to RAM.  May sleep; must not wait for anything that
- *	needs mmap_lock, a page lock, or a thread in hmm_p2p_unregister().
- *	Required, but for coherent memory, which has no windows.
+ *	error makes the page go to RAM.  -ENXIO says that the bus does not show this part of
+ *	the memory, and never will: the core does not ask again, peers get the pages in RAM, and
+ *	registration goes on if any window is visible.  The last window may be longer than the
+ *	memory.  May sleep; must not wait for anything that needs mmap_lock, a page lock, or a
+ *	thread in hmm_p2p_unregister().  Required, but for coherent memory, which has no windows.
  *
  * @close_window: Window @index, which was open, will not be used any more: nobody
  *	has it mapped.  Also called, right after @open_window, if the core refuses
@@ -221,6 +223,9 @@ struct hmm_p2p_exporter_ops {
  *	Several devices may share one: an importer with that owner gets the pages of all
  *	of them as its own, and others get aliases of each.  A device with an engine shares
  *	its owner with none
+ * @size: bytes of memory, from the start of the pgmap's range, in whole pages; 0 if all of the
+ *	range is memory.  request_free_mem_region() rounds up, so the pgmap may be longer; the
+ *	driver hands out no page that is behind the memory
  * @provider: the BAR's p2pdma provider, from pcim_p2pdma_provider(), or NULL if
  *	the memory is not on the bus
  * @aperture: physical addresses, in the exporter's BAR, where windows appear;
@@ -233,6 +238,7 @@ struct hmm_p2p_exporter_desc {
 	const struct hmm_p2p_exporter_ops *ops;
 	void *priv;
 	struct dev_pagemap *pgmap;
+	u64 size;
 	struct p2pdma_provider *provider;
 	struct range aperture;
 	unsigned int window_shift;

@@ -271,16 +271,16 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 	struct hmm_p2p_exporter *exp;
 	struct hmm_p2p_window *window;
 	enum hmm_p2p_reason reason;
-	unsigned long pfn;
+	unsigned long i;
 
 	if (!pgmap)
 		return HMM_P2P_STALE;
 	/* Pairs with rcu_assign_pointer() in hmm_p2p_register(). */
 	exp = rcu_dereference(pgmap->p2p_exporter);
-	if (!exp)
+	i = PHYS_PFN(hmm_p2p_offset_in(pgmap, page));
+	if (!exp || i >= exp->nr_pages)
 		return HMM_P2P_NO_EXPORTER;
-	pfn = PHYS_PFN(hmm_p2p_offset_in(pgmap, page));
-	window = &exp->windows[pfn >> exp->window_order];
+	window = hmm_p2p_window_at(exp, i);
 
 	switch (READ_ONCE(exp->state)) {
 	case HMM_P2P_STATE_LIVE:
@@ -316,12 +316,11 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 			count_fallback(exp, peer, pair, reason);
 		return reason;
 	}
-	*alias_pfn = hmm_p2p_window_alias(window) +
-		     (pfn & (BIT(exp->window_order) - 1));
+	*alias_pfn = hmm_p2p_window_alias(window) + hmm_p2p_in_window(exp, i);
 	cursor->aliases++;
 	cursor->window = window;
-	cursor->first_pfn = hmm_p2p_window_pfn(window);
-	cursor->nr = BIT(exp->window_order);
+	cursor->first_pfn = exp->first_pfn + hmm_p2p_window_begin(window);
+	cursor->nr = hmm_p2p_window_end(window) - hmm_p2p_window_begin(window);
 	trace_hmm_p2p_alias(exp->desc.name, peer->importer->name, *alias_pfn);
 	return HMM_P2P_REACHABLE;
 }

@@ -50,6 +50,7 @@ static const char *const hmm_p2p_window_names[] = {
 	[HMM_P2P_REVOKING]	= "revoking",
 	[HMM_P2P_FAILED]	= "failed",
 	[HMM_P2P_STUCK]		= "stuck",
+	[HMM_P2P_INVISIBLE]	= "invisible",
 };
 
 static int counters_show(struct seq_file *m, void *v)
@@ -59,6 +60,7 @@ static int counters_show(struct seq_file *m, void *v)
 
 	seq_printf(m, "pages %lu\n", exp->nr_pages);
 	seq_printf(m, "windows %lu\n", exp->nr_windows);
+	seq_printf(m, "windows_invisible %lu\n", READ_ONCE(exp->nr_invisible));
 	seq_printf(m, "mapped_now %lu\n", hmm_p2p_refs(exp));
 	for (i = 0; i < HMM_P2P_C_FALLBACK; i++)
 		seq_printf(m, "%s %llu\n", hmm_p2p_counter_names[i],
@@ -123,7 +125,7 @@ static int windows_show(struct seq_file *m, void *v)
 		struct hmm_p2p_window *window = &exp->windows[i];
 		u32 state = READ_ONCE(window->state);
 
-		if (state == HMM_P2P_CLOSED)
+		if (state == HMM_P2P_CLOSED || state == HMM_P2P_INVISIBLE)
 			continue;
 		seq_printf(m, "window=%lu state=%s mapped_now=%d alias_pfn=%#lx\n",
 			   i, hmm_p2p_window_names[state],

@@ -163,26 +163,36 @@ static const char *hmm_p2p_pgmap_defect(const struct hmm_p2p_exporter_desc *desc
 	return NULL;
 }
 
-/*
- * The same of windows.  A folio must never straddle two of them, so all ranges are multiples
- * of one.
- */
+/* The bytes of memory that there are. */
+static u64 hmm_p2p_memory_size(const struct hmm_p2p_exporter_desc *desc)
+{
+	return desc->size ?: range_len(&desc->pgmap->range);
+}
+
+/* The same of where the memory begins and ends. */
+static const char *hmm_p2p_size_defect(const struct hmm_p2p_exporter_desc *desc)
+{
+	if (!IS_ALIGNED(desc->pgmap->range.start, PMD_SIZE))
+		return "pgmap->range.start is no multiple of PMD_SIZE";
+	if (hmm_p2p_memory_size(desc) > range_len(&desc->pgmap->range))
+		return "size is larger than pgmap->range";
+	if (!PAGE_ALIGNED(hmm_p2p_memory_size(desc)))
+		return desc->size ? "size is no multiple of PAGE_SIZE" :
+				    "pgmap->range is no multiple of PAGE_SIZE";
+	return NULL;
+}
+
+/* The same of windows.  A folio must never straddle two of them. */
 static const char *hmm_p2p_window_defect(const struct hmm_p2p_exporter_desc *desc,
 					 const struct hmm_p2p_exporter_ops *ops,
 					 unsigned int shift)
 {
-	const struct range *memory = &desc->pgmap->range;
-	u64 mask;
-
 	if (shift < PMD_SHIFT || shift > 30)
 		return "window_shift is out of range";
-	mask = BIT_ULL(shift) - 1;
 	if (ops->close_window && range_len(&desc->aperture) < BIT_ULL(shift))
 		return "aperture is smaller than a window";
 	if (!ops->close_window && (desc->aperture.start || desc->aperture.end))
 		return "aperture is set, and ops->close_window is not";
-	if (memory->start & mask || range_len(memory) & mask)
-		return "pgmap->range is no multiple of a window (window_shift)";
 	return NULL;
 }
 
@@ -193,6 +203,7 @@ static int hmm_p2p_check_desc(const struct hmm_p2p_exporter_desc *desc,
 	const char *defect = desc->name ? NULL : "name is missing";
 
 	defect = defect ?: hmm_p2p_pgmap_defect(desc, ops);
+	defect = defect ?: hmm_p2p_size_defect(desc);
 	defect = defect ?: hmm_p2p_window_defect(desc, ops, shift);
 	if (!defect)
 		return 0;
@@ -257,16 +268,18 @@ int hmm_p2p_claim_owner(struct hmm_p2p_exporter *exp)
  * Return: the exporter, to be given back with hmm_p2p_unregister(), or
  * * -EINVAL, and the kernel log names the field of @desc: an op, the name or the pgmap's owner
  *   is missing; the pgmap is not one range of MEMORY_DEVICE_PRIVATE or
- *   MEMORY_DEVICE_COHERENT; coherent memory comes with an op or a provider; the window size
- *   is out of range, or larger than the aperture of windows on demand; there is an aperture,
- *   and windows are not on demand; pgmap or a window's address is not a multiple of the
- *   window size
+ *   MEMORY_DEVICE_COHERENT, or does not begin at a multiple of PMD_SIZE; size is no multiple of
+ *   PAGE_SIZE, or larger than the pgmap; coherent memory comes with an op or a provider; the
+ *   window size is out of range, or larger than the aperture of windows on demand; there is an
+ *   aperture, and windows are not on demand.  Or the log names a window, by its index and their
+ *   number, and what is wrong with the address that ops->open_window gave
  * * -EEXIST: this pgmap, one of the same owner that has an engine, or an exporter of the
  *   same name, is registered already
  * * -EBUSY: a window's address is another window's, too, or is still held by an
  *   importer that did not let go of it
  * * -ENOMEM
- * * what @desc->ops->open_window() returned
+ * * -ENXIO: the bus shows no window of the memory
+ * * what else @desc->ops->open_window() returned
  */
 struct hmm_p2p_exporter *
 hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
@@ -295,10 +308,10 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 	exp->owner = desc->pgmap->owner;
 	exp->coherent = desc->pgmap->type == MEMORY_DEVICE_COHERENT;
 	exp->first_pfn = PHYS_PFN(desc->pgmap->range.start);
-	exp->nr_pages = PHYS_PFN(range_len(&desc->pgmap->range));
+	exp->nr_pages = PHYS_PFN(hmm_p2p_memory_size(desc));
 	exp->window_order = shift - PAGE_SHIFT;
 	if (!hmm_p2p_is_coherent(exp))
-		exp->nr_windows = exp->nr_pages >> exp->window_order;
+		exp->nr_windows = DIV_ROUND_UP(exp->nr_pages, BIT(exp->window_order));
 
 	ret = -ENOMEM;
 	exp->desc.name = kstrdup(desc->name, GFP_KERNEL);

@@ -199,8 +199,7 @@ void hmm_p2p_flush_window(struct hmm_p2p_window *window)
 {
 	struct hmm_p2p_exporter *exp = window->exp;
 
-	hmm_p2p_flush_pages(exp, hmm_p2p_window_index(window) << exp->window_order,
-			    BIT(exp->window_order));
+	hmm_p2p_flush_pages(exp, hmm_p2p_window_begin(window), 1);
 }
 
 /* The same for all windows. */

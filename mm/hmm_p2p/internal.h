@@ -76,10 +76,10 @@ enum hmm_p2p_state {
  *	CLOSED --> OPENING --> OPEN <--> REVOKING --> CLOSED
  *	              |                     |
  *	              v                     v
- *	            FAILED               STUCK --> CLOSED or OPEN
+ *	      INVISIBLE or FAILED        STUCK --> CLOSED or OPEN
  *
  * A window that is always visible goes OPEN, REVOKING, OPEN (or STUCK).  FAILED
- * is CLOSED for as long as it is too early to try again.
+ * is CLOSED for as long as it is too early to try again.  INVISIBLE is for good.
  */
 enum hmm_p2p_window_state {
 	HMM_P2P_CLOSED,
@@ -88,6 +88,7 @@ enum hmm_p2p_window_state {
 	HMM_P2P_REVOKING,	/* no more aliases; those that exist are taken away */
 	HMM_P2P_FAILED,
 	HMM_P2P_STUCK,		/* an importer does not let go */
+	HMM_P2P_INVISIBLE,	/* the bus does not show this memory */
 };
 
 /*
@@ -151,9 +152,10 @@ struct hmm_p2p_exporter {
 
 	void *owner;				/* of the pgmap */
 	unsigned long first_pfn;		/* fake PFNs of the pgmap */
-	unsigned long nr_pages;
+	unsigned long nr_pages;			/* the pgmap may have more */
 	unsigned int window_order;		/* in pages */
-	unsigned long nr_windows;
+	unsigned long nr_windows;		/* the last one may be longer than the memory */
+	unsigned long nr_invisible;		/* window_lock to change */
 	struct hmm_p2p_window *windows;
 	u32 *let_go;				/* for each: see flush.c; NULL: nothing to flush */
 	phys_addr_t alias_last;			/* highest alias byte there can be */
@@ -273,6 +275,17 @@ static inline u64 hmm_p2p_offset_in(const struct dev_pagemap *pgmap,
 	return PFN_PHYS(page_to_pfn(page)) - pgmap->range.start;
 }
 
+/* Whether a folio that the driver hands out is memory that it has registered. */
+static inline bool hmm_p2p_has_folio(struct hmm_p2p_exporter *exp, const struct folio *folio)
+{
+	u64 offset;
+
+	if (!folio_is_zone_device(folio) || folio->pgmap != exp->desc.pgmap)
+		return false;
+	offset = hmm_p2p_offset_in(folio->pgmap, folio_page(folio, 0));
+	return offset + folio_size(folio) <= PFN_PHYS(exp->nr_pages);
+}
+
 void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp);
 struct hmm_p2p_exporter *hmm_p2p_exporter_of(const struct page *page);
 u64 hmm_p2p_percpu_sum(const u64 __percpu *counter);
@@ -343,10 +356,29 @@ static inline unsigned long hmm_p2p_window_alias(struct hmm_p2p_window *window)
 	return (unsigned long)READ_ONCE(window->alias) << HMM_P2P_ALIAS_ORDER;
 }
 
-static inline unsigned long hmm_p2p_window_pfn(struct hmm_p2p_window *window)
+/* The window of page @i of the device memory. */
+static inline struct hmm_p2p_window *hmm_p2p_window_at(struct hmm_p2p_exporter *exp,
+						       unsigned long i)
 {
-	return window->exp->first_pfn +
-	       (hmm_p2p_window_index(window) << window->exp->window_order);
+	return &exp->windows[i >> exp->window_order];
+}
+
+/* The pages of the device memory that a window has: the first, and the one behind the last. */
+static inline unsigned long hmm_p2p_window_begin(struct hmm_p2p_window *window)
+{
+	return hmm_p2p_window_index(window) << window->exp->window_order;
+}
+
+static inline unsigned long hmm_p2p_window_end(struct hmm_p2p_window *window)
+{
+	return min((hmm_p2p_window_index(window) + 1) << window->exp->window_order,
+		   window->exp->nr_pages);
+}
+
+/* Where page @i of the device memory is in its window, in pages. */
+static inline unsigned long hmm_p2p_in_window(struct hmm_p2p_exporter *exp, unsigned long i)
+{
+	return i & (BIT(exp->window_order) - 1);
 }
 
 /* alias_refs.c */

@@ -230,8 +230,8 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 					   unsigned long timeout)
 {
 	struct hmm_p2p_exporter *exp = window->exp;
-	unsigned long pfn = hmm_p2p_window_pfn(window);
-	unsigned long end = pfn + BIT(exp->window_order);
+	unsigned long pfn = exp->first_pfn + hmm_p2p_window_begin(window);
+	unsigned long end = exp->first_pfn + hmm_p2p_window_end(window);
 	unsigned long tried = jiffies, report = tried + HMM_P2P_REPORT_INTERVAL;
 	struct revoke_arg arg = { .exp = exp, .pfn = pfn, .end_pfn = end };
 	u64 began = ktime_get_ns();

@@ -23,6 +23,9 @@
  * do which step; the steps themselves run without a lock, so that different
  * windows open side by side.  The page walk only reads the state.
  *
+ * A window that the driver says is not visible, for good, is INVISIBLE from then on: nobody
+ * tries it again, and its pages go to RAM for a peer.
+ *
  * What keeps faults from taking each other's windows in turn for ever: a window is
  * not reclaimed before its minimum residency is over, nor if an alias of it was
  * handed out since the call began that wants the room.  It goes to the end of its list then.
@@ -74,6 +77,7 @@ bool hmm_p2p_window_may_open(struct hmm_p2p_window *window)
 {
 	switch (READ_ONCE(window->state)) {
 	case HMM_P2P_STUCK:
+	case HMM_P2P_INVISIBLE:
 		return false;
 	case HMM_P2P_FAILED:
 		return may_try_again(window);
@@ -106,6 +110,8 @@ static void window_set(struct hmm_p2p_window *window,
 		smp_mb();
 		wake_up_var(&window->state);
 	}
+	if (state == HMM_P2P_INVISIBLE)
+		WRITE_ONCE(exp->nr_invisible, exp->nr_invisible + 1);
 }
 
 static void window_change(struct hmm_p2p_window *window,
@@ -114,6 +120,37 @@ static void window_change(struct hmm_p2p_window *window,
 	spin_lock(&window->exp->window_lock);
 	window_set(window, state);
 	spin_unlock(&window->exp->window_lock);
+}
+
+static u64 window_bytes(struct hmm_p2p_exporter *exp)
+{
+	return (u64)PAGE_SIZE << exp->window_order;
+}
+
+/* The last byte of the memory that a window at @phys has. */
+static phys_addr_t window_last_byte(struct hmm_p2p_window *window, phys_addr_t phys)
+{
+	unsigned long page = hmm_p2p_in_window(window->exp, hmm_p2p_window_end(window) - 1);
+
+	return phys + PFN_PHYS(page + 1) - 1;
+}
+
+/* What is wrong with where the driver says that a window is, or NULL. */
+static const char *window_map_defect(struct hmm_p2p_window *window, phys_addr_t phys)
+{
+	struct hmm_p2p_exporter *exp = window->exp;
+	const struct range *aperture = &exp->desc.aperture;
+
+	if (!phys)
+		return "map->phys is missing";
+	if (phys & (window_bytes(exp) - 1))
+		return "map->phys is no multiple of the window size";
+	if (phys >> (PMD_SHIFT + 32))
+		return "map->phys is out of range";
+	if (exp->on_demand &&
+	    (phys < aperture->start || window_last_byte(window, phys) > aperture->end))
+		return "map->phys is not in the aperture";
+	return NULL;
 }
 
 /*
@@ -125,63 +162,74 @@ static int window_ask_driver(struct hmm_p2p_window *window)
 	struct hmm_p2p_exporter *exp = window->exp;
 	const struct hmm_p2p_exporter_desc *desc = &exp->desc;
 	unsigned long index = hmm_p2p_window_index(window);
-	u64 size = (u64)PAGE_SIZE << exp->window_order;
 	struct hmm_p2p_window_map map = {};
+	const char *defect;
 	int ret;
 
 	ret = desc->ops->open_window(desc->priv, index, &map);
 	if (ret)
 		return ret;
 	ret = -EINVAL;
-	if (!map.phys || map.phys & (size - 1) ||
-	    map.phys >> (PMD_SHIFT + 32))
-		goto lie;
-	if (exp->on_demand && (map.phys < desc->aperture.start ||
-			       map.phys + size - 1 > desc->aperture.end))
-		goto lie;
-	window->kva = map.kva;
-	ret = hmm_p2p_track_insert(window, map.phys >> PMD_SHIFT);
-	if (ret == -EBUSY)
-		goto lie;
-	if (!ret && map.phys + size - 1 > exp->alias_last)
-		exp->alias_last = map.phys + size - 1;
-	if (!ret || !desc->ops->close_window)
-		return ret;
-	goto close;
-lie:
-	pr_err_ratelimited("hmm_p2p: %s: window %lu cannot be at %pa\n", desc->name,
-			   index, &map.phys);
-close:
+	defect = window_map_defect(window, map.phys);
+	if (!defect) {
+		window->kva = map.kva;
+		ret = hmm_p2p_track_insert(window, map.phys >> PMD_SHIFT);
+		if (ret == -EBUSY)
+			defect = "map->phys is another window's";
+	}
+	if (!ret) {
+		exp->alias_last = max(exp->alias_last, window_last_byte(window, map.phys));
+		return 0;
+	}
+	if (defect)
+		pr_err_ratelimited("hmm_p2p: %s: window %lu of %lu (each %#llx bytes) at %pa refused: %s\n",
+				   desc->name, index, exp->nr_windows, window_bytes(exp),
+				   &map.phys, defect);
 	if (desc->ops->close_window)
 		desc->ops->close_window(desc->priv, index);
 	return ret;
 }
 
-/* At registration.  Windows on demand begin closed, all others open. */
-int hmm_p2p_windows_init(struct hmm_p2p_exporter *exp)
+/* Windows that are always visible: all that the bus shows are open. */
+static int windows_open_all(struct hmm_p2p_exporter *exp)
 {
 	unsigned long i;
 	int ret;
 
 	for (i = 0; i < exp->nr_windows; i++) {
+		ret = window_ask_driver(&exp->windows[i]);
+		if (ret && ret != -ENXIO) {
+			pr_err("hmm_p2p: %s: exporter refused: window %lu of %lu does not open: error %d\n",
+			       exp->desc.name, i, exp->nr_windows, ret);
+			goto err;
+		}
+		window_change(&exp->windows[i], ret ? HMM_P2P_INVISIBLE : HMM_P2P_OPEN);
+	}
+	if (exp->nr_invisible < exp->nr_windows || hmm_p2p_is_coherent(exp))
+		return 0;
+	pr_err("hmm_p2p: %s: exporter refused: none of %lu windows is visible\n",
+	       exp->desc.name, exp->nr_windows);
+	ret = -ENXIO;
+err:
+	while (i--)
+		if (exp->windows[i].state == HMM_P2P_OPEN)
+			hmm_p2p_track_erase(&exp->windows[i]);
+	return ret;
+}
+
+/* At registration.  Windows on demand begin closed. */
+int hmm_p2p_windows_init(struct hmm_p2p_exporter *exp)
+{
+	unsigned long i;
+
+	for (i = 0; i < exp->nr_windows; i++) {
 		exp->windows[i].exp = exp;
 		INIT_LIST_HEAD(&exp->windows[i].node);
 	}
-	if (exp->on_demand) {
-		exp->alias_last = exp->desc.aperture.end;
-		return 0;
-	}
-	for (i = 0; i < exp->nr_windows; i++) {
-		ret = window_ask_driver(&exp->windows[i]);
-		if (ret)
-			goto err;
-		exp->windows[i].state = HMM_P2P_OPEN;
-	}
+	if (!exp->on_demand)
+		return windows_open_all(exp);
+	exp->alias_last = exp->desc.aperture.end;
 	return 0;
-err:
-	while (i--)
-		hmm_p2p_track_erase(&exp->windows[i]);
-	return ret;
 }
 
 static void window_close(struct hmm_p2p_window *window)
@@ -370,8 +418,9 @@ int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since)
 		if (!ret)
 			hmm_p2p_count(exp, HMM_P2P_C_OPENED, 1);
 		WRITE_ONCE(window->used, (u32)jiffies);
-		/* Who is killed does not speak for others. */
+		/* Who is killed does not speak for others, but where there is nothing to open. */
 		window_change(window, !ret ? HMM_P2P_OPEN :
+			      ret == -ENXIO ? HMM_P2P_INVISIBLE :
 			      fatal_signal_pending(current) ? HMM_P2P_CLOSED :
 							      HMM_P2P_FAILED);
 		return 0;

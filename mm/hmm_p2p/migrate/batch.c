@@ -127,7 +127,7 @@ static void batch_drop_spare(struct hmm_p2p_batch *b)
 
 static struct folio *batch_alloc_device(struct hmm_p2p_batch *b, unsigned int order)
 {
-	const struct hmm_p2p_exporter_desc *memory = &b->engine->exp->desc;
+	struct hmm_p2p_exporter *exp = b->engine->exp;
 	const struct hmm_p2p_engine_desc *desc = &b->engine->desc;
 	struct folio *folio = NULL;
 
@@ -136,11 +136,10 @@ static struct folio *batch_alloc_device(struct hmm_p2p_batch *b, unsigned int or
 	else if (!desc->ops->alloc_folios(desc->priv, order, &folio, 1))
 		folio = NULL;
 	/* Of another device: the copy, and peers, would go astray. */
-	if (folio && WARN_ONCE(!folio_is_zone_device(folio) ||
-			       folio->pgmap != memory->pgmap ||
+	if (folio && WARN_ONCE(!hmm_p2p_has_folio(exp, folio) ||
 			       folio_order(folio) != order,
 			       "hmm_p2p: %s: alloc_folios gave a page that is not its own\n",
-			       memory->name)) {
+			       exp->desc.name)) {
 		hmm_p2p_drop_folio(folio);
 		folio = NULL;
 	}
@@ -172,13 +171,16 @@ static bool copies_merge(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
 /* The alias of @page, an entry as hmm_range_fault() makes it; 0 if it has none now. */
 static unsigned long alias_of(struct hmm_p2p_exporter *from, const struct page *page)
 {
-	unsigned long pfn = PHYS_PFN(hmm_p2p_page_offset(page));
-	struct hmm_p2p_window *window = &from->windows[pfn >> from->window_order];
+	unsigned long i = PHYS_PFN(hmm_p2p_page_offset(page));
+	struct hmm_p2p_window *window;
 
+	if (i >= from->nr_pages)
+		return 0;
+	window = hmm_p2p_window_at(from, i);
 	if (!hmm_p2p_window_usable(window))
 		return 0;
-	pfn &= BIT(from->window_order) - 1;
-	return (hmm_p2p_window_alias(window) + pfn) | HMM_PFN_VALID | HMM_PFN_PEER;
+	return (hmm_p2p_window_alias(window) + hmm_p2p_in_window(from, i)) |
+	       HMM_PFN_VALID | HMM_PFN_PEER;
 }
 
 /* Pages that have a destination, to be copied.  False if the source is out of reach. */

@@ -54,8 +54,7 @@ static void flush_peer_source(struct hmm_p2p_batch *b)
 		struct hmm_p2p_window *window = hmm_p2p_window_of_alias(pfn);
 
 		/* All of a piece is in one window, which stays open: the pages are locked. */
-		hmm_p2p_flush_need(from, hmm_p2p_window_index(window) << from->window_order,
-				   1, &after);
+		hmm_p2p_flush_need(from, hmm_p2p_window_begin(window), 1, &after);
 	}
 	hmm_p2p_flush_after(from, after);
 }

@@ -234,12 +234,13 @@ void hmm_p2p_evict_all(struct hmm_p2p_engine *engine)
 		schedule_timeout_uninterruptible(HZ / 10);
 
 	for (;;) {
-		unsigned long pfn, used = 0;
+		unsigned long pfn, nr, used = 0;
 
-		for (pfn = exp->first_pfn; pfn < end; pfn += HMM_P2P_BATCH_PAGES) {
-			if (pages_in_use(pfn, HMM_P2P_BATCH_PAGES))
-				evict_batch(b, engine, pfn, HMM_P2P_BATCH_PAGES, NULL);
-			used += pages_in_use(pfn, HMM_P2P_BATCH_PAGES);
+		for (pfn = exp->first_pfn; pfn < end; pfn += nr) {
+			nr = min(end - pfn, HMM_P2P_BATCH_PAGES);
+			if (pages_in_use(pfn, nr))
+				evict_batch(b, engine, pfn, nr, NULL);
+			used += pages_in_use(pfn, nr);
 			cond_resched();
 		}
 		if (used && hmm_p2p_is_lost(exp))

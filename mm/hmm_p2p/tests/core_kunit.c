@@ -10,12 +10,12 @@
 #define EXPECT_REFUSED(err, f)						\
 	KUNIT_EXPECT_EQ(test, err, PTR_ERR(hmm_p2p_register(&(f)->desc)))
 
-/* The last line of the kernel log that says why an exporter was refused. */
-static char refusal[128];
+/* The first line of the kernel log that says why an exporter was refused. */
+static char refusal[192];
 
 static void see_refusal(void *data, const char *text, size_t len)
 {
-	if (strnstr(text, "exporter refused: ", len))
+	if (!refusal[0] && strnstr(text, "refused: ", len))
 		strscpy(refusal, text, min(len + 1, sizeof(refusal)));
 }
 
@@ -60,8 +60,8 @@ static void register_refuses_bad_desc(struct kunit *test)
 	BAD_DESC(window_shift, PMD_SHIFT - 1);
 	BAD_DESC(window_shift, 31);
 	BAD_DESC(window_shift, 64);
-	/* Larger than the memory is a multiple of. */
-	BAD_DESC_FOR("pgmap->range", window_shift, PMD_SHIFT + 3);
+	BAD_DESC(size, PAGE_SIZE + 1);
+	BAD_DESC(size, NR_WINDOWS * PMD_SIZE + PAGE_SIZE);
 	/* Windows are always open. */
 	BAD_DESC_FOR("aperture", aperture.end, PMD_SIZE - 1);
 
@@ -80,7 +80,7 @@ static void register_refuses_bad_desc(struct kunit *test)
 	BAD_PGMAP("ops", type, MEMORY_DEVICE_COHERENT, MEMORY_DEVICE_PRIVATE);
 	BAD_PGMAP("pgmap->nr_range", nr_range, 2, 1);
 	BAD_PGMAP("pgmap->range", range.start, range.start + PAGE_SIZE, range.start);
-	BAD_PGMAP("pgmap->range", range.end, range.end - PAGE_SIZE, range.end);
+	BAD_PGMAP("pgmap->range", range.end, range.end - 1, range.end);
 
 	/* Coherent memory as it is to be, but that it can vanish. */
 	ops = *good.ops;
@@ -97,6 +97,12 @@ static void register_refuses_bad_desc(struct kunit *test)
 	f->desc.aperture.end = f->desc.aperture.start + PMD_SIZE - 2;
 	EXPECT_REFUSED_FOR("aperture", f);
 	f->desc = good;
+
+	/* A window where none can be: which one, of how many, and how large they are. */
+	f->misalign = PAGE_SIZE;
+	EXPECT_REFUSED_FOR("map->phys is no multiple", f);
+	KUNIT_EXPECT_NOT_NULL(test, strstr(refusal, "window 0 of 4 (each 0x200000 bytes)"));
+	f->misalign = 0;
 	tracepoint_probe_unregister(tp, see_refusal, NULL);
 	tracepoint_synchronize_unregister();
 

@@ -18,6 +18,9 @@ static int fake_open_window(void *priv, unsigned long index,
 		complete(&f->opening);
 		wait_for_completion(&f->go_on);
 	}
+	f->nr_asked++;
+	if (f->absent & BIT(index))
+		return -ENXIO;
 	if (f->open_error && index == NR_WINDOWS - 1)
 		return f->open_error;
 	if (f->max_open && f->nr_open >= f->max_open)

@@ -47,6 +47,7 @@ struct fake {
 
 	/* What its ops do. */
 	int open_error;			/* of the last window */
+	unsigned long absent;		/* bit per window: not visible, for good */
 	bool no_kva;
 	unsigned long misalign;
 	unsigned int max_open;		/* windows on demand */
@@ -89,6 +90,7 @@ struct fake {
 	unsigned int nr_posted;
 
 	/* What happened. */
+	unsigned int nr_asked;		/* calls of open_window() */
 	unsigned int nr_open;
 	unsigned int nr_copies;
 	bool overlapped;		/* two copies were under way at once */
