@@ -145,8 +145,10 @@ struct hmm_p2p_peer_desc {
  * @phys: physical address of its first byte in the exporter's BAR, aligned to
  *	the window size; the address that importers get as alias.  For memory
  *	that only the CPU can reach, any physical address that is the memory's
- *	own.
- * @kva: kernel mapping of the window, or NULL if software cannot reach it.  A
+ *	own.  If the memory begins within the window (window_offset), it is still the address
+ *	of the window, in front of the memory.
+ * @kva: kernel mapping of the window, or NULL if software cannot reach it; like @phys of the
+ *	window's first byte, whether that is mapped or not.  A
  *	write-combining one is fine: hmm_p2p_kunmap_local() has the barrier, and
  *	ops->flush_writes() waits for what that has sent.
  */
@@ -226,6 +228,10 @@ struct hmm_p2p_exporter_ops {
  * @size: bytes of memory, from the start of the pgmap's range, in whole pages; 0 if all of the
  *	range is memory.  request_free_mem_region() rounds up, so the pgmap may be longer; the
  *	driver hands out no page that is behind the memory
+ * @window_offset: bytes of the first window that are in front of the memory, in whole pages and
+ *	less than a window.  Windows are aligned on the bus, and the memory may begin within one:
+ *	64 KiB behind a multiple of the window size, for example.  A large folio then lies in two
+ *	windows
  * @provider: the BAR's p2pdma provider, from pcim_p2pdma_provider(), or NULL if
  *	the memory is not on the bus
  * @aperture: physical addresses, in the exporter's BAR, where windows appear;
@@ -239,6 +245,7 @@ struct hmm_p2p_exporter_desc {
 	void *priv;
 	struct dev_pagemap *pgmap;
 	u64 size;
+	u64 window_offset;
 	struct p2pdma_provider *provider;
 	struct range aperture;
 	unsigned int window_shift;
@@ -263,6 +270,7 @@ struct hmm_p2p_cursor {
 	struct hmm_p2p_window *window;	/* of the last alias, NULL: none yet */
 	unsigned long first_pfn;	/* device-private PFNs in it */
 	unsigned long nr;
+	unsigned long skip;		/* pages of the window in front of them */
 	u64 id;				/* which exporter it was */
 	unsigned long aliases;		/* not in the pair's counters yet */
 	unsigned long faults;
@@ -331,6 +339,7 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 				   struct page *page, unsigned int flags,
 				   unsigned long *alias_pfn,
 				   struct hmm_p2p_window **pending);
+unsigned long hmm_p2p_lookup_span(struct page *page, unsigned long nr);
 bool hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
 			  struct page *page, bool required,
 			  unsigned long *alias_pfn);
@@ -517,6 +526,11 @@ hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
 	return HMM_P2P_NO_EXPORTER;
 }
 
+static inline unsigned long hmm_p2p_lookup_span(struct page *page, unsigned long nr)
+{
+	return nr;
+}
+
 static inline bool
 hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
 		     struct page *page, bool required, unsigned long *alias_pfn)
@@ -563,7 +577,8 @@ static inline void hmm_p2p_watch_callback(const struct mmu_interval_notifier *no
  * invalidate callback takes, after a successful mmu_interval_read_retry(), and
  * undo it with hmm_pfn_kunmap_local() before that lock is dropped.  Nests like
  * kmap_local_page().  Of an alias, what follows is mapped too, up to the end of the
- * window: all of a large folio, and all of a piece of struct hmm_p2p_copy.
+ * window: all of a piece of struct hmm_p2p_copy, and all pages of a large folio whose entries
+ * say its order (hmm_pfn_to_map_order()).
  *
  * Return: the address of the first byte of the page; NULL for an alias that an
  * importer got as bus master, of an exporter that offers the CPU no mapping.

@@ -230,7 +230,7 @@ bool hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *curs
 	    READ_ONCE(peer->importer->quarantined) ||
 	    !hmm_p2p_window_usable(window))
 		return false;
-	*alias_pfn = hmm_p2p_window_alias(window) + i;
+	*alias_pfn = hmm_p2p_window_alias(window) + cursor->skip + i;
 	cursor->aliases++;
 	cursor->faults += required;
 	if (trace_hmm_p2p_alias_enabled())
@@ -241,13 +241,40 @@ bool hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *curs
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup_again);
 
 /*
+ * hmm_p2p_lookup_span - for how many pages a lookup is good
+ * @page: a device-private page
+ * @nr: number of pages of the same folio, from @page on
+ *
+ * A large folio may lie in two windows.  What hmm_p2p_lookup() says of a page holds for those
+ * that follow it in the same window.
+ *
+ * Context: As hmm_p2p_lookup().
+ *
+ * Return: how many of the pages are in the window of @page.
+ */
+unsigned long hmm_p2p_lookup_span(struct page *page, unsigned long nr)
+{
+	struct dev_pagemap *pgmap = page_pgmap_lockless(page);
+	struct hmm_p2p_exporter *exp;
+	unsigned long i;
+
+	exp = pgmap ? rcu_dereference(pgmap->p2p_exporter) : NULL;
+	if (!exp)
+		return nr;
+	i = PHYS_PFN(hmm_p2p_offset_in(pgmap, page));
+	if (i >= exp->nr_pages || hmm_p2p_is_coherent(exp))
+		return nr;
+	return hmm_p2p_window_span(exp, i, nr);
+}
+
+/*
  * hmm_p2p_lookup - the alias of a device-private page, for the page walk
  * @peer: the importer
  * @cursor: what the walk remembers; hmm_p2p_lookup_done() at its end
  * @page: a device-private page, not the importer's own
  * @flags: HMM_P2P_READ_ONLY_ENTRY, HMM_P2P_WATCHED_ENTRY, HMM_P2P_FAULT, HMM_P2P_WAIT
- * @alias_pfn: set on %HMM_P2P_REACHABLE; the other pages of the same large folio
- *	follow it
+ * @alias_pfn: set on %HMM_P2P_REACHABLE; the pages behind @page follow it up to the end of the
+ *	window, see hmm_p2p_lookup_span()
  * @pending: set on %HMM_P2P_NO_WAIT with HMM_P2P_WAIT, for hmm_p2p_resolve()
  *
  * Context: Under rcu_read_lock(), with the page table entry that names @page
@@ -320,6 +347,7 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 	cursor->aliases++;
 	cursor->window = window;
 	cursor->first_pfn = exp->first_pfn + hmm_p2p_window_begin(window);
+	cursor->skip = hmm_p2p_in_window(exp, hmm_p2p_window_begin(window));
 	cursor->nr = hmm_p2p_window_end(window) - hmm_p2p_window_begin(window);
 	trace_hmm_p2p_alias(exp->desc.name, peer->importer->name, *alias_pfn);
 	return HMM_P2P_REACHABLE;

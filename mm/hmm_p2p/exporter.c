@@ -182,13 +182,15 @@ static const char *hmm_p2p_size_defect(const struct hmm_p2p_exporter_desc *desc)
 	return NULL;
 }
 
-/* The same of windows.  A folio must never straddle two of them. */
+/* The same of windows. */
 static const char *hmm_p2p_window_defect(const struct hmm_p2p_exporter_desc *desc,
 					 const struct hmm_p2p_exporter_ops *ops,
 					 unsigned int shift)
 {
 	if (shift < PMD_SHIFT || shift > 30)
 		return "window_shift is out of range";
+	if (!PAGE_ALIGNED(desc->window_offset) || desc->window_offset >= BIT_ULL(shift))
+		return "window_offset is no multiple of PAGE_SIZE below the window size";
 	if (ops->close_window && range_len(&desc->aperture) < BIT_ULL(shift))
 		return "aperture is smaller than a window";
 	if (!ops->close_window && (desc->aperture.start || desc->aperture.end))
@@ -270,7 +272,8 @@ int hmm_p2p_claim_owner(struct hmm_p2p_exporter *exp)
  *   is missing; the pgmap is not one range of MEMORY_DEVICE_PRIVATE or
  *   MEMORY_DEVICE_COHERENT, or does not begin at a multiple of PMD_SIZE; size is no multiple of
  *   PAGE_SIZE, or larger than the pgmap; coherent memory comes with an op or a provider; the
- *   window size is out of range, or larger than the aperture of windows on demand; there is an
+ *   window size is out of range, or larger than the aperture of windows on demand;
+ *   window_offset is no multiple of PAGE_SIZE, or not below the window size; there is an
  *   aperture, and windows are not on demand.  Or the log names a window, by its index and their
  *   number, and what is wrong with the address that ops->open_window gave
  * * -EEXIST: this pgmap, one of the same owner that has an engine, or an exporter of the
@@ -310,8 +313,10 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 	exp->first_pfn = PHYS_PFN(desc->pgmap->range.start);
 	exp->nr_pages = PHYS_PFN(hmm_p2p_memory_size(desc));
 	exp->window_order = shift - PAGE_SHIFT;
+	exp->window_skip = PHYS_PFN(desc->window_offset);
 	if (!hmm_p2p_is_coherent(exp))
-		exp->nr_windows = DIV_ROUND_UP(exp->nr_pages, BIT(exp->window_order));
+		exp->nr_windows = DIV_ROUND_UP(exp->window_skip + exp->nr_pages,
+					       BIT(exp->window_order));
 
 	ret = -ENOMEM;
 	exp->desc.name = kstrdup(desc->name, GFP_KERNEL);

@@ -118,12 +118,12 @@ void hmm_p2p_flush_note(struct hmm_p2p_window *window)
 void hmm_p2p_flush_need(struct hmm_p2p_exporter *exp, unsigned long pfn,
 			unsigned long nr, u32 *after)
 {
-	unsigned long i, last = (pfn + nr - 1) >> exp->window_order;
+	struct hmm_p2p_window *window = hmm_p2p_window_at(exp, pfn);
+	struct hmm_p2p_window *last = hmm_p2p_window_at(exp, pfn + nr - 1);
 
 	if (!exp->let_go)
 		return;
-	for (i = pfn >> exp->window_order; i <= last; i++) {
-		struct hmm_p2p_window *window = &exp->windows[i];
+	for (; window <= last; window++) {
 		u32 need;
 
 		if (atomic_read(&window->refs)) {
@@ -136,7 +136,7 @@ void hmm_p2p_flush_need(struct hmm_p2p_exporter *exp, unsigned long pfn,
 		} else {
 			/* Pairs with atomic_dec_and_test() in hmm_p2p_map_put(). */
 			smp_rmb();
-			need = READ_ONCE(exp->let_go[i]);
+			need = READ_ONCE(exp->let_go[hmm_p2p_window_index(window)]);
 		}
 		*after = later_flush(need, *after);
 	}

@@ -154,7 +154,8 @@ struct hmm_p2p_exporter {
 	unsigned long first_pfn;		/* fake PFNs of the pgmap */
 	unsigned long nr_pages;			/* the pgmap may have more */
 	unsigned int window_order;		/* in pages */
-	unsigned long nr_windows;		/* the last one may be longer than the memory */
+	unsigned long window_skip;		/* pages of the first window before the memory */
+	unsigned long nr_windows;		/* the first and the last may have less memory */
 	unsigned long nr_invisible;		/* window_lock to change */
 	struct hmm_p2p_window *windows;
 	u32 *let_go;				/* for each: see flush.c; NULL: nothing to flush */
@@ -360,25 +361,35 @@ static inline unsigned long hmm_p2p_window_alias(struct hmm_p2p_window *window)
 static inline struct hmm_p2p_window *hmm_p2p_window_at(struct hmm_p2p_exporter *exp,
 						       unsigned long i)
 {
-	return &exp->windows[i >> exp->window_order];
+	return &exp->windows[(i + exp->window_skip) >> exp->window_order];
 }
 
 /* The pages of the device memory that a window has: the first, and the one behind the last. */
 static inline unsigned long hmm_p2p_window_begin(struct hmm_p2p_window *window)
 {
-	return hmm_p2p_window_index(window) << window->exp->window_order;
+	unsigned long skip = window->exp->window_skip;
+
+	return max(hmm_p2p_window_index(window) << window->exp->window_order, skip) - skip;
 }
 
 static inline unsigned long hmm_p2p_window_end(struct hmm_p2p_window *window)
 {
-	return min((hmm_p2p_window_index(window) + 1) << window->exp->window_order,
-		   window->exp->nr_pages);
+	unsigned long next = (hmm_p2p_window_index(window) + 1) << window->exp->window_order;
+
+	return min(next - window->exp->window_skip, window->exp->nr_pages);
 }
 
 /* Where page @i of the device memory is in its window, in pages. */
 static inline unsigned long hmm_p2p_in_window(struct hmm_p2p_exporter *exp, unsigned long i)
 {
-	return i & (BIT(exp->window_order) - 1);
+	return (i + exp->window_skip) & (BIT(exp->window_order) - 1);
+}
+
+/* How many of @nr pages, from page @i of the device memory on, are in the window of page @i. */
+static inline unsigned long hmm_p2p_window_span(struct hmm_p2p_exporter *exp, unsigned long i,
+						unsigned long nr)
+{
+	return min(nr, hmm_p2p_window_end(hmm_p2p_window_at(exp, i)) - i);
 }
 
 /* alias_refs.c */

@@ -37,6 +37,9 @@
  * have the folio locked from before they look at the state until the copy is over, and so
  * are waited for like anybody who has it locked.
  *
+ * A large folio may lie in two windows.  Revoking one of them calls the notifiers for all of
+ * the folio, and what is mapped through the other window is faulted on again.
+ *
  * A folio is locked while its addresses are looked up, or rmap would not be stable,
  * but never waited for: sleeping with a reference on it would make somebody's
  * migration fail.  Memory that is locked is tried again.
@@ -185,8 +188,10 @@ static unsigned long revoke_pages(unsigned long pfn, unsigned long end,
 		next = folio_pfn(folio) + folio_nr_pages(folio);
 
 		/* Read without a reference: never out of step with what it says. */
-		if (next <= pfn || next > end)
+		if (next <= pfn)
 			next = pfn + 1;
+		/* The rest of it is in the next window. */
+		next = min(next, end);
 		if (!revoke_folio(folio, arg))
 			break;
 next:
@@ -310,17 +315,17 @@ void hmm_p2p_revoke_all(struct hmm_p2p_exporter *exp)
  */
 int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 {
-	unsigned int shift = exp->window_order + PAGE_SHIFT;
+	struct hmm_p2p_window *window, *last;
 	u64 end;
-	unsigned long i;
 	int ret;
 
 	if (!hmm_p2p_range_end(exp, offset, length, &end))
 		return -EINVAL;
 	/* Coherent memory has no windows, and nobody an alias. */
-	for (i = offset >> shift; i <= (end - 1) >> shift && exp->nr_windows; i++) {
-		struct hmm_p2p_window *window = &exp->windows[i];
-
+	if (hmm_p2p_is_coherent(exp))
+		return 0;
+	last = hmm_p2p_window_at(exp, PHYS_PFN(end - 1));
+	for (window = hmm_p2p_window_at(exp, PHYS_PFN(offset)); window <= last; window++) {
 		ret = hmm_p2p_live_get(exp);
 		if (ret)
 			return ret;

@@ -127,7 +127,12 @@ static u64 window_bytes(struct hmm_p2p_exporter *exp)
 	return (u64)PAGE_SIZE << exp->window_order;
 }
 
-/* The last byte of the memory that a window at @phys has. */
+/* The first and the last byte of the memory that a window at @phys has. */
+static phys_addr_t window_first_byte(struct hmm_p2p_window *window, phys_addr_t phys)
+{
+	return phys + PFN_PHYS(hmm_p2p_in_window(window->exp, hmm_p2p_window_begin(window)));
+}
+
 static phys_addr_t window_last_byte(struct hmm_p2p_window *window, phys_addr_t phys)
 {
 	unsigned long page = hmm_p2p_in_window(window->exp, hmm_p2p_window_end(window) - 1);
@@ -148,7 +153,8 @@ static const char *window_map_defect(struct hmm_p2p_window *window, phys_addr_t 
 	if (phys >> (PMD_SHIFT + 32))
 		return "map->phys is out of range";
 	if (exp->on_demand &&
-	    (phys < aperture->start || window_last_byte(window, phys) > aperture->end))
+	    (window_first_byte(window, phys) < aperture->start ||
+	     window_last_byte(window, phys) > aperture->end))
 		return "map->phys is not in the aperture";
 	return NULL;
 }

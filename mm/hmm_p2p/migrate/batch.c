@@ -168,19 +168,54 @@ static bool copies_merge(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
 			     !last->ram_page;
 }
 
-/* The alias of @page, an entry as hmm_range_fault() makes it; 0 if it has none now. */
-static unsigned long alias_of(struct hmm_p2p_exporter *from, const struct page *page)
+/* The alias of page @i, an entry as hmm_range_fault() makes it; 0 if it has none now. */
+static unsigned long alias_of(struct hmm_p2p_exporter *from, unsigned long i)
 {
-	unsigned long i = PHYS_PFN(hmm_p2p_page_offset(page));
-	struct hmm_p2p_window *window;
+	struct hmm_p2p_window *window = hmm_p2p_window_at(from, i);
 
-	if (i >= from->nr_pages)
-		return 0;
-	window = hmm_p2p_window_at(from, i);
 	if (!hmm_p2p_window_usable(window))
 		return 0;
 	return (hmm_p2p_window_alias(window) + hmm_p2p_in_window(from, i)) |
 	       HMM_PFN_VALID | HMM_PFN_PEER;
+}
+
+static void batch_add_piece(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
+{
+	b->job.nr_pages += c->nr_pages;
+	if (copies_merge(b, c))
+		b->copies[b->job.nr - 1].nr_pages += c->nr_pages;
+	else
+		b->copies[b->job.nr++] = *c;
+}
+
+/*
+ * The same from a peer, through its windows: a large folio may lie in two, and both have to be
+ * open.  A piece is in one.
+ */
+static bool batch_add_peer_copy(struct hmm_p2p_batch *b, struct page *spage,
+				struct page *dpage, unsigned int n)
+{
+	unsigned long i = PHYS_PFN(hmm_p2p_page_offset(spage));
+	struct hmm_p2p_copy c[2] = {};
+
+	if (i + n > b->from->nr_pages)
+		return false;
+	c[0].dev_page = dpage;
+	c[0].nr_pages = hmm_p2p_window_span(b->from, i, n);
+	c[0].peer = alias_of(b->from, i);
+	if (!c[0].peer)
+		return false;
+	c[1].dev_page = dpage + c[0].nr_pages;
+	c[1].nr_pages = n - c[0].nr_pages;
+	if (c[1].nr_pages) {
+		c[1].peer = alias_of(b->from, i + c[0].nr_pages);
+		if (!c[1].peer)
+			return false;
+	}
+	batch_add_piece(b, &c[0]);
+	if (c[1].nr_pages)
+		batch_add_piece(b, &c[1]);
+	return true;
 }
 
 /* Pages that have a destination, to be copied.  False if the source is out of reach. */
@@ -198,16 +233,9 @@ static bool batch_add_copy(struct hmm_p2p_batch *b, struct page *spage,
 		c.ram_page = dpage;
 		break;
 	case HMM_P2P_FROM_PEER:
-		c.peer = alias_of(b->from, spage);
-		if (!c.peer)
-			return false;
-		break;
+		return batch_add_peer_copy(b, spage, dpage, n);
 	}
-	b->job.nr_pages += n;
-	if (copies_merge(b, &c))
-		b->copies[b->job.nr - 1].nr_pages += n;
-	else
-		b->copies[b->job.nr++] = c;
+	batch_add_piece(b, &c);
 	return true;
 }
 

@@ -61,6 +61,8 @@ static void register_refuses_bad_desc(struct kunit *test)
 	BAD_DESC(window_shift, 31);
 	BAD_DESC(window_shift, 64);
 	BAD_DESC(size, PAGE_SIZE + 1);
+	BAD_DESC(window_offset, PAGE_SIZE - 1);
+	BAD_DESC(window_offset, PMD_SIZE);
 	BAD_DESC(size, NR_WINDOWS * PMD_SIZE + PAGE_SIZE);
 	/* Windows are always open. */
 	BAD_DESC_FOR("aperture", aperture.end, PMD_SIZE - 1);

@@ -301,4 +301,4 @@ static struct kunit_suite hmm_p2p_extent_without_engine_suite = {
 	.test_cases = hmm_p2p_extent_without_engine_cases,
 };
 
-kunit_test_suites(&hmm_p2p_extent_suite, &hmm_p2p_extent_without_engine_suite);
+fake_test_suites(hmm_p2p_extent_suite, hmm_p2p_extent_without_engine_suite);

@@ -41,10 +41,15 @@ static void fake_close_window(void *priv, unsigned long index)
 	f->closed++;
 }
 
+/* Where page @i of the memory is, in pages of the windows. */
+static unsigned long fake_place(struct fake *f, unsigned long i)
+{
+	return i + PHYS_PFN(f->desc.window_offset);
+}
+
 void fake_post(struct fake *f, unsigned long i, unsigned long value)
 {
-	f->posted[f->nr_posted].kva = page_address(f->blocks[i / WINDOW_PAGES]) +
-				      i % WINDOW_PAGES * PAGE_SIZE;
+	f->posted[f->nr_posted].kva = fake_kva(f, fake_page(f, i));
 	f->posted[f->nr_posted++].value = value;
 }
 
@@ -73,15 +78,15 @@ struct folio *fake_alloc_one(struct fake *f, unsigned int order)
 	unsigned long i;
 
 	spin_lock(&f->lock);
-	i = find_first_zero_bit(f->used, NR_PAGES);
-	if (order || i == NR_PAGES ||
+	i = bitmap_find_next_zero_area(f->used, NR_PAGES, 0, BIT(order), BIT(order) - 1);
+	if ((order && !f->gives_huge) || i >= NR_PAGES ||
 	    (f->small_pages && bitmap_weight(f->used, NR_PAGES) >= f->small_pages)) {
 		spin_unlock(&f->lock);
 		return NULL;
 	}
-	__set_bit(i, f->used);
+	bitmap_set(f->used, i, BIT(order));
 	spin_unlock(&f->lock);
-	zone_device_page_init(fake_page(f, i), &f->pgmap, 0);
+	zone_device_page_init(fake_page(f, i), &f->pgmap, order);
 	return page_folio(fake_page(f, i));
 }
 
@@ -107,9 +112,9 @@ static unsigned int fake_alloc_folios(void *priv, unsigned int order,
 
 void *fake_kva(struct fake *f, const struct page *page)
 {
-	u64 offset = hmm_p2p_page_offset(page);
+	unsigned long i = fake_place(f, PHYS_PFN(hmm_p2p_page_offset(page)));
 
-	return page_address(f->blocks[offset / PMD_SIZE]) + offset % PMD_SIZE;
+	return page_address(f->blocks[i / WINDOW_PAGES]) + i % WINDOW_PAGES * PAGE_SIZE;
 }
 
 static int fake_copy_page(struct fake *f, const struct hmm_p2p_copy *c,
@@ -185,6 +190,7 @@ static int fake_copy(void *priv, struct hmm_p2p_copy_job *job)
 	struct fake *f = priv;
 
 	f->nr_copies++;
+	f->nr_pieces = job->nr;
 	complete(&f->copy_begun);
 	if (f->never_ends) {
 		f->never_job = job;
@@ -448,6 +454,7 @@ struct page *fake_page(struct fake *f, unsigned long i)
 
 unsigned long fake_alias(struct fake *f, unsigned long i)
 {
+	i = fake_place(f, i);
 	return page_to_pfn(f->blocks[i / WINDOW_PAGES]) + i % WINDOW_PAGES;
 }
 

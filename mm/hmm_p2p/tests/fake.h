@@ -72,6 +72,7 @@ struct fake {
 	int room;			/* what make_room() returns; 0: once, then none */
 	bool dies_for_room;		/* that is when the device dies */
 	unsigned int small_pages;	/* more are refused; 0: no limit */
+	bool gives_huge;		/* alloc_folios() has huge pages, too */
 	/* As dev_pagemap_ops.folio_split(), before @tail has a pgmap; NULL: nothing. */
 	void (*split)(struct fake *f, struct folio *head, struct folio *tail);
 	void *split_arg;
@@ -93,6 +94,7 @@ struct fake {
 	unsigned int nr_asked;		/* calls of open_window() */
 	unsigned int nr_open;
 	unsigned int nr_copies;
+	unsigned int nr_pieces;		/* of the last copy */
 	bool overlapped;		/* two copies were under way at once */
 	unsigned int nr_room;
 	unsigned long opened;

@@ -86,8 +86,7 @@ static void memory_place_huge(struct kunit *test, unsigned long start,
 	KUNIT_ASSERT_TRUE(test, src && dst);
 	bitmap_set(f->used, window * WINDOW_PAGES, WINDOW_PAGES);
 	for (i = 0; i < WINDOW_PAGES; i++)
-		*(unsigned long *)(page_address(f->blocks[window]) +
-				   i * PAGE_SIZE) = i;
+		*(unsigned long *)fake_kva(f, fake_page(f, window * WINDOW_PAGES + i)) = i;
 	mmap_read_lock(current->mm);
 	args.vma = find_vma(current->mm, start);
 	KUNIT_EXPECT_EQ(test, 0, migrate_vma_setup(&args));
@@ -101,7 +100,7 @@ static void memory_place_huge(struct kunit *test, unsigned long start,
 	mmap_read_unlock(current->mm);
 }
 
-/* Fresh memory that is a huge page of the device: all of window @window. */
+/* Fresh memory that is a huge page of the device: all of window @window, but window_offset. */
 unsigned long memory_create_huge(struct kunit *test, unsigned long window)
 {
 	unsigned long start;
