@@ -50,3 +50,15 @@ suite_svm_reserved() {
 	HMM_P2P_EXPECT=reach HMM_P2P_NO_PCI=1 "$bin/svm"
 	reload "${exact[@]}"
 }
+
+# Memory that begins within a window of the BAR, so that huge pages lie in two.
+at_an_offset() { # PROGRAM
+	local status
+	reload "${exact[@]}" bar_offset_kb=64 || return
+	HMM_P2P_EXPECT=reach "$bin/$1"
+	status=$?
+	reload "${exact[@]}" && return $status
+}
+suite_svm_offset() { at_an_offset svm; }
+suite_rdma_offset() { at_an_offset rdma; }
+suite_revoke_offset() { at_an_offset revoke; }

@@ -20,7 +20,8 @@ static int hmm_dummy_open_window(void *priv, unsigned long index,
 				 struct hmm_p2p_window_map *map)
 {
 	struct hmm_dummy_dev *dev = priv;
-	u64 offset = (u64)index * VRAM_CHUNK;
+	/* A window is aligned in the BAR, and the first one may begin in front of the memory. */
+	s64 offset = (s64)index * VRAM_CHUNK - dev->mem.bar_offset;
 
 	if (hmm_dummy_test_fails())
 		return -EIO;
@@ -89,6 +90,7 @@ int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev)
 		.ops = dev->mem.coherent_base ? NULL : &hmm_dummy_exporter_ops,
 		.priv = dev,
 		.pgmap = &dev->mem.pgmap,
+		.window_offset = dev->mem.bar_offset,
 	};
 
 	if (dev->pdev)

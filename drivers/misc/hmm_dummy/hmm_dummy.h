@@ -62,7 +62,8 @@ struct hmm_dummy_mem {
 	u64 size;			/* all of it; 0: the device has none */
 	u64 paged;			/* that has struct pages; scratch memory is behind it */
 	u64 bar_size;			/* PCI only */
-	phys_addr_t bar_phys;		/* PCI only */
+	u64 bar_offset;			/* PCI only: where in the BAR the memory begins */
+	phys_addr_t bar_phys;		/* PCI only: of the memory */
 	void *bar_kva;			/* PCI only, write-combining */
 	u64 coherent_base;		/* physical address of coherent memory, or 0 */
 };

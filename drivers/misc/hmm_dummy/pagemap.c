@@ -194,7 +194,7 @@ static const struct dev_pagemap_ops hmm_dummy_coherent_ops = {
 /* Write-combining, for as long as the driver is bound. */
 static int map_bar(struct hmm_dummy_dev *dev)
 {
-	dev->mem.bar_phys = pci_resource_start(dev->pdev, VRAM_BAR);
+	dev->mem.bar_phys = pci_resource_start(dev->pdev, VRAM_BAR) + dev->mem.bar_offset;
 	dev->mem.bar_kva = (__force void *)devm_ioremap_wc(&dev->pdev->dev, dev->mem.bar_phys,
 						       dev->mem.bar_size);
 	if (!dev->mem.bar_kva)
@@ -298,6 +298,11 @@ int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
 	u64 scratch;
 	int ret;
 
+	if (dev->pdev && dev->mem.size == dev->mem.bar_size) {
+		dev->mem.bar_offset = hmm_dummy_test_bar_offset();
+		dev->mem.bar_size -= dev->mem.bar_offset;
+		dev->mem.size = dev->mem.bar_size;
+	}
 	dev->mem.size = ALIGN_DOWN(dev->mem.size, VRAM_CHUNK);
 	dev->mem.bar_size = ALIGN_DOWN(dev->mem.bar_size, VRAM_CHUNK);
 	scratch = min((u64)scratch_mb << 20, dev->mem.size / 4);

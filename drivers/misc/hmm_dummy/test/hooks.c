@@ -25,6 +25,11 @@ static unsigned int dma_bits = 64;
 module_param(dma_bits, uint, 0444);
 MODULE_PARM_DESC(dma_bits, "Bits of a bus address that PCI devices master (64)");
 
+static unsigned int bar_offset_kb;
+module_param(bar_offset_kb, uint, 0444);
+MODULE_PARM_DESC(bar_offset_kb,
+		 "How far behind the start of its BAR a PCI device's memory begins, in KiB, if the BAR covers it (0)");
+
 static bool async_copy = true;
 module_param(async_copy, bool, 0644);
 MODULE_PARM_DESC(async_copy, "Let large copies run beside the migration (default)");
@@ -115,6 +120,12 @@ void hmm_dummy_test_hide_kva(struct hmm_p2p_window_map *map)
 {
 	if (!hmm_dummy_offers_kmap)
 		map->kva = NULL;
+}
+
+/* Then a huge page lies in two windows of the BAR. */
+u64 hmm_dummy_test_bar_offset(void)
+{
+	return (u64)bar_offset_kb << 10;
 }
 
 /* Edu needs no mapping: its engine uses the DMA address. */

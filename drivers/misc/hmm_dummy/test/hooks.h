@@ -67,6 +67,7 @@ bool hmm_dummy_test_fails(void);
 bool hmm_dummy_test_fails_dma(unsigned long index, unsigned long nr);
 int hmm_dummy_test_limit_dma(struct pci_dev *pdev);
 void hmm_dummy_test_hide_kva(struct hmm_p2p_window_map *map);
+u64 hmm_dummy_test_bar_offset(void);
 bool hmm_dummy_test_may_import(struct hmm_dummy_dev *dev);
 bool hmm_dummy_test_copies_at_once(void);
 bool hmm_dummy_test_never_evicts(void);
@@ -162,6 +163,11 @@ static inline int hmm_dummy_test_limit_dma(struct pci_dev *pdev)
 
 static inline void hmm_dummy_test_hide_kva(struct hmm_p2p_window_map *map)
 {
+}
+
+static inline u64 hmm_dummy_test_bar_offset(void)
+{
+	return 0;
 }
 
 static inline bool hmm_dummy_test_may_import(struct hmm_dummy_dev *dev)
