@@ -5,30 +5,17 @@
  * the memory mapped.
  */
 #include <elf.h>
-#include <linux/userfaultfd.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 
 #include "odp.h"
 #include "parked.h"
+#include "uffd.h"
 
 #define LEN	(2 * MiB)
 #define CORE	"/run/core"
 #define DUMPED	"/run/dumped"
-
-#ifndef UFFDIO_RWPROTECT	/* headers before 7.3 */
-#define UFFD_FEATURE_RWP	(1 << 17)
-#define UFFD_FEATURE_RWP_ASYNC	(1 << 18)
-#define UFFDIO_REGISTER_MODE_RWP	((__u64)1 << 3)
-#define UFFDIO_RWPROTECT_MODE_RWP	((__u64)1 << 0)
-
-struct uffdio_rwprotect {
-	struct uffdio_range range;
-	__u64 mode;
-};
-#define UFFDIO_RWPROTECT	_IOWR(UFFDIO, 0x09, struct uffdio_rwprotect)
-#endif
 
 /* What of a process is looked at: small pages, and a huge page. */
 enum { SMALL, HUGE, NR_PARTS };
@@ -345,23 +332,18 @@ TEST_F_TIMEOUT(outside, gdb, 240)
 /* A huge page in RAM that userfaultfd has made inaccessible, asynchronously. */
 static char *watched_page(void)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API, .features = UFFD_FEATURE_RWP | UFFD_FEATURE_RWP_ASYNC,
-	};
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
 	char *p = anon_huge(LEN, MADV_HUGEPAGE);
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)p, LEN }, .mode = UFFDIO_REGISTER_MODE_RWP,
-	};
 	struct uffdio_rwprotect protect = {
 		.range = { (uintptr_t)p, LEN }, .mode = UFFDIO_RWPROTECT_MODE_RWP,
 	};
+	int fd;
 
 	if (!p)
 		return NULL;
 	fill_pattern(p, LEN, 7);
-	if (huge_bytes(p) != LEN || ioctl(fd, UFFDIO_API, &api) ||
-	    ioctl(fd, UFFDIO_REGISTER, &reg) || ioctl(fd, UFFDIO_RWPROTECT, &protect))
+	fd = uffd_watch(p, LEN, UFFD_FEATURE_RWP | UFFD_FEATURE_RWP_ASYNC,
+			UFFDIO_REGISTER_MODE_RWP);
+	if (huge_bytes(p) != LEN || fd < 0 || ioctl(fd, UFFDIO_RWPROTECT, &protect))
 		return NULL;
 	return p;
 }

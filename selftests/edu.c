@@ -176,7 +176,7 @@ TEST_F_TIMEOUT(edu, goes_while_waited_for, 240)
 	ASSERT_EQ(0, munmap(f.p, PAGE));
 	ASSERT_EQ(f.p, mmap(f.p, PAGE, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
-	fd = uffd_watch(f.p, PAGE);
+	fd = uffd_watch_missing(f.p, PAGE);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, PAGE));
 	ASSERT_EQ(0, gpu_crc32c(self->edu, self->p, 2 * PAGE, &crc));

@@ -5,8 +5,6 @@
  *
  * Needs swap, and cgroup v2 at /sys/fs/cgroup.
  */
-#include <linux/userfaultfd.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -14,6 +12,7 @@
 #include "common.h"
 #include "rdma.h"
 #include "roce.h"
+#include "uffd.h"
 
 #define LEN	(16 * PAGE)
 #define GiB	(1UL << 30)
@@ -299,34 +298,25 @@ TEST_F_TIMEOUT(mr, fault_in_pieces, 120)
 {
 	struct advice a = { &self->pair, .length = 4 * MiB, .p = anon(4 * MiB) };
 	char *late = a.p + 3 * MiB;
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)late, PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	struct uffdio_zeropage zero = { .range = { (uintptr_t)late, PAGE } };
-	struct pollfd fd = { .fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK),
-			     .events = POLLIN };
+	int fd = uffd_watch_missing(late, PAGE);
 	struct uffd_msg msg;
 	pthread_t thread;
 
-	ASSERT_LE(0, fd.fd);
-	ASSERT_EQ(0, ioctl(fd.fd, UFFDIO_API, &api));
-	ASSERT_EQ(0, ioctl(fd.fd, UFFDIO_REGISTER, &reg));
+	ASSERT_LE(0, fd);
 	a.mr = ibv_reg_mr(self->pair.pd, a.p, a.length, RDMA_ODP);
 	ASSERT_NE(NULL, a.mr);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, prefetch, &a));
-	ASSERT_EQ(1, poll(&fd, 1, 60000));
-	ASSERT_EQ(sizeof(msg), read(fd.fd, &msg, sizeof(msg)));
+	ASSERT_TRUE(uffd_next(fd, 60000, &msg));
 	ASSERT_EQ((uintptr_t)late, msg.arg.pagefault.address & -PAGE);
 	EXPECT_EQ(1, pages_that_are(PAGE_PRESENT, a.p + 5 * PAGE, PAGE));
 	EXPECT_EQ(0, madvise(a.p + 5 * PAGE, PAGE, MADV_DONTNEED));
 	EXPECT_EQ(0, pages_that_are(PAGE_PRESENT, a.p + 5 * PAGE, PAGE));
-	EXPECT_EQ(0, ioctl(fd.fd, UFFDIO_ZEROPAGE, &zero));
+	EXPECT_EQ(0, uffd_give(fd, late, 0));
 	pthread_join(thread, NULL);
 	EXPECT_EQ(0, a.ret);
 	EXPECT_EQ(a.length / PAGE, pages_that_are(PAGE_PRESENT, a.p, a.length));
 	EXPECT_EQ(0, ibv_dereg_mr(a.mr));
-	close(fd.fd);
+	close(fd);
 	munmap(a.p, a.length);
 }
 
@@ -343,15 +333,13 @@ struct seesaw {
 static void *tips(void *arg)
 {
 	struct seesaw *s = arg;
-	struct pollfd p = { .fd = s->fd, .events = POLLIN };
 	double end = now_seconds() + 60;
 	struct uffd_msg msg;
 
 	while (!s->over) {
-		struct uffdio_zeropage zero = { .range.len = PAGE };
 		int n;
 
-		if (poll(&p, 1, 50) != 1 || read(s->fd, &msg, sizeof(msg)) != sizeof(msg))
+		if (!uffd_next(s->fd, 50, &msg))
 			continue;
 		n = (msg.arg.pagefault.address & -PAGE) == (uintptr_t)s->page[1];
 		s->fetched[n]++;
@@ -359,8 +347,7 @@ static void *tips(void *arg)
 			madvise(s->page[!n], PAGE, MADV_DONTNEED);
 		else
 			s->gave_up = true;
-		zero.range.start = (uintptr_t)s->page[n];
-		ioctl(s->fd, UFFDIO_ZEROPAGE, &zero);
+		uffd_give(s->fd, s->page[n], 0);
 	}
 	return NULL;
 }
@@ -370,18 +357,13 @@ TEST_F_TIMEOUT(mr, never_all_there, 240)
 {
 	struct seesaw s = { .advice = { &self->pair, .length = 4 * MiB, .p = anon(4 * MiB) } };
 	struct advice *a = &s.advice;
-	struct uffdio_api api = { .api = UFFD_API };
 	pthread_t thread;
 
-	s.fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	s.fd = uffd_open(0);
 	ASSERT_LE(0, s.fd);
-	ASSERT_EQ(0, ioctl(s.fd, UFFDIO_API, &api));
 	for (int i = 0; i < 2; i++) {
-		struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-
 		s.page[i] = a->p + i * 3 * MiB + 5 * PAGE;
-		reg.range = (struct uffdio_range) { (uintptr_t)s.page[i], PAGE };
-		ASSERT_EQ(0, ioctl(s.fd, UFFDIO_REGISTER, &reg));
+		ASSERT_EQ(0, uffd_register(s.fd, s.page[i], PAGE, UFFDIO_REGISTER_MODE_MISSING));
 	}
 	a->mr = ibv_reg_mr(self->pair.pd, a->p, a->length, RDMA_ODP);
 	ASSERT_NE(NULL, a->mr);

@@ -12,6 +12,7 @@
 
 #include "odp.h"
 #include "pagemap_scan.h"
+#include "uffd.h"
 
 #define NPAGES	64
 #define DEBUG	"/sys/kernel/debug/sched/numa_balancing/"
@@ -306,12 +307,7 @@ static void *travels(void *arg)
  */
 TEST_LONG(hugetlb_scanned_on_its_way, 240)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC };
-	struct uffdio_register reg = {
-		.range.len = 2 * MiB, .mode = UFFDIO_REGISTER_MODE_WP,
-	};
-	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
-	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int uffd, pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	struct traveller t = {};
 	unsigned int met = 0, wrong = 0, tries;
 	pthread_t thread;
@@ -321,9 +317,8 @@ TEST_LONG(hugetlb_scanned_on_its_way, 240)
 	t.p = mmap(NULL, 2 * MiB, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
 	ASSERT_NE(MAP_FAILED, t.p);
-	reg.range.start = (uintptr_t)t.p;
-	ASSERT_EQ(0, ioctl(uffd, UFFDIO_API, &api));
-	ASSERT_EQ(0, ioctl(uffd, UFFDIO_REGISTER, &reg));
+	uffd = uffd_watch(t.p, 2 * MiB, UFFD_FEATURE_WP_ASYNC, UFFDIO_REGISTER_MODE_WP);
+	ASSERT_LE(0, uffd);
 	*t.p = 1;
 	ASSERT_EQ(0, pthread_create(&thread, NULL, travels, &t));
 	for (tries = 0; tries < 5000 && met < MEETINGS; tries++) {

@@ -3,14 +3,9 @@
 #ifndef HMM_P2P_PAGEMAP_SCAN_H
 #define HMM_P2P_PAGEMAP_SCAN_H
 
-#include <linux/userfaultfd.h>
-
 #include "common.h"
 
 /* What the distribution's headers do not have yet. */
-#ifndef UFFD_FEATURE_WP_ASYNC
-#define UFFD_FEATURE_WP_ASYNC	(1 << 15)
-#endif
 #ifndef PAGEMAP_SCAN
 struct page_region {
 	__u64 start, end, categories;
@@ -25,6 +20,9 @@ struct pm_scan_arg {
 #define PAGE_IS_WRITTEN		(1 << 1)
 #define PM_SCAN_WP_MATCHING	(1 << 0)
 #define PM_SCAN_CHECK_WPASYNC	(1 << 1)
+#endif
+#ifndef PAGE_IS_ACCESSED
+#define PAGE_IS_ACCESSED	(1 << 9)
 #endif
 
 /*

@@ -5,24 +5,14 @@
  * The reset goes on for as long as the test wants, so nothing here is measured against a
  * clock: what has to happen meanwhile has happened when the device is still in reset.
  */
-#include <linux/userfaultfd.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 
 #include "odp.h"
 #include "parked.h"
+#include "uffd.h"
 
 #define LEN	(2 * MiB)
-
-#ifndef UFFDIO_MOVE		/* headers before 6.8 */
-#define UFFD_FEATURE_MOVE	(1 << 16)
-
-struct uffdio_move {
-	__u64 dst, src, len, mode;
-	__s64 move;
-};
-#define UFFDIO_MOVE	_IOWR(UFFDIO, 0x05, struct uffdio_move)
-#endif
 
 #ifndef MADV_COLLAPSE		/* likewise */
 #define MADV_COLLAPSE	25
@@ -46,15 +36,11 @@ static char *device_memory(int gpu, int advice)
 /* Move @p elsewhere.  The destination has to be as large as the source is. */
 static void move_elsewhere(char *p, int advice)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_MOVE };
 	char *to = anon_huge(LEN, advice);
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)to, LEN }, .mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
 	struct uffdio_move move = { .dst = (uintptr_t)to, .src = (uintptr_t)p, .len = LEN };
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	int fd = uffd_watch(to, LEN, UFFD_FEATURE_MOVE, UFFDIO_REGISTER_MODE_MISSING);
 
-	if (!ioctl(fd, UFFDIO_API, &api) && !ioctl(fd, UFFDIO_REGISTER, &reg))
+	if (fd >= 0)
 		ioctl(fd, UFFDIO_MOVE, &move);
 }
 

@@ -12,12 +12,6 @@
 
 #define LEN	(4 * PAGE)
 
-/* Watches memory that nobody has touched. */
-static int watch(void *p)
-{
-	return uffd_watch(p, LEN);
-}
-
 static void *fetches(void *arg)
 {
 	int fd = (intptr_t)arg;
@@ -28,7 +22,7 @@ static void *fetches(void *arg)
 	for (int i = 0; i < 4; i++) {
 		struct uffdio_copy copy = { .src = (uintptr_t)page, .len = PAGE };
 
-		if (read(fd, &msg, sizeof(msg)) != sizeof(msg))
+		if (!uffd_next(fd, 60000, &msg))
 			break;
 		copy.dst = msg.arg.pagefault.address & -PAGE;
 		ioctl(fd, UFFDIO_COPY, &copy);
@@ -42,7 +36,7 @@ TEST(waits_for_user_space)
 	char *p = anon(LEN);
 	unsigned int crc, again;
 	pthread_t t;
-	int fd = watch(p);
+	int fd = uffd_watch_missing(p, LEN);
 
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, pthread_create(&t, NULL, fetches, (void *)(intptr_t)fd));
@@ -72,7 +66,7 @@ TEST_LONG(killed, 60)
 			char *p = anon(LEN);
 			int own = gpu_open(0);
 
-			if (watch(p) < 0)
+			if (uffd_watch_missing(p, LEN) < 0)
 				_exit(1);
 			gpu_fill(own, p, LEN, 1);
 			_exit(2);
@@ -108,22 +102,20 @@ static void *fills(void *arg)
 /* A command that has its page, but is cancelled, does not wait for engines that rest. */
 TEST_LONG(cancelled_at_rest, 120)
 {
-	char *p = anon(LEN), page[PAGE] = {};
+	char *p = anon(LEN);
 	struct fill fill = {
 		.gpu = gpu_open(0),
 		.c = { .op = HMM_DUMMY_OP_FILL, .addr = (uintptr_t)p, .length = PAGE, .tag = 9 },
 	};
-	struct uffdio_copy copy = { .dst = (uintptr_t)p, .src = (uintptr_t)page, .len = PAGE };
-	struct uffd_msg msg;
 	pthread_t t;
-	int fd = watch(p);
+	int fd = uffd_watch_missing(p, LEN);
 
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, pthread_create(&t, NULL, fills, &fill));
-	ASSERT_EQ(sizeof(msg), read(fd, &msg, sizeof(msg)));
+	ASSERT_TRUE(uffd_is_waited_for(fd, 60000));
 	ASSERT_EQ(0, gpu_control(0, "pause"));
 	EXPECT_EQ(0, gpu_cancel(fill.gpu, 9));
-	EXPECT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
+	EXPECT_EQ(0, uffd_give(fd, p, 0));
 	for (int i = 0; i < 300 && !fill.done; i++)
 		usleep(100000);
 	EXPECT_TRUE(fill.done);
@@ -148,7 +140,7 @@ TEST_LONG(answer_not_taken, 60)
 {
 	struct hmm_dummy_migrate m = { .size = sizeof(m), .pidfd = -1, .length = 4 * PAGE };
 	char *p = anon(LEN), *vec = anon(LEN), address[32];
-	int fd = watch(vec), gpu;
+	int fd = uffd_watch_missing(vec, LEN), gpu;
 	void *status;
 	pthread_t t;
 
@@ -189,7 +181,7 @@ TEST(not_in_the_background)
 	struct io_uring ring;
 	int gpu = gpu_open(0);
 	char *p = anon(LEN), *q = anon(LEN);
-	int fd = watch(p);
+	int fd = uffd_watch_missing(p, LEN);
 
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, io_uring_queue_init(4, &ring, 0));
@@ -251,7 +243,7 @@ FIXTURE_SETUP(unbind)
 	fill_pattern(self->p, PAGE, 1);
 	fill_pattern(self->q, 2 * PAGE, 2);
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, PAGE));
-	self->fd = uffd_watch(self->p + PAGE, PAGE);
+	self->fd = uffd_watch_missing(self->p + PAGE, PAGE);
 	ASSERT_LE(0, self->fd);
 }
 
@@ -412,7 +404,7 @@ static bool worker_waits(struct __test_metadata *_metadata, struct io_uring *rin
 	ASSERT_EQ(1, io_uring_submit(ring));
 	while (!lingered() && !ended)
 		ended = ring_has(ring, &result);
-	ASSERT_EQ(0, uffd_register(fd, (void *)c->addr, PAGE));
+	ASSERT_EQ(0, uffd_register(fd, (void *)c->addr, PAGE, UFFDIO_REGISTER_MODE_MISSING));
 	while (!waits && !ended) {
 		waits = uffd_is_waited_for(fd, 10);
 		ended = !waits && ring_has(ring, &result);
@@ -442,7 +434,7 @@ TEST_F_TIMEOUT(unbind_with_worker, run, 300)
 	for (tries = 0; tries < 100 && !waits; tries++) {
 		struct hmm_dummy_command c = { .op = HMM_DUMMY_OP_FILL, .length = PAGE };
 		char *p = anon(PAGE);
-		int gpu = gpu_open(1), fd = uffd_open();
+		int gpu = gpu_open(1), fd = uffd_open(0);
 
 		ASSERT_LE(0, gpu);
 		ASSERT_LE(0, fd);
@@ -485,7 +477,7 @@ TEST_LONG(unbind_and_exit, 300)
 	child = fork();
 	if (!child) {
 		char *p = anon(LEN);
-		int fd = watch(p);
+		int fd = uffd_watch_missing(p, LEN);
 		struct fill fill = {
 			.gpu = gpu_open(1),
 			.c = { .op = HMM_DUMMY_OP_FILL, .addr = (uintptr_t)p, .length = LEN },
@@ -522,7 +514,7 @@ TEST_LONG(device_fills_no_hole, 120)
 	struct hmm_dummy_info before, after;
 	struct hmm_dummy_migrate m;
 	struct uffdio_zeropage zero = { .range = { (uintptr_t)p + 5 * PAGE, PAGE } };
-	int fd = uffd_watch(p, CHUNKS), gpu = gpu_open(0);
+	int fd = uffd_watch_missing(p, CHUNKS), gpu = gpu_open(0);
 
 	ASSERT_LE(0, fd);
 	memset(page, 7, PAGE);
@@ -579,7 +571,7 @@ TEST_LONG(evicts_nobody_for_holes, 120)
 	length = before.vram_free;
 	all = anon_huge(length, MADV_HUGEPAGE);
 	ASSERT_EQ(0, gpu_to_device(gpu, all, length));
-	fd = uffd_watch(p, CHUNKS);
+	fd = uffd_watch_missing(p, CHUNKS);
 	ASSERT_LE(0, fd);
 	for (int there = 0; there <= 2; there += 2) {
 		if (there) {

@@ -10,40 +10,89 @@
 
 #include "common.h"
 
-/* A userfaultfd that watches nothing yet, or -1. */
-static inline int uffd_open(void)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+/* Definitions that the distribution's headers do not have yet. */
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC		(1 << 15)
+#endif
+#ifndef UFFDIO_MOVE
+#define UFFD_FEATURE_MOVE		(1 << 16)
 
-	return fd < 0 || ioctl(fd, UFFDIO_API, &api) ? -1 : fd;
+struct uffdio_move {
+	__u64 dst, src, len, mode;
+	__s64 move;
+};
+
+#define UFFDIO_MOVE			_IOWR(UFFDIO, 0x05, struct uffdio_move)
+#endif
+#ifndef UFFDIO_RWPROTECT
+#define UFFD_FEATURE_RWP		(1 << 17)
+#define UFFD_FEATURE_RWP_ASYNC		(1 << 18)
+#define UFFDIO_REGISTER_MODE_RWP	((__u64)1 << 3)
+#define UFFD_PAGEFAULT_FLAG_RWP		(1 << 3)
+#define UFFDIO_RWPROTECT_MODE_RWP	((__u64)1 << 0)
+
+struct uffdio_rwprotect {
+	struct uffdio_range range;
+	__u64 mode;
+};
+
+#define UFFDIO_RWPROTECT		_IOWR(UFFDIO, 0x09, struct uffdio_rwprotect)
+#endif
+
+/* Open a userfaultfd that watches nothing yet.  Returns the file descriptor, or -1. */
+static inline int uffd_open(uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	/* poll() on a userfaultfd without O_NONBLOCK returns POLLERR at once. */
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
 }
 
-/* From now on @fd is told of faults where there is no page. */
-static inline int uffd_register(int fd, void *p, size_t length)
+/* Make @fd watch @length bytes at @p; @mode is UFFDIO_REGISTER_MODE_*. */
+static inline int uffd_register(int fd, const void *p, size_t length, uint64_t mode)
 {
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)p, length }, .mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
+	struct uffdio_register reg = { .range = { (uintptr_t)p, length }, .mode = mode };
 
 	return ioctl(fd, UFFDIO_REGISTER, &reg);
 }
 
-/* Watches memory that nobody has touched. */
-static inline int uffd_watch(void *p, size_t length)
+/* Open a userfaultfd that watches @length bytes at @p.  Returns the file descriptor, or -1. */
+static inline int uffd_watch(const void *p, size_t length, uint64_t features, uint64_t mode)
 {
-	int fd = uffd_open();
+	int fd = uffd_open(features);
 
-	return fd < 0 || uffd_register(fd, p, length) ? -1 : fd;
+	if (fd >= 0 && uffd_register(fd, p, length, mode)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
 }
 
-/* Whether somebody waits for a page within @ms milliseconds. */
-static inline bool uffd_is_waited_for(int fd, int ms)
+/* The same for accesses to pages that do not exist: user space fetches each of them. */
+static inline int uffd_watch_missing(const void *p, size_t length)
+{
+	return uffd_watch(p, length, 0, UFFDIO_REGISTER_MODE_MISSING);
+}
+
+/* Read the next event into *@msg.  Returns false if none comes within @ms milliseconds. */
+static inline bool uffd_next(int fd, int ms, struct uffd_msg *msg)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, ms) == 1 && read(fd, msg, sizeof(*msg)) == sizeof(*msg);
+}
+
+/* Whether a task waits for a page within @ms milliseconds. */
+static inline bool uffd_is_waited_for(int fd, int ms)
+{
 	struct uffd_msg msg;
 
-	return poll(&p, 1, ms) == 1 && read(fd, &msg, sizeof(msg)) == sizeof(msg);
+	return uffd_next(fd, ms, &msg);
 }
 
 /* Gives the page at @p, which is all @byte. */

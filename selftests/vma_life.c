@@ -4,12 +4,11 @@
  * mapped: afterwards nobody sees old bytes, nothing leaks, and nothing is stuck.
  * Needs swap, and cgroup v2 at /sys/fs/cgroup.
  */
-#include <linux/userfaultfd.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sys/stat.h>
 
 #include "odp.h"
+#include "uffd.h"
 
 #define NPAGES	64
 #define LEN	(NPAGES * PAGE)
@@ -221,7 +220,7 @@ static void *uffd_thread(void *arg)
 	struct uffd *u = arg;
 	struct uffd_msg msg;
 
-	while (read(u->fd, &msg, sizeof(msg)) == sizeof(msg)) {
+	while (uffd_next(u->fd, -1, &msg)) {
 		uintptr_t addr = msg.arg.pagefault.address & ~(PAGE - 1);
 
 		if (msg.event != UFFD_EVENT_PAGEFAULT)
@@ -249,13 +248,6 @@ static void *uffd_thread(void *arg)
 /* A monitor hears of the NIC's access as of the CPU's, also on the device. */
 TEST_F_TIMEOUT(vma_life, userfaultfd, 120)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-	};
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)self->o.mem, LEN },
-		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
-	};
 	struct uffdio_writeprotect wp = {
 		.range = { (uintptr_t)self->o.mem, LEN },
 		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
@@ -264,10 +256,9 @@ TEST_F_TIMEOUT(vma_life, userfaultfd, 120)
 	pthread_t thread;
 
 	memset(u.page, 'u', PAGE);
-	u.fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	u.fd = uffd_watch(self->o.mem, LEN, UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+			  UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP);
 	ASSERT_LE(0, u.fd);
-	ASSERT_EQ(0, ioctl(u.fd, UFFDIO_API, &api));
-	ASSERT_EQ(0, ioctl(u.fd, UFFDIO_REGISTER, &reg));
 	ASSERT_EQ(0, madvise(self->o.mem, 4 * PAGE, MADV_DONTNEED));
 	ASSERT_EQ(0, ioctl(u.fd, UFFDIO_WRITEPROTECT, &wp));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, uffd_thread, &u));
@@ -280,7 +271,7 @@ TEST_F_TIMEOUT(vma_life, userfaultfd, 120)
 	EXPECT_EQ(IBV_WC_SUCCESS, odp_write(&self->o, 2));
 	EXPECT_LE(NPAGES - 4, __atomic_load_n(&u.wp, __ATOMIC_RELAXED));
 	EXPECT_EQ(-1, check_pattern(self->o.mem, LEN, 2));
-	ASSERT_EQ(0, ioctl(u.fd, UFFDIO_UNREGISTER, &reg.range));
+	ASSERT_EQ(0, ioctl(u.fd, UFFDIO_UNREGISTER, &wp.range));
 	pthread_cancel(thread);
 	pthread_join(thread, NULL);
 	close(u.fd);

@@ -4,32 +4,13 @@
  * or soft-dirty bits, sees what a NIC and the GPU itself do to pages on the GPU.  It sees as
  * much as with peer access switched off, where each page comes to RAM first.
  */
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "common.h"
 #include "pagemap_scan.h"
 #include "rdma.h"
-
-/* What the distribution's headers do not have yet. */
-#ifndef UFFDIO_RWPROTECT
-#define UFFD_FEATURE_RWP		(1 << 17)
-#define UFFD_FEATURE_RWP_ASYNC		(1 << 18)
-#define UFFDIO_REGISTER_MODE_RWP	((__u64)1 << 3)
-#define UFFD_PAGEFAULT_FLAG_RWP		(1 << 3)
-#define UFFDIO_RWPROTECT_MODE_RWP	((__u64)1 << 0)
-
-struct uffdio_rwprotect {
-	struct uffdio_range range;
-	__u64 mode;
-};
-
-#define UFFDIO_RWPROTECT		_IOWR(UFFDIO, 0x09, struct uffdio_rwprotect)
-#endif
-#ifndef PAGE_IS_ACCESSED
-#define PAGE_IS_ACCESSED		(1 << 9)
-#endif
+#include "uffd.h"
 
 #define LEN	(2 * MiB)
 #define NPAGES	(LEN / PAGE)
@@ -166,20 +147,6 @@ static int clear_soft_dirty(void)
 	return write_file("/proc/self/clear_refs", "4");
 }
 
-/* userfaultfd watches mem: a file descriptor, or -1. */
-static int uffd_register(const char *mem, uint64_t features, uint64_t mode)
-{
-	struct uffdio_api api = { .api = UFFD_API, .features = features };
-	struct uffdio_register reg = { .range = { (uintptr_t)mem, LEN }, .mode = mode };
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-
-	if (fd >= 0 && (ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg))) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
 /* Each access, or only each write, to n pages from p on is an event from now on, or is none. */
 static int watch_access(int fd, bool any, const char *p, size_t n, bool on)
 {
@@ -208,14 +175,13 @@ struct listener {
 static void *listens(void *arg)
 {
 	struct listener *l = arg;
-	struct pollfd p = { .fd = l->fd, .events = POLLIN };
 	struct uffd_msg msg;
 
 	while (!l->stop) {
 		uint64_t want = l->any ? UFFD_PAGEFAULT_FLAG_RWP : UFFD_PAGEFAULT_FLAG_WP;
 		size_t page;
 
-		if (poll(&p, 1, 50) <= 0 || read(l->fd, &msg, sizeof(msg)) != sizeof(msg))
+		if (!uffd_next(l->fd, 50, &msg))
 			continue;
 		page = (msg.arg.pagefault.address - (uintptr_t)l->mem) / PAGE;
 		if (msg.event != UFFD_EVENT_PAGEFAULT || page >= NPAGES ||
@@ -245,7 +211,7 @@ TEST_F_TIMEOUT(watch, wp_async, 240)
 	long long watched;
 
 	place(_metadata, self, variant);
-	self->uffd = uffd_register(self->mem, UFFD_FEATURE_WP_ASYNC, UFFDIO_REGISTER_MODE_WP);
+	self->uffd = uffd_watch(self->mem, LEN, UFFD_FEATURE_WP_ASYNC, UFFDIO_REGISTER_MODE_WP);
 	ASSERT_LE(0, self->uffd);
 	ASSERT_EQ(NPAGES, pages_written(self->pagemap, self->mem, LEN));
 	EXPECT_EQ(0, pages_written(self->pagemap, self->mem, LEN));
@@ -276,7 +242,7 @@ TEST_F_TIMEOUT(watch, wp_sync, 240)
 	pthread_t thread;
 
 	place(_metadata, self, variant);
-	self->uffd = uffd_register(self->mem, 0, UFFDIO_REGISTER_MODE_WP);
+	self->uffd = uffd_watch(self->mem, LEN, 0, UFFDIO_REGISTER_MODE_WP);
 	l.fd = self->uffd;
 	ASSERT_LE(0, self->uffd);
 	ASSERT_EQ(0, watch_access(self->uffd, false, self->mem, NPAGES, true));
@@ -299,8 +265,8 @@ TEST_F_TIMEOUT(watch, rwp_async, 240)
 	long one = variant->huge ? NPAGES : SOME;
 
 	place(_metadata, self, variant);
-	self->uffd = uffd_register(self->mem, UFFD_FEATURE_RWP | UFFD_FEATURE_RWP_ASYNC,
-				   UFFDIO_REGISTER_MODE_RWP);
+	self->uffd = uffd_watch(self->mem, LEN, UFFD_FEATURE_RWP | UFFD_FEATURE_RWP_ASYNC,
+				UFFDIO_REGISTER_MODE_RWP);
 	ASSERT_LE(0, self->uffd);
 	ASSERT_EQ(0, watch_access(self->uffd, true, self->mem, NPAGES, true));
 	EXPECT_EQ(0, pages_scanned(self->pagemap, self->mem, LEN, PAGE_IS_ACCESSED, 0));
@@ -320,7 +286,7 @@ TEST_F_TIMEOUT(watch, rwp_sync, 240)
 	pthread_t thread;
 
 	place(_metadata, self, variant);
-	self->uffd = uffd_register(self->mem, UFFD_FEATURE_RWP, UFFDIO_REGISTER_MODE_RWP);
+	self->uffd = uffd_watch(self->mem, LEN, UFFD_FEATURE_RWP, UFFDIO_REGISTER_MODE_RWP);
 	l.fd = self->uffd;
 	ASSERT_LE(0, self->uffd);
 	ASSERT_EQ(0, watch_access(self->uffd, true, self->mem, NPAGES, true));
@@ -446,7 +412,7 @@ TEST_F_TIMEOUT(own, soft_dirty, 120)
 
 TEST_F_TIMEOUT(own, wp_async, 120)
 {
-	self->uffd = uffd_register(self->mem, UFFD_FEATURE_WP_ASYNC, UFFDIO_REGISTER_MODE_WP);
+	self->uffd = uffd_watch(self->mem, LEN, UFFD_FEATURE_WP_ASYNC, UFFDIO_REGISTER_MODE_WP);
 	ASSERT_LE(0, self->uffd);
 	ASSERT_EQ(0, gpu_fill(self->gpu, self->mem, LEN, 1));
 	ASSERT_EQ(NPAGES, pages_written(self->pagemap, self->mem, LEN));
@@ -462,8 +428,8 @@ TEST_F_TIMEOUT(own, wp_async, 120)
 
 TEST_F_TIMEOUT(own, rwp_async, 120)
 {
-	self->uffd = uffd_register(self->mem, UFFD_FEATURE_RWP | UFFD_FEATURE_RWP_ASYNC,
-				   UFFDIO_REGISTER_MODE_RWP);
+	self->uffd = uffd_watch(self->mem, LEN, UFFD_FEATURE_RWP | UFFD_FEATURE_RWP_ASYNC,
+				UFFDIO_REGISTER_MODE_RWP);
 	ASSERT_LE(0, self->uffd);
 	ASSERT_EQ(0, watch_access(self->uffd, true, self->mem, NPAGES, true));
 	EXPECT_EQ(0, pages_scanned(self->pagemap, self->mem, LEN, PAGE_IS_ACCESSED, 0));
