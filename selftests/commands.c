@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "common.h"
+#include "race.h"
 
 #define LEN	(2 * MiB + MiB / 4)
 
@@ -277,21 +277,7 @@ TEST_F(commands, migrate)
 	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
 }
 
-#define PAIR	"/sys/kernel/debug/hmm_p2p_race/pair"
 #define ENOUGH	10	/* meetings */
-
-/* How often hmm_dummy_first_difference() has lingered (mm/hmm_p2p/tests/race.c). */
-static long searches(void)
-{
-	FILE *f = fopen(PAIR, "r");
-	long n = -1;
-
-	if (f && fscanf(f, "lingered %ld", &n) != 1)
-		n = -1;
-	if (f)
-		fclose(f);
-	return n;
-}
 
 /* Changes a byte for a moment, again and again. */
 struct flicker {
@@ -349,13 +335,13 @@ TEST_F_TIMEOUT(compare_ends, run, 240)
 			.op = HMM_DUMMY_OP_COMPARE, .addr = (uintptr_t)p,
 			.src = (uintptr_t)q, .length = length,
 		};
-		long before = searches();
+		unsigned long before = pair_lingered();
 
 		ASSERT_EQ(0, gpu_command(gpu, &c));
 		wrong = c.value != length - 1 && c.value != length;
 		EXPECT_FALSE(wrong) TH_LOG("found at %llu of %zu", c.value, length);
 		/* It had seen a difference, and found none. */
-		met += searches() != before && c.value == length;
+		met += pair_lingered() != before && c.value == length;
 	}
 	f.stop = true;
 	pthread_join(t, NULL);

@@ -8,13 +8,13 @@
 #include <stdatomic.h>
 
 #include "odp.h"
+#include "race.h"
 
 #define NPAGES	16
 #define LEN	(NPAGES * PAGE)
 #define LAST	(LEN - PAGE)
 #define WINDOW	(2 * MiB)
 #define HOLD	"/sys/module/hmm_dummy/parameters/hold_writes"
-#define PAIR	"/sys/kernel/debug/hmm_p2p_race/pair"
 #define PROBES	"p:" TRACE_PROBES "/copy hmm_dummy:hmm_dummy_copy\n"
 #define FLUSHES	TRACE "events/hmm_p2p/hmm_p2p_flush/enable"
 
@@ -234,18 +234,6 @@ TEST_F(flush, freed_before_it_arrives)
 	EXPECT_EQ(0, info.stale_writes);
 }
 
-static int pair_read(unsigned long *lingered, unsigned long *met)
-{
-	FILE *f = fopen(PAIR, "r");
-	int n;
-
-	if (!f)
-		return -1;
-	n = fscanf(f, "lingered %lu met %lu", lingered, met);
-	fclose(f);
-	return n == 2 ? 0 : -1;
-}
-
 /* GPU 1 reads from GPU 0, so that a late write arrives. */
 struct arrival {
 	int gpu;
@@ -257,13 +245,11 @@ struct arrival {
 /* When the page of the late write is being freed, and lingers there (mm/hmm_p2p/tests/race.c). */
 static void *arrives(void *arg)
 {
-	unsigned long lingered = 0, met;
 	struct arrival *a = arg;
 	unsigned int crc;
 
-	while (!lingered && !a->too_late)
-		if (pair_read(&lingered, &met))
-			lingered = 0;
+	while (!pair_lingered() && !a->too_late)
+		;
 	a->error = gpu_crc32c(a->gpu, a->near, PAGE, &crc);
 	return NULL;
 }

@@ -3,10 +3,8 @@
  * memory_failure() finds a page of the device broken.  The device never uses it
  * again: the runner loads the module anew afterwards.
  */
-#include <pthread.h>
-#include <signal.h>
-
 #include "odp.h"
+#include "parked.h"
 
 #define NPAGES	256
 #define LEN	(NPAGES * PAGE)
@@ -77,46 +75,27 @@ TEST_LONG(memory_failure, 120)
 	close(o.gpu);
 }
 
-static bool is_resetting(void)
-{
-	char state[16] = "";
-	int fd = open("/sys/kernel/debug/hmm_p2p/hmm_dummy0/state", O_RDONLY | O_CLOEXEC);
-	bool resetting = fd >= 0 && read(fd, state, 15) > 0 && !strcmp(state, "resetting\n");
-
-	close(fd);
-	return resetting;
-}
-
-static void *reset(void *ret)
-{
-	*(int *)ret = gpu_control(0, "reset 5000");
-	return NULL;
-}
-
 /*
  * During a reset: memory_failure() does not wait for its end, or all other memory errors
  * of the machine would.  Nobody gets at the page afterwards.
  */
 TEST_LONG(memory_failure_in_reset, 120)
 {
-	int gpu = gpu_open(0), ret = -1;
 	struct hmm_dummy_migrate m;
+	int gpu = gpu_open(0);
 	char *p = anon(LEN);
 	unsigned long pfn;
-	pthread_t thread;
+	struct reset r;
 
 	ASSERT_LE(0, gpu);
 	fill_pattern(p, LEN, 1);
 	ASSERT_EQ(0, gpu_migrate(gpu, GPU_SELF, p, LEN, 0, &m));
 	ASSERT_EQ(NPAGES, m.migrated);
 	ASSERT_LE(0, gpu_offset(p + 9 * PAGE, &pfn));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, reset, &ret));
-	while (!is_resetting())
-		usleep(1000);
+	ASSERT_TRUE(reset_begin(&r, 0, p, LEN));
 	EXPECT_EQ(0, corrupt(pfn));
-	EXPECT_TRUE(is_resetting());
-	pthread_join(thread, NULL);
-	EXPECT_EQ(0, ret);
+	EXPECT_TRUE(reset_is_on());
+	EXPECT_EQ(0, reset_end(&r));
 	EXPECT_EQ(NPAGES - 1, pages_on_device(0, p, LEN));
 	EXPECT_EQ(-SIGBUS, touch_in_child(p + 9 * PAGE));
 	EXPECT_EQ(-1, check_pattern(p, 9 * PAGE, 1));

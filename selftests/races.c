@@ -12,9 +12,9 @@
 #include <stdatomic.h>
 
 #include "odp.h"
+#include "race.h"
 #include "uring.h"
 
-#define PAIR	"/sys/kernel/debug/hmm_p2p_race/pair"
 #define LEN	(8 * PAGE)
 #define MANY	(12 * MiB)	/* of more windows than a small BAR has */
 #define ENOUGH	10	/* meetings */
@@ -74,18 +74,6 @@ FIXTURE_TEARDOWN(race)
 		EXPECT_EQ(NULL, leak) TH_LOG("GPU %d: %s", i, leak);
 		close(self->gpu[i]);
 	}
-}
-
-static int pair_read(unsigned long *lingered, unsigned long *met)
-{
-	FILE *f = fopen(PAIR, "r");
-	int n;
-
-	if (!f)
-		return -1;
-	n = fscanf(f, "lingered %lu met %lu", lingered, met);
-	fclose(f);
-	return n == 2 ? 0 : -1;
 }
 
 struct runner {

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/uio.h>
 
+#include "race.h"
 #include "uffd.h"
 #include "uring.h"
 
@@ -360,21 +361,6 @@ TEST_F_TIMEOUT(unbind, and_bind, 300)
 	ASSERT_EQ(0, unbinding_begin(&self->unbinding, "hmm_dummy", 2));
 }
 
-#define PAIR	"/sys/kernel/debug/hmm_p2p_race/pair"
-
-/* How often hmm_range_fault_unlocked_timeout() has lingered (mm/hmm_p2p/tests/race.c). */
-static unsigned long lingered(void)
-{
-	unsigned long n = 0;
-	FILE *f = fopen(PAIR, "r");
-
-	if (f && fscanf(f, "lingered %lu", &n) != 1)
-		n = 0;
-	if (f)
-		fclose(f);
-	return n;
-}
-
 /* Whether the completion is there, of a ring that has one command under way. */
 static bool ring_has(struct io_uring *ring, int *result)
 {
@@ -402,7 +388,7 @@ static bool worker_waits(struct __test_metadata *_metadata, struct io_uring *rin
 	ASSERT_EQ(0, write_file(PAIR, "hmm_range_fault_unlocked_timeout 20 userfaultfd_register"));
 	uring_command(ring, gpu, c);
 	ASSERT_EQ(1, io_uring_submit(ring));
-	while (!lingered() && !ended)
+	while (!pair_lingered() && !ended)
 		ended = ring_has(ring, &result);
 	ASSERT_EQ(0, uffd_register(fd, (void *)c->addr, PAGE, UFFDIO_REGISTER_MODE_MISSING));
 	while (!waits && !ended) {
