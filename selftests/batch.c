@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Pages migrate that are in a batch of munlock() of another CPU, which is idle: they have a
- * reference until that CPU is drained.  Each test counts the pages that were there when the
- * migration came.
+ * Migration of pages that are in another CPU's batch of munlock().  An idle CPU keeps such
+ * pages, each with a reference, until another task drains the batch.  Each test counts the
+ * pages that were in a batch when the migration came.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -15,8 +15,8 @@
 #define LEN	MiB
 
 /*
- * Probes tell what gets into a batch, who has the batches of all CPUs drained, and what was in
- * a batch that is emptied.
+ * The probes record pages that enter a batch, calls that drain the batches of all CPUs, and the
+ * content of each batch that is emptied.
  */
 #define BATCH_MAX	31
 #define BATCH_PROBES	"p:" TRACE_PROBES "/batch_in munlock_folio folio=%di:x64\n" \
@@ -24,10 +24,10 @@
 			"p:" TRACE_PROBES "/batch_out mlock_folio_batch " \
 				"nr=+0(%di):u8 folios=+8(%di):x64[31]\n"
 
-/* It drains all CPUs when it looks round, which it does every ten seconds. */
+/* khugepaged drains the batches of all CPUs on each scan, every ten seconds by default. */
 #define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs"
 
-/* Another task may drain that CPU before the migration comes: then once more. */
+/* Another task may drain the CPU before the migration comes.  The test then tries again. */
 #define BATCH_ROUNDS	8
 
 static bool run_on_cpu(int cpu)
@@ -78,9 +78,10 @@ FIXTURE_TEARDOWN(batch)
 }
 
 /*
- * A child that lets go of [p, p + length), which it shares, on another CPU, as if it were
- * locked: that CPU has it in a batch of munlock(), with references, until it is drained.
- * @write: by writing to it, for memory in RAM; zapping that drains the CPU at the end.
+ * Create a child that shares [p, p + length) and drops it on CPU 1 with MADV_DONTNEED_LOCKED.
+ * The pages stay in CPU 1's batch of munlock(), with references, until it is drained.  With
+ * @write, for memory in RAM, the child drops its share by writing instead: zapping would drain
+ * the CPU.
  */
 static pid_t keep_in_batch(char *p, size_t length, bool write)
 {
@@ -101,7 +102,7 @@ static pid_t keep_in_batch(char *p, size_t length, bool write)
 			_exit(2);
 		if (!syscall(SYS_write, ready[1], &c, 1))
 			_exit(3);
-		/* The CPU is idle now. */
+		/* CPU 1 is idle from here on. */
 		pause();
 		_exit(0);
 	}
@@ -113,8 +114,8 @@ static pid_t keep_in_batch(char *p, size_t length, bool write)
 }
 
 /*
- * Ends the child, and drains its CPU, as mlock() does: then the memory may be looked at where a
- * migration has failed, too.
+ * Kill the child and drain its CPU as mlock() does.  The data can then be compared even if the
+ * migration has failed.
  */
 static int let_go(pid_t child)
 {
@@ -134,7 +135,7 @@ struct kept {
 	unsigned int nr;
 };
 
-/* How many of them the batch that is emptied had in it.  They are not kept any more. */
+/* Count the pages of *@kept in the batch that @event empties, and remove them from *@kept. */
 static unsigned int kept_in(struct kept *kept, const char *event)
 {
 	const char *nr = strstr(event, " nr="), *text = strchr(event, '{');
@@ -188,7 +189,7 @@ static unsigned int drained_from_batch(pid_t child)
 	return met;
 }
 
-/* A batch of another CPU is no reason for SIGBUS. */
+/* A page in the batch of another CPU does not cause SIGBUS. */
 TEST_F_TIMEOUT(batch, cpu_fault, 120)
 {
 	unsigned int met = 0;
@@ -242,7 +243,10 @@ TEST_F_TIMEOUT(batch, to_device, 120)
 		pid_t child;
 
 		fill_pattern(p, 4 * PAGE, i);
-		/* This CPU has put it on its LRU list: else all are drained for that. */
+		/*
+		 * Move the pages to this CPU's LRU list.  Otherwise the migration drains all
+		 * CPUs for them.
+		 */
 		ASSERT_EQ(0, mlock(p, 4 * PAGE) | munlock(p, 4 * PAGE));
 		child = keep_in_batch(p, 4 * PAGE, true);
 		ASSERT_LT(0, child);
@@ -284,8 +288,8 @@ static void *unbinds(void *arg)
 }
 
 /*
- * A device that is dead has nobody left to wait for, but a batch of an idle CPU.  @p: memory for
- * that.  Returns how many pages were in a batch.
+ * A dead device waits for no user of its pages, but for the batch of an idle CPU.  @p is memory
+ * for the test.  Returns how many pages were in a batch.
  */
 static unsigned int dies_with_batch(struct __test_metadata *_metadata, char *p)
 {
@@ -309,7 +313,7 @@ static unsigned int dies_with_batch(struct __test_metadata *_metadata, char *p)
 	end.tv_sec += 60;
 	EXPECT_EQ(0, pthread_timedjoin_np(t, &status, &end));
 	met = drained_from_batch(child);
-	/* If it waits: that is its end. */
+	/* If the unbind waits for the batch, this ends the wait. */
 	EXPECT_EQ(0, let_go(child));
 	if (status)
 		pthread_join(t, &status);

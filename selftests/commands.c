@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Every command, on memory in RAM, on the device, on another device, and on a mix, against
- * what a program computes.
+ * Every command, on memory in RAM, on the device, on another device, and on a mix of them. The
+ * CPU computes what each command should do.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -16,7 +16,7 @@ FIXTURE(commands) {
 };
 
 FIXTURE_VARIANT(commands) {
-	int place;		/* bit 0: some on GPU 0; bit 1: some on GPU 1 */
+	int place;		/* bit 0: some pages are on GPU 0; bit 1: some are on GPU 1 */
 	bool huge;
 };
 FIXTURE_VARIANT_ADD(commands, ram) { .place = 0 };
@@ -27,7 +27,10 @@ FIXTURE_VARIANT_ADD(commands, peer) { .place = 2 };
 FIXTURE_VARIANT_ADD(commands, peer_huge) { .place = 2, .huge = true };
 FIXTURE_VARIANT_ADD(commands, mix) { .place = 3 };
 
-/* Bytes 0x00 to 0xff, and each piece of a mix somewhere else. */
+/*
+ * Fill memory with a pattern and place it.  Neighbouring pieces of a mix are in different
+ * places.
+ */
 static void place(struct __test_metadata *_metadata, FIXTURE_DATA(commands) *self,
 		  int where, char *p, unsigned int seed)
 {
@@ -102,7 +105,7 @@ TEST_F(commands, copy)
 	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
 }
 
-/* In memory that the device looks up in one place, where it has one piece after the other. */
+/* The copy's source and destination are in one buffer, one behind the other. */
 TEST_F(commands, copy_within)
 {
 	COMMAND(c, .op = HMM_DUMMY_OP_COPY, .length = 300000,
@@ -117,7 +120,7 @@ TEST_F(commands, copy_within)
 
 #define COPIES	20
 
-/* A thread that has a device do the same thing a number of times. */
+/* A thread that gives a device the same command a number of times. */
 struct repeater {
 	int gpu;
 	int rounds;
@@ -134,7 +137,7 @@ static void *repeats(void *arg)
 	return NULL;
 }
 
-/* Two queues, each of which wants what the other one has: neither waits for ever. */
+/* Two queues of one device copy two buffers in opposite directions.  Neither waits for ever. */
 TEST_F(commands, copy_crosswise)
 {
 	struct repeater two[2];
@@ -192,7 +195,7 @@ TEST_F(commands, add)
 	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
 }
 
-/* Units at a stride, and nothing between them. */
+/* Units at a stride; the bytes between them stay as they are. */
 TEST_F(commands, strided)
 {
 	COMMAND(c, .op = HMM_DUMMY_OP_FILL, .length = LEN - 5, .value = 0xa5,
@@ -205,7 +208,7 @@ TEST_F(commands, strided)
 	EXPECT_EQ(0, memcmp(self->p, self->want, LEN));
 }
 
-/* Each unit once, whatever the order: twice would show. */
+/* Each unit is visited once, in any order.  A second visit would show in the result. */
 TEST_F(commands, random)
 {
 	COMMAND(c, .op = HMM_DUMMY_OP_ADD, .length = 40000 * 24, .value = 7,
@@ -221,10 +224,10 @@ TEST_F(commands, random)
 #define ADDS		20	/* by each device, to each counter */
 #define CPU_ADDS	100	/* by the CPU, to all of them */
 #define COUNTERS	16
-/* On as many pages. */
+/* one counter a page */
 #define COUNTER(p, i)	((uint64_t *)((p) + (i) * PAGE))
 
-/* Two devices and the CPU add to the same numbers, and none is lost. */
+/* Two devices and the CPU add to the same counters, and no addition is lost. */
 TEST_F_TIMEOUT(commands, atomic_add, 120)
 {
 	struct repeater a[2];
@@ -263,7 +266,7 @@ TEST_F_TIMEOUT(commands, atomic_add, 120)
 	}
 }
 
-/* Moving, as a command among others. */
+/* Migration, as a command among others. */
 TEST_F(commands, migrate)
 {
 	COMMAND(to, .op = HMM_DUMMY_OP_TO_DEVICE, .length = LEN);
@@ -279,7 +282,7 @@ TEST_F(commands, migrate)
 
 #define ENOUGH	10	/* meetings */
 
-/* Changes a byte for a moment, again and again. */
+/* A thread that changes a byte for a moment, again and again. */
 struct flicker {
 	volatile char *p;
 	atomic_bool stop;
@@ -301,15 +304,15 @@ static void *flickers(void *arg)
 FIXTURE(compare_ends) { int unused; };
 FIXTURE_SETUP(compare_ends) { }
 
-/* Nobody lingers any more, also where the test has ended early. */
+/* Release a task that lingers, also if the test has ended early. */
 FIXTURE_TEARDOWN(compare_ends)
 {
 	EXPECT_EQ(0, write_file(PAIR, "off"));
 }
 
 /*
- * What differs when it is seen that something does, and does not when it is looked for: the
- * search ends where the comparison does, and not behind it.
+ * A comparison sees a difference that is gone when the driver searches for its position.  The
+ * search ends where the comparison ends, and not behind it.
  */
 TEST_F_TIMEOUT(compare_ends, run, 240)
 {
@@ -325,7 +328,7 @@ TEST_F_TIMEOUT(compare_ends, run, 240)
 	ASSERT_LE(0, gpu);
 	fill_pattern(p, 5 * PAGE, 1);
 	fill_pattern(q, 5 * PAGE, 1);
-	/* Something to be found, if it is looked for behind the end. */
+	/* A search beyond the end would find this difference. */
 	for (size_t i = length + 50; i < 5 * PAGE; i++)
 		p[i] ^= 0xff;
 	ASSERT_EQ(0, write_file(PAIR, "hmm_dummy_first_difference 5 hmm_dummy_command"));
@@ -340,7 +343,7 @@ TEST_F_TIMEOUT(compare_ends, run, 240)
 		ASSERT_EQ(0, gpu_command(gpu, &c));
 		wrong = c.value != length - 1 && c.value != length;
 		EXPECT_FALSE(wrong) TH_LOG("found at %llu of %zu", c.value, length);
-		/* It had seen a difference, and found none. */
+		/* The comparison saw a difference, and the search found none. */
 		met += pair_lingered() != before && c.value == length;
 	}
 	f.stop = true;

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What all tests share: memory, patterns, files of the kernel, child processes, GPUs.
+ */
 #ifndef HMM_P2P_SELFTEST_H
 #define HMM_P2P_SELFTEST_H
 
@@ -14,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#ifndef HMM_P2P_NO_HARNESS	/* a helper, no test */
+#ifndef HMM_P2P_NO_HARNESS	/* the file is a helper of a test, not a test */
 #include "kselftest_harness.h"
 #endif
 
@@ -24,10 +27,13 @@
 #define PAGE	4096UL
 #define MiB	(1UL << 20)
 
-/* How long a window that was used stays open for others to wait for: 100, if it is not written. */
+/*
+ * How many ms a window stays open after its last use, although others wait for room.  Unset:
+ * 100.
+ */
 #define RESIDENCY "/sys/module/hmm_p2p/parameters/window_residency_ms"
 
-/* Anonymous memory as malloc() gets it for anything large. */
+/* Map anonymous memory, as malloc() does for large sizes. */
 static inline void *anon(size_t length)
 {
 	return mmap(NULL, length, PROT_READ | PROT_WRITE,
@@ -35,8 +41,8 @@ static inline void *anon(size_t length)
 }
 
 /*
- * Anonymous memory aligned to a huge page, and wanted (or not) as huge pages.  For
- * munmap(): it is in the middle of a mapping that is 2 MiB longer, and stays there.
+ * Map anonymous memory that is aligned to a huge page; @advice says whether it consists of huge
+ * pages.  munmap() leaves 2 MiB of the mapping around it behind.
  */
 static inline char *anon_huge(size_t length, int advice)
 {
@@ -49,8 +55,8 @@ static inline char *anon_huge(size_t length, int advice)
 }
 
 /*
- * Whether peers reach the devices' memory here, or it has to fall back to RAM:
- * HMM_P2P_EXPECT=reach|fallback, set by the runner.
+ * Whether peers can reach the devices' memory on this machine.  If not, it moves to RAM. The
+ * runner sets HMM_P2P_EXPECT=reach|fallback.
  */
 static inline bool expect_reach(void)
 {
@@ -59,7 +65,7 @@ static inline bool expect_reach(void)
 	return !e || strcmp(e, "fallback");
 }
 
-/* How many pages a fault brings along, itself included: HMM_P2P_AROUND=KiB, likewise. */
+/* How many pages one CPU fault moves.  The runner sets HMM_P2P_AROUND=KiB. */
 static inline size_t around_pages(void)
 {
 	const char *kb = getenv("HMM_P2P_AROUND");
@@ -68,7 +74,7 @@ static inline size_t around_pages(void)
 	return pages ? pages : 1;
 }
 
-/* A byte that says where it belongs and to which round. */
+/* The byte at offset @i of the pattern.  Each offset and each @seed has another one. */
 static inline unsigned char pattern(size_t i, unsigned int seed)
 {
 	return (i * 7 + (i >> 12) * 31 + seed * 101) & 0xff;
@@ -106,21 +112,21 @@ static inline int write_file(const char *path, const char *text)
 }
 
 #define TRACE		"/sys/kernel/tracing/"
-#define TRACE_PROBES	"hmm_p2p_test"	/* the group of those that a test makes */
+#define TRACE_PROBES	"hmm_p2p_test"	/* group of the kprobes of tests */
 
 static inline int trace_clear(void)
 {
 	return close(open(TRACE "trace", O_WRONLY | O_TRUNC));
 }
 
-/* No kprobes any more, also not those that a run before this one has left. */
+/* Remove all kprobes, also those of an earlier run. */
 static inline void kprobes_off(void)
 {
 	write_file(TRACE "events/" TRACE_PROBES "/enable", "0");
 	close(open(TRACE "kprobe_events", O_WRONLY | O_TRUNC));
 }
 
-/* @probes as kprobe_events wants them, of the group TRACE_PROBES. */
+/* Set up @probes in the group TRACE_PROBES, in the syntax of kprobe_events. */
 static inline int kprobes_on(const char *probes)
 {
 	kprobes_off();
@@ -128,7 +134,7 @@ static inline int kprobes_on(const char *probes)
 	       write_file(TRACE "events/" TRACE_PROBES "/enable", "1");
 }
 
-/* A number from the environment: what a run is to be like. */
+/* Read a number from the environment. */
 static inline unsigned long long setting(const char *name, unsigned long long otherwise)
 {
 	const char *text = getenv(name);
@@ -145,13 +151,13 @@ static inline uint64_t random_next(uint64_t *state)
 	return *state * 0x2545f4914f6cdd1dULL;
 }
 
-/* One that differs in each @part of what has the same @seed. */
+/* The start value of a random sequence.  Each @part of a run with one @seed has another one. */
 static inline uint64_t random_start(uint64_t seed, unsigned int part)
 {
 	return (seed * 64 + part) * 0x9e3779b97f4a7c15ULL + 1;
 }
 
-/* Where GPU @n is on the bus. */
+/* Read the PCI address of GPU @n. */
 static inline int gpu_bus_address(unsigned int n, char *address, size_t size)
 {
 	char path[64], link[256] = "";
@@ -177,7 +183,7 @@ static inline int pidfd_open(pid_t pid)
 	return syscall(SYS_pidfd_open, pid, 0);
 }
 
-/* The exit status of a child that ended by itself, or -signal. */
+/* Wait for a child.  Returns its exit status, -signal, or -1000 if there is no such child. */
 static inline int wait_child(pid_t pid)
 {
 	int status;
@@ -187,14 +193,14 @@ static inline int wait_child(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-/* A test by itself that may take longer than the harness's 30 s. */
+/* A test without fixture that may take longer than the harness's 30 s. */
 #define TEST_LONG(name, seconds)				\
 	FIXTURE(name) { int unused; };				\
 	FIXTURE_SETUP(name) { }					\
 	FIXTURE_TEARDOWN(name) { }				\
 	TEST_F_TIMEOUT(name, run, seconds)
 
-/* What is left of us on a GPU that nobody uses any more: NULL, or what it is. */
+/* What the test has left behind on an unused GPU.  Returns NULL if nothing. */
 static inline const char *gpu_leak(unsigned int n, int gpu)
 {
 	struct hmm_dummy_info info;
@@ -210,7 +216,7 @@ static inline const char *gpu_leak(unsigned int n, int gpu)
 	return NULL;
 }
 
-/* Of all dma-bufs, whoever's: how many "objects" there are, or "devices" attached to them. */
+/* Count all "objects" (dma-bufs) of the machine, or all "devices" attached to them. */
 static inline long dmabufs(const char *what)
 {
 	FILE *f = fopen("/sys/kernel/debug/dma_buf/bufinfo", "r");
@@ -226,7 +232,7 @@ static inline long dmabufs(const char *what)
 	return found;
 }
 
-/* How a child ends that reads there. */
+/* Read a byte in a child process.  Returns the child's exit status or -signal. */
 static inline int touch_in_child(volatile char *p)
 {
 	pid_t child = fork();
@@ -238,7 +244,7 @@ static inline int touch_in_child(volatile char *p)
 	return wait_child(child);
 }
 
-/* Let ksmd merge what there is to merge. */
+/* Wait until ksmd has merged equal pages. */
 static inline bool ksm_pass(void)
 {
 	char text[32] = "";
@@ -248,7 +254,7 @@ static inline bool ksm_pass(void)
 	    write_file("/sys/kernel/mm/ksm/sleep_millisecs", "10") ||
 	    write_file("/sys/kernel/mm/ksm/run", "1"))
 		return false;
-	/* A few passes: the first only looks. */
+	/* ksmd merges a page only after it has seen it unchanged, so a few passes are needed. */
 	for (int i = 0; i < 600 && (before < 0 || now < before + 4); i++) {
 		int fd = open("/sys/kernel/mm/ksm/full_scans", O_RDONLY);
 
@@ -264,7 +270,7 @@ static inline bool ksm_pass(void)
 	return now >= before + 4;
 }
 
-/* Pages of the caller's that are present, or swapped out, by pagemap. */
+/* Count the caller's pages that are present, or swapped out, as pagemap shows them. */
 enum page_is { PAGE_PRESENT, PAGE_SWAPPED };
 
 static inline long pages_that_are(enum page_is what, const char *p, size_t length)
@@ -281,7 +287,7 @@ static inline long pages_that_are(enum page_is what, const char *p, size_t lengt
 		for (ssize_t k = 0; k < got / 8; k++) {
 			if (what == PAGE_PRESENT)
 				n += entries[k] >> 63;
-			else	/* types from 24 on are no swap devices */
+			else	/* types from 24 on are not swap devices */
 				n += entries[k] >> 62 == 1 && (entries[k] & 0x1f) < 24;
 		}
 	}

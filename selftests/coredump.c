@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Who looks at a process from outside, or at what it has left, sees its memory although a device
- * has it: core files, debuggers, process_vm_readv(), /proc/PID/mem.  All the while a NIC has
- * the memory mapped.
+ * Core files, debuggers, process_vm_readv() and /proc/PID/mem show the memory of a process that
+ * is on a device.  A NIC has the memory mapped all the while.
  */
 #include <elf.h>
 #include <sys/ptrace.h>
@@ -17,17 +16,17 @@
 #define CORE	"/run/core"
 #define DUMPED	"/run/dumped"
 
-/* What of a process is looked at: small pages, and a huge page. */
+/* The parts of a process's memory that a test looks at: small pages and a huge page. */
 enum { SMALL, HUGE, NR_PARTS };
 
 struct subject {
 	pid_t pid;
 	int told, tell;
-	unsigned int seed;		/* of the pattern that the NIC has written */
+	unsigned int seed;		/* of the pattern that the NIC has written last */
 	char *part[NR_PARTS];
 };
 
-/* What a subject does when it is told to, besides ending itself. */
+/* What a subject does when it is told to. */
 #define PLACE	'p'	/* all is on the device, and the NIC writes the next pattern there */
 #define COMPARE	'c'	/* memory has the next pattern, by NIC and CPU */
 #define ABORT	'a'
@@ -111,7 +110,7 @@ static int subject_end(struct subject *s)
 	return wait_child(s->pid);
 }
 
-/* Where a core file has [addr, addr + LEN), or -1. */
+/* The offset of [addr, addr + LEN) in a core file, or -1. */
 static long long core_offset(int fd, const char *addr)
 {
 	Elf64_Ehdr head;
@@ -131,7 +130,10 @@ static long long core_offset(int fd, const char *addr)
 	return -1;
 }
 
-/* How many pages at @offset of a file have something else than the pattern; -1: none to see. */
+/*
+ * Compare the memory in a core file with the pattern.  Returns how many pages are wrong, or -1
+ * if the file does not contain the memory.
+ */
 static long wrong_in_file(const char *path, const char *addr, unsigned int seed)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -184,7 +186,7 @@ static void subject_aborts(struct subject *s)
 		kill(s->pid, SIGKILL);
 }
 
-/* Every byte is in the core file: of small pages, and of a huge one. */
+/* The core file has every byte of the small pages and of the huge page. */
 TEST_F_TIMEOUT(outside, core, 120)
 {
 	subject_aborts(&self->s);
@@ -193,7 +195,7 @@ TEST_F_TIMEOUT(outside, core, 120)
 	EXPECT_EQ(0, wrong_in_file(CORE, self->s.part[HUGE], self->s.seed));
 }
 
-/* Also if all of it has migration entries when the dump comes there. */
+/* The same if all pages are parked by a reset, as migration entries, when the dump begins. */
 TEST_F_TIMEOUT(outside, core_in_reset, 120)
 {
 	struct subject *s = &self->s;
@@ -208,7 +210,7 @@ TEST_F_TIMEOUT(outside, core_in_reset, 120)
 	EXPECT_EQ(0, wrong_in_file(CORE, s->part[HUGE], s->seed));
 }
 
-/* Ways to read: 0, or -1. */
+/* Ways to read another process's memory.  Return 0 or -1. */
 static int by_process_vm(struct subject *s, char *to, char *from)
 {
 	struct iovec local = { to, LEN }, remote = { from, LEN };
@@ -229,7 +231,7 @@ static int by_proc_mem(struct subject *s, char *to, char *from)
 	return n == LEN ? 0 : -1;
 }
 
-/* A word of each page; the rest is the debugger's as by /proc/PID/mem. */
+/* Read one word of each page.  The debugger reads the rest by /proc/PID/mem. */
 static int by_ptrace(struct subject *s, char *to, char *from)
 {
 	int ret = by_proc_mem(s, to, from);
@@ -244,7 +246,10 @@ static int by_ptrace(struct subject *s, char *to, char *from)
 	return ret;
 }
 
-/* What the NIC has written last, each time, although it was read before. */
+/*
+ * Each read returns what the NIC has written last, although an earlier read has seen other
+ * data.
+ */
 static void read_parts(struct __test_metadata *_metadata, struct subject *s,
 		       int (*way)(struct subject *s, char *to, char *from))
 {
@@ -287,7 +292,7 @@ TEST_F_TIMEOUT(outside, ptrace, 120)
 	EXPECT_EQ(0, subject_end(&self->s));
 }
 
-/* A debugger writes: the NIC and the process see it. */
+/* The NIC and the process see what a debugger writes. */
 TEST_F_TIMEOUT(outside, proc_mem_writes, 120)
 {
 	struct subject *s = &self->s;
@@ -306,7 +311,7 @@ TEST_F_TIMEOUT(outside, proc_mem_writes, 120)
 	munmap(bytes, LEN);
 }
 
-/* gdb's "dump memory", and its "gcore". */
+/* gdb's "dump memory" and its "gcore". */
 TEST_F_TIMEOUT(outside, gdb, 240)
 {
 	struct subject *s = &self->s;
@@ -329,7 +334,7 @@ TEST_F_TIMEOUT(outside, gdb, 240)
 	EXPECT_EQ(0, subject_end(s));
 }
 
-/* A huge page in RAM that userfaultfd has made inaccessible, asynchronously. */
+/* Create a huge page in RAM to which userfaultfd tracks accesses (UFFD_FEATURE_RWP_ASYNC). */
 static char *watched_page(void)
 {
 	char *p = anon_huge(LEN, MADV_HUGEPAGE);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The device dies under its users.  Leaves hmm_dummy0 dead and unbound: the runner
- * loads the module again.
+ * A device dies while a NIC and another GPU use its memory.  The test leaves hmm_dummy0 dead
+ * and unbound; the runner loads the module again.
  */
 #include <signal.h>
 
@@ -35,7 +35,7 @@ TEST_LONG(dead, 120)
 
 	error = odp_open(&o, LEN);
 	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
-	/* Another device's memory, and RAM, are none of its business. */
+	/* The death does not affect another device's memory, or RAM. */
 	gpu1 = gpu_open(1);
 	ASSERT_LE(0, gpu1);
 	other = anon(LEN);
@@ -44,7 +44,7 @@ TEST_LONG(dead, 120)
 	ASSERT_TRUE(odp_place(&o, 1));
 	ASSERT_EQ(0, gpu_to_ram(o.gpu, o.mem, 8 * PAGE));
 
-	/* And it has given some of it out. */
+	/* Another GPU has pinned some of the dying device's memory. */
 	pinned = gpu_open(1);
 	fd = gpu_export(o.gpu);
 	ASSERT_EQ(0, gpu_import(pinned, fd));
@@ -65,7 +65,7 @@ TEST_LONG(dead, 120)
 	child = fork();
 	if (!child) {
 		sigaction(SIGBUS, &act, NULL);
-		/* What was in RAM is there. */
+		/* Data that was in RAM is still there. */
 		if (check_pattern(o.mem, 8 * PAGE, 1) != -1)
 			_exit(1);
 		(void)*(volatile char *)(o.mem + 8 * PAGE);
@@ -74,7 +74,7 @@ TEST_LONG(dead, 120)
 	EXPECT_EQ(42, wait_child(child));
 	EXPECT_EQ(-1, check_pattern(other, LEN, 5));
 
-	/* The driver gets rid of the device while we keep the mapping. */
+	/* The driver releases the device while the test keeps its memory mapped. */
 	ASSERT_EQ(0, unbind());
 	EXPECT_NE(0, access("/dev/hmm_dummy0", F_OK));
 	EXPECT_EQ(0, pages_on_device(0, o.mem, LEN));

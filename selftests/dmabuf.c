@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Scratch memory of GPU 0 that GPU 1 has pinned: what is measured against.  It stays where
- * it is, whatever becomes of processes' memory, until its owner takes it back; and its
- * owner can do that at any time.
+ * Scratch memory of GPU 0 that GPU 1 imports as a dma-buf and pins.  It is the reference that
+ * peer access to process memory is compared with.  It stays in place until GPU 0 takes it back,
+ * which GPU 0 may do at any time.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,14 +12,14 @@
 #define LEN	(MiB + 3 * PAGE)
 
 FIXTURE(dmabuf) {
-	int owner;		/* GPU 0, with its scratch memory */
-	int peer;		/* GPU 1, with that of GPU 0 */
+	int owner;		/* GPU 0, which exports its scratch memory */
+	int peer;		/* GPU 1, which imports it */
 	int fd;
 	char *p, *q;
 	size_t size;
 };
 
-/* A file of GPU 0 and one of GPU 1 that has its memory.  0, or -1 with errno. */
+/* Open a file of GPU 0 and a file of GPU 1 that has imported its memory.  Returns 0 or -1. */
 static int open_both(FIXTURE_DATA(dmabuf) *self)
 {
 	self->owner = gpu_open(0);
@@ -62,7 +62,7 @@ FIXTURE_TEARDOWN(dmabuf)
 	EXPECT_EQ(0, dmabufs("objects"));
 }
 
-/* What the one writes the other reads, wherever their buffers are. */
+/* Each of the two reads what the other has written, wherever their buffers are. */
 TEST_F(dmabuf, there_and_back)
 {
 	char *end = self->p + PAGE;
@@ -84,7 +84,9 @@ TEST_F(dmabuf, there_and_back)
 	EXPECT_EQ(LEN / PAGE, pages_on_gpu(0, self->q, LEN));
 	EXPECT_EQ(-1, check_pattern(self->q, LEN, 2));
 
-	/* To memory that GPU 1 has an alias of, beside what it has pinned. */
+	/*
+	 * GPU 1 writes to process memory that it reaches by an alias, beside the pinned memory.
+	 */
 	memset(self->q, 0, LEN);
 	ASSERT_EQ(0, gpu_to_device(self->owner, self->q, LEN));
 	ASSERT_EQ(LEN, pread(self->peer, self->q, LEN, self->size - LEN));
@@ -92,20 +94,20 @@ TEST_F(dmabuf, there_and_back)
 	EXPECT_EQ(LEN / PAGE, pages_on_gpu(0, self->q, LEN));
 	EXPECT_EQ(-1, check_pattern(self->q, LEN, 2));
 
-	/* And no further. */
+	/* An access stops at the end of the imported memory. */
 	ASSERT_EQ(PAGE, pread(self->peer, end, 2 * PAGE, self->size - PAGE));
 	EXPECT_EQ(0, pread(self->peer, end, 1, self->size));
 	EXPECT_EQ(-1, pwrite(self->peer, end, 1, self->size));
 	EXPECT_EQ(ENOSPC, errno);
 }
 
-/* GPU 1's own is another, and is what other files of it work on. */
+/* GPU 1's own scratch memory is another one.  Other files of GPU 1 use that. */
 TEST_F(dmabuf, of_this_file_only)
 {
 	int own = gpu_open(1);
 
 	ASSERT_LE(0, own);
-	/* Who has it pinned needs no descriptor. */
+	/* The import stays when the descriptor is closed. */
 	close(self->fd);
 	self->fd = -1;
 	EXPECT_EQ(1, dmabufs("objects"));
@@ -118,7 +120,7 @@ TEST_F(dmabuf, of_this_file_only)
 	close(own);
 }
 
-/* Commands: each op that there is for it, each pattern, up to the end. */
+/* Commands on imported memory: each op, each pattern, up to the end of the memory. */
 TEST_F(dmabuf, commands)
 {
 	struct hmm_dummy_command c = {
@@ -158,7 +160,7 @@ TEST_F(dmabuf, commands)
 	}
 }
 
-/* What was begun before works on what was there then. */
+/* Operations that began before the import work on GPU 1's own scratch memory. */
 TEST_F(dmabuf, begun_before)
 {
 	struct hmm_dummy_command c = {
@@ -188,12 +190,12 @@ TEST_F(dmabuf, begun_before)
 	EXPECT_EQ(1, self->q[0]);
 	EXPECT_EQ(1, self->q[PAGE]);
 	close(late);
-	/* And is in the memory that GPU 1 has by itself. */
+	/* Their results are in GPU 1's own memory. */
 	late = gpu_open(1);
 	ASSERT_EQ(2 * PAGE, pread(late, self->q, 2 * PAGE, 0));
 	EXPECT_EQ(2, self->q[0]);
 	EXPECT_EQ(3, self->q[PAGE]);
-	/* From now on it is the other. */
+	/* From the import on, commands use the memory of GPU 0. */
 	ASSERT_EQ(0, gpu_import(late, self->fd));
 	c.value = 4;
 	EXPECT_NE(NULL, uring_command(&ring, late, &c));
@@ -206,7 +208,7 @@ TEST_F(dmabuf, begun_before)
 	close(late);
 }
 
-/* By io_uring, with a buffer that the kernel has pinned, so that the CPU copies. */
+/* Read by io_uring into a buffer that the kernel has pinned, so that the CPU copies. */
 TEST_F(dmabuf, uring)
 {
 	struct iovec v = { self->q, MiB };
@@ -228,7 +230,9 @@ TEST_F(dmabuf, uring)
 	io_uring_queue_exit(&ring);
 }
 
-/* What takes processes' memory away is of no concern to it, and nothing is faulted. */
+/*
+ * Revoking aliases and switching peer access off do not affect pinned memory, nor cause faults.
+ */
 TEST_F(dmabuf, stays)
 {
 	struct hmm_dummy_info info, after;
@@ -245,12 +249,12 @@ TEST_F(dmabuf, stays)
 	EXPECT_EQ(-1, check_pattern(self->q, LEN, 1));
 	EXPECT_EQ(0, gpu_info(self->peer, &after));
 	peer_access_set(true);
-	/* The buffer is there, but for what a fault of the CPU has made of it. */
+	/* The buffer has been touched, so the device has no fault to handle. */
 	EXPECT_EQ(info.device_faults, after.device_faults);
 	EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
 }
 
-/* A reset ends it for good, of this dma-buf; a new one is another matter. */
+/* A reset of a device ends this dma-buf for good.  A new export works. */
 static void ends(struct __test_metadata *_metadata, FIXTURE_DATA(dmabuf) *self, int reset)
 {
 	int again = gpu_open(1);
@@ -266,7 +270,7 @@ static void ends(struct __test_metadata *_metadata, FIXTURE_DATA(dmabuf) *self, 
 	EXPECT_EQ(ENODEV, errno);
 	EXPECT_EQ(-1, gpu_import(again, self->fd));
 	EXPECT_EQ(ENODEV, errno);
-	/* Its owner has it. */
+	/* The exporter still has its memory. */
 	EXPECT_EQ(LEN, pwrite(self->owner, self->p, LEN, 0));
 	close(self->fd);
 	close(self->peer);
@@ -298,7 +302,7 @@ static void *resets(void *failed)
 	return NULL;
 }
 
-/* Nothing is given out while the device is being reset. */
+/* The device exports nothing during a reset. */
 TEST_F(dmabuf, during_reset)
 {
 	int fd, failed = -1;
@@ -335,7 +339,7 @@ static void *reads(void *arg)
 	return NULL;
 }
 
-/* GPU @n goes while GPU 1 reads all the time: it does not wait for anybody. */
+/* GPU @n is unbound while GPU 1 reads all the time.  The unbind waits for no user. */
 static void goes(struct __test_metadata *_metadata, FIXTURE_DATA(dmabuf) *self, unsigned int n)
 {
 	struct reader r = { .fd = self->peer };
@@ -352,7 +356,7 @@ static void goes(struct __test_metadata *_metadata, FIXTURE_DATA(dmabuf) *self, 
 	EXPECT_EQ(n ? 0 : 1, dmabufs("devices"));
 	EXPECT_EQ(-1, gpu_import(self->peer, self->fd));
 	EXPECT_EQ(n ? ENODEV : EBUSY, errno);
-	/* Until then they have its number. */
+	/* As long as the files are open, the device's minor number is in use. */
 	close_both(self);
 	ASSERT_EQ(0, gpu_driver("bind", address));
 	ASSERT_EQ(0, open_both(self));
@@ -386,7 +390,10 @@ static void *comes_and_goes(void *arg)
 
 	while (!stop) {
 		errno = 0;
-		/* Who is late to import what a reset took back is refused, and so is who reads. */
+		/*
+		 * A reset refuses an import that comes too late, and reads of an earlier
+		 * import.
+		 */
 		if (!open_both(&d) && pread(d.peer, q, sizeof(q), 0) == sizeof(q) &&
 		    check_pattern(q, sizeof(q), 1) == -1)
 			v->reads++;
@@ -399,7 +406,7 @@ static void *comes_and_goes(void *arg)
 	return NULL;
 }
 
-/* Imports and resets, all the time. */
+/* Imports race with resets. */
 TEST_F(dmabuf, race_reset)
 {
 	double end = now_seconds() + 3;
@@ -423,7 +430,7 @@ TEST_F(dmabuf, race_reset)
 	}
 }
 
-/* Of all caches for such objects, active ones. */
+/* Active objects of @size bytes in all kmalloc caches. */
 static long slab_objects(size_t size)
 {
 	FILE *f = fopen("/proc/slabinfo", "r");
@@ -441,7 +448,7 @@ static long slab_objects(size_t size)
 	return found;
 }
 
-/* Who imports again and again: the kernel's dma_buf_free_sgt() had forgotten its list. */
+/* Import again and again.  The stock dma_buf_free_sgt() leaked the scatterlist of each import. */
 TEST_F_TIMEOUT(dmabuf, many, 120)
 {
 	const long times = 4000, scatterlist = 32;
@@ -482,14 +489,17 @@ TEST_F(dmabuf, refused)
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0));
 	EXPECT_EQ(1, dmabufs("objects"));
 	EXPECT_EQ(1, dmabufs("devices"));
-	/* None of which was in the way of that. */
+	/* None of the refused calls affects a correct one. */
 	EXPECT_EQ(0, gpu_import(other, self->fd));
 	EXPECT_EQ(2, dmabufs("devices"));
 	close(other);
 	EXPECT_EQ(1, dmabufs("devices"));
 }
 
-/* A device without the bus, of other parameters, or out of reach: the runner says which. */
+/*
+ * Export or import is impossible: the BAR, the parameters or the topology do not allow it. The
+ * runner says which of the two in HMM_P2P_CANNOT.
+ */
 TEST(cannot)
 {
 	const char *what = getenv("HMM_P2P_CANNOT") ?: "";
@@ -510,7 +520,7 @@ TEST(cannot)
 		ASSERT_LE(0, fd);
 		EXPECT_EQ(-1, gpu_import(peer, fd));
 		EXPECT_EQ(EOPNOTSUPP, errno);
-		/* Nothing has come of it. */
+		/* The failed import leaves no attachment. */
 		EXPECT_EQ(0, dmabufs("devices"));
 		close(fd);
 	}

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * QEMU's edu, a bus master that nobody here made, works on memory of a process: every
- * address that it is given is checked by hardware.  Two GPUs and it, in any topology;
- * HMM_P2P_EDU=no-iova: it was made to map without IOVA state, behind an IOMMU; =bus: there
- * is no IOMMU.
+ * QEMU's edu device works on the memory of a process, beside two GPUs, in any topology.  Its
+ * DMA is real: an IOMMU checks each address.
+ *
+ * HMM_P2P_EDU=no-iova: edu maps without IOVA state, behind an IOMMU.  HMM_P2P_EDU=bus: there is
+ * no IOMMU.
  */
 #include "uffd.h"
 
@@ -12,9 +13,9 @@
 FIXTURE(edu) {
 	int gpu[2];
 	int edu;
-	unsigned int n;		/* of /dev/hmm_dummyN */
+	unsigned int n;		/* number of edu's /dev/hmm_dummyN */
 	char *p, *q;
-	bool landed;		/* on memory that was free, as was to be seen */
+	bool landed;		/* edu has written to free device memory, as the test expected */
 };
 
 FIXTURE_SETUP(edu)
@@ -80,7 +81,7 @@ TEST_F_TIMEOUT(edu, ram, 60)
 	EXPECT_EQ(crc32c(self->p + 5, 3000), crc);
 }
 
-/* From one GPU to the other, across the bus, and both stay where they are. */
+/* edu copies from one GPU to the other over the bus.  The pages stay where they are. */
 TEST_F_TIMEOUT(edu, from_gpu_to_gpu, 60)
 {
 	long stay = no_iova() ? 0 : 1;
@@ -88,7 +89,7 @@ TEST_F_TIMEOUT(edu, from_gpu_to_gpu, 60)
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
 	ASSERT_EQ(0, gpu_to_device(self->gpu[1], self->q, LEN));
 	ASSERT_EQ(0, gpu_copy(self->edu, self->q + 100, self->p + 5000, 3000));
-	/* What was not touched stays anyhow. */
+	/* The last page, which the copy does not touch, stays in any case. */
 	EXPECT_EQ(2 + stay, pages_on_device(0, self->p, LEN));
 	EXPECT_EQ(2 + stay, pages_on_device(0, self->q, LEN));
 	EXPECT_EQ(2 * stay, gpu_counter(0, "mapped_now") + gpu_counter(1, "mapped_now"));
@@ -100,7 +101,7 @@ TEST_F_TIMEOUT(edu, from_gpu_to_gpu, 60)
 	EXPECT_EQ(pattern(3100, 2), (unsigned char)self->q[3100]);
 }
 
-/* What GPU 0 has pinned for it, at the address that it was mapped to. */
+/* edu works on memory that GPU 0 has pinned for it, at its DMA address. */
 TEST_F_TIMEOUT(edu, pinned, 60)
 {
 	struct hmm_dummy_command c = {
@@ -129,7 +130,7 @@ TEST_F_TIMEOUT(edu, pinned, 60)
 	close(fd);
 }
 
-/* What it cannot do is refused, and nothing happens. */
+/* Unsupported commands are refused without effect. */
 TEST_F(edu, refused)
 {
 	struct hmm_dummy_command c = {
@@ -161,8 +162,8 @@ static void *fills(void *arg)
 }
 
 /*
- * It goes while it waits for what user space does not fetch, with addresses of RAM and of a
- * GPU mapped.
+ * edu is unbound while it waits for a page that user space does not fetch.  Addresses of RAM
+ * and of a GPU are mapped at that time.
  */
 TEST_F_TIMEOUT(edu, goes_while_waited_for, 240)
 {
@@ -188,7 +189,7 @@ TEST_F_TIMEOUT(edu, goes_while_waited_for, 240)
 	EXPECT_TRUE(ended);
 	EXPECT_FALSE(__atomic_load_n(&f.done, __ATOMIC_ACQUIRE));
 	EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
-	/* If it does not go, it gets what it waits for. */
+	/* If the unbind hangs, the page is given to it, so that the test can end. */
 	if (!ended)
 		uffd_give(fd, f.p, 0x66);
 	EXPECT_EQ(0, unbinding_undo(&unbinding));
@@ -199,7 +200,7 @@ TEST_F_TIMEOUT(edu, goes_while_waited_for, 240)
 	EXPECT_EQ(-1, f.error);
 	EXPECT_EQ(0x66, f.p[0]);
 	close(fd);
-	/* The one that came back has another name: the file of the one that went was open. */
+	/* edu comes back under another number, because the old device's file was open. */
 	close(self->edu);
 	self->n++;
 	ASSERT_EQ(0, unbinding_begin(&unbinding, "hmm_dummy_edu", self->n));
@@ -210,7 +211,7 @@ TEST_F_TIMEOUT(edu, goes_while_waited_for, 240)
 	EXPECT_EQ(1, f.p[7]);
 }
 
-/* What edu is doing, and for how many milliseconds. */
+/* Whether edu is writing, and for how many milliseconds it has been. */
 static bool is_storing(unsigned int n, unsigned int *ms)
 {
 	char path[64], what[16] = "";
@@ -225,18 +226,23 @@ static bool is_storing(unsigned int n, unsigned int *ms)
 	return !strcmp(what, "storing");
 }
 
-#define ENOUGH	3	/* transfers that were under way */
+#define ENOUGH	3	/* transfers that the test wants to catch */
 
 /*
- * A transfer is under way when the page is taken away, and is not waited for: it must not
- * reach the page that is free by then.  edu writes 100 ms after it was told to, so the
- * page is taken away shortly before, and it counts if edu is still at it afterwards.
+ * A page is taken away while a transfer to it is under way, and the driver does not wait for
+ * the transfer.  The transfer must not reach the page, which is free then.  edu writes 100 ms
+ * after its command.  The test takes the page away shortly before, and counts the transfer if
+ * edu is still busy afterwards.
  *
- * Where there is no IOMMU, nothing stops it: that shows that this test sees what hits.
+ * Without an IOMMU nothing stops the transfer.  That run shows that the test sees a write to a
+ * free page.
  */
 TEST_F_TIMEOUT(edu, under_way, 300)
 {
-	/* An IOMMU's flush queue is emptied every 10 ms: not much before. */
+	/*
+	 * An IOMMU's flush queue is emptied every 10 ms, so the page must go shortly before the
+	 * write.
+	 */
 	unsigned int when = is_run("bus") ? 60 : 92;
 	int raced = 0, landed = 0, tries;
 	struct hmm_dummy_info info;
@@ -253,23 +259,23 @@ TEST_F_TIMEOUT(edu, under_way, 300)
 		pthread_t t;
 
 		ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, PAGE));
-		/* An IOMMU remembers what was used, and only that can be out of date. */
+		/* Use the mapping once: only an entry that the IOMMU has cached can be stale. */
 		ASSERT_EQ(0, gpu_fill(self->edu, self->p, 8, 1));
 		pthread_create(&t, NULL, fills, &f);
-		/* On a busy machine this may come too late. */
+		/* On a busy machine the page may go too late; such a try does not count. */
 		while ((!is_storing(self->n, &ms) || ms < when) &&
 		       !__atomic_load_n(&f.done, __ATOMIC_ACQUIRE))
 			;
 		reached = pages_on_device(0, self->p, PAGE) == 1;
 		(void)*(volatile char *)self->p;
-		/* In RAM there was nothing to take away. */
+		/* It counts only if the page was on the GPU and is still being written to. */
 		raced += reached && is_storing(self->n, &ms);
 		pthread_join(t, NULL);
 		EXPECT_EQ(0, f.error);
 		ASSERT_EQ(0, gpu_info(self->gpu[0], &info));
 		landed += info.stale_writes != stale;
 		stale = info.stale_writes;
-		/* DMA faults of the IOMMU are reported a few at a time. */
+		/* The kernel limits the rate at which it reports DMA faults. */
 		if (!is_run("bus"))
 			sleep(1);
 	}
@@ -279,7 +285,7 @@ TEST_F_TIMEOUT(edu, under_way, 300)
 	EXPECT_LE(ENOUGH, raced);
 	self->landed = is_run("bus");
 	if (self->landed) {
-		/* Also those that came in between. */
+		/* Transfers that were not counted may have landed as well. */
 		EXPECT_LE(raced, landed);
 	} else {
 		EXPECT_EQ(0, landed);

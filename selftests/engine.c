@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The migration engine: huge pages whole and in pieces, what is said of pages that stay,
- * device to device, fault-around, and room made by eviction.  The runner says how many
- * KiB a CPU fault brings along: HMM_P2P_AROUND.
+ * The migration engine: huge pages whole and in pieces, the outcome that each page reports,
+ * copies from device to device, fault-around, and room made by eviction.  The runner says in
+ * HMM_P2P_AROUND how many KiB one CPU fault moves.
  */
 #include <signal.h>
 #include <sys/prctl.h>
@@ -38,7 +38,7 @@ FIXTURE_TEARDOWN(engine)
 	}
 }
 
-/* Only a huge page comes back whole when one byte of it is touched. */
+/* Touch one byte.  Only a huge page comes back as a whole then. */
 static bool comes_back_whole(volatile char *p)
 {
 	long before = pages_on_device(0, (char *)p, HUGE);
@@ -57,14 +57,14 @@ TEST_F(engine, huge_page_stays_whole)
 	EXPECT_EQ(HUGE_PAGES, m.migrated);
 	EXPECT_TRUE(comes_back_whole(p));
 	EXPECT_EQ(-1, check_pattern(p, HUGE, 1));
-	/* The way back by request, too: then it is a huge page of RAM again. */
+	/* On request it comes back as a huge page of RAM. */
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, HUGE));
 	ASSERT_EQ(0, gpu_to_ram(self->gpu[0], p, HUGE));
 	EXPECT_EQ(-1, check_pattern(p, HUGE, 1));
 	munmap(p, HUGE);
 }
 
-/* A huge page that nobody touched is made on the device, if the process wants those. */
+/* An untouched huge page becomes a huge page of the device if the process wants huge pages. */
 TEST_F(engine, huge_hole)
 {
 	char *yes = anon_huge(HUGE, MADV_HUGEPAGE), *no = anon_huge(HUGE, MADV_NOHUGEPAGE);
@@ -80,7 +80,7 @@ TEST_F(engine, huge_hole)
 	munmap(no, HUGE);
 }
 
-/* All of the device's memory but every hundredth page is free, and no huge page of it. */
+/* Use every hundredth page of the device's memory, so that no free huge page is left. */
 static char *fragment(int gpu, size_t all)
 {
 	char *filler = anon_huge(all, MADV_NOHUGEPAGE);
@@ -93,7 +93,7 @@ static char *fragment(int gpu, size_t all)
 	return filler;
 }
 
-/* Where the device has room, but not in one piece, it goes in small pages. */
+/* A huge page moves as small pages where the device has no free huge page. */
 TEST_F_TIMEOUT(engine, no_huge_page_of_the_device, 120)
 {
 	size_t all = self->before.vram_free;
@@ -111,7 +111,7 @@ TEST_F_TIMEOUT(engine, no_huge_page_of_the_device, 120)
 	munmap(filler, all);
 }
 
-/* Memory that nobody has touched, more of it than fits. */
+/* Migrate untouched memory that is larger than the device's. */
 TEST_F_TIMEOUT(engine, hole_larger_than_the_device, 120)
 {
 	size_t length = self->before.vram_free + 2 * HUGE;
@@ -130,7 +130,7 @@ TEST_F_TIMEOUT(engine, hole_larger_than_the_device, 120)
 	munmap(one, PAGE);
 }
 
-/* Shared after fork(), and split on its way: each process has what it had. */
+/* A huge page that fork() has shared is split on its way.  Each process keeps its data. */
 TEST_F_TIMEOUT(engine, shared_huge_page_in_pieces, 120)
 {
 	size_t all = self->before.vram_free;
@@ -177,7 +177,7 @@ static int outcomes(int gpu, char *p, size_t length, unsigned int flags,
 	return ioctl(gpu, HMM_DUMMY_MIGRATE, &m);
 }
 
-/* Each page that stays is told why. */
+/* Each page that does not move reports the reason. */
 TEST_F(engine, outcomes)
 {
 	unsigned char vec[9], back[9];
@@ -185,7 +185,7 @@ TEST_F(engine, outcomes)
 	int pin[2];
 	FILE *f = tmpfile();
 
-	/* 0 RAM, 1 hole, 2 there already, 3 other device, 4 file, 5 pinned, 6, 7 RAM */
+	/* Pages: 0 RAM, 1 hole, 2 there already, 3 other device, 4 file, 5 pinned, 6 and 7 RAM */
 	ASSERT_EQ(0, ftruncate(fileno(f), PAGE));
 	for (int i = 0; i < 8; i++)
 		if (i != 1)
@@ -195,7 +195,7 @@ TEST_F(engine, outcomes)
 	p[4 * PAGE] = 4;
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p + 2 * PAGE, PAGE));
 	ASSERT_EQ(0, gpu_to_device(self->gpu[1], p + 3 * PAGE, PAGE));
-	/* A page in a pipe has a reference that nobody can take away. */
+	/* The pipe holds a reference on the page that the kernel cannot take away. */
 	ASSERT_EQ(0, pipe(pin));
 	ASSERT_EQ(PAGE, vmsplice(pin[1], &(struct iovec){ p + 5 * PAGE, PAGE }, 1, 0));
 
@@ -226,7 +226,7 @@ TEST_F(engine, outcomes)
 	munmap(p, 8 * PAGE);
 }
 
-/* Pages that look as if they were to move, and stay, in the middle of others. */
+/* KSM pages among others: they look as if they could move, but they stay. */
 TEST_F_TIMEOUT(engine, merged_page_among_others, 120)
 {
 	unsigned char vec[8];
@@ -245,7 +245,7 @@ TEST_F_TIMEOUT(engine, merged_page_among_others, 120)
 	munmap(p, 8 * PAGE);
 }
 
-/* One that turns out to stay: what was taken for it, and others, is given back. */
+/* A file page among others: the pages that were allocated for the batch are given back. */
 TEST_F(engine, file_page_among_others)
 {
 	FILE *f = tmpfile();
@@ -255,7 +255,7 @@ TEST_F(engine, file_page_among_others)
 	ASSERT_EQ(0, ftruncate(fileno(f), 8 * PAGE));
 	p = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fileno(f), 0);
 	ASSERT_NE(MAP_FAILED, p);
-	/* What is written to is anonymous, and a page of the file no more. */
+	/* A write replaces the file page by an anonymous one. */
 	for (int i = 0; i < 8; i++) {
 		if (i != 5)
 			p[i * PAGE] = i;
@@ -272,7 +272,7 @@ TEST_F(engine, file_page_among_others)
 	munmap(p, 8 * PAGE);
 }
 
-/* From one device to another, straight over the alias or by way of RAM. */
+/* Move memory from one device to the other, over the alias or through RAM. */
 static void move_between(struct __test_metadata *_metadata,
 			 FIXTURE_DATA(engine) *self, char *p, size_t length)
 {
@@ -313,7 +313,7 @@ TEST_F(engine, device_to_device_huge)
 	munmap(p, 2 * HUGE);
 }
 
-/* Sources of all kinds in one range. */
+/* All kinds of sources in one range. */
 TEST_F(engine, all_sources)
 {
 	char *p = anon_huge(HUGE, MADV_NOHUGEPAGE);
@@ -323,7 +323,7 @@ TEST_F(engine, all_sources)
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, 100 * PAGE));
 	ASSERT_EQ(0, gpu_to_device(self->gpu[1], p + 50 * PAGE, 150 * PAGE));
 	ASSERT_EQ(0, gpu_migrate(self->gpu[0], GPU_SELF, p, HUGE, 0, &m));
-	/* 50 there, 150 from the other, 200 from RAM, 112 from nowhere. */
+	/* 50 pages are there already, 150 on the other device, 200 in RAM, 112 are holes. */
 	EXPECT_EQ(HUGE_PAGES - 50, m.migrated);
 	EXPECT_EQ(50, m.skipped);
 	EXPECT_EQ(HUGE_PAGES, pages_on_device(0, p, HUGE));
@@ -334,7 +334,7 @@ TEST_F(engine, all_sources)
 	munmap(p, HUGE);
 }
 
-/* With peer access off the bytes go through RAM, and arrive all the same. */
+/* With peer access switched off, the data of a migration takes the way through RAM. */
 TEST_F(engine, device_to_device_off)
 {
 	long long from_peer = gpu_counter(1, "from_peer");
@@ -351,7 +351,7 @@ TEST_F(engine, device_to_device_off)
 	munmap(p, 64 * PAGE);
 }
 
-/* A fault of the CPU brings the pages around along, of this VMA and this device. */
+/* A CPU fault also moves the pages around it that are in the same VMA on the same device. */
 TEST_F(engine, fault_around)
 {
 	size_t around = around_pages();
@@ -362,7 +362,7 @@ TEST_F(engine, fault_around)
 	EXPECT_EQ(pattern(37 * PAGE, 6), (unsigned char)p[37 * PAGE]);
 	EXPECT_EQ(HUGE_PAGES - around, pages_on_device(0, p, HUGE));
 	EXPECT_EQ(0, pages_on_device(0, p + 37 / around * around * PAGE, around * PAGE));
-	/* At the edge of the VMA, and where another device has some. */
+	/* The fault is at the edge of the VMA, and another device has a page beside it. */
 	munmap(p, 4 * PAGE);
 	ASSERT_EQ(0, gpu_to_device(self->gpu[1], p + 6 * PAGE, PAGE));
 	EXPECT_EQ(pattern(5 * PAGE, 6), (unsigned char)p[5 * PAGE]);
@@ -373,7 +373,7 @@ TEST_F(engine, fault_around)
 	munmap(p, HUGE);
 }
 
-/* Of a child's memory: 0, or -1. */
+/* Read a byte of a child's memory.  Returns 0 or -1. */
 static int peek(pid_t pid, void *p)
 {
 	struct iovec to = { &(char){ 0 }, 1 }, from = { p, 1 };
@@ -382,8 +382,8 @@ static int peek(pid_t pid, void *p)
 }
 
 /*
- * A peer that does not get at a page brings that one to RAM, and none of those around, which it
- * may reach where they are.  Nor does another process guess what is next.
+ * A peer that cannot reach a page moves that page to RAM, but not the pages around it, which it
+ * may be able to reach.  A read by another process moves one page as well.
  */
 TEST_F(engine, others_bring_one_page)
 {
@@ -393,7 +393,10 @@ TEST_F(engine, others_bring_one_page)
 
 	fill_pattern(p, HUGE, 6);
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, HUGE));
-	/* What is shared is not for a device to write to where it is. */
+	/*
+	 * Memory that is shared with a child is not writable, so the peer's write needs it in
+	 * RAM.
+	 */
 	child = fork();
 	if (!child) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -406,7 +409,7 @@ TEST_F(engine, others_bring_one_page)
 	EXPECT_EQ(0, pages_on_device(0, p + 37 * PAGE, PAGE));
 	EXPECT_EQ(0, peek(child, p + 77 * PAGE));
 	EXPECT_EQ(HUGE_PAGES - 2, pages_on_device(0, p, HUGE));
-	/* Where there are no peers, those around would be next. */
+	/* With peer access switched off, the peer's fault moves the pages around it, too. */
 	ASSERT_EQ(1, peer_access_set(false));
 	EXPECT_EQ(0, gpu_fill(self->gpu[1], p + 137 * PAGE, PAGE, 1));
 	ASSERT_EQ(0, peer_access_set(true));
@@ -437,9 +440,9 @@ static unsigned int migrations_traced(void)
 }
 
 /*
- * A huge page of the device that is mapped by small ones is split for a fault in it, and the
- * first of its pages, which is around, is a folio of its own then, as is that of the fault:
- * both come, at once.
+ * A CPU fault splits a huge page of the device that is mapped by small entries.  The first page
+ * of the huge page, which is around the fault, is a folio of its own then.  One migration moves
+ * it and the faulting page.
  */
 TEST_F(engine, fault_splits)
 {
@@ -463,11 +466,11 @@ TEST_F(engine, fault_splits)
 	munmap(p, HUGE);
 }
 
-/* What the device used least recently goes when there is no room. */
+/* Eviction takes the memory that the device has used least recently. */
 TEST_F_TIMEOUT(engine, evicts_the_oldest, 120)
 {
 	size_t third = self->before.vram_free / 3 / HUGE * HUGE;
-	/* One of them is one too many. */
+	/* All of q do not fit beside p[]. */
 	int more = (self->before.vram_free - 3 * third) / HUGE + 1;
 	struct hmm_dummy_info after;
 	char *p[3], *q[3];
@@ -478,7 +481,7 @@ TEST_F_TIMEOUT(engine, evicts_the_oldest, 120)
 		fill_pattern(p[i], third, i);
 		ASSERT_EQ(0, gpu_to_device(self->gpu[0], p[i], third));
 	}
-	/* 1 is the oldest now. */
+	/* Now p[1] is the oldest. */
 	ASSERT_EQ(0, gpu_fill(self->gpu[0], p[0], third, 0xaa));
 	ASSERT_EQ(0, gpu_fill(self->gpu[0], p[2], third, 0xcc));
 	for (i = 0; i < more; i++) {
@@ -501,7 +504,7 @@ TEST_F_TIMEOUT(engine, evicts_the_oldest, 120)
 	}
 }
 
-/* Whether this process may have any.  0, or -1 with errno. */
+/* Allow or forbid this process to allocate huge pages of RAM.  Returns 0 or -1. */
 static int huge_pages_of_ram(bool on)
 {
 	static const char *const set[][2] = {
@@ -522,8 +525,8 @@ static int huge_pages_of_ram(bool on)
 }
 
 /*
- * RAM that has no huge page left: a huge page of the device is split for its eviction,
- * and for the CPU's fault.
+ * With no huge page of RAM available, a huge page of the device is split for its eviction and
+ * for a CPU fault.
  */
 TEST_F_TIMEOUT(engine, no_huge_page_of_ram, 120)
 {
@@ -534,11 +537,11 @@ TEST_F_TIMEOUT(engine, no_huge_page_of_ram, 120)
 	fill_pattern(q, HUGE, 8);
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], p, all));
 	ASSERT_EQ(0, huge_pages_of_ram(false));
-	/* Room for it is made by one huge page, in pieces. */
+	/* The device evicts one huge page, in small pieces, to make room. */
 	EXPECT_EQ(0, gpu_to_device(self->gpu[0], q, HUGE));
 	EXPECT_EQ(HUGE_PAGES, pages_on_device(0, q, HUGE));
 	EXPECT_EQ(all / PAGE - HUGE_PAGES, pages_on_device(0, p, all));
-	/* Of what is faulted on, as much as the fault brings along of small pages. */
+	/* The fault moves small pages, as many as one fault moves. */
 	EXPECT_EQ(pattern(all - 1, 7), (unsigned char)p[all - 1]);
 	EXPECT_EQ(all / PAGE - HUGE_PAGES - around_pages(), pages_on_device(0, p, all));
 	ASSERT_EQ(0, huge_pages_of_ram(true));
@@ -548,7 +551,7 @@ TEST_F_TIMEOUT(engine, no_huge_page_of_ram, 120)
 	munmap(q, HUGE);
 }
 
-/* The same for the fault on one that is shared after fork(), and so is no exception there. */
+/* The same for a fault on a huge page that fork() has shared. */
 TEST_F_TIMEOUT(engine, no_huge_page_of_ram_for_shared, 120)
 {
 	char *p = anon_huge(HUGE, MADV_HUGEPAGE);
@@ -565,7 +568,7 @@ TEST_F_TIMEOUT(engine, no_huge_page_of_ram_for_shared, 120)
 	EXPECT_EQ(0, huge_pages_of_ram(false));
 	EXPECT_EQ(pattern(0, 9), (unsigned char)p[0]);
 	EXPECT_EQ(HUGE_PAGES - around_pages(), pages_on_device(0, p, HUGE));
-	/* What is split can be written to by a device as well. */
+	/* Another device can write to the pieces. */
 	EXPECT_EQ(0, gpu_fill(self->gpu[1], p + PAGE, PAGE, 1));
 	EXPECT_EQ(0, huge_pages_of_ram(true));
 	EXPECT_EQ(0, pages_on_device(child, p, PAGE));
@@ -577,7 +580,7 @@ TEST_F_TIMEOUT(engine, no_huge_page_of_ram_for_shared, 120)
 	munmap(p, HUGE);
 }
 
-/* Somebody who is killed in the middle of it leaves nothing behind. */
+/* A process that is killed during migrations leaves nothing on the device. */
 TEST_F_TIMEOUT(engine, killed, 120)
 {
 	size_t length = self->before.vram_free / 2;
@@ -600,7 +603,7 @@ TEST_F_TIMEOUT(engine, killed, 120)
 		kill(child, SIGKILL);
 		EXPECT_EQ(-SIGKILL, wait_child(child));
 	}
-	/* The teardown counts. */
+	/* The teardown checks that all device memory is free. */
 }
 
 TEST_HARNESS_MAIN

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Every allocation fails once: each call is made again and again, and each time the next
- * of the allocations on its way fails, until there is none left.  After each of them
- * nothing leaks, every byte is there, and the error is one that is documented.  What
- * fails are not only allocations: also the windows, copies, DMA mappings and lookups
- * of this project, see fail_hmm_dummy and hmm_p2p/fail_lookup in debugfs.
+ * Every allocation fails once.  Each call is repeated, and each time the next one of its
+ * allocations fails, until none is left.  After each failure nothing is leaked, every byte is
+ * intact, and the error is a documented one.  Besides allocations, this project's windows,
+ * copies, DMA mappings and lookups fail (fail_hmm_dummy and hmm_p2p/fail_lookup in debugfs).
  *
- * What kernel threads do has no /proc file to say it in: there, failures come at random,
- * below the driver's own functions only.
+ * Kernel threads have no fail-nth file.  For the driver's workers, allocations fail at random,
+ * and only below functions of the driver.
  */
 #include <dirent.h>
 #include <setjmp.h>
@@ -20,13 +19,13 @@
 #define SMALL	(8 * PAGE)
 
 /*
- * The first two of attrs[], or the others.  By themselves, because a cache of the slab
- * allocator asks for a page now and then, and then all that comes later is one further.
+ * The first two of attrs[], or the others.  They are apart because the slab allocator allocates
+ * a page only now and then, which would shift the number of all later failures.
  */
 enum kind { MEMORY, HARDWARE, KINDS };
 static const char *const kinds[KINDS] = { "memory", "hardware" };
 
-/* Only those of @kind: no function is where the others would have to be. */
+/* Enable only the attributes of @kind: for the others, no function matches "require". */
 static int attrs_only(enum kind kind)
 {
 	int ret = attrs_init();
@@ -39,7 +38,7 @@ static int attrs_only(enum kind kind)
 	return ret;
 }
 
-/* It has switched itself off, and would find nothing. */
+/* The kernel's checks of DMA mappings have switched themselves off and would find nothing. */
 static bool dma_debug_is_off(void)
 {
 	FILE *f = fopen(DEBUG "dma-api/disabled", "r");
@@ -53,16 +52,16 @@ static bool dma_debug_is_off(void)
 FIXTURE(fail) {
 	int gpu[2];
 	char *p, *q;
-	size_t len;		/* of p, that is worked on */
+	size_t len;		/* bytes of p that the test uses */
 	long long offset;	/* of p in the memory of GPU 0 */
 	struct io_uring ring;
 	struct rdma_pair pair;
 	struct ibv_mr *mr;
-	char *others;		/* SLOTS huge pages on GPU 0, of which its BAR shows no more */
+	char *others;		/* SLOTS huge pages on GPU 0, which fill its BAR */
 	unsigned int failures[KINDS];
 	unsigned int refused[KINDS];
-	bool memory_only;	/* no hardware has a part in it */
-	bool by_device;		/* a device finds that there is no memory: EFAULT */
+	bool memory_only;	/* no hardware takes part in the call */
+	bool by_device;		/* the device finds that memory is missing and reports EFAULT */
 };
 
 FIXTURE_VARIANT(fail) {
@@ -110,7 +109,7 @@ FIXTURE_TEARDOWN(fail)
 	EXPECT_EQ(self->memory_only, !self->failures[HARDWARE]);
 }
 
-/* How a call may end that something failed in: see <linux/hmm_dummy.h>. */
+/* Whether <linux/hmm_dummy.h> documents this error for a failure of @kind. */
 static bool is_documented(FIXTURE_DATA(fail) *self, enum kind kind, int error)
 {
 	if (self->by_device && error == EFAULT)
@@ -118,7 +117,7 @@ static bool is_documented(FIXTURE_DATA(fail) *self, enum kind kind, int error)
 	return error == (kind == MEMORY ? ENOMEM : EIO);
 }
 
-/* No failure excuses that. */
+/* Wrong data is an error whatever has failed. */
 static int wrong_data(void)
 {
 	errno = EILSEQ;
@@ -127,7 +126,7 @@ static int wrong_data(void)
 
 #define SLOTS	4
 
-/* Each slot shows a window that nobody uses now, but none of them what comes next. */
+/* Fill each slot with a window that is not in use, and not with the window that @op needs. */
 static int fill_slots(FIXTURE_DATA(fail) *self)
 {
 	for (char *p = self->others; p < self->others + SLOTS * 2 * MiB; p += 2 * MiB) {
@@ -141,8 +140,9 @@ static int fill_slots(FIXTURE_DATA(fail) *self)
 }
 
 /*
- * @op with every failure of @kind there is, each time on memory that is new and, if it is
- * to be, huge, on the device @place (-1: in RAM), and afterwards intact.
+ * Run @op until each operation of @kind has failed once.  Each run has new memory, which is in
+ * RAM (@place -1) or on the device @place, as a huge page if the variant says so.  After each
+ * run the data must be intact.
  */
 static void sweep_kind(struct __test_metadata *_metadata, FIXTURE_DATA(fail) *self,
 		       enum kind kind, int place, int (*op)(FIXTURE_DATA(fail) *self))
@@ -195,7 +195,7 @@ static void sweep(struct __test_metadata *_metadata, FIXTURE_DATA(fail) *self, i
 		sweep_kind(_metadata, self, kind, place, op);
 }
 
-/* What the others rest on: an allocation that may wait does fail. */
+/* An allocation that may sleep does fail.  All other tests depend on that. */
 TEST_F(fail, really_fails)
 {
 	int fd;
@@ -234,7 +234,7 @@ TEST_F_TIMEOUT(fail, to_device, 300)
 	sweep(_metadata, self, -1, to_device);
 }
 
-/* Over the alias or, if that fails, through RAM. */
+/* The copy takes the alias or, if that fails, the way through RAM. */
 TEST_F_TIMEOUT(fail, device_to_device, 300)
 {
 	sweep(_metadata, self, 1, to_device);
@@ -257,7 +257,7 @@ static void sigbus(int signal)
 	siglongjmp(on_sigbus, 1);
 }
 
-/* A fault that finds no memory is made again.  SIGBUS is for a copy that failed only. */
+/* Touch a page.  A fault that finds no memory is repeated.  Only a failed copy causes SIGBUS. */
 static int touch(FIXTURE_DATA(fail) *self)
 {
 	volatile unsigned char *p = (unsigned char *)self->p + PAGE + 5;
@@ -306,7 +306,10 @@ TEST_F_TIMEOUT(fail, device_fault_own, 300)
 	sweep(_metadata, self, 0, own_reads);
 }
 
-/* Also with a file, and so a mirror, of its own each time: the two meet anew. */
+/*
+ * The peer opens a file, and with it a mirror, for each run, so that exporter and importer meet
+ * anew.
+ */
 static int new_peer_reads(FIXTURE_DATA(fail) *self)
 {
 	int old = self->gpu[1], ret;
@@ -333,7 +336,7 @@ TEST_F_TIMEOUT(fail, peer_map_again, 300)
 	sweep(_metadata, self, 0, peer_reads);
 }
 
-/* The BAR is smaller than the memory: a window has to go, and one to be opened. */
+/* The BAR is smaller than the memory: one window closes so that another one can open. */
 TEST_F_TIMEOUT(fail, window_open, 300)
 {
 	ASSERT_EQ(0, write_file(RESIDENCY, "0"));
@@ -342,7 +345,7 @@ TEST_F_TIMEOUT(fail, window_open, 300)
 	memset(self->others, 1, SLOTS * 2 * MiB);
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->others, SLOTS * 2 * MiB));
 	sweep(_metadata, self, 0, peer_reads);
-	/* Besides an alias that is not to be had and a DMA mapping: windows that do not open. */
+	/* More than lookups and DMA mappings must have failed: windows have failed to open. */
 	EXPECT_LT(2, self->failures[HARDWARE]);
 	munmap(self->others, SLOTS * 2 * MiB);
 	ASSERT_EQ(0, write_file(RESIDENCY, "100"));
@@ -352,7 +355,7 @@ static int revoke_window(FIXTURE_DATA(fail) *self)
 {
 	if (peer_reads(self))
 		return -1;
-	/* Where it was before: the read may have taken it to RAM. */
+	/* Revoke where the page was before, because the read may have moved it to RAM. */
 	return gpu_control(0, "revoke %lld 4096", self->offset);
 }
 
@@ -360,7 +363,7 @@ TEST_F_TIMEOUT(fail, revoke, 300)
 {
 	fill_pattern(self->p, self->len, 1);
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, self->len));
-	/* What is free is given out in the same order each time. */
+	/* The device allocates free memory in the same order each time. */
 	self->offset = gpu_offset(self->p, NULL);
 	ASSERT_LE(0, self->offset);
 	ASSERT_EQ(0, gpu_to_ram(self->gpu[0], self->p, self->len));
@@ -404,7 +407,7 @@ static int scratch(FIXTURE_DATA(fail) *self)
 	return check_pattern(self->q, self->len, 1) == -1 ? 0 : wrong_data();
 }
 
-/* A piece that was done counts: then errno is what an earlier call left there. */
+/* A read or write in part is success and does not set errno. */
 static int scratch_or_less(FIXTURE_DATA(fail) *self)
 {
 	errno = ENOMEM;
@@ -447,7 +450,7 @@ static int uring(FIXTURE_DATA(fail) *self)
 
 	if (!uring_command(&self->ring, self->gpu[1], &c))
 		return -1;
-	/* The ring's own memory may be what fails: then nothing was taken. */
+	/* An allocation of the ring itself may fail.  Nothing is queued then. */
 	do {
 		ret = io_uring_submit(&self->ring);
 	} while (ret == -EAGAIN || ret == -ENOMEM || ret == 0);
@@ -472,7 +475,7 @@ static int reg_mr(FIXTURE_DATA(fail) *self)
 
 	if (!mr)
 		return -1;
-	/* The system call may be what finds no memory: the MR is still there then. */
+	/* The system call itself may fail for lack of memory.  The MR still exists then. */
 	do {
 		errno = ibv_dereg_mr(mr);
 	} while (errno == ENOMEM);
@@ -486,7 +489,7 @@ TEST_F_TIMEOUT(fail, reg_mr, 300)
 	rdma_pair_close(&self->pair);
 }
 
-/* A NIC's fault, in the process that asks for it. */
+/* A fault of the NIC that runs in the calling process. */
 static int prefetch(FIXTURE_DATA(fail) *self)
 {
 	return rdma_advise(&self->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, self->mr,
@@ -504,7 +507,7 @@ TEST_F_TIMEOUT(fail, nic_fault, 300)
 	rdma_pair_close(&self->pair);
 }
 
-/* The /proc file of each worker there is now. */
+/* Write to a /proc file of each existing worker.  Returns how many there were. */
 static int each_worker(const char *file, const char *value)
 {
 	DIR *proc = opendir("/proc");
@@ -530,7 +533,9 @@ static int each_worker(const char *file, const char *value)
 	return workers;
 }
 
-/* Below the driver's functions: others' work is not for us to break. */
+/*
+ * Let only allocations below the driver's functions fail, and not those of other workers' work.
+ */
 static int only_hmm_dummy(void)
 {
 	char line[256];
@@ -547,7 +552,7 @@ static int only_hmm_dummy(void)
 
 #define WORKER_ROUNDS	80
 
-/* Commands whose faults a worker handles, while its allocations fail. */
+/* A worker handles the faults of commands while its allocations fail. */
 TEST_F_TIMEOUT(fail, workers, 300)
 {
 	unsigned int done = 0;
@@ -562,7 +567,7 @@ TEST_F_TIMEOUT(fail, workers, 300)
 		int old = self->gpu[1], ret;
 
 		ASSERT_LT(0, each_worker("make-it-fail", "1"));
-		/* Of its own, so that all has to be made for it. */
+		/* Use a new file, so that the worker has everything to allocate. */
 		self->gpu[1] = gpu_open(1);
 		ASSERT_LE(0, self->gpu[1]);
 		ret = uring(self);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * As in fail_nth.c, where a driver is bound to its device and unbound: whatever fails, a
- * device comes completely or not at all, and one that goes takes nothing with it.
+ * Like fail_nth.c, for binding and unbinding the driver.  Whatever fails, the driver binds
+ * completely or not at all, and unbinding loses no data.
  */
 #include "fault_injection.h"
 
@@ -40,7 +40,7 @@ static bool is_bound(void)
 	return !access("/dev/hmm_dummy1", F_OK);
 }
 
-/* There is the device again, whatever became of it. */
+/* Bind the device if it is not bound, and open it. */
 static int bind_and_open(FIXTURE_DATA(plug) *self)
 {
 	if (!is_bound() && gpu_driver("bind", self->address))
@@ -49,7 +49,7 @@ static int bind_and_open(FIXTURE_DATA(plug) *self)
 	return self->gpu < 0 ? -1 : 0;
 }
 
-/* Whatever fails, a device that goes can go, and nothing that was on it is lost. */
+/* Whatever fails, the driver unbinds and no data that was on the device is lost. */
 TEST_F_TIMEOUT(plug, unbind, 600)
 {
 	unsigned int n, failures = 0;
@@ -82,9 +82,9 @@ TEST_F_TIMEOUT(plug, bind, 600)
 	unsigned long start, end;
 	bool failed;
 
-	/* Memory hotplug warns where its own allocations fail, and a warning is a failure here. */
-	ASSERT_EQ(0, function("add_pages", &start, &end));
-	ASSERT_EQ(0, spare(start, end));
+	/* Memory hotplug warns when its own allocations fail, and a warning fails the test. */
+	ASSERT_EQ(0, find_function("add_pages", &start, &end));
+	ASSERT_EQ(0, spare_function(start, end));
 	for (n = 1; n < TOO_MANY; n++) {
 		close(self->gpu);
 		ASSERT_EQ(0, gpu_driver("unbind", self->address));

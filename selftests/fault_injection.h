@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Fault injection (Documentation/fault-injection): the n'th of the things that can fail does,
+ * Fault injection (Documentation/fault-injection): the n-th operation that can fail does fail,
  * in the thread that asks for it.
  */
 #ifndef HMM_P2P_FAULT_INJECTION_H
@@ -9,7 +9,7 @@
 #include "common.h"
 
 #define DEBUG	"/sys/kernel/debug/"
-/* No call has as many allocations. */
+/* An upper limit for the number of such operations in one call. */
 #define TOO_MANY	3000
 
 static const char *const attrs[] = {
@@ -17,8 +17,8 @@ static const char *const attrs[] = {
 	/* this project's hardware */ "fail_hmm_dummy", "hmm_p2p/fail_lookup",
 };
 
-/* @name in the kernel, from @start to before @end. */
-static inline int function(const char *name, unsigned long *start, unsigned long *end)
+/* Find the first address of kernel function @name and the first address behind it. */
+static inline int find_function(const char *name, unsigned long *start, unsigned long *end)
 {
 	unsigned long address;
 	FILE *f = fopen("/proc/kallsyms", "r");
@@ -47,7 +47,7 @@ static inline int attr_write(const char *attr, const char *file, const char *val
 	return write_file(path, value);
 }
 
-/* Whose call is on the stack of an allocation: "require", or "reject". */
+/* Make failures depend on the functions on the stack: @what is "require" or "reject". */
 static inline int attr_range(const char *attr, const char *what, unsigned long start,
 			     unsigned long end)
 {
@@ -62,8 +62,8 @@ static inline int attr_range(const char *attr, const char *what, unsigned long s
 	return ret | attr_write(attr, file, text);
 }
 
-/* Nothing fails below that function. */
-static inline int spare(unsigned long start, unsigned long end)
+/* Let no allocation below that function fail. */
+static inline int spare_function(unsigned long start, unsigned long end)
 {
 	int ret = 0;
 
@@ -73,18 +73,19 @@ static inline int spare(unsigned long start, unsigned long end)
 }
 
 /*
- * Where the kernel takes down what is mapped for DMA (kernel/dma/debug.c): without memory for
- * that it stops looking, for good.  A kernel that does not look has no such function.
+ * The function in which the kernel records DMA mappings (kernel/dma/debug.c).  If its
+ * allocation fails, the kernel stops checking DMA mappings until it reboots.  A kernel without
+ * these checks has no such function.
  */
 #define DMA_DEBUG	"add_dma_entry"
 
-/* As they come they leave out whatever may wait, which is everything. */
+/* Set up all attributes.  By default, allocations that may sleep do not fail. */
 static inline int attrs_init(void)
 {
 	static unsigned long start, end;
 	int ret = 0;
 
-	if (!end && function(DMA_DEBUG, &start, &end))
+	if (!end && find_function(DMA_DEBUG, &start, &end))
 		end = 1;
 
 	for (size_t i = 0; i < 4; i++) {
@@ -94,7 +95,7 @@ static inline int attrs_init(void)
 		ret |= attr_write(attrs[i], "task-filter", "N");
 		ret |= attr_range(attrs[i], "require", 0, -1UL);
 	}
-	ret |= spare(start, end);
+	ret |= spare_function(start, end);
 	ret |= attr_write("failslab", "ignore-gfp-wait", "N");
 	ret |= attr_write("fail_page_alloc", "ignore-gfp-wait", "N");
 	ret |= attr_write("fail_page_alloc", "ignore-gfp-highmem", "N");
@@ -110,7 +111,7 @@ static inline int fail_file_open(void)
 	return fail_file;
 }
 
-/* The next @n'th thing that can fail will, if this thread does it. */
+/* Let the @n-th operation from now on fail, if this thread runs it. */
 static inline void arm(unsigned int n)
 {
 	char text[16];
@@ -120,7 +121,7 @@ static inline void arm(unsigned int n)
 		perror("fail-nth");
 }
 
-/* Whether it has. */
+/* Whether an operation has failed since arm(). */
 static inline bool disarm(void)
 {
 	char text[16] = "";

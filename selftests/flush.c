@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The writes of peers arrive in the memory of GPU 0 before that is copied out, used again, or
- * its window closes.  The peers are a NIC, and GPU 1, whose last write is held back until
- * GPU 0 is told to flush (hold_writes).
+ * The writes of peers arrive in the memory of GPU 0 before this memory is copied out or used
+ * again, and before its window closes.  The peers are a NIC and GPU 1.  GPU 1 holds its last
+ * write back until GPU 0 is told to flush (hold_writes).
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,7 +24,7 @@ FIXTURE(flush) {
 	char *late;		/* memory that GPU 1 writes to */
 };
 
-/* As GPU 0 counts it. */
+/* The driver of GPU 0 counts its flushes. */
 static long long nr_flushes(void)
 {
 	FILE *f = fopen("/sys/kernel/debug/hmm_dummy0/flushes", "r");
@@ -38,8 +38,8 @@ static long long nr_flushes(void)
 	return n;
 }
 
-/* Revoking flushes: no write of a peer is on its way afterwards. */
-static int settle(FIXTURE_DATA(flush) *self)
+/* Revoke all aliases.  That flushes: no write of a peer is on its way afterwards. */
+static int revoke_all(FIXTURE_DATA(flush) *self)
 {
 	struct hmm_dummy_info info;
 
@@ -54,7 +54,7 @@ FIXTURE_SETUP(flush)
 	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 	self->peer = gpu_open(1);
 	ASSERT_LE(0, self->peer);
-	ASSERT_EQ(0, settle(self));
+	ASSERT_EQ(0, revoke_all(self));
 	self->late = anon(LEN);
 	fill_pattern(self->late, LEN, 5);
 	ASSERT_EQ(0, gpu_to_device(self->o.gpu, self->late, LEN));
@@ -72,7 +72,10 @@ FIXTURE_TEARDOWN(flush)
 	EXPECT_EQ(NULL, error) TH_LOG("%s", error);
 }
 
-/* Copies since the trace was cleared, in *copies, and how many had a flush right before. */
+/*
+ * Count the copies since the trace was cleared, in *copies, and return how many of them had a
+ * flush before them.
+ */
 static unsigned int copies_flushed(unsigned int *copies)
 {
 	FILE *f = fopen(TRACE "trace", "r");
@@ -119,15 +122,15 @@ TEST_F_TIMEOUT(flush, nic_then_cpu, 120)
 	EXPECT_EQ(copies, nr_flushes() - before);
 }
 
-/* Memory that no peer has had since the last flush is not flushed. */
+/* Memory that no peer has mapped since the last flush is not flushed. */
 TEST_F(flush, none_without_peer)
 {
 	long long before;
 
-	/* The NIC has it mapped, and then has not. */
+	/* The NIC maps the memory.  Revoking unmaps and flushes it. */
 	ASSERT_TRUE(odp_place(&self->o, 1));
 	before = nr_flushes();
-	ASSERT_EQ(0, settle(self));
+	ASSERT_EQ(0, revoke_all(self));
 	EXPECT_LT(before, nr_flushes());
 	before = nr_flushes();
 	for (int round = 0; round < 3; round++) {
@@ -137,7 +140,10 @@ TEST_F(flush, none_without_peer)
 	EXPECT_EQ(before, nr_flushes());
 }
 
-/* GPU 1 fills memory of GPU 0.  The write to the last page is held back: GPU 0 misses it. */
+/*
+ * GPU 1 fills memory of GPU 0.  Its write to the last page is held back, so GPU 0 does not see
+ * it.
+ */
 static void write_late(struct __test_metadata *_metadata, FIXTURE_DATA(flush) *self)
 {
 	char was[PAGE];
@@ -160,7 +166,7 @@ static bool is_filled(const char *p, size_t length)
 	return true;
 }
 
-/* Each way of copying out has the late write. */
+/* Each way to copy memory out of the device includes the late write. */
 TEST_F(flush, copied_out_by_fault)
 {
 	write_late(_metadata, self);
@@ -183,7 +189,7 @@ TEST_F(flush, copied_to_another_device)
 	EXPECT_TRUE(is_filled(self->late, LEN));
 }
 
-/* When aliases have been revoked, the late write is there. */
+/* When aliases have been revoked, the late write has arrived. */
 TEST_F(flush, revoked)
 {
 	unsigned int crc;
@@ -191,7 +197,7 @@ TEST_F(flush, revoked)
 
 	memset(now, 0x5a, PAGE);
 	write_late(_metadata, self);
-	ASSERT_EQ(0, settle(self));
+	ASSERT_EQ(0, revoke_all(self));
 	ASSERT_EQ(0, gpu_crc32c(self->o.gpu, self->late + LAST, PAGE, &crc));
 	EXPECT_EQ(crc32c(now, PAGE), crc);
 }
@@ -215,26 +221,26 @@ TEST_F(flush, freed_and_used_again)
 	for (size_t i = 0; i < LEN; i += PAGE)
 		met |= gpu_offset(next + i, NULL) == offset;
 	ASSERT_TRUE(met) TH_LOG("the memory is not used again");
-	/* A write that is still on its way arrives before this. */
+	/* This read of GPU 1 makes a write that is still on its way arrive before it. */
 	ASSERT_EQ(0, gpu_crc32c(self->peer, next, LEN, &crc));
 	EXPECT_EQ(crc32c(right, LEN), crc);
 	EXPECT_EQ(-1, check_pattern(next, LEN, 9));
 	munmap(next, LEN);
 }
 
-/* It does not arrive in memory that is free either, where it would count as a stale one. */
+/* The late write does not arrive in free memory either, where it would count as a stale write. */
 TEST_F(flush, freed_before_it_arrives)
 {
 	struct hmm_dummy_info info;
 
 	write_late(_metadata, self);
 	ASSERT_EQ(0, madvise(self->late + LAST, PAGE, MADV_DONTNEED));
-	ASSERT_EQ(0, settle(self));
+	ASSERT_EQ(0, revoke_all(self));
 	ASSERT_EQ(0, gpu_info(self->o.gpu, &info));
 	EXPECT_EQ(0, info.stale_writes);
 }
 
-/* GPU 1 reads from GPU 0, so that a late write arrives. */
+/* A thread in which GPU 1 reads from GPU 0, so that a late write arrives. */
 struct arrival {
 	int gpu;
 	char *near;
@@ -242,7 +248,7 @@ struct arrival {
 	int error;
 };
 
-/* When the page of the late write is being freed, and lingers there (mm/hmm_p2p/tests/race.c). */
+/* Wait until the page of the late write is being freed and its task lingers, then read. */
 static void *arrives(void *arg)
 {
 	struct arrival *a = arg;
@@ -257,7 +263,7 @@ static void *arrives(void *arg)
 #define FREED_LATE	"hmm_dummy_canary_set:return 20 hmm_dummy_held_land_one"
 #define MEETINGS	3
 
-/* The same in the moment in which it becomes free. */
+/* The late write does not arrive at the moment in which its page becomes free. */
 TEST_F_TIMEOUT(flush, freed_while_it_arrives, 240)
 {
 	struct arrival a = { .gpu = self->peer, .near = anon_huge(2 * MiB, MADV_NOHUGEPAGE) };
@@ -294,8 +300,8 @@ TEST_F_TIMEOUT(flush, freed_while_it_arrives, 240)
 }
 
 /*
- * The late write arrives before its window closes.  Other windows want the room: 24 MiB of
- * memory are read through 8 MiB of BAR.
+ * The late write arrives before its window closes.  The window closes because 24 MiB of memory
+ * are read through 8 MiB of BAR.
  */
 TEST_F_TIMEOUT(flush, window_closed, 120)
 {
@@ -318,7 +324,10 @@ TEST_F_TIMEOUT(flush, window_closed, 120)
 		b.addr = (char *)big.addr + at;
 		ASSERT_EQ(0, rdma_read(&self->o.pair, self->o.from, b, PAGE));
 	}
-	/* More than were open: the window of the late write was the oldest, and so is closed. */
+	/*
+	 * More windows closed than were open, so the window of the late write, the oldest,
+	 * closed.
+	 */
 	ASSERT_LE(reclaimed + 5, gpu_counter(0, "windows_reclaimed"));
 	ASSERT_EQ(0, gpu_crc32c(self->o.gpu, self->late + LAST, PAGE, &crc));
 	EXPECT_EQ(crc32c(now, PAGE), crc);

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Anything that a process may say to a device, by several threads, on memory that another
- * one maps, unmaps and protects meanwhile: ioctls, io_uring, read and write, the control
- * file.  Most of it is nearly right, so that it gets beyond the first check.
+ * Random calls of several threads to the devices, on memory that another thread maps, unmaps
+ * and protects meanwhile: ioctls, io_uring, read, write, and the control file.  Most calls are
+ * nearly right, so that they get past the first check.
  *
- * Whatever is answered must be documented (linux/hmm_dummy.h), memory that nothing was said
- * about must be as it was, and nothing may be left on the devices.  The kernel's own
- * checkers see the rest.
+ * Each answer must be a documented one (linux/hmm_dummy.h), memory that no call names must not
+ * change, and nothing may be left on the devices.  The kernel's own checkers find the rest.
  *
- * HMM_P2P_SECONDS says for how long, HMM_P2P_SEED what is said.  It takes longer, up to twice
- * that, for as long as some kind of call has not succeeded.
+ * HMM_P2P_SECONDS sets the duration, HMM_P2P_SEED the sequence of calls.  The test takes up to
+ * twice as long if some kind of call has not succeeded by then.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -24,7 +23,7 @@
 #define SENTINEL	(64 * PAGE)
 #define THREADS		3
 
-/* Each of them has to succeed now and then, or what is tested are only checks. */
+/* Each kind of call must succeed now and then.  Otherwise only the checks are tested. */
 enum {
 	INFO = HMM_DUMMY_OP_TO_RAM + 1, MIGRATE, QUERY, CANCEL, URING, URING_CANCEL, READ, WRITE,
 	CONTROL, EXPORT, IMPORT, SCRATCH, KINDS
@@ -46,7 +45,7 @@ struct fuzzer {
 	uint64_t random;
 	struct io_uring ring;
 	unsigned long calls, refused;
-	unsigned long done[KINDS];	/* that were not refused */
+	unsigned long done[KINDS];	/* calls that succeeded */
 	const char *error;
 	char what[200];
 };
@@ -84,14 +83,14 @@ static uint64_t any_number(struct fuzzer *f)
 	return draw(f);
 }
 
-/* A range in the arena; the shorter, the more likely is all of it usable. */
+/* Choose a range in the arena.  A short range is more likely to be usable as a whole. */
 static void any_range(struct fuzzer *f, __u64 *addr, __u64 *length, uint64_t unit)
 {
 	*length = (draw(f) % ((one_in(f, 2) ? PIECE : PAGE) / unit) + 1) * unit;
 	*addr = (uintptr_t)arena + draw(f) % ((ARENA - *length) / unit) * unit;
 }
 
-/* Some field of it becomes something else. */
+/* Replace some fields of @arg by other numbers. */
 static void spoil(struct fuzzer *f, void *arg, size_t size)
 {
 	unsigned int times = draw(f) % 4;
@@ -104,7 +103,7 @@ static void spoil(struct fuzzer *f, void *arg, size_t size)
 	}
 }
 
-/* Whether a call may end like that. */
+/* Whether a call may return @error. */
 static bool is_in(int error, const int *errors)
 {
 	while (*errors && *errors != error)
@@ -146,7 +145,7 @@ static void complain(struct fuzzer *f, int error, const char *what, uint64_t det
 	f->error = f->what;
 }
 
-/* A call that may be right. */
+/* Record the result of a call that may succeed. */
 static void judge(struct fuzzer *f, int error, const int *errors, unsigned int kind)
 {
 	f->calls++;
@@ -157,7 +156,7 @@ static void judge(struct fuzzer *f, int error, const int *errors, unsigned int k
 		complain(f, error, kind < KINDS ? kind_names[kind] : "no such op", kind);
 }
 
-/* One that cannot be. */
+/* Record the result of a call that must fail. */
 static void refuse(struct fuzzer *f, int error, const int *errors, const char *what,
 		   uint64_t detail)
 {
@@ -176,7 +175,7 @@ static void any_command(struct fuzzer *f, struct hmm_dummy_command *c)
 		.size = sizeof(*c), .op = draw(f) % 9, .queue = draw(f) % 9,
 		.tag = draw(f) % 8,
 	};
-	/* Aligned as it has to be, most often. */
+	/* Most of the time, addresses and lengths are aligned as the command needs it. */
 	if (!one_in(f, 8))
 		unit = c->op >= HMM_DUMMY_OP_TO_DEVICE ? PAGE :
 		       c->op >= HMM_DUMMY_OP_ADD ? 8 : 1;
@@ -259,7 +258,7 @@ static void fuzz_ioctl(struct fuzzer *f, int gpu)
 					8 + draw(f) % 247, draw(f) % 4096);
 
 		ret = ioctl(gpu, cmd, &arg);
-		/* Some other numbers belong to every file. */
+		/* Any file has ioctls of other types. */
 		if (_IOC_TYPE(cmd) == HMM_DUMMY_TYPE)
 			refuse(f, ret ? errno : 0, of_unknown, "unknown ioctl", cmd);
 	}
@@ -289,7 +288,7 @@ static void fuzz_uring(struct fuzzer *f, int gpu)
 		HMM_DUMMY_COMMAND_INLINE, HMM_DUMMY_CANCEL, HMM_DUMMY_INFO,
 	};
 	struct __kernel_timespec limit = { .tv_sec = 60 };
-	/* By address, and not to go before all have completed. */
+	/* Commands are passed by address.  They stay until all of them have completed. */
 	union {
 		struct hmm_dummy_command command;
 		struct hmm_dummy_cancel cancel;
@@ -321,10 +320,13 @@ static void fuzz_uring(struct fuzzer *f, int gpu)
 		if (one_in(f, 4))
 			sqe->flags = draw(f) % 2 ? IOSQE_ASYNC : IOSQE_IO_LINK;
 	}
-	/* What is under way writes to our stack, from which there is no return. */
+	/*
+	 * Commands write to this stack frame, so the function cannot return before they
+	 * complete.
+	 */
 	if (io_uring_submit(&f->ring) != (int)n)
 		give_up("io_uring_submit");
-	/* Now there may be something to cancel. */
+	/* At this point there may be a command to cancel. */
 	i = draw(f) % n;
 	if (used[i] != HMM_DUMMY_CANCEL && one_in(f, 2)) {
 		struct hmm_dummy_cancel cancel = {
@@ -379,7 +381,7 @@ static void fuzz_read_write(struct fuzzer *f, int gpu)
 	judge(f, ret < 0 ? errno : 0, of_read, write ? WRITE : READ);
 }
 
-/* A dma-buf, or what is taken for one, and a file that imports it. */
+/* Fuzz a dma-buf, or another file in its place, and a file that imports it. */
 static void fuzz_dmabuf(struct fuzzer *f, int gpu)
 {
 	struct hmm_dummy_export export = { .size = sizeof(export) };
@@ -438,14 +440,14 @@ static void fuzz_control(struct fuzzer *f, int gpu)
 	judge(f, ret ? errno : 0, of_control, CONTROL);
 }
 
-/* What such a file has to refuse, or to survive. */
+/* Fuzz operations that a device file must refuse or survive. */
 static void fuzz_file(struct fuzzer *f, int gpu)
 {
 	struct pollfd p = { .fd = gpu, .events = POLLIN };
 	void *m = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, gpu, draw(f) % 64 * PAGE);
 
 	if (m != MAP_FAILED)
-		complain(f, 0, "the device let itself be mapped", 0);
+		complain(f, 0, "the device can be mapped", 0);
 	poll(&p, 1, 0);
 	lseek(gpu, any_number(f), draw(f) % 5);
 	fallocate(gpu, draw(f) % 4, draw(f), draw(f));
@@ -465,7 +467,7 @@ static void *fuzz(void *arg)
 	return NULL;
 }
 
-/* Memory is not what it was a moment ago. */
+/* Change some of the memory while the calls use it. */
 static void churn(struct fuzzer *f)
 {
 	static const int prots[] = { PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE };
@@ -501,13 +503,13 @@ static void churn(struct fuzzer *f)
 			_exit(0);
 		wait_child(child);
 		break;
-	default:	/* so that most of it is usable */
+	default:	/* more often than the others, so that most of the memory is usable */
 		mmap(p, length, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS,
 		     -1, 0);
 	}
 }
 
-/* Whether each kind of call has succeeded: what was said by then depends on the machine. */
+/* Whether each kind of call has succeeded.  How long that takes depends on the machine. */
 static bool all_succeeded(const struct fuzzer *f)
 {
 	for (int kind = 0; kind < KINDS; kind++) {
@@ -540,7 +542,7 @@ TEST_LONG(anything, 100000)
 	}
 	memfd = memfd_create("fuzz", 0);
 	ASSERT_EQ(0, ftruncate(memfd, MiB));
-	/* Behind it is nothing: what is said of a longer range is of no range. */
+	/* Nothing is mapped behind the arena, so a range that is too long is invalid. */
 	arena = mmap(NULL, 2 * ARENA, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, arena);
 	ASSERT_EQ(0, mprotect(arena, ARENA, PROT_READ | PROT_WRITE));

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Helper of the "unload" suite: has pages on the device that rxe and the other GPU
- * have mapped, says "ready", waits for a line, and looks whether all is still
- * there.  Not a test of its own.
+ * A helper of the "unload" suite, not a test.  It maps pages on the device with rxe and with
+ * the other GPU, prints "ready", waits for a line, and checks that the data is still there.
  */
 #define HMM_P2P_NO_HARNESS
 #include <string.h>
@@ -31,7 +30,7 @@ int main(void)
 		       (char *)buf.addr + LEN / 2 }, LEN / 2) ||
 	    gpu_crc32c(gpu[1], buf.addr, LEN, &crc))
 		return puts("cannot set up"), 1;
-	/* Once for rxe, once for the other GPU. */
+	/* rxe and the other GPU have mapped each page once. */
 	if (gpu_counter(0, "mapped_now") != 2 * LEN / PAGE)
 		return puts("not mapped"), 1;
 	puts("ready");
@@ -39,11 +38,11 @@ int main(void)
 	if (!fgets(line, sizeof(line), stdin))
 		return 2;
 
-	/* The devices are gone, the files are not: they say so. */
+	/* The devices are gone and their files are still open: calls return -ENODEV. */
 	if (gpu_info(gpu[0], &info) != -1 || errno != ENODEV ||
 	    gpu_crc32c(gpu[1], buf.addr, LEN, &again) != -1 || errno != ENODEV)
 		return 3;
-	/* The NIC goes on with the memory where it is now. */
+	/* The NIC goes on with the memory in RAM. */
 	if (rdma_write(&pair, buf, (struct rdma_buf) { buf.mr,
 		       (char *)buf.addr + LEN / 2 }, LEN / 2))
 		return 4;

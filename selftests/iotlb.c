@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Behind an IOMMU: letting go of a run of pages takes one unmap and one flush, as the
- * IOMMU's own tracepoint counts them, for memory in RAM and on another device.
+ * Behind an IOMMU, unmapping a run of pages takes one unmap and one flush, as the IOMMU's own
+ * tracepoint shows.  The pages are in RAM or on another device.
  */
 #include "common.h"
 
 #define LEN	(2 * MiB)
 
-/* iommu_unmap() calls since the trace was cleared, and the bytes they were about. */
+/* Count the iommu_unmap() calls since the trace was cleared, and the bytes that they unmapped. */
 static long unmaps(unsigned long long *bytes)
 {
 	unsigned long long size;
@@ -52,7 +52,7 @@ TEST_LONG(one_flush, 120)
 		}
 		ASSERT_EQ(0, gpu_crc32c(gpu[1], p, LEN, &crc));
 		ASSERT_EQ(0, trace_clear());
-		/* Its mirror lets go of all of it, by one event. */
+		/* One event makes the mirror unmap everything. */
 		ASSERT_EQ(0, mprotect(p, LEN, PROT_READ));
 		n = unmaps(&bytes);
 		TH_LOG("%s: %ld unmaps, %llu bytes", peer ? "peer" : "RAM", n, bytes);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Everybody at work on memory of two GPUs that may go and come at any time: the CPU, both
- * GPUs by command and by io_uring, and a NIC.  The memory has a pattern that nobody
- * changes.  Says "ready", works until told to stop by a line on standard input, and ends
- * with 0 if every byte is right.  With "lossy", a GPU may go with what it had: pages may
- * be lost, but what is there is right.
+ * A helper, not a test: load on memory of two GPUs that may be unbound and bound at any time.
+ * The CPU, both GPUs by command and by io_uring, and a NIC read a pattern that does not
+ * change.  The program prints "ready", works until it reads a line from standard input, and
+ * exits with 0 if every byte is right.  With the argument "lossy", a GPU may be pulled out with
+ * its memory: pages may be lost, but the data of all other pages is right.
  */
 #define HMM_P2P_NO_HARNESS
 #include <pthread.h>
@@ -42,7 +42,10 @@ static long compare(size_t at, size_t length)
 	return -1;
 }
 
-/* -1: right; or the offset of the first byte that is wrong; -2: it is lost. */
+/*
+ * Check a piece of memory.  Returns -1 if it is right, the first wrong offset, or -2 if it is
+ * lost.
+ */
 static long check(volatile size_t at, volatile size_t length)
 {
 	long wrong;
@@ -63,7 +66,7 @@ static void *cpu(void *arg)
 
 	while (!stop) {
 		if (check(rand_r(&seed) % (LEN / PAGE) * PAGE, PAGE) >= 0)
-			error = "the CPU read something else";
+			error = "the CPU read wrong data";
 		steps[0]++;
 		usleep(300);
 	}
@@ -71,18 +74,18 @@ static void *cpu(void *arg)
 }
 
 /*
- * How a command may end here: also with the device, and, as long as everybody pulls at the
- * memory, with nothing.  Of a device that is pulled out anything may be read.
+ * Judge the end of a command.  ENODEV is possible because the device goes, and EBUSY because
+ * the memory keeps moving.  Reads from a device that is pulled out return any data.
  */
 static void command_ended(int failed, uint32_t crc, uint32_t expected)
 {
 	if (failed && failed != ENODEV && failed != EBUSY && !(lossy && failed == EFAULT))
 		error = strerror(failed);
 	if (!failed && crc != expected && !lossy)
-		error = "a GPU read something else";
+		error = "a GPU read wrong data";
 }
 
-/* Move, and compute; what fails because the device went is tried with the next. */
+/* Migrate and compute.  After a failure the thread opens the device again. */
 static void *gpus(void *arg)
 {
 	unsigned int n = (uintptr_t)arg, seed = n + 2;
@@ -170,15 +173,18 @@ static void *nic(void *arg)
 		remote.addr = mem + at;
 		status = rdma_read(&o.pair, o.from, remote, 4 * PAGE);
 		if (status) {
-			/* The queue pair is dead now, as it has to be. */
+			/* The error has ended the queue pair. */
 			if (!lossy)
 				error = ibv_wc_status_str(status);
 			break;
 		}
-		/* Of a device that was pulled out anything may be read, until it is known. */
+		/*
+		 * Reads from a device that is pulled out return any data until its driver
+		 * knows.
+		 */
 		for (size_t i = 0; i < 4 * PAGE && !lossy; i++)
 			if ((unsigned char)o.stage[i] != pattern(at + i, 1))
-				error = "the NIC read something else";
+				error = "the NIC read wrong data";
 		steps[3]++;
 	}
 	if (remote.mr)
@@ -211,7 +217,7 @@ int main(int argc, char **argv)
 	printf("ready\n");
 	fflush(stdout);
 	if (!fgets(line, sizeof(line), stdin))
-		error = "no word to stop";
+		error = "standard input has ended";
 	stop = true;
 	for (int i = 0; i < 5; i++)
 		pthread_join(t[i], NULL);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * memory_failure() finds a page of the device broken.  The device never uses it
- * again: the runner loads the module anew afterwards.
+ * memory_failure() reports pages of the device as broken.  The device never uses them again, so
+ * the runner reloads the module afterwards.
  */
 #include "odp.h"
 #include "parked.h"
@@ -17,7 +17,7 @@ static int corrupt(unsigned long pfn)
 	return write_file("/sys/kernel/debug/hwpoison/corrupt-pfn", text);
 }
 
-/* Whether one of the pages is that one; see pagemap on device-private entries. */
+/* Whether one of the pages has @pfn, as pagemap shows it for device-private entries. */
 static bool has_pfn(const char *p, size_t length, unsigned long pfn)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -53,7 +53,7 @@ TEST_LONG(memory_failure, 120)
 	bad = o.to;
 	bad.addr = o.mem + 9 * PAGE;
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, rdma_read(&o.pair, o.from, bad, PAGE));
-	/* One that nobody uses. */
+	/* A free page breaks as well. */
 	ASSERT_LE(0, gpu_offset(o.mem + 20 * PAGE, &free_pfn));
 	ASSERT_EQ(0, gpu_to_ram(o.gpu, o.mem + 20 * PAGE, PAGE));
 	ASSERT_EQ(0, corrupt(free_pfn));
@@ -62,13 +62,13 @@ TEST_LONG(memory_failure, 120)
 	o.gpu = gpu_open(0);
 	ASSERT_EQ(0, gpu_info(o.gpu, &info));
 	EXPECT_EQ(info.vram_bytes - 2 * PAGE, info.vram_free);
-	/* The device does not use them again, and goes on using all others. */
+	/* The device does not use the broken pages again, and uses all others. */
 	p = anon(info.vram_free);
 	ASSERT_EQ(0, gpu_migrate(o.gpu, GPU_SELF, p, info.vram_free, 0, &m));
 	EXPECT_EQ(info.vram_free / PAGE, m.migrated);
 	EXPECT_FALSE(has_pfn(p, info.vram_free, pfn));
 	EXPECT_FALSE(has_pfn(p, info.vram_free, free_pfn));
-	/* It would have found one. */
+	/* has_pfn() does find a page that is there. */
 	ASSERT_LE(0, gpu_offset(p + 9 * PAGE, &pfn));
 	EXPECT_TRUE(has_pfn(p, info.vram_free, pfn));
 	munmap(p, info.vram_free);
@@ -76,8 +76,8 @@ TEST_LONG(memory_failure, 120)
 }
 
 /*
- * During a reset: memory_failure() does not wait for its end, or all other memory errors
- * of the machine would.  Nobody gets at the page afterwards.
+ * memory_failure() does not wait for the end of a reset, because all other memory errors of the
+ * machine would wait, too.  No access to the page succeeds afterwards.
  */
 TEST_LONG(memory_failure_in_reset, 120)
 {

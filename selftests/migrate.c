@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Memory moves to the device and back, whoever asks, and keeps its contents. */
+/* Migration to the device and back, by all ways.  The data stays the same. */
 #include "common.h"
 
 #define LEN	(5 * MiB)
@@ -16,7 +16,7 @@ FIXTURE_SETUP(migrate)
 	self->gpu = gpu_open(0);
 	ASSERT_LE(0, self->gpu);
 	ASSERT_EQ(0, gpu_info(self->gpu, &self->before));
-	/* Neither end on a PMD boundary. */
+	/* Neither end of the range is on a PMD boundary. */
 	self->p = anon(LEN + PAGE);
 	ASSERT_NE(MAP_FAILED, self->p);
 	self->p += PAGE;
@@ -34,9 +34,9 @@ FIXTURE_TEARDOWN(migrate)
 }
 
 /*
- * What the device writes after MADV_FREE is no longer free to be dropped.  Has to
- * come first, and to take many pages: device pages that were used before may still
- * have PG_swapbacked from then, and then reclaim does not take them for free ones.
+ * A write by the device after MADV_FREE keeps the page from being dropped.  This test runs
+ * first and uses many pages: device pages that were used before may still have PG_swapbacked,
+ * and reclaim does not treat such pages as free.
  */
 TEST_F(migrate, madv_free_then_device)
 {
@@ -45,7 +45,7 @@ TEST_F(migrate, madv_free_then_device)
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, LEN));
 	ASSERT_EQ(0, gpu_fill(self->gpu, self->p, LEN, 0x77));
 	ASSERT_EQ(0, gpu_to_ram(self->gpu, self->p, LEN));
-	/* Reclaim may drop clean MADV_FREE'd pages; these are dirty. */
+	/* Reclaim may drop clean pages after MADV_FREE, but these are dirty. */
 	ASSERT_EQ(0, madvise(self->p, LEN, MADV_PAGEOUT));
 	for (size_t i = 0; i < LEN; i++) {
 		ASSERT_EQ(0x77, self->p[i]);
@@ -61,7 +61,7 @@ TEST_F(migrate, to_device_and_back)
 	EXPECT_EQ(NPAGES, m.migrated);
 	EXPECT_EQ(0, m.failed);
 	EXPECT_EQ(NPAGES, pages_on_device(0, self->p, LEN));
-	/* Once more is nothing to do. */
+	/* A second migration has nothing to do. */
 	ASSERT_EQ(0, gpu_migrate(self->gpu, GPU_SELF, self->p, LEN, 0, &m));
 	EXPECT_EQ(0, m.migrated);
 	EXPECT_EQ(NPAGES, m.skipped);
@@ -77,7 +77,7 @@ TEST_F(migrate, cpu_fault)
 {
 	fill_pattern(self->p, LEN, 4);
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, LEN));
-	/* A read brings back what was read, and no more. */
+	/* A read brings back the page that it touches, and no other. */
 	EXPECT_EQ(pattern(7 * PAGE, 4), (unsigned char)self->p[7 * PAGE]);
 	EXPECT_EQ(NPAGES - 1, pages_on_device(0, self->p, LEN));
 	self->p[9 * PAGE] = pattern(9 * PAGE, 4);
@@ -86,7 +86,7 @@ TEST_F(migrate, cpu_fault)
 	EXPECT_EQ(0, pages_on_device(0, self->p, LEN));
 }
 
-/* Never touched, or only read: the device gets zeros. */
+/* Pages that were never written appear on the device as zeros. */
 TEST_F(migrate, holes_and_zero_pages)
 {
 	volatile char sink;
@@ -100,7 +100,10 @@ TEST_F(migrate, holes_and_zero_pages)
 	}
 }
 
-/* The first half is touched, and of that 100 pages are on a device, @there. */
+/*
+ * Whether a page migrates: half of the memory exists, and 100 of its pages are on device
+ * @there.
+ */
 static unsigned char wanted(size_t page, unsigned char there)
 {
 	if (page >= 20 && page < 120)
@@ -130,7 +133,7 @@ TEST_F(migrate, query_agrees_with_pagemap)
 	}
 	EXPECT_EQ(100, pages_on_device(0, self->p, LEN));
 
-	/* Of another device those are a peer's. */
+	/* To another device, these pages are a peer's. */
 	gpu = gpu_open(1);
 	ASSERT_LE(0, gpu);
 	ASSERT_EQ(0, ioctl(gpu, HMM_DUMMY_QUERY, &q));
@@ -140,7 +143,7 @@ TEST_F(migrate, query_agrees_with_pagemap)
 			TH_LOG("page %zu, for GPU 1", i);
 }
 
-/* The range may span VMAs; file pages in it stay where they are. */
+/* The range may span several VMAs.  File pages in it stay where they are. */
 TEST_F(migrate, several_vmas)
 {
 	FILE *f = tmpfile();
@@ -180,7 +183,7 @@ TEST_F(migrate, thp)
 	EXPECT_EQ(-1, check_pattern(huge, 2 * MiB, 6));
 }
 
-/* Parent and child share device pages after fork; each sees its own writes. */
+/* Parent and child share device pages after fork().  Each sees its own writes. */
 TEST_F(migrate, fork)
 {
 	pid_t child;
@@ -201,7 +204,7 @@ TEST_F(migrate, fork)
 	EXPECT_EQ(-1, check_pattern(self->p, 64 * PAGE, 7));
 }
 
-/* Another process's memory, by pidfd, as root or with the same user. */
+/* Migrate another process's memory by pidfd, as root and as the same user. */
 TEST_F(migrate, pidfd)
 {
 	int to_child[2], from_child[2];
@@ -227,14 +230,14 @@ TEST_F(migrate, pidfd)
 	ASSERT_EQ(0, gpu_migrate(self->gpu, pidfd, q, 32 * PAGE, 0, &m));
 	EXPECT_EQ(32, m.migrated);
 	EXPECT_EQ(32, pages_on_device(child, q, 32 * PAGE));
-	/* Same address here, and not touched. */
+	/* The same address in this process is not affected. */
 	EXPECT_EQ(0, pages_on_device(0, q, 32 * PAGE));
 	EXPECT_EQ(1, write(to_child[1], "g", 1));
 	EXPECT_EQ(0, wait_child(child));
 	close(pidfd);
 }
 
-/* More than the device holds: what fits goes, the rest stays, all is intact. */
+/* More memory than the device holds: as much as fits moves, the rest stays, all data is right. */
 TEST_F_TIMEOUT(migrate, device_full, 120)
 {
 	size_t len = self->before.vram_free + 4 * MiB;
@@ -258,10 +261,10 @@ TEST_F_TIMEOUT(migrate, device_full, 120)
 
 #define HUGE	(2 * MiB)
 
-/* What a page is before a migration. */
+/* The state of a page before a migration. */
 enum page_kind { IN_RAM, HOLE, ZERO, HERE, ELSEWHERE, KINDS, FILE_HOLE = KINDS, FILE_READ };
 
-/* To the device, but not from others, and to RAM. */
+/* Outcomes of a migration to the device that leaves pages on other devices, and to RAM. */
 static const unsigned char told[][2] = {
 	[IN_RAM] = { HMM_DUMMY_MOVED, HMM_DUMMY_THERE },
 	[HOLE] = { HMM_DUMMY_MOVED, HMM_DUMMY_ABSENT },
@@ -276,8 +279,8 @@ static const unsigned char told[][2] = {
 #define MIXED_PAGES	(MIXED_CHUNKS * HUGE / PAGE)
 
 /*
- * Chunks of one kind and of several, in any order: what a chunk is told must not depend on
- * the one before.  In the middle of the last but one, some pages of a file.
+ * Chunks of one kind and of several, in any order.  The outcome of a chunk must not depend on
+ * the chunk before it.  The last but one has file pages in its middle.
  */
 static void mixed_kinds(unsigned char *kind, uint64_t *state)
 {
@@ -285,7 +288,7 @@ static void mixed_kinds(unsigned char *kind, uint64_t *state)
 		size_t end = (i / (HUGE / PAGE) + 1) * (HUGE / PAGE);
 		size_t run = random_next(state) % 2 ? HUGE / PAGE : random_next(state) % 64 + 1;
 
-		/* At the edges of a chunk, too. */
+		/* A run ends where its chunk ends. */
 		for (unsigned char k = random_next(state) % KINDS; run-- && i < end; i++)
 			kind[i] = k;
 	}
@@ -293,7 +296,7 @@ static void mixed_kinds(unsigned char *kind, uint64_t *state)
 		kind[MIXED_PAGES - 700 + i] = i % 3 ? FILE_READ : FILE_HOLE;
 }
 
-/* Runs of one kind to a device. */
+/* Migrate all runs of one kind to a device. */
 static int mixed_place(int gpu, char *p, const unsigned char *kind, unsigned char which)
 {
 	for (size_t i = 0, end; i < MIXED_PAGES; i = end) {
@@ -320,7 +323,7 @@ static char *mixed_make(int here, int elsewhere, int file, const unsigned char *
 			sink = p[i * PAGE];
 	}
 	(void)sink;
-	/* Two VMAs of what was one. */
+	/* mprotect() splits the VMA in two. */
 	mprotect(p + 600 * PAGE, PAGE, PROT_READ);
 	return mixed_place(here, p, kind, HERE) || mixed_place(elsewhere, p, kind, ELSEWHERE) ?
 	       NULL : p;
@@ -341,12 +344,12 @@ TEST_F_TIMEOUT(migrate, outcomes_in_chunks, 240)
 		uint64_t state = random_start(round, 0);
 		char *p;
 
-		/* What is in the page cache is mapped along with what is read. */
+		/* Empty the page cache: reading one page maps its cached neighbours as well. */
 		ASSERT_EQ(0, ftruncate(fileno(f), 0) | ftruncate(fileno(f), 20 * PAGE));
 		mixed_kinds(kind, &state);
 		p = mixed_make(self->gpu, other, fileno(f), kind);
 		ASSERT_NE(NULL, p);
-		/* Neither end is that of a chunk. */
+		/* The range begins and ends inside a chunk. */
 		m.addr = (uintptr_t)(p + 3 * PAGE);
 		m.flags = to_ram ? HMM_DUMMY_MIGRATE_TO_RAM : HMM_DUMMY_MIGRATE_ONLY_RAM;
 		memset(vec, 0xee, sizeof(vec));
@@ -373,7 +376,7 @@ TEST_F_TIMEOUT(migrate, outcomes_in_chunks, 240)
 	close(other);
 }
 
-/* The case that it was found by: a hole in the second chunk, behind one that was all there. */
+/* A hole in the second chunk, behind a first chunk that has all of its pages. */
 TEST_F(migrate, hole_in_second_chunk)
 {
 	char *p = anon_huge(2 * HUGE, MADV_NOHUGEPAGE);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Everything that can be at an address of a process, in one range: each page is found
- * where it is, by a NIC and by a GPU, and those that lie on a device stay there.  The
- * coherent device memory is lib/test_hmm's.  Needs swap and two huge pages.
+ * All kinds of pages that a process can have, in one range.  A NIC and a GPU find each page
+ * where it is, and device pages stay on their device.  lib/test_hmm provides the coherent
+ * device memory.  Needs swap and two huge pages.
  */
 #include "odp.h"
 #include "test_hmm_uapi.h"
@@ -44,7 +44,7 @@ static int to_coherent(int fd, void *addr)
 	       cmd.cpages != 1 ? -1 : 0;
 }
 
-/* The bytes that a page has, in @want, and in memory if somebody has to write. */
+/* Create a page of @kind, and store its expected content in @want. */
 static int make_page(FIXTURE_DATA(mix) *self, enum kind kind, int round)
 {
 	char *p = page_of(self, kind, round);
@@ -67,7 +67,10 @@ static int make_page(FIXTURE_DATA(mix) *self, enum kind kind, int round)
 	memcpy(p, want, PAGE);
 	switch (kind) {
 	case SWAPPED:
-		/* A page in another CPU's batch is not taken at once. */
+		/*
+		 * Reclaim does not take a page that is in another CPU's batch, so repeat the
+		 * call.
+		 */
 		for (int i = 0; i < 100; i++) {
 			if (madvise(p, PAGE, MADV_PAGEOUT))
 				return -1;
@@ -143,7 +146,7 @@ FIXTURE_TEARDOWN(mix)
 	close(self->file);
 }
 
-/* Still on the GPUs, in coherent memory, and present in RAM, in turn. */
+/* The pages are still on the GPUs and in coherent memory. */
 static void check_places(struct __test_metadata *_metadata,
 			 FIXTURE_DATA(mix) *self)
 {
@@ -183,7 +186,10 @@ TEST_F_TIMEOUT(mix, gpu_reads, 120)
 	ASSERT_EQ(0, gpu_crc32c(self->gpu[0], self->p, LENGTH, &crc));
 	EXPECT_EQ(crc32c(self->want, LENGTH), crc);
 	check_places(_metadata, self);
-	/* The NIC has them since the MR was registered; its own need no alias. */
+	/*
+	 * The NIC has mapped these pages since the MR was registered.  A GPU needs no alias for
+	 * its own pages.
+	 */
 	EXPECT_EQ(2 * ROUNDS, gpu_counter(1, "mapped_now"));
 	EXPECT_EQ(ROUNDS, gpu_counter(0, "mapped_now"));
 }
@@ -209,7 +215,7 @@ TEST_F_TIMEOUT(mix, nic_writes, 120)
 		ASSERT_EQ(0, memcmp(self->want + i, self->p + i, PAGE))
 			TH_LOG("page %zu, kind %zu", i / PAGE, i / PAGE % KINDS);
 	}
-	/* The file has what went through the shared mapping, and only that. */
+	/* The file contains what was written through the shared mapping, and nothing else. */
 	for (int round = 0; round < ROUNDS; round++) {
 		char buf[PAGE];
 
@@ -223,7 +229,7 @@ TEST_F_TIMEOUT(mix, nic_writes, 120)
 	}
 }
 
-/* Write to the read-only page is refused, and only that. */
+/* A write to the read-only page is refused. */
 TEST_F_TIMEOUT(mix, nic_write_to_read_only, 120)
 {
 	struct rdma_buf to = self->to;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory regions at their bounds: how long they may be, who pays for them, and what
- * lies beside them, their windows and the requests that go there.
+ * Memory regions at their limits: how long a region may be, which process pays for its memory,
+ * and accesses beside a region, by requests and by memory windows.
  *
  * Needs swap, and cgroup v2 at /sys/fs/cgroup.
  */
@@ -18,7 +18,7 @@
 #define GiB	(1UL << 30)
 #define COUNTERS "/sys/class/infiniband/rxe0/ports/1/hw_counters/"
 
-/* Address space, and no more. */
+/* Reserve address space without memory. */
 static char *reserve(size_t length)
 {
 	return mmap(NULL, length, PROT_READ | PROT_WRITE,
@@ -35,7 +35,7 @@ static long long number_in(const char *path)
 	return n > 0 ? atoll(text) : -1;
 }
 
-/* Waits a minute for *@p to be @byte. */
+/* Wait up to a minute until *@p is @byte. */
 static bool byte_comes(volatile char *p, char byte)
 {
 	double end = now_seconds() + 60;
@@ -76,7 +76,7 @@ FIXTURE_TEARDOWN(mr)
 	rdma_pair_close(&self->pair);
 }
 
-/* A region that comes by the newer ioctl is one like any other. */
+/* A region that the newer ioctl registers works like any other. */
 TEST_F_TIMEOUT(mr, ioctl, 120)
 {
 	static const unsigned int access[] = { RDMA_ACCESS, RDMA_ODP };
@@ -99,7 +99,7 @@ TEST_F_TIMEOUT(mr, ioctl, 120)
 	}
 }
 
-/* Lengths that the region's own list allows, and one that it does not. */
+/* Lengths that the region's list of pages allows, and one that it does not. */
 TEST_F_TIMEOUT(mr, large, 300)
 {
 	static const size_t length = 64 * GiB;
@@ -115,14 +115,14 @@ TEST_F_TIMEOUT(mr, large, 300)
 	}
 	EXPECT_EQ(NULL, ibv_reg_mr(self->pair.pd, q, 1024 * GiB, RDMA_ODP));
 	EXPECT_EQ(ENOMEM, errno);
-	/* The one that is there does not mind. */
+	/* The refused region does not affect the existing one. */
 	EXPECT_EQ(0, rdma_write(&self->pair, self->buf[0], b, PAGE));
 	EXPECT_EQ(0, ibv_dereg_mr(b.mr));
 	munmap(p, length);
 	munmap(q, 1024 * GiB);
 }
 
-/* A pinned region of the same 2 MiB of a file, again and again. */
+/* A pinned region that maps the same 2 MiB of a file again and again. */
 TEST_F_TIMEOUT(mr, large_pinned, 300)
 {
 	static const size_t length = GiB + 2 * MiB;
@@ -149,8 +149,8 @@ TEST_F_TIMEOUT(mr, large_pinned, 300)
 #define CGROUP	"/sys/fs/cgroup/hmm_p2p_mr"
 
 /*
- * The list of 64 GiB takes 128 MiB, and to remember which entries are aliases
- * another 2: both are the process's.  Each processor has up to 256 KiB in advance.
+ * The list of a 64 GiB region takes 128 MiB, and the bits that mark aliases take 2 MiB.  The
+ * process pays for both.  Each CPU charges up to 256 KiB in advance.
  */
 TEST_F_TIMEOUT(mr, paid_for, 300)
 {
@@ -174,7 +174,7 @@ TEST_F_TIMEOUT(mr, paid_for, 300)
 	munmap(p, length);
 }
 
-/* The allocations that a trace shows of functions whose names begin with one of two. */
+/* The traced allocations of functions with one of two prefixes. */
 struct allocations {
 	unsigned int charged, free_of_charge;
 	unsigned long largest;
@@ -226,9 +226,8 @@ static int trace_allocations(bool on)
 }
 
 /*
- * What a process makes the kernel take in small pieces, when its NIC meets a GPU: the
- * region, its map, the array of a fault and the pair of NIC and GPU.  None of them
- * grows with what the fault is of.
+ * When a process's NIC meets a GPU, the process pays for the small allocations: the region, its
+ * map, the array of a fault, and the pair of NIC and GPU.  None of them grows with the fault.
  */
 TEST_F_TIMEOUT(mr, small_change, 120)
 {
@@ -238,7 +237,10 @@ TEST_F_TIMEOUT(mr, small_change, 120)
 	struct allocations a;
 
 	ASSERT_LE(0, gpu);
-	/* What there is once for the NIC is nobody's. */
+	/*
+	 * The NIC's first region allocates what exists once for the NIC.  No process pays for
+	 * that.
+	 */
 	first = ibv_reg_mr(self->pair.pd, self->mem[0], LEN, RDMA_ODP);
 	ASSERT_NE(NULL, first);
 	fill_pattern(p, 4 * MiB, 3);
@@ -252,11 +254,11 @@ TEST_F_TIMEOUT(mr, small_change, 120)
 	EXPECT_EQ(0, trace_allocations(false));
 	EXPECT_EQ((long long)(4 * MiB / PAGE), gpu_counter(0, "mapped_now"));
 
-	/* For the registration and for the advice. */
+	/* One array for the registration and one for the advice. */
 	a = allocations_of("ib_umem_odp_map_dma_and_lock", "-");
 	EXPECT_EQ(2, a.charged);
 	EXPECT_GE(PAGE, a.largest);
-	/* Also the region and its list. */
+	/* The region and its list as well. */
 	a = allocations_of("ib_umem_odp_", "ib_init_umem_odp");
 	EXPECT_EQ(4, a.charged);
 	EXPECT_EQ(0, a.free_of_charge);
@@ -290,9 +292,9 @@ static void *prefetch(void *arg)
 }
 
 /*
- * A fault of a large range is one of all of it.  It waits in its second half for a
- * page that user space fetches; a page of the first half goes meanwhile, and is there
- * again at the end.
+ * A fault of a large range is complete at its end.  It waits in its second half for a page that
+ * user space fetches.  Meanwhile a page of the first half is dropped.  At the end that page is
+ * present again.
  */
 TEST_F_TIMEOUT(mr, fault_in_pieces, 120)
 {
@@ -320,14 +322,14 @@ TEST_F_TIMEOUT(mr, fault_in_pieces, 120)
 	munmap(a.p, a.length);
 }
 
-/* Two pages of which one is there, since the other goes each time that one is fetched. */
+/* Two pages; only one of them exists at a time, because fetching one drops the other. */
 struct seesaw {
 	struct advice advice;
 	char *page[2];
 	int fd;
 	unsigned int fetched[2];
 	atomic_bool over;
-	bool gave_up;		/* it was this one who did, after a minute */
+	bool gave_up;		/* after a minute the thread ends the game */
 };
 
 static void *tips(void *arg)
@@ -352,7 +354,7 @@ static void *tips(void *arg)
 	return NULL;
 }
 
-/* A range that is never there as a whole: the fault gives up, and is tried some times before. */
+/* A fault of a range that is never present as a whole tries several times, then fails. */
 TEST_F_TIMEOUT(mr, never_all_there, 240)
 {
 	struct seesaw s = { .advice = { &self->pair, .length = 4 * MiB, .p = anon(4 * MiB) } };
@@ -385,8 +387,8 @@ TEST_F_TIMEOUT(mr, never_all_there, 240)
 #define LIMITED	"/sys/fs/cgroup/hmm_p2p_mr_limited"
 
 /*
- * Nor is what its owner may not have in memory as a whole.  Either the fault gives up, or the
- * walk of a chunk, which is overtaken as memory is reclaimed.  It succeeds as soon as it may.
+ * A range that exceeds the memory limit of its process can never be present as a whole.  The
+ * fault fails with -EBUSY, and succeeds when the limit is raised.
  */
 TEST_F_TIMEOUT(mr, more_than_allowed, 600)
 {
@@ -398,12 +400,12 @@ TEST_F_TIMEOUT(mr, more_than_allowed, 600)
 	ASSERT_TRUE(!mkdir(LIMITED, 0755) || errno == EEXIST);
 	ASSERT_EQ(0, write_file(LIMITED "/memory.max", "4M"));
 	ASSERT_EQ(0, write_file(LIMITED "/cgroup.procs", "0"));
-	/* All of it exists, there or swapped, before anything gives up. */
+	/* All of the memory exists, in RAM or in swap, before the fault fails. */
 	fill_pattern(a.p, a.length, 1);
 	prefetch(&a);
 	EXPECT_EQ(-1, a.ret);
 	EXPECT_EQ(EBUSY, errno) TH_LOG("%s", strerror(errno));
-	/* It was swapped, as far as it has to. */
+	/* As much was swapped as the limit requires. */
 	EXPECT_LE(limit / PAGE, pages_that_are(PAGE_SWAPPED, a.p, a.length));
 	ASSERT_EQ(0, write_file(LIMITED "/memory.max", "max"));
 	prefetch(&a);
@@ -415,7 +417,7 @@ TEST_F_TIMEOUT(mr, more_than_allowed, 600)
 	EXPECT_EQ(0, rmdir(LIMITED));
 }
 
-/* A process that has nearly 4 GiB of zeroes faulted in, which takes 8 MiB of page tables. */
+/* A process that lets the NIC fault in nearly 4 GiB of zeroes, for 8 MiB of page tables. */
 static void prefetch_much(int tell)
 {
 	static const size_t length = 4 * GiB - 2 * MiB;
@@ -431,7 +433,10 @@ static void prefetch_much(int tell)
 	_exit(rdma_advise(&pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, mr, p, length) ? 3 : 4);
 }
 
-/* One that is killed meanwhile does not go on to the end: its page tables tell how far it was. */
+/*
+ * A process that is killed during a long fault ends before the fault is complete.  The size of
+ * its page tables tells how far it got.
+ */
 TEST_F_TIMEOUT(mr, killed_while_it_faults, 300)
 {
 	long long before, peak;
@@ -442,7 +447,7 @@ TEST_F_TIMEOUT(mr, killed_while_it_faults, 300)
 
 	ASSERT_EQ(0, pipe(tell));
 	ASSERT_TRUE(!mkdir(LIMITED, 0755) || errno == EEXIST);
-	/* The test above may have left it. */
+	/* The test above may have left its limit. */
 	ASSERT_EQ(0, write_file(LIMITED "/memory.max", "max"));
 	child = fork();
 	if (!child)
@@ -461,7 +466,7 @@ TEST_F_TIMEOUT(mr, killed_while_it_faults, 300)
 	EXPECT_EQ(0, rmdir(LIMITED));
 }
 
-/* Advice on what is not in the region, also where its end is at the other end of memory. */
+/* Advice on memory outside of the region is refused, also if its end wraps around. */
 TEST_F(mr, advice_beyond)
 {
 	struct ibv_mr *mr = ibv_reg_mr(self->pair.pd, self->mem[0], LEN, RDMA_ODP);
@@ -478,9 +483,9 @@ TEST_F(mr, advice_beyond)
 }
 
 /*
- * A window of the pages 4 and 5 of a region, whose owner gets there and nowhere else; and
- * those that cannot be had.  Addresses are offsets: in the region, or, if it is
- * zero based, in the window.
+ * A memory window covers pages 4 and 5 of a region and gives access to them alone.  Some
+ * windows cannot be bound.  Addresses are offsets in the region or, for a zero-based window, in
+ * the window.
  */
 static const struct window {
 	const char *name;
@@ -511,7 +516,7 @@ static const struct window {
 	{ "round the end of memory, zero based", true, 4 * PAGE, -PAGE, true, 0, 0, 0 },
 };
 
-/* Binds it on side 1, where it is used: its completion's status. */
+/* Bind a window on side 1.  Returns the status of the completion. */
 static int bind_window(struct rdma_pair *pair, struct ibv_mr *mr, struct ibv_mw *mw,
 		       const struct window *w)
 {
@@ -529,7 +534,7 @@ static int bind_window(struct rdma_pair *pair, struct ibv_mr *mr, struct ibv_mw 
 	};
 	int status;
 
-	/* Those of type 1 are never zero based. */
+	/* Windows of type 1 are never zero based. */
 	if (!w->zero_based)
 		return ibv_bind_mw(pair->qp[1], mw, &bind) ? -1 : rdma_wait(pair, 1);
 	status = rdma_post(pair, 1, &wr) ? -1 : rdma_wait(pair, 1);
@@ -548,7 +553,7 @@ TEST_F_TIMEOUT(mr, windows, 300)
 		struct ibv_mw *mw;
 		uint64_t at = w->zero_based ? w->addr + w->at : w->at;
 
-		/* An error ends a pair. */
+		/* Use a new pair each time, because an error ends a pair. */
 		ASSERT_EQ(0, rdma_pair_open(&pair)) TH_LOG("%s", rdma_error());
 		local = ibv_reg_mr(pair.pd, self->mem[0], LEN, RDMA_ACCESS);
 		region = ibv_reg_mr(pair.pd, self->mem[1], LEN, RDMA_ACCESS | IBV_ACCESS_MW_BIND);
@@ -557,7 +562,7 @@ TEST_F_TIMEOUT(mr, windows, 300)
 		mw = ibv_alloc_mw(pair.pd, w->zero_based ? IBV_MW_TYPE_2 : IBV_MW_TYPE_1);
 		ASSERT_NE(NULL, mw);
 		memset(self->mem[1], 0, LEN);
-		/* Why it is refused rxe does not say. */
+		/* rxe does not report the reason of a refusal. */
 		EXPECT_EQ(w->refused, bind_window(&pair, region, mw, w) != 0)
 			TH_LOG("%s", w->name);
 		if (!w->refused) {
@@ -584,8 +589,8 @@ TEST_F_TIMEOUT(mr, windows, 300)
 }
 
 /*
- * A READ comes once more, as after a lost answer, but is of something else: the
- * responder drops it, and all goes on.
+ * A repeated READ, as after a lost response, has another address.  The responder drops it and
+ * goes on.
  */
 TEST_F_TIMEOUT(mr, repeated_read, 120)
 {
@@ -612,12 +617,15 @@ TEST_F_TIMEOUT(mr, repeated_read, 120)
 	ASSERT_LT(seen, number_in(COUNTERS "duplicate_request"));
 	EXPECT_EQ(0, rdma_read(&self->pair, self->buf[1], self->buf[0], LEN));
 	EXPECT_EQ(-1, check_pattern(self->mem[1], LEN, 1));
-	/* One that had executed it would have met an address that is nobody's. */
+	/*
+	 * If the responder had executed it, the invalid address would have ended the queue
+	 * pair.
+	 */
 	ASSERT_EQ(0, ibv_query_qp(self->pair.qp[1], &attr, IBV_QP_STATE, &init));
 	EXPECT_EQ(IBV_QPS_RTS, attr.qp_state);
 }
 
-/* A buffer, and a READ, of 2 GiB, which is the longest that a message can be. */
+/* A buffer and a READ of 2 GiB, the longest message. */
 TEST_F_TIMEOUT(mr, two_gigabytes, 300)
 {
 	size_t length = 2 * GiB;
@@ -642,7 +650,7 @@ TEST_F_TIMEOUT(mr, two_gigabytes, 300)
 	EXPECT_EQ(0, rdma_wait(&self->pair, 1));
 	EXPECT_EQ(-1, check_pattern(p[1], LEN, 1));
 
-	/* Of the READ, its beginning will do. */
+	/* Wait for the beginning of the READ only. */
 	p[0][100] = 0x5e;
 	p[1][100] = 0;
 	send = (struct ibv_send_wr) {
@@ -651,7 +659,7 @@ TEST_F_TIMEOUT(mr, two_gigabytes, 300)
 	};
 	ASSERT_EQ(0, rdma_post(&self->pair, 0, &send));
 	EXPECT_TRUE(byte_comes(p[1] + 100, 0x5e));
-	/* Or whoever destroys it waits for all of the answer. */
+	/* End both queue pairs here.  Otherwise destroying them waits for the whole response. */
 	for (int i = 1; i >= 0; i--) {
 		ASSERT_EQ(0, ibv_modify_qp(self->pair.qp[i], &error, IBV_QP_STATE));
 	}

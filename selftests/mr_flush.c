@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FLUSH, by which a peer asks for what it has written to a region to be persistent: what is
- * written back from the caches, and when.  A probe sees that, and which page it is; memory
- * that is persistent is not needed for it.
+ * RDMA FLUSH asks that writes to a region become persistent: which pages the kernel writes back
+ * from the caches, and when.  A kprobe records each page that is written back, so that the test
+ * needs no persistent memory.
  */
 #include <rdma/ib_user_verbs.h>
 
@@ -13,20 +13,20 @@
 #define LEN	(16 * PAGE)
 #define GiB	(1UL << 30)
 
-/* A bit of the kernel's that Debian 12's verbs.h does not have. */
+/* A flag of the kernel's that Debian 12's verbs.h does not have */
 #define ACCESS_FLUSH_PERSISTENT	(1 << 9)
 #define FLUSHABLE	(RDMA_ODP | ACCESS_FLUSH_PERSISTENT)
 #define PROBES	\
 	"p:" TRACE_PROBES "/written_back arch_wb_cache_pmem size=%si word=+0(%di):x64\n"
-/* The words of a page say which it is. */
+/* The words of a page contain its number. */
 #define NUMBER(n)	(0xf1a5000000000000ULL + (n))
 
 FIXTURE(mr_flush) {
 	struct rdma_pair pair;
-	struct rdma_buf from;		/* a page */
+	struct rdma_buf from;		/* one page */
 };
 
-/* What the caches write back is in the trace from here on. */
+/* From here on, the trace shows what is written back from the caches. */
 FIXTURE_SETUP(mr_flush)
 {
 	struct ibv_qp_attr attr = {
@@ -51,7 +51,7 @@ FIXTURE_TEARDOWN(mr_flush)
 	rdma_pair_close(&self->pair);
 }
 
-/* Page @n of a region gets its number in each of its words, by a WRITE. */
+/* Write the number of page @n into each word of that page by RDMA. */
 static int write_number(FIXTURE_DATA(mr_flush) *self, struct rdma_buf region, size_t n)
 {
 	uint64_t *word = self->from.addr;
@@ -62,7 +62,7 @@ static int write_number(FIXTURE_DATA(mr_flush) *self, struct rdma_buf region, si
 	return rdma_write(&self->pair, self->from, region, PAGE);
 }
 
-/* How often @size bytes were written back that begin in page @n of those. */
+/* How often @size bytes beginning in page @n were written back. */
 static unsigned int written_back(size_t n, size_t size)
 {
 	FILE *f = fopen(TRACE "trace", "r");
@@ -77,7 +77,7 @@ static unsigned int written_back(size_t n, size_t size)
 	return times;
 }
 
-/* Pieces that were written back, whatever is in them. */
+/* How many pieces were written back. */
 static unsigned int nr_written_back(void)
 {
 	FILE *f = fopen(TRACE "trace", "r");
@@ -92,8 +92,8 @@ static unsigned int nr_written_back(void)
 }
 
 /*
- * Sends it, and waits up to a minute for side 1 to have done it.  Side 0 knows nothing
- * of it, and is not understood any more.
+ * Send @flush and wait up to a minute until side 1 has executed it.  Side 0 does not know of
+ * the request, so the pair is unusable for side 0 afterwards.
  */
 static bool flush_is_done(struct rdma_pair *pair, struct roce_request flush)
 {
@@ -118,9 +118,9 @@ static bool flush_is_done(struct rdma_pair *pair, struct roce_request flush)
 }
 
 /*
- * A FLUSH of a whole region writes back what is there, in all of it, and fetches nothing: of
- * a little more than 4 GiB seven pages, of which two meet where one piece of it ends and
- * the next one begins.
+ * A FLUSH of a whole region writes back all pages that exist, and faults none in.  The region
+ * is a little longer than 4 GiB.  Two of its seven pages are on both sides of the border
+ * between two pieces.
  */
 TEST_F_TIMEOUT(mr_flush, region, 300)
 {
@@ -154,7 +154,10 @@ TEST_F_TIMEOUT(mr_flush, region, 300)
 	munmap(region.addr, length);
 }
 
-/* From within page 2 to within page 4, of a region with an iova of its own; no page 3. */
+/*
+ * A FLUSH from the middle of page 2 to the middle of page 4.  The region has an iova of its
+ * own, and page 3 does not exist.
+ */
 TEST_F_TIMEOUT(mr_flush, range, 180)
 {
 	uint64_t iova = 0x123456789000ULL;
@@ -180,8 +183,8 @@ TEST_F_TIMEOUT(mr_flush, range, 180)
 }
 
 /*
- * What the region's owner takes away is written back then, as no FLUSH would find it: each
- * page that the region's users may have written to, and once.
+ * Memory that the owner of a region takes away is written back at once, because no later FLUSH
+ * finds it.  That is so for each page that a remote side may have written to, once.
  */
 TEST_F_TIMEOUT(mr_flush, taken_away, 180)
 {
@@ -200,7 +203,7 @@ TEST_F_TIMEOUT(mr_flush, taken_away, 180)
 		ASSERT_EQ(0, write_number(self, other, n));
 	}
 	ASSERT_EQ(0, write_number(self, bindable, 6));
-	/* What is read only is zeros that are everybody's. */
+	/* A page that was only read is the shared page of zeros. */
 	read = (struct rdma_buf) { region.mr, p + 5 * PAGE };
 	ASSERT_EQ(0, rdma_read(&self->pair, self->from, read, PAGE));
 	EXPECT_EQ(0, nr_written_back());
@@ -214,12 +217,12 @@ TEST_F_TIMEOUT(mr_flush, taken_away, 180)
 	ASSERT_EQ(0, madvise(p + 5 * PAGE, PAGE, MADV_DONTNEED));
 	ASSERT_EQ(0, madvise(other.addr, LEN, MADV_DONTNEED));
 	EXPECT_EQ(3, nr_written_back());
-	/* A window of it may allow what the region does not. */
+	/* A memory window may allow writes that the region does not. */
 	ASSERT_EQ(0, madvise(bindable.addr, LEN, MADV_DONTNEED));
 	EXPECT_EQ(1, written_back(6, PAGE));
 	EXPECT_EQ(4, nr_written_back());
 
-	/* There is a hole in it now, and that is nobody's error. */
+	/* A FLUSH over the hole is no error. */
 	EXPECT_TRUE(flush_is_done(&self->pair, (struct roce_request) {
 		.flush = ROCE_FLUSH_PERSISTENT | ROCE_FLUSH_REGION, .rkey = region.mr->rkey }));
 	EXPECT_EQ(1, written_back(4, PAGE));
@@ -232,7 +235,10 @@ TEST_F_TIMEOUT(mr_flush, taken_away, 180)
 	munmap(p, LEN);
 }
 
-/* 0 or -errno.  Not ibv_rereg_mr(): rdma-core has none for rxe. */
+/*
+ * Change the access flags of an MR.  Returns 0 or -errno.  rdma-core has no ibv_rereg_mr() for
+ * rxe.
+ */
 static int change_access(struct rdma_pair *pair, const struct ibv_mr *mr, int access)
 {
 	struct ib_uverbs_rereg_mr_resp resp;
@@ -250,7 +256,7 @@ static int change_access(struct rdma_pair *pair, const struct ibv_mr *mr, int ac
 	return write(pair->context->cmd_fd, &cmd, sizeof(cmd)) == sizeof(cmd) ? 0 : -errno;
 }
 
-/* Nor may it come to be flushed, or not any more, after some of it was taken away. */
+/* Changing the access flags can neither allow nor forbid FLUSH, nor the binding of windows. */
 TEST_F(mr_flush, rights_stay)
 {
 	struct rdma_buf region = { .addr = anon(LEN) };
@@ -266,7 +272,7 @@ TEST_F(mr_flush, rights_stay)
 		ASSERT_NE(NULL, region.mr);
 		EXPECT_EQ(-EOPNOTSUPP, change_access(&self->pair, region.mr, rights[i][1]))
 			TH_LOG("%zu", i);
-		/* It works as before, and may lose other rights. */
+		/* The region works as before, and other rights can be dropped. */
 		ASSERT_EQ(0, write_number(self, region, i));
 		EXPECT_EQ(0, change_access(&self->pair, region.mr,
 					   rights[i][0] & ~IBV_ACCESS_REMOTE_READ));
@@ -275,7 +281,7 @@ TEST_F(mr_flush, rights_stay)
 	munmap(region.addr, LEN);
 }
 
-/* What a GPU has of the region stays there, and is passed over. */
+/* A FLUSH skips the pages of a region that are on a GPU, and leaves them there. */
 TEST_F_TIMEOUT(mr_flush, on_a_gpu, 180)
 {
 	struct rdma_buf region = { .addr = anon(LEN) };
@@ -287,7 +293,7 @@ TEST_F_TIMEOUT(mr_flush, on_a_gpu, 180)
 	ASSERT_NE(NULL, region.mr);
 	ASSERT_EQ(0, gpu_to_device(gpu, region.addr, LEN / 2));
 	ASSERT_EQ(0, trace_clear());
-	/* The first is on the GPU, the last is not. */
+	/* The first page is on the GPU, the last one is not. */
 	ASSERT_EQ(0, write_number(self, region, 0));
 	ASSERT_EQ(0, write_number(self, region, LEN / PAGE - 1));
 	ASSERT_EQ(LEN / 2 / PAGE, pages_on_device(0, region.addr, LEN));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * NUMA balancing takes write access from entries as it scans.  The NIC gets it back
- * in place.  On which node memory is that comes back from the device.  And what PAGEMAP_SCAN
- * tells of memory that goes from node to node.  Needs a machine with two nodes (scripts/vm
- * --numa), and cgroups with the controllers cpuset and memory.
+ * NUMA: write access that NUMA balancing takes away and the NIC gets back in place, the node to
+ * which memory returns from the device, and PAGEMAP_SCAN during the migration of a huge page
+ * between nodes.  Needs a machine with two nodes (scripts/vm --numa), and cgroups with the
+ * controllers cpuset and memory.
  */
 #include <linux/mempolicy.h>
 #include <pthread.h>
@@ -53,7 +53,7 @@ TEST_LONG(numa_scan, 240)
 #define NODE	"/sys/devices/system/node/node%d/"
 #define OWN	(4 * MiB)
 
-/* Where a page of the caller's is in RAM, or -errno. */
+/* The node of a page of the caller's, or -errno. */
 static int node_of(void *page)
 {
 	int node = -EINVAL;
@@ -63,7 +63,7 @@ static int node_of(void *page)
 	return node;
 }
 
-/* The node that all pages are on, -1 if they are on several, or -errno. */
+/* The node that all pages are on, -1 if they are on several nodes, or -errno. */
 static int node_of_all(char *p, size_t length)
 {
 	int node = node_of(p);
@@ -74,7 +74,7 @@ static int node_of_all(char *p, size_t length)
 	return node;
 }
 
-/* The caller, and what it starts, may have memory on one node only. */
+/* Restrict the caller and its children to the memory of one node. */
 static int confine(int node)
 {
 	char path[64], mems[8];
@@ -90,7 +90,7 @@ static int confine(int node)
 	return write_file(path, "0");
 }
 
-/* As huge pages, in a pool, as many as there are (or are to stay). */
+/* Reserve @pages huge pages of a node, or as many as there are. */
 static int fill_node(int node, const char *pages)
 {
 	char path[128];
@@ -99,7 +99,7 @@ static int fill_node(int node, const char *pages)
 	return write_file(path, pages);
 }
 
-/* All of the device's memory for the caller: what others have there goes.  It takes no RAM. */
+/* Use all of the device's memory, so that all other memory is evicted.  This needs no RAM. */
 static int take_all(int gpu)
 {
 	struct hmm_dummy_info info;
@@ -117,11 +117,11 @@ static int take_all(int gpu)
 struct owner {
 	int gpu;
 	char *p;
-	int home;	/* the node of what leaves the device */
-	int other;	/* the one of which it does not */
+	int home;	/* the node to which memory leaves the device */
+	int other;	/* the other node */
 };
 
-/* NULL, or what failed. */
+/* Returns NULL, or what failed. */
 static const char *owner_open(struct owner *o)
 {
 	o->gpu = gpu_open(0);
@@ -138,7 +138,7 @@ static const char *owner_open(struct owner *o)
 	return gpu_to_device(o->gpu, o->p, OWN) ? "cannot move" : NULL;
 }
 
-/* Whether all of it is in RAM and right. */
+/* Release the memory.  Returns whether its data was right. */
 static bool owner_close(struct owner *o)
 {
 	bool right = check_pattern(o->p, OWN, 1) == -1;
@@ -148,7 +148,7 @@ static bool owner_close(struct owner *o)
 	return right;
 }
 
-/* In a process that may have memory on the other node only: 0, or how it ends. */
+/* Run @what in a process that is restricted to the other node.  Returns 0 or how it ended. */
 static int done_elsewhere(struct owner *o, int (*what)(struct owner *o))
 {
 	pid_t child = fork();
@@ -171,8 +171,8 @@ static int unbinds(struct owner *o)
 }
 
 /*
- * A process in a cpuset of one node makes room for itself: what it evicts is not its own, goes
- * where that belongs, and does not care whether its node is full.
+ * A process that a cpuset restricts to one node evicts the memory of another process.  That
+ * memory goes to its owner's node, even if the evicting process's node is full.
  */
 TEST_LONG(evicted_beyond_the_cpuset, 240)
 {
@@ -180,7 +180,10 @@ TEST_LONG(evicted_beyond_the_cpuset, 240)
 	const char *error = owner_open(&o);
 
 	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
-	/* By who is not confined to it, or the OOM killer might take that process. */
+	/*
+	 * The parent fills the node, because the OOM killer might kill a process that is
+	 * restricted to it.
+	 */
 	ASSERT_EQ(0, fill_node(o.other, "100000"));
 	EXPECT_EQ(0, done_elsewhere(&o, takes_all));
 	EXPECT_EQ(0, fill_node(o.other, "0"));
@@ -189,7 +192,7 @@ TEST_LONG(evicted_beyond_the_cpuset, 240)
 	EXPECT_TRUE(owner_close(&o));
 }
 
-/* Who unbinds the device is not the owner of what is on it either. */
+/* The same for a process that unbinds the device: it does not own the memory there. */
 TEST_LONG(drained_beyond_the_cpuset, 120)
 {
 	struct owner o;
@@ -205,7 +208,7 @@ TEST_LONG(drained_beyond_the_cpuset, 120)
 	EXPECT_EQ(0, gpu_driver("bind", address));
 }
 
-/* The cpuset of the owner holds, whoever evicts. */
+/* The cpuset of the memory's owner holds, whichever process evicts. */
 TEST_LONG(evicted_within_the_owners_cpuset, 120)
 {
 	struct owner o;
@@ -250,7 +253,7 @@ static int brings_back(struct owner *o)
 	return gpu_migrate(o->gpu, owner_pidfd, o->p, OWN, HMM_DUMMY_MIGRATE_TO_RAM, NULL);
 }
 
-/* Brought back on request of another process: the owner's policy holds, where it has one. */
+/* Another process brings memory back.  The owner's memory policy holds, if there is one. */
 TEST_LONG(brought_back_by_policy, 120)
 {
 	struct owner o;
@@ -272,7 +275,7 @@ TEST_LONG(brought_back_by_policy, 120)
 	close(owner_pidfd);
 }
 
-/* A page of hugetlbfs, which goes from node to node when it is told to. */
+/* A thread that moves a huge page of hugetlbfs to the other node whenever it is told. */
 struct traveller {
 	char *p;
 	atomic_uint told, done;
@@ -302,8 +305,9 @@ static void *travels(void *arg)
 #define MEETINGS	10
 
 /*
- * PAGEMAP_SCAN meets a page of hugetlbfs that was written, and is on its way to another node.
- * Nobody writes to it from then on, and no scan finds that somebody has.
+ * PAGEMAP_SCAN meets a huge page of hugetlbfs that was written and is migrating to another
+ * node.  The scan restarts the watch.  No task writes to the page then, and the next scan does
+ * not report it.
  */
 TEST_LONG(hugetlb_scanned_on_its_way, 240)
 {
@@ -329,7 +333,7 @@ TEST_LONG(hugetlb_scanned_on_its_way, 240)
 		while (t.told != t.done && pages_that_are(PAGE_PRESENT, t.p, PAGE))
 			;
 		ASSERT_EQ(2 * MiB / PAGE, pages_written(pagemap, t.p, 2 * MiB));
-		/* There is one way for each time that it is told. */
+		/* The page migrates once for each time the thread is told. */
 		on_its_way = !pages_that_are(PAGE_PRESENT, t.p, PAGE);
 		while (t.told != t.done)
 			;

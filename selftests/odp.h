@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A queue pair to itself, a staging buffer in RAM and a buffer that a test puts on
- * the device, both registered with on-demand paging.
+ * A pair of queue pairs, a staging buffer in RAM, and a buffer that a test places on the
+ * device.  Both buffers are registered with on-demand paging.
  */
 #ifndef HMM_P2P_ODP_H
 #define HMM_P2P_ODP_H
@@ -19,7 +19,7 @@ struct odp {
 	struct rdma_buf to;		/* mem */
 };
 
-/* NULL, or what failed. */
+/* Returns NULL, or what failed. */
 static inline const char *odp_open(struct odp *o, size_t length)
 {
 	o->length = length;
@@ -39,7 +39,7 @@ static inline const char *odp_open(struct odp *o, size_t length)
 	return o->from.mr && o->to.mr ? NULL : "ibv_reg_mr";
 }
 
-/* All but the GPU, which others may be using: 0, or -1. */
+/* Release all but the GPU, which the test may still use.  Returns 0 or -1. */
 static inline int odp_free(struct odp *o)
 {
 	int error = ibv_dereg_mr(o->from.mr) || ibv_dereg_mr(o->to.mr) ? -1 : 0;
@@ -51,7 +51,7 @@ static inline int odp_free(struct odp *o)
 	return error;
 }
 
-/* NULL, or what leaked. */
+/* Release everything.  Returns NULL, or what leaked. */
 static inline const char *odp_close(struct odp *o)
 {
 	const char *error = odp_free(o) ? "ibv_dereg_mr" : gpu_leak(0, o->gpu);
@@ -60,14 +60,14 @@ static inline const char *odp_close(struct odp *o)
 	return error;
 }
 
-/* The NIC writes a pattern to all of mem; the status of the completion. */
+/* The NIC writes a pattern to all of mem.  Returns the status of the completion. */
 static inline int odp_write(struct odp *o, unsigned int seed)
 {
 	fill_pattern(o->stage, o->length, seed);
 	return rdma_write(&o->pair, o->from, o->to, o->length);
 }
 
-/* The NIC reads mem and finds the pattern: -1, the first wrong byte, or -2. */
+/* The NIC reads mem.  Returns -1 if it finds the pattern, the first wrong offset, or -2. */
 static inline long odp_check(struct odp *o, unsigned int seed)
 {
 	memset(o->stage, 0xbb, o->length);
@@ -76,7 +76,7 @@ static inline long odp_check(struct odp *o, unsigned int seed)
 	return check_pattern(o->stage, o->length, seed);
 }
 
-/* mem is on the device with a pattern in it, and the NIC has mapped it to write. */
+/* Move mem to the device and let the NIC write a pattern there. */
 static inline bool odp_place(struct odp *o, unsigned int seed)
 {
 	return !gpu_to_device(o->gpu, o->mem, o->length) &&

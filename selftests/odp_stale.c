@@ -4,16 +4,16 @@
  * that another user of the MR takes for valid.
  *
  *  prefetch of all of the MR        MADV_DONTNEED of the same range
- *                                   notifiers: entries cleared, one MR after
- *                                   the other, which takes a while
- *  walk finds old pages still there
- *                                   pages are freed, done
- *  starts over, from the front      RDMA READ of the last page
+ *                                   notifiers clear the entries of one MR
+ *                                   after the other, which takes a while
+ *  the walk finds the old pages
+ *                                   the pages are freed
+ *  the walk starts over             RDMA READ of the last page
  *
- * A kernel whose walk writes the MR's live list answers that READ from the freed
- * page: it does not read the zeros that any later access has to see.  The other
- * MRs on the range are there to make the notifiers' part long, and so the race
- * likely.  Kprobes count how often a walk did start over; never fails the test.
+ * If the walk writes to the MR's live list, the kernel answers that READ from the freed
+ * page, instead of with the zeros that any later access has to see.  The other MRs of
+ * the range make the notifiers' part long, and so the race likely.  Kprobes count how
+ * often a walk has started over; that number is printed and does not fail the test.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -25,11 +25,11 @@
 #define OTHERS	6
 #define SECONDS	20
 
-/* Calls of both are counted: a piece of a fault in which nothing interferes is one walk. */
+/* A piece of a fault that nothing overtakes is one walk, so both functions are counted. */
 #define PROBES	"p:" TRACE_PROBES "/walk hmm_range_fault_locked\n" \
 		"p:" TRACE_PROBES "/fault hmm_range_fault_unlocked_timeout"
 
-/* How often a walk has started over; -1 if nothing was counted. */
+/* How often a walk has started over, or -1 if nothing was counted. */
 static long restarts(void)
 {
 	FILE *f = fopen(TRACE "kprobe_profile", "r");
@@ -53,7 +53,7 @@ struct shared {
 	struct rdma_pair pair;
 	struct rdma_buf buf;
 	atomic_bool stop;
-	atomic_uint prefetches;		/* that succeeded */
+	atomic_uint prefetches;		/* calls that succeeded */
 };
 
 static void *prefetch(void *arg)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Four times more data than the GPU has memory, used by the CPU, the GPU and the NIC at
- * once.  Whoever wants a page gets it, nobody is kept, and no number is lost: each page
- * has a counter for each of the three, and at the end they are what was counted.
+ * The CPU, the GPU and the NIC use four times more data than the GPU has memory, at the same
+ * time.  Each gets the pages that it needs, none waits too long, and no write is lost: each
+ * page has a counter for each of the three, and the test compares them at the end.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -18,7 +18,7 @@ enum { CPU, GPU, NIC, SIDES };
 static const char *const names[] = { "CPU", "GPU", "NIC" };
 
 struct shared {
-	struct odp o;			/* for its queue pair and staging buffer */
+	struct odp o;			/* provides the queue pair and the staging buffer */
 	struct rdma_buf buf;
 	char *mem;
 	size_t pages;
@@ -30,7 +30,7 @@ struct side {
 	struct shared *s;
 	int id;
 	unsigned int seed;
-	unsigned int *counts;		/* for each page */
+	unsigned int *counts;		/* expected counter of each page */
 	double longest;
 	const char *error;
 };
@@ -40,7 +40,10 @@ static uint64_t *counter(struct shared *s, size_t page, int side)
 	return (uint64_t *)(s->mem + page * PAGE + side * LINE);
 }
 
-/* No more often than the GPU, or it would take back more than ever gets there. */
+/*
+ * The CPU makes no more steps than the GPU.  Otherwise it takes pages back before any gather
+ * there.
+ */
 static const char *cpu_step(struct side *side, size_t page)
 {
 	struct shared *s = side->s;
@@ -52,7 +55,7 @@ static const char *cpu_step(struct side *side, size_t page)
 	return NULL;
 }
 
-/* The GPU has a piece come to it and works on all of that. */
+/* The GPU moves a piece of memory to itself and adds to all of its counters. */
 static const char *gpu_step(struct side *side, size_t page)
 {
 	struct shared *s = side->s;
@@ -64,20 +67,17 @@ static const char *gpu_step(struct side *side, size_t page)
 	};
 	struct hmm_dummy_migrate m;
 
-	/* What is pinned or on the move stays for now. */
+	/* Pages that are pinned or on the move may stay. */
 	if (gpu_migrate(s->o.gpu, GPU_SELF, s->mem + first * PAGE, PIECE, 0, &m))
 		return "migrate";
-	while (gpu_command(s->o.gpu, &c)) {
-		if (errno != EBUSY)
-			return "command";
-		return "command: busy";
-	}
+	if (gpu_command(s->o.gpu, &c))
+		return errno == EBUSY ? "command: busy" : "command";
 	for (size_t i = 0; i < PIECE / PAGE; i++)
 		side->counts[first + i]++;
 	return NULL;
 }
 
-/* The NIC fetches and adds, wherever the page is. */
+/* The NIC adds to a counter wherever the page is, and compares the old value. */
 static const char *nic_step(struct side *side, size_t page)
 {
 	struct shared *s = side->s;
@@ -87,7 +87,7 @@ static const char *nic_step(struct side *side, size_t page)
 	if (rdma_fetch_add(&s->o.pair, s->o.from, remote, 1))
 		return "fetch and add";
 	if (*(uint64_t *)s->o.stage != side->counts[page])
-		return "fetched something else";
+		return "fetched a wrong value";
 	side->counts[page]++;
 	return NULL;
 }
@@ -137,7 +137,7 @@ TEST_LONG(four_times, 300)
 		};
 		pthread_create(&t[i], NULL, run, &sides[i]);
 	}
-	/* For as long as it takes to evict as much as there is room for. */
+	/* Run until as many pages were evicted as the device holds. */
 	for (int i = 0; i < MOST_SECONDS; i++) {
 		ASSERT_EQ(0, gpu_info(s.o.gpu, &info));
 		if (i >= SECONDS && info.evicted > info.vram_bytes / PAGE)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Pages that were written or read since userfaultfd watches them, by ioctl(PAGEMAP_SCAN). */
+/* ioctl(PAGEMAP_SCAN): count the pages that were written or read under userfaultfd's watch. */
 #ifndef HMM_P2P_PAGEMAP_SCAN_H
 #define HMM_P2P_PAGEMAP_SCAN_H
 
 #include "common.h"
 
-/* What the distribution's headers do not have yet. */
+/* Definitions that the distribution's headers do not have yet. */
 #ifndef PAGEMAP_SCAN
 struct page_region {
 	__u64 start, end, categories;
@@ -26,8 +26,8 @@ struct pm_scan_arg {
 #endif
 
 /*
- * Pages of @category in the @length bytes from @p, 2 MiB at the most, or -1; with @flags, they
- * are watched from then on.  @pagemap is of /proc/self/pagemap.
+ * Count the pages of @category in @length bytes at @p, at most 2 MiB.  @pagemap is an open
+ * /proc/self/pagemap.  @flags can restart the watch of these pages.  Returns -1 on error.
  */
 static inline long pages_scanned(int pagemap, const char *p, size_t length, uint64_t category,
 				 uint64_t flags)
@@ -49,7 +49,7 @@ static inline long pages_scanned(int pagemap, const char *p, size_t length, uint
 	return pages;
 }
 
-/* Pages that were written since they are watched; they are watched anew. */
+/* Count the pages that were written since their watch began, and restart it. */
 static inline long pages_written(int pagemap, const char *p, size_t length)
 {
 	return pages_scanned(pagemap, p, length, PAGE_IS_WRITTEN,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Who waits for a page that a reset has parked can be killed, and is in nobody's way.
+ * A task that waits for a page which a reset has parked can be killed, and does not block
+ * other tasks.
  *
- * The reset goes on for as long as the test wants, so nothing here is measured against a
- * clock: what has to happen meanwhile has happened when the device is still in reset.
+ * The reset lasts until the test ends it.  Nothing is measured against a clock: an event has
+ * happened in time if the device is still in reset afterwards.
  */
 #include <sys/resource.h>
 #include <sys/uio.h>
@@ -33,7 +34,7 @@ static char *device_memory(int gpu, int advice)
 	return p;
 }
 
-/* Move @p elsewhere.  The destination has to be as large as the source is. */
+/* Move the memory at @p to other addresses, by UFFDIO_MOVE. */
 static void move_elsewhere(char *p, int advice)
 {
 	char *to = anon_huge(LEN, advice);
@@ -44,7 +45,7 @@ static void move_elsewhere(char *p, int advice)
 		ioctl(fd, UFFDIO_MOVE, &move);
 }
 
-/* Returns 0 if all was right, if it returns. */
+/* Touch the parked memory.  Returns 0 if the data is right. */
 static int touch(enum way way, char *p, int advice, struct rdma_pair *pair, struct rdma_buf *buf)
 {
 	struct iovec from = { p, PAGE };
@@ -69,7 +70,7 @@ static int touch(enum way way, char *p, int advice, struct rdma_pair *pair, stru
 	case BY_DUMP:
 		abort();
 	case BY_COLLAPSE:
-		/* It does not try again where it has waited. */
+		/* MADV_COLLAPSE does not try again after it has waited. */
 		return madvise(p, LEN, MADV_COLLAPSE) && errno != EAGAIN;
 	case BY_PREFETCH:
 		return rdma_advise(pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, buf->mr, p, LEN);
@@ -78,7 +79,7 @@ static int touch(enum way way, char *p, int advice, struct rdma_pair *pair, stru
 		stage.mr = ibv_reg_mr(pair->pd, stage.addr, PAGE, RDMA_ODP);
 		if (!stage.mr)
 			return -1;
-		/* The NIC reads before it sends: nobody waits for an answer in time. */
+		/* The NIC reads its source before it sends, so no response can be late. */
 		ret = rdma_write(pair, *buf, stage, PAGE) ||
 		      check_pattern(stage.addr, PAGE, 1) != -1;
 		return ibv_dereg_mr(stage.mr) | munmap(stage.addr, PAGE) | ret;
@@ -130,7 +131,9 @@ FIXTURE_TEARDOWN(killed)
 	unlink("/run/core");
 }
 
-/* The one who is killed: tells where its memory is, and touches it when it is told to. */
+/*
+ * The process that is killed.  It tells where its memory is, and touches it when it is told to.
+ */
 static void victim(enum way way, int advice, int told, int tell)
 {
 	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
@@ -153,7 +156,7 @@ static void victim(enum way way, int advice, int told, int tell)
 	_exit(5);
 }
 
-/* It dies while the device is still in reset. */
+/* The process dies while the device is still in reset. */
 TEST_F_TIMEOUT(killed, at_once, 120)
 {
 	double began, died;
@@ -248,7 +251,7 @@ static void *toucher_thread(void *arg)
 	return NULL;
 }
 
-/* Whether the toucher, or who works for it, waits before the reset is over. */
+/* Whether the toucher, or a kernel thread that works for it, waits before the reset is over. */
 static bool toucher_meets_page(struct reset *r, struct toucher *t)
 {
 	char task[64];
@@ -264,8 +267,8 @@ static bool toucher_meets_page(struct reset *r, struct toucher *t)
 }
 
 /*
- * While one thread, or a device for it, waits for a page, another one maps memory, changes the
- * mapping that the page is in, and unmaps memory.
+ * One thread, or a device for it, waits for a page.  Another thread can map memory, change the
+ * mapping of that page, and unmap memory.
  */
 TEST_F_TIMEOUT(others, go_on, 120)
 {
@@ -280,7 +283,7 @@ TEST_F_TIMEOUT(others, go_on, 120)
 	other = anon(LEN);
 	EXPECT_NE(MAP_FAILED, other);
 	memset(other, 1, PAGE);
-	/* Of the same mapping, which is locked for it. */
+	/* This changes the mapping of the page, and locks it for that. */
 	EXPECT_EQ(0, madvise(p, LEN, MADV_DONTDUMP));
 	EXPECT_EQ(0, munmap(other, LEN));
 	EXPECT_TRUE(reset_is_on());

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A reset of GPU 0 that lasts for as long as a test wants, and whoever waits for a page that
- * it has parked.
+ * Resets of GPU 0 that last until the test ends them.  A reset parks the pages of the device;
+ * helpers tell which tasks wait for a parked page.
  */
 #ifndef HMM_P2P_PARKED_H
 #define HMM_P2P_PARKED_H
@@ -13,10 +13,10 @@
 
 #include "common.h"
 
-/* Longer than any test takes; a signal to the thread ends it earlier. */
+/* Longer than any test takes.  reset_end() interrupts it. */
 #define RESET_COMMAND	"reset 15000"
 
-/* Where a task waits for a page that migrates, as /proc/PID/wchan tells. */
+/* The kernel function, as /proc/PID/wchan shows it, in which a task waits for a parked page. */
 #define WAITS_THERE	"softleaf_entry_wait_on_locked"
 
 struct reset {
@@ -38,7 +38,7 @@ static inline void *reset_thread(void *arg)
 	return NULL;
 }
 
-/* Whether GPU 0 is in reset right now. */
+/* Whether GPU 0 is in reset. */
 static inline bool reset_is_on(void)
 {
 	int fd = open("/sys/kernel/debug/hmm_p2p/hmm_dummy0/state", O_RDONLY | O_CLOEXEC);
@@ -50,8 +50,8 @@ static inline bool reset_is_on(void)
 }
 
 /*
- * Begin a reset.  True when the pages of @pid at @p, which were on the device, are parked:
- * their entries are neither present nor of a device any more.
+ * Begin a reset.  Returns true when the pages of @pid at @p, which were on the device, are
+ * parked: their entries are neither present nor device-private any more.
  */
 static inline bool reset_begin(struct reset *r, pid_t pid, const char *p, size_t length)
 {
@@ -69,7 +69,7 @@ static inline bool reset_begin(struct reset *r, pid_t pid, const char *p, size_t
 	return false;
 }
 
-/* 0, or what the reset failed with. */
+/* End the reset.  Returns 0 or the errno of the reset command. */
 static inline int reset_end(struct reset *r)
 {
 	while (!atomic_load(&r->over)) {
@@ -80,7 +80,7 @@ static inline int reset_end(struct reset *r)
 	return r->error;
 }
 
-/* Whether a task waits for a page; @task is its folder below /proc. */
+/* Whether a task waits for a page.  @task is its folder below /proc. */
 static inline bool waits_for_page(const char *task)
 {
 	char path[320], where[64] = "";
@@ -96,7 +96,7 @@ static inline bool waits_for_page(const char *task)
 	return !strcmp(where, WAITS_THERE);
 }
 
-/* The same of a kernel thread: it has no memory of its own, and so no "exe". */
+/* Whether a kernel thread waits for a page.  Kernel threads have no "exe". */
 static inline bool kernel_waits_for_page(void)
 {
 	DIR *proc = opendir("/proc");
@@ -116,7 +116,7 @@ static inline bool kernel_waits_for_page(void)
 	return found;
 }
 
-/* Wait until @pid waits for a page.  False if the reset, or the process, has ended first. */
+/* Wait until @pid waits for a page.  Returns false if the reset or the process ends before. */
 static inline bool process_meets_page(struct reset *r, pid_t pid)
 {
 	siginfo_t ended = {};

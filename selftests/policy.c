@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The driver's policy: memory that the device faults on moves to it, if it is told so, but
- * not again and again while the CPU takes it back.
+ * The dummy driver's policy: memory on which the device faults moves to the device, if the
+ * parameter migrate_on_fault says so, but not again and again while the CPU takes it back.
  */
 #include "common.h"
 
@@ -42,7 +42,7 @@ TEST_F(policy, moves_on_fault)
 	EXPECT_EQ(0, pages_on_device(0, self->p, LEN));
 }
 
-/* What is beside it comes along, in an aligned piece, unless the piece is not all there. */
+/* A fault moves an aligned piece of memory, but only if all of that piece is present. */
 TEST_F(policy, neighbours_come_along)
 {
 	size_t around = around_pages();
@@ -51,7 +51,7 @@ TEST_F(policy, neighbours_come_along)
 	struct hmm_dummy_info before, after;
 
 	ASSERT_NE(NULL, p);
-	/* The CPU looks at it between the two. */
+	/* Without a timeslice, memory moves even if the CPU has just used it. */
 	ASSERT_EQ(0, write_file(PARAM "timeslice_ms", "0"));
 	fill_pattern(p, huge, 2);
 	ASSERT_EQ(0, gpu_fill(self->gpu, p + 37 * PAGE, 8, 0xaa));
@@ -72,7 +72,7 @@ TEST_F(policy, neighbours_come_along)
 	munmap(p, huge);
 }
 
-/* Both work on the same memory in turn. */
+/* CPU and device work on the same memory in turn. */
 static long moves(int gpu, char *p, const char *timeslice, unsigned long long *damped)
 {
 	struct hmm_dummy_info before, after;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An exporter that takes its memory back again and again, two importers and the CPU,
- * all on the same pages at once: everybody gets on, nobody waits for as long as two
- * seconds, and every byte is somebody's.
+ * An exporter that takes its memory back again and again, two importers and the CPU work on the
+ * same pages at once.  Each of them makes progress, none waits as long as two seconds, and each
+ * byte is what its side wrote last.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,10 +14,10 @@
 #define SECONDS	15
 #define STARVED	2.0
 
-/* Each page has four parts, one for each side to write: */
+/* Each side writes to one of the four parts of each page. */
 #define PART	1024
 
-#define AGAIN	(-2)		/* a step that has to be done once more */
+#define AGAIN	(-2)		/* a step that must be repeated */
 
 struct side {
 	const char *name;
@@ -30,25 +30,28 @@ struct side {
 
 static atomic_bool stop;
 
-/* The exporter: what somebody took to RAM comes back. */
+/* The exporter takes back the pages that have moved to RAM. */
 static int exporter_step(struct side *s, unsigned long n)
 {
 	struct hmm_dummy_migrate out;
 
 	if (gpu_migrate(s->gpu, GPU_SELF, s->o->mem, LEN, 0, &out))
 		return -1;
-	/* Nothing moved is no step. */
+	/* A step must move at least one page. */
 	return out.migrated ? 0 : AGAIN;
 }
 
-/* The other GPU, on the memory of the first. */
+/* The other GPU writes to the memory of the first one. */
 static int gpu_step(struct side *s, unsigned long n)
 {
 	char *p = s->o->mem + n % NPAGES * PAGE + s->part * PART;
 
 	if (!gpu_fill(s->gpu, p, PART, n / NPAGES))
 		return 0;
-	/* Memory that keeps moving is for the two seconds to judge. */
+	/*
+	 * EBUSY means that the memory keeps moving.  The step is repeated; the wait must stay
+	 * below two seconds.
+	 */
 	return errno == EBUSY ? AGAIN : -1;
 }
 
@@ -64,7 +67,7 @@ static int nic_step(struct side *s, unsigned long n)
 static int cpu_step(struct side *s, unsigned long n)
 {
 	memset(s->o->mem + n % NPAGES * PAGE + s->part * PART, n / NPAGES, PART);
-	/* Not so often that nobody else finds anything on the device. */
+	/* Pause, so that the other sides find pages on the device. */
 	if (n % 16 == 0)
 		usleep(2000);
 	return 0;
@@ -144,7 +147,7 @@ TEST_LONG(everybody_gets_on, 240)
 		EXPECT_LT(worst[i], STARVED);
 		EXPECT_LT(0, sides[i].steps);
 	}
-	/* Peers did meet, and each part is what its side wrote last. */
+	/* The peers have used aliases, and each part is what its side wrote last. */
 	EXPECT_LT(mapped, gpu_counter(0, "mapped"));
 	for (i = 0; i < 3; i++) {
 		unsigned long n = sides[i].steps;

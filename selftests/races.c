@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Races, each of a named pair.  One side is made to linger where it would be overtaken
- * (mm/hmm_p2p/tests/race.c), the two run against each other until they have met a number of
- * times, and what they leave behind is compared with what both of them wrote.  That they met
- * is counted and printed: a race that did not happen has failed.
+ * Races, each between two named functions.  race.ko (mm/hmm_p2p/tests/race.c) makes a task
+ * linger in the first function until another task is in the second one.  Two sides run against
+ * each other until the two have met often enough, and the memory is compared with what both
+ * have written.  The number of meetings is printed; a race that did not happen fails.
  *
- * Stale accesses show in the data, or in free device memory, which has a pattern that
- * nobody may write to (gpu_leak()).
+ * A stale access shows in the data, or in the pattern of free device memory, which no task may
+ * change (gpu_leak()).
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,12 +24,12 @@
 
 FIXTURE(race) {
 	int gpu[2];
-	char *p;		/* worked on */
-	char *q;		/* in RAM: what is to be in p */
-	char *other;		/* takes the device memory that p had */
+	char *p;		/* the memory that both sides use */
+	char *q;		/* the expected content of p, in RAM */
+	char *other;		/* takes the device memory that p has left */
 	char *many;
 	char address[64];	/* of GPU 0 */
-	long long offset;	/* of p on it */
+	long long offset;	/* of p on GPU 0 */
 	struct odp o;
 	atomic_ulong steps[2];
 	char residency[16];
@@ -37,7 +37,7 @@ FIXTURE(race) {
 	const char *_Atomic error;
 };
 
-/* One step of a side, and what is wrong after it, or NULL. */
+/* One step of a side.  Returns NULL, or what is wrong. */
 typedef const char *(*side)(FIXTURE_DATA(race) *r, unsigned long n);
 
 FIXTURE_SETUP(race)
@@ -97,7 +97,7 @@ static void *run_side(void *arg)
 	return NULL;
 }
 
-/* @a and @b side by side, until the functions that @pair names have met often enough. */
+/* Run @a and @b side by side until the functions that @pair names have met often enough. */
 static void meet(struct __test_metadata *_metadata, FIXTURE_DATA(race) *self,
 		 const char *pair, side a, side b)
 {
@@ -130,7 +130,7 @@ static void meet(struct __test_metadata *_metadata, FIXTURE_DATA(race) *self,
 	EXPECT_EQ(0, write_file(PAIR, "off"));
 }
 
-/* GPU @n finds in p what is in q.  Memory that keeps moving is tried once more. */
+/* Compare p and q on GPU @n.  The command is repeated while the memory keeps moving. */
 static const char *compare(int gpu, const char *p, const char *q, size_t length)
 {
 	struct hmm_dummy_command c = {
@@ -144,7 +144,7 @@ static const char *compare(int gpu, const char *p, const char *q, size_t length)
 	} while (ret && errno == EBUSY);
 	if (ret)
 		return strerror(errno);
-	return c.value == length ? NULL : "what was written is not there";
+	return c.value == length ? NULL : "the data that was written is missing";
 }
 
 static int fill(int gpu, char *p, size_t length, unsigned char byte)
@@ -157,7 +157,7 @@ static int fill(int gpu, char *p, size_t length, unsigned char byte)
 	return ret;
 }
 
-/* The peer writes, and what it wrote is there, wherever the memory went meanwhile. */
+/* The peer writes, and finds what it wrote, wherever the memory has moved. */
 static const char *peer_writes(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	if (fill(r->gpu[1], r->p, LEN, n))
@@ -166,7 +166,7 @@ static const char *peer_writes(FIXTURE_DATA(race) *r, unsigned long n)
 	return compare(r->gpu[1], r->p, r->q, LEN);
 }
 
-/* Now and then the other side is to get somewhere. */
+/* Give the other side time to make progress. */
 static void breathe(unsigned long n)
 {
 	if (n % 8 == 7)
@@ -182,7 +182,7 @@ static const char *to_and_fro(FIXTURE_DATA(race) *r, unsigned long n)
 	return ret ? strerror(errno) : NULL;
 }
 
-/* Between what the page table said and the question whether it still does. */
+/* The peer lingers between reading the page table and asking whether it has changed. */
 #define FAULT		"hmm_range_fault_unlocked_timeout:success 3 "
 #define LONG_FAULT	"hmm_range_fault_unlocked_timeout:success 10 "
 
@@ -207,9 +207,9 @@ TEST_F_TIMEOUT(race, map_revoke, 240)
 }
 
 /*
- * What is not mapped just now cannot be written: that is an answer, too.  What became of it
- * does not tell anything, since it may be unmapped the next moment: unmaps() looks at what
- * must not have become of it.
+ * The peer writes to memory that may not be mapped at the moment, so -EFAULT is accepted.  The
+ * data says nothing, because the memory may be unmapped the next moment.  unmaps() checks that
+ * the write does not land in other memory.
  */
 static const char *peer_writes_perhaps(FIXTURE_DATA(race) *r, unsigned long n)
 {
@@ -217,8 +217,8 @@ static const char *peer_writes_perhaps(FIXTURE_DATA(race) *r, unsigned long n)
 }
 
 /*
- * What the memory was is somebody else's then, who takes more pages than there are free
- * ones in front of it, and who must not find them changed.
+ * Unmap the memory and fill @other, which takes its device pages: it takes more pages than are
+ * free before them.  A late write of the peer would show in @other.
  */
 static const char *unmaps(FIXTURE_DATA(race) *r, unsigned long n)
 {
@@ -232,7 +232,7 @@ static const char *unmaps(FIXTURE_DATA(race) *r, unsigned long n)
 	usleep(5000);
 	wrong = check_pattern(r->other, 4 * LEN, n);
 	if (wrong >= 0)
-		return "a write to memory that was unmapped";
+		return "a late write to unmapped memory";
 	if (mmap(r->p, LEN, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != r->p)
 		return "mmap";
@@ -255,7 +255,7 @@ static const char *peer_adds(FIXTURE_DATA(race) *r, unsigned long n)
 	return gpu_command(r->gpu[1], &c) ? strerror(errno) : NULL;
 }
 
-/* What a child has does not change any more when its parent's device works on. */
+/* After fork(), a child's memory does not change although its parent's device works on. */
 static const char *forks(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	volatile uint64_t *p = (uint64_t *)r->p;
@@ -265,7 +265,7 @@ static const char *forks(FIXTURE_DATA(race) *r, unsigned long n)
 
 	if (gpu_to_device(r->gpu[0], r->p, LEN))
 		return strerror(errno);
-	/* The device faults right after the first; the next are what overtakes it. */
+	/* The device faults after the first fork(); the next ones race with the fault. */
 	for (int k = 0; k < FORKS; k++) {
 		children[k] = fork();
 		if (children[k])
@@ -296,7 +296,7 @@ TEST_F_TIMEOUT(race, fault_fork, 240)
 	}
 }
 
-/* From window to window of more than the BAR has room for. */
+/* Go from window to window.  There are more windows than the BAR has room for. */
 static const char *window_first_use(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	char *p = r->many + n * 5 % 6 * 2 * MiB + n % 512 * PAGE;
@@ -308,8 +308,8 @@ static const char *window_first_use(FIXTURE_DATA(race) *r, unsigned long n)
 }
 
 /*
- * With a file of its own, so that the two do not wait for one another.  What found no window
- * went to RAM, and comes back.
+ * The other side has a file of its own, so that the two do not wait for each other.  Pages that
+ * found no window go to RAM, and are moved back now and then.
  */
 static const char *window_other_use(FIXTURE_DATA(race) *r, unsigned long n)
 {
@@ -342,8 +342,9 @@ static const char *peer_reads(FIXTURE_DATA(race) *r, unsigned long n)
 }
 
 /*
- * GPU 0 goes with all that is on it, comes back, and takes the memory again.  As long as the
- * other side has a file of the one that went, the new one is called something else: again.
+ * GPU 0 is unbound with all that is on it, is bound again, and takes the memory again.  While
+ * the other side has a file of the old device open, the new device has another name, and the
+ * step is repeated.
  */
 static const char *goes_and_comes(FIXTURE_DATA(race) *r, unsigned long n)
 {
@@ -364,12 +365,12 @@ static const char *goes_and_comes(FIXTURE_DATA(race) *r, unsigned long n)
 TEST_F_TIMEOUT(race, unplug_fault, 240)
 {
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
-	/* Writes that come too late are found by the driver, when it lets go of its memory. */
+	/* At the end of an unbind the driver checks its free memory for late writes. */
 	meet(_metadata, self, LONG_FAULT "hmm_p2p_engine_unregister", peer_writes, goes_and_comes);
 	EXPECT_EQ(0, memcmp(self->p, self->q, LEN));
 }
 
-/* A long command on the device that goes: that is why it ends, whatever it was at. */
+/* A long command on the device that is unbound.  The unbind ends the command at any point. */
 static const char *long_command(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	int gpu = gpu_open(0), ret, error;
@@ -385,11 +386,11 @@ static const char *long_command(FIXTURE_DATA(race) *r, unsigned long n)
 		return error != ENODEV && error != EBUSY ? strerror(error) : NULL;
 	for (size_t i = 0; i < MANY; i += PAGE / 2)
 		if (r->many[i] != (char)n)
-			return "what was written is not there";
+			return "the data that was written is missing";
 	return NULL;
 }
 
-/* It goes when the other side's command has just begun, or after a second without one. */
+/* Unbind when the other side's command has begun, or after a second without a command. */
 static const char *goes_when_busy(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	unsigned long before, lingered, met;
@@ -412,7 +413,7 @@ TEST_F_TIMEOUT(race, unplug_command, 240)
 	     goes_when_busy);
 }
 
-/* By the name of the importer: a control file of the exporter's would keep it. */
+/* Revoke by the importer's name.  A control file of the exporter would keep the exporter busy. */
 static const char *revokes_importer(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	const char *error = peer_reads(r, n);
@@ -430,7 +431,7 @@ TEST_F_TIMEOUT(race, unplug_revoke, 240)
 	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
 }
 
-/* A ring and a file that close while their commands complete. */
+/* A ring and a file are closed while their commands complete. */
 static const char *submits_and_closes(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	struct hmm_dummy_command c[8];
@@ -453,7 +454,7 @@ static const char *submits_and_closes(FIXTURE_DATA(race) *r, unsigned long n)
 	if (n % 2)
 		close(gpu);
 	io_uring_queue_exit(&ring);
-	/* The ring is taken apart by a worker, but its commands were cancelled. */
+	/* A worker dismantles the ring, but its commands are cancelled by now. */
 	if (n % 2 == 0)
 		close(gpu);
 	return compare(r->gpu[1], r->p, r->q, LEN);
@@ -494,7 +495,7 @@ TEST_F_TIMEOUT(race, two_exporters, 240)
 	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
 }
 
-/* A process that ends while a worker registers for what its commands touch. */
+/* A process exits while a worker registers notifiers for the memory of its commands. */
 static const char *exits(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	struct hmm_dummy_command c[8];
@@ -527,7 +528,7 @@ TEST_F_TIMEOUT(race, register_exit, 240)
 	meet(_metadata, self, "mmu_interval_notifier_insert 3 do_exit", exits, NULL);
 }
 
-/* A memory region that goes while the memory below it moves. */
+/* A memory region is destroyed while its memory moves. */
 static const char *registers(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	struct rdma_buf to = { .addr = r->p };
@@ -557,8 +558,8 @@ TEST_F_TIMEOUT(race, dereg_invalidate, 240)
 }
 
 /*
- * A fault that is overtaken for longer than ib_umem_odp waits (HMM_RANGE_DEFAULT_TIMEOUT) is
- * nobody's error, as long as a requester would wait.
+ * A fault that is overtaken for longer than ib_umem_odp waits (HMM_RANGE_DEFAULT_TIMEOUT) is no
+ * error as long as a requester would still wait.
  */
 TEST_F_TIMEOUT(race, overtaken_for_long, 120)
 {
@@ -568,7 +569,7 @@ TEST_F_TIMEOUT(race, overtaken_for_long, 120)
 
 	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 	fill_pattern(self->o.stage, LEN, 2);
-	/* The NIC has what it reads; what it writes to is left. */
+	/* Map the source in advance, so that only the destination faults. */
 	ASSERT_EQ(0, rdma_advise(&self->o.pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH,
 				 self->o.from.mr, self->o.stage, LEN));
 	begin = now_seconds();
@@ -584,19 +585,19 @@ TEST_F_TIMEOUT(race, overtaken_for_long, 120)
 	close(self->o.gpu);
 }
 
-/* A huge page of the device that is mapped by small ones, page by page by the CPU. */
+/* The CPU faults in a huge page of the device, page by page, that is mapped by small entries. */
 static const char *touches(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	char *p = r->many;
 
-	/* Huge again. */
+	/* Make the page huge again. */
 	if (madvise(p, 2 * MiB, MADV_DONTNEED))
 		return strerror(errno);
 	fill_pattern(p, 2 * MiB, n);
 	if (gpu_to_device(r->gpu[0], p, 2 * MiB) || mprotect(p, PAGE, PROT_READ) ||
 	    mprotect(p, PAGE, PROT_READ | PROT_WRITE))
 		return strerror(errno);
-	return check_pattern(p, 2 * MiB, n) < 0 ? NULL : "what was written is not there";
+	return check_pattern(p, 2 * MiB, n) < 0 ? NULL : "the data that was written is missing";
 }
 
 static const char *brings_back(FIXTURE_DATA(race) *r, unsigned long n)
@@ -605,7 +606,7 @@ static const char *brings_back(FIXTURE_DATA(race) *r, unsigned long n)
 	return gpu_to_ram(r->gpu[0], r->many + n % 2 * MiB, MiB) ? strerror(errno) : NULL;
 }
 
-/* Both are to split it: who comes second must not keep the first from it. */
+/* Both sides split the same huge page.  The second one must not make the first one fail. */
 TEST_F_TIMEOUT(race, two_split, 240)
 {
 	ASSERT_EQ(0, madvise(self->many, 2 * MiB, MADV_HUGEPAGE));
@@ -613,18 +614,18 @@ TEST_F_TIMEOUT(race, two_split, 240)
 	     brings_back);
 }
 
-/* Pages that are alike, of which KSM makes one while somebody has them move. */
+/* Pages with equal content, which KSM merges while the other side moves them. */
 static const char *are_alike(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	memset(r->p, n | 1, LEN);
 	usleep(50000);
 	for (size_t i = 0; i < LEN; i++)
 		if (r->p[i] != (char)(n | 1))
-			return "what was written is not there";
+			return "the data that was written is missing";
 	return NULL;
 }
 
-/* Each time back in RAM, for KSM to see twice that nobody writes there. */
+/* End each round in RAM.  KSM must see twice that the pages do not change. */
 static const char *there_and_back(FIXTURE_DATA(race) *r, unsigned long n)
 {
 	if (gpu_to_device(r->gpu[0], r->p, LEN) || gpu_to_ram(r->gpu[0], r->p, LEN))
@@ -636,8 +637,9 @@ static const char *there_and_back(FIXTURE_DATA(race) *r, unsigned long n)
 #define KSM	"/sys/kernel/mm/ksm/"
 
 /*
- * Between the page that a PTE is given and the list by which KSM finds that PTE again: who
- * has it migrate there does not get it back.
+ * Another task migrates a page between the moment in which KSM maps the merged page and the
+ * moment in which KSM adds it to its reverse map.  The migration would not find the entry
+ * again.
  */
 TEST_F_TIMEOUT(race, ksm_migrate, 240)
 {
@@ -652,7 +654,7 @@ TEST_F_TIMEOUT(race, ksm_migrate, 240)
 	EXPECT_EQ(0, write_file(KSM "smart_scan", "1"));
 }
 
-/* What the others rest on: two that meet are seen to, and others are not. */
+/* Two tasks that meet are counted, and other pairs are not.  All other tests depend on that. */
 TEST_F_TIMEOUT(race, is_counted, 120)
 {
 	unsigned long lingered, met;
@@ -663,14 +665,14 @@ TEST_F_TIMEOUT(race, is_counted, 120)
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, write_file(PAIR, "hmm_p2p_revoke:busy 1 hmm_p2p_batch_collect"));
 	EXPECT_EQ(EINVAL, errno);
-	/* One after the other, by one thread. */
+	/* One thread calls both functions, one after the other: they do not meet. */
 	ASSERT_EQ(0, write_file(PAIR, "hmm_p2p_revoke 1 hmm_p2p_batch_collect"));
 	ASSERT_EQ(0, gpu_control(0, "revoke 0 4096"));
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
 	ASSERT_EQ(0, pair_read(&lingered, &met));
 	EXPECT_EQ(1, lingered);
 	EXPECT_EQ(0, met);
-	/* And by two. */
+	/* Two threads do meet. */
 	meet(_metadata, self, "hmm_p2p_revoke 10 hmm_p2p_batch_collect", revokes, to_and_fro);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Ordinary verbs on malloc'd memory, wherever it is.  With HMM_P2P_EXPECT=fallback
- * the NIC does not reach the device's memory, which then has to come to RAM.
+ * Ordinary verbs on malloc'd memory, wherever it is.  With HMM_P2P_EXPECT=fallback the NIC
+ * cannot reach the device's memory, and the memory moves to RAM.
  */
 #include <pthread.h>
 
@@ -55,7 +55,9 @@ static struct rdma_buf at(struct rdma_buf buf, size_t offset)
 	return buf;
 }
 
-/* Twelve shapes of transfer, each way: every byte right, none beside it. */
+/*
+ * Twelve sizes and offsets of transfers, both ways.  Every byte is right, and no other changes.
+ */
 static void shapes(struct __test_metadata *_metadata, FIXTURE_DATA(rdma) *self,
 		   bool on_gpu)
 {
@@ -115,7 +117,7 @@ TEST_F_TIMEOUT(rdma, shapes_on_device, 300)
 	shapes(_metadata, self, true);
 }
 
-/* Regions whose length does not fit an int, or 32 bits. */
+/* Regions with a length that does not fit into an int, or into 32 bits. */
 TEST_F_TIMEOUT(rdma, large_regions, 120)
 {
 	static const size_t length[] = { 2UL << 30, 4UL << 30, (5UL << 30) + PAGE };
@@ -129,7 +131,7 @@ TEST_F_TIMEOUT(rdma, large_regions, 120)
 		ASSERT_NE(MAP_FAILED, p);
 		end.mr = ibv_reg_mr(self->pair.pd, p, length[i], RDMA_ODP);
 		ASSERT_NE(NULL, end.mr) TH_LOG("%zu bytes: %s", length[i], strerror(errno));
-		/* An advice is of less than 4 GiB. */
+		/* The length of an advice is below 4 GiB. */
 		if (length[i] <= UINT32_MAX) {
 			ASSERT_EQ(0, rdma_advise(&self->pair,
 						 IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT,
@@ -142,7 +144,7 @@ TEST_F_TIMEOUT(rdma, large_regions, 120)
 	}
 }
 
-/* An MR whose iova is not its address, as ibv_reg_mr_iova() makes it. */
+/* An MR with an iova that differs from its address, as ibv_reg_mr_iova() makes it. */
 TEST_F_TIMEOUT(rdma, iova, 120)
 {
 	uint64_t iova = 0x123456789000ULL;
@@ -159,7 +161,7 @@ TEST_F_TIMEOUT(rdma, iova, 120)
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
 }
 
-/* Advice about an MR that was pinned at registration is refused. */
+/* Advice on an MR without on-demand paging is refused. */
 TEST_F(rdma, advise_without_odp)
 {
 	struct ibv_mr *mr = ibv_reg_mr(self->pair.pd, self->mem[0], LEN,
@@ -176,24 +178,23 @@ TEST_F(rdma, advise_without_odp)
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
 }
 
-/* What the NIC writes after MADV_FREE is kept. */
+/* Data that the NIC writes after MADV_FREE is kept. */
 TEST_F(rdma, written_pages_are_dirty)
 {
 	memset(self->mem[1], 1, LEN);
 	fill_pattern(self->mem[0], LEN, 3);
-	/* Map it all, writable, so that the write below faults nothing in. */
+	/* Map all pages writable, so that the write below faults nothing in. */
 	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], LEN));
 	ASSERT_EQ(0, madvise(self->mem[1], LEN, MADV_FREE));
 	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], LEN));
-	/* Reclaim drops what is clean. */
+	/* Reclaim drops clean pages. */
 	ASSERT_EQ(0, madvise(self->mem[1], LEN, MADV_PAGEOUT));
 	EXPECT_EQ(-1, check_pattern(self->mem[1], LEN, 3));
 }
 
 /*
- * Advice on an MR that nobody has used yet: what the NIC reaches is mapped where it
- * is, what it does not reach comes to RAM; unless the advice says not to fault, which
- * moves nothing and brings nothing in.
+ * Advice on an unused MR.  Pages that the NIC can reach are mapped in place, others move to
+ * RAM.  With the flag that forbids faults, nothing moves and nothing is faulted in.
  */
 TEST_F_TIMEOUT(rdma, prefetch, 120)
 {
@@ -208,7 +209,7 @@ TEST_F_TIMEOUT(rdma, prefetch, 120)
 
 	for (int i = 0; i < 3; i++) {
 		char *p = anon(LEN);
-		/* The last quarter is not there yet. */
+		/* The last quarter does not exist yet. */
 		size_t placed = LEN / 4 * 3;
 		long stay = expect_reach() || !kinds[i].faults ? placed / PAGE : 0;
 		struct rdma_buf b = { .addr = p };
@@ -292,7 +293,7 @@ TEST_F_TIMEOUT(rdma, atomics_on_device, 120)
 	EXPECT_EQ(5, *word);
 }
 
-/* With peer access off the same traffic bounces every page: what is stock. */
+/* With peer access switched off, the same traffic moves every page to RAM, as stock does. */
 TEST_F_TIMEOUT(rdma, control_bounces, 120)
 {
 	fill_pattern(self->mem[0], LEN, 6);
@@ -316,11 +317,11 @@ struct toucher {
 	bool lost;
 };
 
-#define SLOT	64	/* bytes per page that the CPU owns: a counter */
+#define SLOT	64	/* the part of each page that the CPU owns: a counter */
 
 /*
- * The CPU counts in each page, and the GPU takes the pages back.  Only this
- * thread writes the counters, so one that is not what was written is lost.
+ * The CPU counts in each page, and the GPU takes the pages back.  No other thread writes to the
+ * counters, so a counter that has another value has lost a write.
  */
 static void *touch(void *arg)
 {
@@ -345,9 +346,9 @@ static void *touch(void *arg)
 }
 
 /*
- * CPU touch and migration during RDMA traffic: the NIC writes all of a page but
- * the CPU's slot.  No byte of either may be lost, and the device pages that are
- * left behind, which get a canary when they are free, must never be written.
+ * The CPU touches pages and the GPU migrates them while the NIC writes all of each page but the
+ * CPU's slot.  No byte of either may be lost.  Device pages that the memory has left contain a
+ * canary, and no late write may change it.
  */
 TEST_F_TIMEOUT(rdma, cpu_touch_during_traffic, 300)
 {
@@ -398,7 +399,7 @@ TEST_F_TIMEOUT(rdma, munmap_with_live_mapping, 120)
 	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], LEN));
 	ASSERT_EQ(0, munmap(self->mem[1], LEN));
 	EXPECT_EQ(expect_reach() ? LEN / PAGE : 0, gpu_counter(0, "mapped_now"));
-	/* The NIC finds nothing there any more, and says so. */
+	/* The NIC finds no memory at the address, and reports that. */
 	status = rdma_write(&self->pair, self->buf[0], self->buf[1], PAGE);
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, status)
 		TH_LOG("%s", ibv_wc_status_str(status));
@@ -415,7 +416,7 @@ TEST_F_TIMEOUT(rdma, fork_with_live_mapping, 120)
 	fill_pattern(self->mem[1], LEN, 7);
 	memset(self->mem[0], 0x44, LEN);
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem[1], LEN));
-	/* Mapped for writing by the NIC before fork. */
+	/* The NIC has the pages mapped for writing before fork(). */
 	ASSERT_EQ(0, rdma_read(&self->pair, self->buf[0], self->buf[1], LEN));
 	memset(self->mem[0], 0x44, LEN);
 	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], PAGE));
@@ -424,7 +425,7 @@ TEST_F_TIMEOUT(rdma, fork_with_live_mapping, 120)
 		close(go[1]);
 		if (read(go[0], &c, 1) != 0)
 			_exit(1);
-		/* What the NIC wrote after fork is the parent's alone. */
+		/* What the NIC writes after fork() goes to the parent's pages alone. */
 		for (size_t i = 0; i < PAGE; i++)
 			if (self->mem[1][i] != 0x44)
 				_exit(2);
@@ -442,7 +443,7 @@ TEST_F_TIMEOUT(rdma, fork_with_live_mapping, 120)
 	}
 }
 
-/* A process ends, by exit or killed, with device pages and MRs on them. */
+/* A process with device pages and MRs on them exits or is killed. */
 TEST_F_TIMEOUT(rdma, exit_with_live_mapping, 120)
 {
 	for (int killed = 0; killed < 2; killed++) {

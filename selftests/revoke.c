@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Aliases are taken away, devices are reset, memory breaks: under a NIC that has it
- * mapped and under traffic.
+ * Revoked aliases, resets of a device, and broken pages, while a NIC has the memory mapped and
+ * transfers data.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -37,7 +37,10 @@ static long on_gpu(FIXTURE_DATA(revoke) *self)
 	return pages_on_device(0, self->o.mem, LEN);
 }
 
-/* By range, by exporter, by importer: nothing is mapped, nothing has moved. */
+/*
+ * Aliases are revoked by range, by exporter and by importer.  Nothing stays mapped, nothing
+ * moves.
+ */
 TEST_F_TIMEOUT(revoke, without_migrating, 120)
 {
 	struct hmm_dummy_info info;
@@ -47,7 +50,7 @@ TEST_F_TIMEOUT(revoke, without_migrating, 120)
 	snprintf(name, sizeof(name), "revoke-importer %s",
 		 ibv_get_device_name(self->o.pair.context->device));
 	for (int how = 0; how < 3; how++) {
-		/* The pages may be in any order on the device. */
+		/* The pages may have any order on the device. */
 		for (size_t i = 0; i < LEN && how == 0; i += PAGE) {
 			ASSERT_EQ(0, gpu_control(0, "revoke %lld 1",
 						 gpu_offset(self->o.mem + i, NULL)));
@@ -107,7 +110,7 @@ static void *control_thread(void *arg)
 	return NULL;
 }
 
-/* Traffic while @command goes on: every byte arrives, no page leaves the device. */
+/* A NIC transfers data while @command is repeated.  All data is right, and no page moves. */
 static void under_traffic(struct __test_metadata *_metadata,
 			  FIXTURE_DATA(revoke) *self, const char *command)
 {
@@ -149,7 +152,7 @@ TEST_F_TIMEOUT(revoke, reset_under_traffic, 240)
 	under_traffic(_metadata, self, "reset 20");
 }
 
-/* Of PCI's own, which takes the whole device off the bus for a while. */
+/* PCI's own reset takes the whole device off the bus for a while. */
 TEST_F_TIMEOUT(revoke, pci_reset, 120)
 {
 	char address[64], path[128];
@@ -206,7 +209,7 @@ TEST_F_TIMEOUT(revoke, cpu_waits_for_reset, 120)
 	EXPECT_EQ(NPAGES - 1, on_gpu(self));
 }
 
-/* One page breaks: who touches it is told, the others go on. */
+/* Page @i is broken.  An access to it fails, and the other pages work. */
 static void broken_page(struct __test_metadata *_metadata,
 			FIXTURE_DATA(revoke) *self, size_t i)
 {
@@ -222,7 +225,7 @@ static void broken_page(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, touch_in_child(self->o.mem + (i - 1) * PAGE));
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR,
 		  rdma_read(&self->o.pair, self->o.from, bad, PAGE));
-	/* With the page goes only what was in it. */
+	/* The address range can be used again. */
 	ASSERT_EQ(0, madvise(self->o.mem + i * PAGE, PAGE, MADV_DONTNEED));
 	EXPECT_EQ(0, touch_in_child(self->o.mem + i * PAGE));
 }
@@ -234,7 +237,7 @@ TEST_F_TIMEOUT(revoke, poison, 120)
 	broken_page(_metadata, self, 7);
 }
 
-/* All that the histogram has. */
+/* The sum of the exporter's histogram. */
 static long long invalidations(void)
 {
 	long long sum = 0;
@@ -248,7 +251,7 @@ static long long invalidations(void)
 	return sum;
 }
 
-/* The counters of this process with the NIC, and nobody else's. */
+/* The counters of a pair count the process and the NIC of this test alone. */
 TEST_F_TIMEOUT(revoke, pairs, 120)
 {
 	const char *nic = ibv_get_device_name(self->o.pair.context->device);

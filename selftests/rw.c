@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * read() and write() on a device: its scratch memory as a file, by device DMA, so that
+ * read() and write() on a device access its scratch memory.  The device copies by DMA, so that
  * buffers stay where they are.
  */
 #include <pthread.h>
@@ -53,7 +53,7 @@ TEST_F(rw, there_and_back)
 	EXPECT_EQ(0, self->q[LEN - 2]);
 }
 
-/* The buffers are on the device, and stay there. */
+/* The buffers are on the device and stay there. */
 TEST_F(rw, buffers_stay)
 {
 	fill_pattern(self->p, LEN, 2);
@@ -95,7 +95,7 @@ TEST_F(rw, position_and_end)
 	EXPECT_EQ(PAGE + 1, preadv(self->gpu, v, 3, 77));
 }
 
-/* Commands on it, over the end of a chunk as well. */
+/* Commands on scratch memory, also across the end of a chunk. */
 TEST_F(rw, commands)
 {
 	struct hmm_dummy_command c = {
@@ -116,7 +116,7 @@ TEST_F(rw, commands)
 	EXPECT_EQ(EFAULT, errno);
 }
 
-/* What cannot be reached is told, with what was done up to there. */
+/* An unreachable buffer fails the call, or ends it with the length that was done. */
 TEST_F(rw, bad_buffers)
 {
 	volatile uintptr_t nowhere = 16;
@@ -135,7 +135,10 @@ TEST_F(rw, bad_buffers)
 	EXPECT_EQ(EINVAL, errno);
 }
 
-/* By io_uring: many at once, no worker, and a registered buffer by the CPU. */
+/*
+ * io_uring: many operations at once without workers, and a registered buffer, which the CPU
+ * copies.
+ */
 TEST_F(rw, uring)
 {
 	struct io_uring ring;
@@ -159,7 +162,7 @@ TEST_F(rw, uring)
 	}
 	EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->p, LEN));
 
-	/* Pinned: brought to RAM, by design. */
+	/* Registering pins the buffer, and pinning moves it to RAM. */
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->q, LEN));
 	ASSERT_EQ(0, io_uring_register_buffers(&ring, &v, 1));
 	EXPECT_EQ(0, pages_on_device(0, self->q, LEN));
@@ -183,7 +186,7 @@ static void *read_one_page(void *arg)
 	return NULL;
 }
 
-/* In which function of the kernel read_one_page() sleeps; "0": it does not. */
+/* Read the kernel function in which read_one_page() sleeps, or "0" if it does not. */
 static void reader_wchan(FIXTURE_DATA(rw) *self, char *name, size_t size)
 {
 	char path[64];
@@ -200,7 +203,7 @@ static void reader_wchan(FIXTURE_DATA(rw) *self, char *name, size_t size)
 	close(fd);
 }
 
-/* Whether read_one_page() has come to wait for room. */
+/* Whether read_one_page() waits for room in the queue. */
 static bool reader_waits(FIXTURE_DATA(rw) *self)
 {
 	char name[64] = "";
@@ -212,7 +215,7 @@ static bool reader_waits(FIXTURE_DATA(rw) *self)
 	return !strcmp(name, "hmm_dummy_wait_room");
 }
 
-/* Where there is no room for one more, who may wait does so, and who may not is told. */
+/* When a queue is full, a blocking call waits and a non-blocking one returns -EAGAIN. */
 TEST_F_TIMEOUT(rw, waits_for_room, 60)
 {
 	struct iovec v = { self->p, PAGE };
@@ -222,7 +225,7 @@ TEST_F_TIMEOUT(rw, waits_for_room, 60)
 
 	ASSERT_EQ(0, io_uring_queue_init(4, &ring, 0));
 	fill_pattern(self->p, PAGE, 6);
-	/* The device would have to be waited for, whether there is room or not. */
+	/* With RWF_NOWAIT the call fails even if there is room, because the device needs time. */
 	EXPECT_EQ(-1, pwritev2(self->gpu, &v, 1, 0, RWF_NOWAIT));
 	EXPECT_EQ(EAGAIN, errno);
 	ASSERT_EQ(0, write_file(QUEUE_DEPTH, "1"));
@@ -244,7 +247,7 @@ TEST_F_TIMEOUT(rw, waits_for_room, 60)
 	io_uring_queue_exit(&ring);
 }
 
-/* What is cancelled makes room, also where something is before it that stays. */
+/* Cancelled commands make room, also behind one that stays. */
 TEST_F_TIMEOUT(rw, cancel_makes_room, 60)
 {
 	struct hmm_dummy_command c = {
@@ -269,7 +272,7 @@ TEST_F_TIMEOUT(rw, cancel_makes_room, 60)
 	EXPECT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
 	EXPECT_EQ(-ECANCELED, cqe->res);
 	io_uring_cqe_seen(&ring, cqe);
-	/* The reader has it, and so there is none for us. */
+	/* The waiting reader gets the room, so there is none for this command. */
 	for (int i = 0; i < 50 && result != -EAGAIN; i++) {
 		usleep(100000);
 		uring_command(&ring, self->gpu, &c);
@@ -289,7 +292,7 @@ TEST_F_TIMEOUT(rw, cancel_makes_room, 60)
 	io_uring_queue_exit(&ring);
 }
 
-/* An inherited file reads into the memory of who uses it. */
+/* A file that a child has inherited reads into the child's memory. */
 TEST_F(rw, inherited)
 {
 	pid_t child;

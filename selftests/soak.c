@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * For a long time, everything at once: processes that do random things to their memory and
- * know what has to be in it (soak.h), while here the machine is made difficult: a GPU goes
- * and comes back, windows and importers are revoked, a GPU is reset, memory is reclaimed
- * and compacted, peer access is switched off and on.
+ * The soak test: everything at once, for a long time.  Processes run random operations on their
+ * memory and know its content (soak.h).  Meanwhile this supervisor unbinds and binds a GPU,
+ * revokes windows and importers, resets a GPU, reclaims and compacts memory, and switches peer
+ * access off and on.
  *
- * HMM_P2P_SECONDS says for how long, HMM_P2P_SEED which random things.  At the end each
- * operation and each event has to have happened: a run that met no eviction has not shown
- * that eviction works.
+ * HMM_P2P_SECONDS sets the duration, HMM_P2P_SEED the random sequence.  Each operation and each
+ * event must have happened at the end: a run without an eviction has not tested eviction.
  */
 #define HMM_P2P_NO_HARNESS
 #include <sys/klog.h>
@@ -37,7 +36,7 @@ static unsigned int draw(unsigned int n)
 	return random_next(&randomness) % n;
 }
 
-/* What is no count of events. */
+/* Whether a counter does not count events. */
 static bool is_state(const char *name)
 {
 	return !strcmp(name, "pages") || !strcmp(name, "windows") ||
@@ -45,7 +44,7 @@ static bool is_state(const char *name)
 	       !strncmp(name, "invalidations_below", 19);
 }
 
-/* Counters of both GPUs, with those of the devices that have gone since. */
+/* Counters of all GPUs.  @gone is the share of devices that are gone. */
 static struct counter {
 	char name[64];
 	long long value, gone;
@@ -62,7 +61,10 @@ static struct counter *counter(const char *name)
 	return c;
 }
 
-/* Of one that there has to be: of a misspelt one nothing would ever be seen. */
+/*
+ * The value of a counter that must exist.  Without this check, a misspelt name would always be
+ * 0.
+ */
 static long long counted(const char *name)
 {
 	for (struct counter *c = counters; c < counters + NAMES && c->name[0]; c++)
@@ -87,7 +89,7 @@ static void add_file(unsigned int gpu, const char *file)
 		fclose(f);
 }
 
-/* Of the exporter, and of its engine. */
+/* Add the counters of an exporter and of its engine. */
 static void add_counters(unsigned int gpu)
 {
 	add_file(gpu, "counters");
@@ -109,7 +111,7 @@ static void add_info(unsigned int gpu)
 	close(fd);
 }
 
-/* The kernel's own. */
+/* Add counters of the kernel. */
 static void add_vmstat(void)
 {
 	static const char *const names[] = {
@@ -127,7 +129,7 @@ static void add_vmstat(void)
 		fclose(f);
 }
 
-/* The names that a GPU which comes back may get, its old one being in use. */
+/* Read all counters.  A GPU that comes back gets another number while its old one is in use. */
 static void read_counters(void)
 {
 	for (struct counter *c = counters; c->name[0]; c++)
@@ -139,7 +141,7 @@ static void read_counters(void)
 	add_vmstat();
 }
 
-/* What happens to the machine, and how often it did. */
+/* The GPU that is unbound and bound, by its PCI address. */
 static char victim[64];
 static size_t vram;
 
@@ -148,7 +150,7 @@ static bool go_and_come(void)
 	for (unsigned int i = 0; i < 16; i++) {
 		char path[64];
 
-		/* Of this one nothing is left. */
+		/* hmm_dummy0 is not unbound. */
 		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_p2p/hmm_dummy%u", i);
 		if (!i || access(path, F_OK))
 			continue;
@@ -180,7 +182,7 @@ static bool reset(void)
 	return !gpu_control(0, "reset %u", 20 + draw(100));
 }
 
-/* No error: there may be nothing to reclaim. */
+/* Reclaim may find nothing, so an error does not count. */
 static bool reclaim(void)
 {
 	write_file(CGROUP "memory.reclaim", "16M");
@@ -222,14 +224,14 @@ static struct event {
 };
 #define EVENTS	(sizeof(events) / sizeof(events[0]))
 
-/* What else must have been seen: aliases, bounces and why, all that takes them away. */
+/* Counters that must not be 0 at the end. */
 static const char *const wanted[] = {
 	"aliases", "mapped", "unmapped", "invalidations", "upgrades", "to_device", "to_ram",
 	"from_peer", "cpu_faults", "windows_opened", "windows_reclaimed", "windows_revoked",
 	"evicted", "fallback_read-only", "fallback_no-window",
 	"pswpin", "pswpout", "pgsteal_proactive", "compact_migrate_scanned", "cow_ksm",
 };
-/* And never. */
+/* Counters that must be 0 at the end. */
 static const char *const unwanted[] = {
 	"quarantines", "poisoned", "stale_writes", "fallback_quarantined", "fallback_dead",
 	"late_invalidations",
@@ -244,7 +246,7 @@ static unsigned long operations(int worker)
 	return n;
 }
 
-/* A worker that has ended has found something, and said so; one that does nothing hangs. */
+/* Whether all workers make progress.  A worker that has ended has printed an error. */
 static bool all_at_work(void)
 {
 	static unsigned long seen[SOAK_WORKERS];
@@ -326,7 +328,7 @@ static bool start(uint64_t seed)
 	return true;
 }
 
-/* All workers, and whether they found everything right. */
+/* Stop all workers.  Returns whether all of them found the right data. */
 static bool stop(void)
 {
 	bool right = true;
@@ -336,7 +338,7 @@ static bool stop(void)
 	for (int i = 0; i < SOAK_WORKERS; i++) {
 		int status = wait_child(workers[i]);
 
-		/* -1000: it ended earlier, with an error. */
+		/* -1000: the worker ended before, with an error */
 		if (status)
 			printf("# worker %d: status %d\n", i, status);
 		right &= !status;
@@ -379,7 +381,7 @@ static bool report(void)
 	return all;
 }
 
-/* Counters of a device that is gone are gone, too; what it said is not. */
+/* The counters of a device disappear with it.  Messages in the kernel's log do not. */
 static bool kernel_complained(void)
 {
 	static char log[LOG_SIZE];
@@ -416,7 +418,7 @@ int main(void)
 	}
 	went_on = run(seconds);
 	right = stop();
-	/* Nobody has its files open now: it gets its own name back. */
+	/* No file of the device is open any more, so it gets its own name back. */
 	went_on &= go_and_come();
 	check(went_on && right, "data");
 	check(report(), "everything_happened");
@@ -424,7 +426,7 @@ int main(void)
 	right = true;
 	for (int i = 0; i < 2; i++) {
 		int gpu = gpu_open(i);
-		const char *leak = gpu < 0 ? "it is not there" : gpu_leak(i, gpu);
+		const char *leak = gpu < 0 ? "the device is missing" : gpu_leak(i, gpu);
 
 		if (leak)
 			printf("# GPU %d: %s\n", i, leak);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A process of the soak: random operations on its memory, each of them done to a copy in
- * plain RAM as well (the model), with which the memory is compared byte by byte.
+ * A process of the soak test.  It runs random operations on its memory and does the same to a
+ * copy in plain RAM, the model.  It compares the memory with the model byte by byte.
  *
- * What it does follows from its seed alone.  No operation draws a random number after it
- * has asked the machine anything, so a run with the same seed does the same; what the
- * machine makes of it, and when, is its own affair.
+ * The seed alone determines the operations: no operation draws a random number that depends on
+ * a result.  Their timing, and what the machine does meanwhile, differ from run to run.
  */
 #ifndef HMM_P2P_SOAK_H
 #define HMM_P2P_SOAK_H
@@ -18,7 +17,7 @@
 #define SOAK_LEN	(14 * MiB)
 #define SOAK_STAGE	(256 * 1024UL)
 #define SOAK_WORKERS	3
-/* Longer than anybody may be kept waiting. */
+/* The longest time in seconds for which an operation may be repeated. */
 #define SOAK_PATIENCE	30.0
 #define SOAK_LOG	16
 
@@ -36,7 +35,7 @@ static const char *const soak_names[SOAK_OPS] = {
 	"scratch", "register", "reopen", "merge",
 };
 
-/* How often each is chosen, and how long its range may be. */
+/* The weight with which each operation is chosen, and its longest range. */
 static const struct {
 	unsigned int weight;
 	size_t most;
@@ -65,11 +64,11 @@ static const struct {
 	[SOAK_MERGE]		= { 1, 64 * PAGE },
 };
 
-/* What the supervisor sees of a worker; shared. */
+/* What a worker tells the supervisor, in shared memory. */
 struct soak_stats {
 	volatile unsigned long done[SOAK_OPS];
-	volatile unsigned long retried;		/* a GPU was gone, or memory on the move */
-	volatile unsigned long at_once;		/* commands by io_uring done the first time */
+	volatile unsigned long retried;		/* a GPU was gone, or memory kept moving */
+	volatile unsigned long at_once;		/* io_uring commands that succeeded at once */
 	volatile bool stop;
 };
 
@@ -118,7 +117,7 @@ static inline void soak_same(struct soak_worker *w, const void *found, size_t at
 			soak_die(w, "memory is not what the model says", at + i);
 }
 
-/* The second GPU may be gone, or have come back by another name. */
+/* The second GPU may be unbound, or have come back with another number. */
 static inline int soak_gpu(struct soak_worker *w, int n)
 {
 	for (int i = 1; n && w->gpu[1] < 0 && i < 16; i++)
@@ -126,11 +125,13 @@ static inline int soak_gpu(struct soak_worker *w, int n)
 	return n && w->gpu[1] >= 0 ? w->gpu[1] : w->gpu[0];
 }
 
-/* Whether what failed is to be tried again, of which there is an end. */
+/*
+ * Whether an operation that failed must be repeated.  The worker dies when that takes too long.
+ */
 static inline bool soak_again(struct soak_worker *w, int n, double begin)
 {
 	if (now_seconds() - begin > SOAK_PATIENCE)
-		soak_die(w, "it takes for ever", 0);
+		soak_die(w, "an operation takes too long", 0);
 	w->stats->retried++;
 	switch (errno) {
 	case ENODEV:
@@ -147,7 +148,10 @@ static inline bool soak_again(struct soak_worker *w, int n, double begin)
 	return false;
 }
 
-/* A command that may be repeated when it was done in part, on GPU @n if that is there. */
+/*
+ * Run a command on GPU @n, or on GPU 0 if @n is gone.  A command that was done in part is
+ * repeated, so its result must not depend on that.
+ */
 static inline void soak_command(struct soak_worker *w, int n, struct hmm_dummy_command *c)
 {
 	double begin = now_seconds();
@@ -164,7 +168,7 @@ static inline void soak_migrate(struct soak_worker *w, struct soak_step *s)
 
 	while (gpu_migrate(soak_gpu(w, s->gpu), GPU_SELF, w->mem + s->at, s->length, flags,
 			   NULL)) {
-		/* Nothing has to move. */
+		/* Moving the memory is not required. */
 		if (errno == ENOMEM)
 			break;
 		if (!soak_again(w, s->gpu, begin))
@@ -180,7 +184,7 @@ static inline void soak_register(struct soak_worker *w)
 		soak_die(w, "ibv_reg_mr", 0);
 }
 
-/* A child has the memory as it was, and what it does to it is its own. */
+/* A child sees the memory as it was.  Its own writes do not change the parent's memory. */
 static inline void soak_fork(struct soak_worker *w, struct soak_step *s)
 {
 	pid_t child = fork();
@@ -218,7 +222,7 @@ static inline void soak_move(struct soak_worker *w, struct soak_step *s)
 	soak_same(w, w->spare, s->at, s->length);
 	if (mremap(w->spare, s->length, s->length, MREMAP_MAYMOVE | MREMAP_FIXED, from) != from)
 		soak_die(w, "mremap", s->at);
-	/* Nobody else is to settle there. */
+	/* Reserve the address range again. */
 	if (mmap(w->spare, 2 * MiB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
 		 0) != w->spare)
 		soak_die(w, "mmap", s->at);
@@ -244,7 +248,7 @@ static inline void soak_read_only(struct soak_worker *w, struct soak_step *s)
 		soak_die(w, "mprotect", s->at);
 }
 
-/* Eight pieces, each filled by a command of its own; what fails as it may is done again. */
+/* Fill eight pieces with a command for each.  Commands that may fail are repeated. */
 static inline void soak_uring(struct soak_worker *w, struct soak_step *s)
 {
 	double begin = now_seconds();
@@ -281,7 +285,7 @@ static inline void soak_uring(struct soak_worker *w, struct soak_step *s)
 	}
 }
 
-/* Each worker has a part of GPU 0's scratch memory. */
+/* Each worker uses its own part of GPU 0's scratch memory. */
 static inline void soak_scratch(struct soak_worker *w, struct soak_step *s)
 {
 	off_t pos = w->nr * MiB + 123;
@@ -349,7 +353,7 @@ static inline void soak_add(struct soak_worker *w, struct soak_step *s)
 	};
 	uint64_t value;
 
-	/* What was added in part cannot be added again. */
+	/* An addition that was done in part cannot be repeated. */
 	if (gpu_command(w->gpu[0], &c))
 		soak_die(w, "add failed", s->at);
 	for (size_t i = 0; i < s->length; i += 8) {
@@ -368,7 +372,7 @@ static inline void soak_crc_check(struct soak_worker *w, struct soak_step *s)
 
 	soak_command(w, s->gpu, &c);
 	if (c.value != crc32c(w->model + s->at, s->length))
-		soak_die(w, "the GPU finds something else", s->at);
+		soak_die(w, "the checksum of the GPU is wrong", s->at);
 }
 
 static inline bool soak_wants_pages(enum soak_op op)
@@ -376,7 +380,7 @@ static inline bool soak_wants_pages(enum soak_op op)
 	return op == SOAK_TO_DEVICE || op == SOAK_TO_RAM || op >= SOAK_MREMAP;
 }
 
-/* Where and how much: all that is random in a step. */
+/* Choose the operation, its range and its GPU. */
 static inline void soak_choose(struct soak_worker *w, struct soak_step *s)
 {
 	unsigned int total = 0, at;
@@ -391,12 +395,15 @@ static inline void soak_choose(struct soak_worker *w, struct soak_step *s)
 	s->gpu = r >> 40 & 1;
 	unit = soak_wants_pages(s->op) ? PAGE :
 	       s->op == SOAK_ADD || s->op == SOAK_URING ? 8 : 1;
-	/* Huge pages want huge ranges. */
+	/* Half of the large ranges are multiples of a huge page. */
 	if (soak_kinds[s->op].most >= 2 * MiB && r >> 41 & 1)
 		unit = 2 * MiB;
 	s->length = (random_next(&w->random) % (soak_kinds[s->op].most / unit) + 1) * unit;
 	s->at = random_next(&w->random) % ((SOAK_LEN - s->length) / unit + 1) * unit;
-	/* For copies: in the other half, from the range on. */
+	/*
+	 * The source of a copy is in the first half of the memory, its destination in the
+	 * second half.
+	 */
 	s->src = random_next(&w->random);
 	if (s->op == SOAK_COPY || s->op == SOAK_SCRATCH) {
 		s->at %= SOAK_LEN / 2 - s->length;
@@ -486,12 +493,12 @@ static inline void soak_open(struct soak_worker *w)
 	if (error || !w->mem || w->model == MAP_FAILED || !w->spare || w->gpu[0] < 0 ||
 	    io_uring_queue_init(8, &w->ring, 0))
 		soak_die(w, error ?: "setup", 0);
-	/* odp_open() has registered memory of its own, of which this takes the place. */
+	/* Replace the region that odp_open() has registered. */
 	ibv_dereg_mr(w->o.to.mr);
 	soak_register(w);
 }
 
-/* The process.  Ends with 0 if all was right. */
+/* The worker's main function.  Returns 0 if all data was right. */
 static inline int soak_work(unsigned int nr, uint64_t seed, struct soak_stats *stats)
 {
 	struct soak_worker w = { .nr = nr, .stats = stats, .random = random_start(seed, nr) };

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Speeds that hmm-bench does not measure, on the release kernel: whose share of a migration is
- * what, and fault-around against page by page, for which two devices have to be made that
- * differ in it: GPU 0 brings 64 KiB along on a CPU fault, GPU 1 just the page.  Rounds
- * alternate, so that what else the machine does cancels; medians are printed and compared.
+ * Speeds that hmm-bench does not measure, on the release kernel: the shares of the kernel, of
+ * this project and of the copy in a migration, and fault-around against single pages.  The
+ * latter needs two devices: a CPU fault moves 64 KiB on GPU 0 and one page on GPU 1.  Rounds
+ * alternate between the alternatives, which cancels the influence of other load.  The test
+ * prints and compares medians.
  */
 #include "common.h"
 
@@ -22,7 +23,7 @@ struct sample {
 	double us[2][ROUNDS];
 };
 
-/* Print what it was and return the median of the ratios. */
+/* Print the times of both alternatives.  Returns the median of their ratios. */
 static double report(const char *what, const char *a, const char *b, struct sample *s,
 		     double pages, double goal)
 {
@@ -42,7 +43,7 @@ static double report(const char *what, const char *a, const char *b, struct samp
 	return median;
 }
 
-/* What the three calls of a migration take, and the copy in it. */
+/* Probes of the three migrate_vma calls and of the copy. */
 #define PROBE(what)	what ":" TRACE_PROBES "/sp_"
 #define PROBES		PROBE("p") "begin migrate_vma_setup\n" \
 			PROBE("r") "setup migrate_vma_setup\n" \
@@ -54,8 +55,8 @@ static double report(const char *what, const char *a, const char *b, struct samp
 			PROBE("r") "copy hmm_dummy_copy\n"
 
 /*
- * From the first begin to the last end, in us; in *calls what the three calls of the
- * kernel took of that, in *copy what the copy did.
+ * Returns the time from the first begin to the last end, in us.  *calls gets the share of the
+ * three migrate_vma calls, *copy that of the copy.
  */
 static double trace_read(double *calls, double *copy)
 {
@@ -114,7 +115,7 @@ FIXTURE_TEARDOWN(speed)
 		close(self->gpu[i]);
 }
 
-/* What is the kernel's, and what is ours, when the copy is made in between. */
+/* Print the shares of the kernel and of this project in a migration. */
 static void shares(struct __test_metadata *_metadata, FIXTURE_DATA(speed) *self,
 		   int advice, const char *what)
 {
@@ -153,7 +154,7 @@ TEST_F_TIMEOUT(speed, shares_huge, 300)
 	shares(_metadata, self, MADV_HUGEPAGE, "to device, huge, copy in between");
 }
 
-/* 2 MiB come back because the CPU reads a byte of each page. */
+/* The CPU reads a byte of each page, which moves 2 MiB to RAM. */
 static double touch_us(int gpu, char *p)
 {
 	double begin;
@@ -191,8 +192,8 @@ TEST_F_TIMEOUT(speed, cpu_fault, 300)
 	EXPECT_LE(1.5, report("to RAM by CPU fault", "64 KiB around", "page by page",
 			      &around, 512, 2.3));
 	/*
-	 * A folio that came page by page would give 1.  What else runs on the machine holds
-	 * up one fault more than many: the other CPU has to answer, and to be there for it.
+	 * A folio that moved page by page would give 1.  Other load on the machine delays one
+	 * fault more than many, because the other CPU must answer the one fault.
 	 */
 	EXPECT_LE(2.0, report("to RAM by CPU fault", "huge", "page by page", &whole,
 			      512, 8));

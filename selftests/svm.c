@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The device as one that faults: on RAM, on its own memory, and as importer on
- * the memory of another device, which it reaches in place or which falls back to
- * RAM, as the topology has it (HMM_P2P_EXPECT=reach|fallback, set by the runner).
+ * The device faults on RAM, on its own memory and, as an importer, on the memory of another
+ * device.  The runner tells in HMM_P2P_EXPECT=reach|fallback whether the device can reach the
+ * other one's memory in this topology, or that memory moves to RAM.
  */
 #include "common.h"
 
@@ -21,7 +21,7 @@ FIXTURE_SETUP(svm)
 
 		self->gpu[i] = gpu_open(i);
 		ASSERT_LE(0, self->gpu[i]);
-		/* The devices are the ones that the runner meant. */
+		/* The GPUs are those that the runner meant. */
 		ASSERT_EQ(0, gpu_info(self->gpu[i], &info));
 		ASSERT_EQ(!getenv("HMM_P2P_NO_PCI"),
 			  !!(info.caps & HMM_DUMMY_CAP_PCI));
@@ -41,7 +41,7 @@ FIXTURE_TEARDOWN(svm)
 	}
 }
 
-/* Memory that nobody touched yet: the device faults it in. */
+/* The device faults in memory that was never touched. */
 TEST_F(svm, faults_in_untouched)
 {
 	struct hmm_dummy_info before, after;
@@ -76,7 +76,10 @@ TEST_F(svm, copy_any_mix)
 	char *q = anon(LEN);
 
 	fill_pattern(self->p, LEN, 2);
-	/* Sources: RAM, device; destinations: device, hole. */
+	/*
+	 * Sources of the copy are in RAM and on the device; destinations are on the device or
+	 * holes.
+	 */
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p + 3 * PAGE, 200 * PAGE));
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], q, 100 * PAGE));
 	ASSERT_EQ(0, gpu_copy(self->gpu[0], q + 13, self->p + 4001, LEN - 5000));
@@ -86,7 +89,7 @@ TEST_F(svm, copy_any_mix)
 	munmap(q, LEN);
 }
 
-/* Pages that follow each other for the process, and not where they are. */
+/* Pages that are adjacent for the process, but not in the device's memory. */
 TEST_F(svm, pages_in_disorder)
 {
 	const size_t n = 64;
@@ -96,7 +99,7 @@ TEST_F(svm, pages_in_disorder)
 	ASSERT_EQ(0, madvise(self->p, LEN, MADV_NOHUGEPAGE));
 	fill_pattern(self->p, LEN, 6);
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
-	/* The last is the first; the rest of the memory goes over the end of a chunk. */
+	/* Reverse the order of the pages.  The other memory extends over the end of a chunk. */
 	for (size_t i = 0; i < n; i++) {
 		ASSERT_EQ(q + i * PAGE,
 			  mremap(self->p + (n - 1 - i) * PAGE, PAGE, PAGE,
@@ -121,7 +124,7 @@ TEST_F(svm, pages_in_disorder)
 	munmap(q, n * PAGE);
 }
 
-/* The GPU works on memory that lives in another GPU. */
+/* A GPU works on memory that is on another GPU. */
 TEST_F(svm, peer)
 {
 	unsigned int crc;
@@ -152,7 +155,7 @@ TEST_F(svm, peer)
 	EXPECT_EQ(crc32c(self->p + 1, LEN - 1), crc);
 }
 
-/* Stock behaviour is one switch away. */
+/* With peer access off, the kernel behaves as stock does. */
 TEST_F(svm, peer_access_off)
 {
 	unsigned int crc;
@@ -166,7 +169,7 @@ TEST_F(svm, peer_access_off)
 	EXPECT_EQ(crc32c(self->p, LEN), crc);
 }
 
-/* Pages of both devices and of RAM in one range: each is found where it is. */
+/* Pages of both devices and of RAM in one range.  The device finds each page where it is. */
 TEST_F(svm, mixed_exporters)
 {
 	fill_pattern(self->p, LEN, 4);
@@ -182,8 +185,8 @@ TEST_F(svm, mixed_exporters)
 }
 
 /*
- * One page of RAM, a hole of one page and one of three between device pages: they
- * are faulted alone, the neighbours stay.
+ * A page of RAM, a hole of one page and a hole of three pages between device pages.  Only they
+ * are faulted; their neighbours stay.
  */
 TEST_F(svm, neighbours_stay)
 {
@@ -202,7 +205,7 @@ TEST_F(svm, neighbours_stay)
 	}
 }
 
-/* After fork a device page is read-only and shared: writing must copy it. */
+/* After fork() a device page is shared and read-only.  A write copies it. */
 TEST_F(svm, write_after_fork)
 {
 	for (int writer = 0; writer < 2; writer++) {

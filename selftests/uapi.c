@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Every ioctl at the edges of what it takes.  Each refusal must come with its
- * documented errno, and leave memory where it was and the device as full as it
- * was.
+ * Every ioctl at the limits of its arguments.  Each refused call returns its documented errno,
+ * moves no memory and uses no device memory.
  */
 #include "common.h"
 
@@ -21,7 +20,9 @@ FIXTURE_SETUP(uapi)
 	self->p = anon(PAGES * PAGE);
 	ASSERT_NE(MAP_FAILED, self->p);
 	fill_pattern(self->p, PAGES * PAGE, 1);
-	/* Half here, half there: any unwanted move shows. */
+	/*
+	 * Half of the pages are on the device and half in RAM, so that any unwanted move shows.
+	 */
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, PAGES / 2 * PAGE));
 	ASSERT_EQ(PAGES / 2, pages_on_device(0, self->p, PAGES * PAGE));
 	ASSERT_EQ(0, gpu_info(self->gpu, &self->before));
@@ -46,7 +47,7 @@ FIXTURE_TEARDOWN(uapi)
 		EXPECT_EQ(err, errno);		\
 	} while (0)
 
-/* The size of the first version, which ended with that field. */
+/* The size of the structure's first version, which ended with field @last. */
 #define FIRST(type, last)						\
 	(offsetof(struct type, last) + sizeof(((struct type *)0)->last))
 
@@ -90,7 +91,7 @@ TEST_F(uapi, sizes)
 		EXPECT_ERRNO(EFAULT, ioctl(self->gpu, t[i].cmd, NULL));
 		EXPECT_ERRNO(EFAULT, ioctl(self->gpu, t[i].cmd, 8));
 	}
-	/* Longer, but with nothing new said, is fine, also page-sized. */
+	/* A longer structure is valid if its unknown part is zero, also if it is a page long. */
 	memset(&arg, 0, sizeof(arg));
 	arg.size = sizeof(arg);
 	EXPECT_EQ(0, ioctl(self->gpu, HMM_DUMMY_INFO, &arg));
@@ -136,7 +137,7 @@ TEST_F(uapi, unknown)
 	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .op = HMM_DUMMY_OP_COPY,
 	    .value = 1, .src = (uintptr_t)self->p);
 	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .pattern = HMM_DUMMY_RANDOM + 1);
-	/* What the pattern or the op has no use for. */
+	/* Fields that this pattern or op does not use. */
 	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .unit = 8);
 	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .stride = 8);
 	TRY(HMM_DUMMY_COMMAND, com, EOPNOTSUPP, ONE, .seed = 8);
@@ -166,7 +167,7 @@ TEST_F(uapi, unknown)
 	    .addr = (uintptr_t)self->p + 8, .length = PAGE);
 	TRY(HMM_DUMMY_CANCEL, cancel, EOPNOTSUPP, .flags = 1);
 	TRY(HMM_DUMMY_CANCEL, cancel, ENOENT, .tag = 1);
-	/* A vector that is longer than anybody needs, and one that is not there. */
+	/* A vector that is longer than any valid one, and an unmapped one. */
 	TRY(HMM_DUMMY_MIGRATE, mig, EINVAL, .pidfd = -1, .addr = (uintptr_t)self->p,
 	    .length = (1UL << 30) + PAGE, .vec = (uintptr_t)vec);
 	TRY(HMM_DUMMY_MIGRATE, mig, EFAULT, .pidfd = -1, .vec = 16,
@@ -221,7 +222,7 @@ TEST_F(uapi, ranges)
 	}
 }
 
-/* Mapped in front, a hole in the middle: nothing of it may move. */
+/* Memory with a hole in its middle: nothing of it may move. */
 TEST_F(uapi, hole)
 {
 	char *q = anon(3 * PAGE);
@@ -240,7 +241,7 @@ TEST_F(uapi, hole)
 	munmap(q, 3 * PAGE);
 }
 
-/* A device never reaches a VMA that maps another device. */
+/* A device never accesses a VMA that maps a device. */
 TEST_F(uapi, device_mapping)
 {
 	struct hmm_dummy_command com = {
@@ -333,7 +334,7 @@ TEST_F(uapi, pidfd)
 	close(pidfd);
 }
 
-/* Who may not ptrace a process may not move its memory, nor ask where it is. */
+/* A process without ptrace rights on another one can neither move its memory nor query it. */
 TEST_F(uapi, no_ptrace_rights)
 {
 	pid_t child;
@@ -365,7 +366,7 @@ TEST_F(uapi, no_ptrace_rights)
 			_exit(13);
 		if (ioctl(gpu, HMM_DUMMY_QUERY, &query) != -1 || errno != EPERM)
 			_exit(14);
-		/* Its own is its own business. */
+		/* A process can always query and move its own memory. */
 		q[0] = 1;
 		if (gpu_to_device(gpu, q, PAGE))
 			_exit(15);
@@ -374,7 +375,7 @@ TEST_F(uapi, no_ptrace_rights)
 	EXPECT_EQ(0, wait_child(child));
 }
 
-/* A file that was inherited works on the memory of who uses it. */
+/* A file that another process has inherited works on that process's memory. */
 TEST_F(uapi, other_process)
 {
 	pid_t child = fork();

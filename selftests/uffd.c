@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory that user space fetches by itself (userfaultfd): the device waits for it as a CPU
- * would, for the task that waits for the device.  It keeps no task that is killed, and fills
- * in none of the memory.  A device that goes does not wait for what user space does not fetch.
+ * Memory that user space fetches by itself (userfaultfd).  A device waits for such a page as a
+ * CPU would, on behalf of the task that waits for the device.  It does not delay the death of
+ * that task and does not fill the memory itself.  Removing a device does not wait for user
+ * space.
  */
 #include <signal.h>
 #include <sys/uio.h>
@@ -53,7 +54,7 @@ TEST(waits_for_user_space)
 	close(gpu);
 }
 
-/* Nobody fetches it, and then the process is killed: it ends, and the device goes on. */
+/* A process is killed while no task fetches its page.  It ends, and the device goes on. */
 TEST_LONG(killed, 60)
 {
 	int gpu = gpu_open(0);
@@ -100,7 +101,7 @@ static void *fills(void *arg)
 	return NULL;
 }
 
-/* A command that has its page, but is cancelled, does not wait for engines that rest. */
+/* A command that has its page, but is cancelled, does not wait for paused engines. */
 TEST_LONG(cancelled_at_rest, 120)
 {
 	char *p = anon(LEN);
@@ -136,7 +137,7 @@ static void *migrates(void *arg)
 	return (void *)(intptr_t)ret;
 }
 
-/* An answer that user space does not take does not keep the driver. */
+/* A process that does not fetch the page for its result does not delay the unbind. */
 TEST_LONG(answer_not_taken, 60)
 {
 	struct hmm_dummy_migrate m = { .size = sizeof(m), .pidfd = -1, .length = 4 * PAGE };
@@ -151,7 +152,7 @@ TEST_LONG(answer_not_taken, 60)
 	m.vec = (uintptr_t)vec;
 	ASSERT_EQ(0, gpu_bus_address(1, address, sizeof(address)));
 	ASSERT_EQ(0, pthread_create(&t, NULL, migrates, &m));
-	/* It has been moved, and waits for where to say so. */
+	/* Wait until the memory has moved and the driver wants to write its result. */
 	while (pages_on_device(0, p, LEN) < 4)
 		usleep(1000);
 	usleep(200000);
@@ -159,7 +160,7 @@ TEST_LONG(answer_not_taken, 60)
 	EXPECT_EQ(0, pages_on_device(0, p, LEN));
 	close(fd);
 	pthread_join(t, &status);
-	/* With no file of the one that went, the new one has its name. */
+	/* No file of the old device is open, so the new one gets the same name. */
 	ASSERT_EQ(0, gpu_driver("bind", address));
 	EXPECT_EQ(0, (intptr_t)status);
 	EXPECT_EQ(4, m.migrated);
@@ -174,7 +175,7 @@ TEST_LONG(answer_not_taken, 60)
 	munmap(vec, LEN);
 }
 
-/* Where nobody waits in a system call it is refused, and its queue goes on. */
+/* A command by io_uring has no task that waits for it, so it is refused.  The queue goes on. */
 TEST(not_in_the_background)
 {
 	struct hmm_dummy_command c[2] = {};
@@ -208,25 +209,25 @@ TEST(not_in_the_background)
 	close(gpu);
 }
 
-/* What a device does, on two pages of which nobody fetches the second. */
+/* Operations of a device on two pages.  No task fetches the second page. */
 enum what { COMMAND, READ, WRITE };
 
 FIXTURE(unbind) {
 	int gpu;
 	int fd;			/* the userfaultfd */
 	char *p;
-	char *q;		/* not watched */
+	char *q;		/* not watched by userfaultfd */
 	struct unbinding unbinding;
 	pthread_t thread;
 	atomic_bool done;
-	int result;		/* of what was done */
+	int result;		/* of the operation */
 	int error;
 };
 
 FIXTURE_VARIANT(unbind) {
 	enum what what;
 	unsigned int op;
-	bool source;		/* the watched memory is what is read */
+	bool source;		/* the operation reads the watched memory */
 };
 FIXTURE_VARIANT_ADD(unbind, fill) { .op = HMM_DUMMY_OP_FILL };
 FIXTURE_VARIANT_ADD(unbind, copy_from) { .op = HMM_DUMMY_OP_COPY, .source = true };
@@ -248,7 +249,7 @@ FIXTURE_SETUP(unbind)
 	ASSERT_LE(0, self->fd);
 }
 
-/* All is as before, and the device is there again. */
+/* The device is bound again and works, and other memory has kept its data. */
 FIXTURE_TEARDOWN(unbind)
 {
 	char byte = 0;
@@ -270,7 +271,7 @@ struct waiter {
 	const FIXTURE_VARIANT(unbind) *variant;
 };
 
-/* The device faults on both pages at once; what it adds to the first alone is 0. */
+/* The device faults on both pages at once.  An addition of 0 does not change the first page. */
 static void *wait_for_page(void *arg)
 {
 	struct waiter *w = arg;
@@ -296,7 +297,10 @@ static void *wait_for_page(void *arg)
 	return NULL;
 }
 
-/* The device waits, and goes all the same.  If it does not, it gets what it waits for. */
+/*
+ * The driver is unbound while the device waits for a page.  If the unbind hangs, the page is
+ * given to it, so that the test can end.
+ */
 static void goes_while_waited_for(struct __test_metadata *_metadata,
 				  FIXTURE_DATA(unbind) *self,
 				  const FIXTURE_VARIANT(unbind) *variant)
@@ -311,14 +315,14 @@ static void goes_while_waited_for(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, unbinding_begin(&self->unbinding, "hmm_dummy", 1));
 	ended = unbinding_ended(&self->unbinding);
 	EXPECT_TRUE(ended);
-	/* It is about a wait that goes on. */
+	/* The operation must still be waiting. */
 	EXPECT_FALSE(self->done);
 	if (!ended)
 		uffd_give(self->fd, self->p + PAGE, 0x77);
 	EXPECT_EQ(0, pages_on_device(0, self->p, PAGE));
 }
 
-/* What waited is told, and has changed nothing. */
+/* The operation fails with ENODEV and has changed nothing. */
 TEST_F_TIMEOUT(unbind, while_waiting, 300)
 {
 	goes_while_waited_for(_metadata, self, variant);
@@ -331,12 +335,12 @@ TEST_F_TIMEOUT(unbind, while_waiting, 300)
 		ASSERT_EQ(0x77, self->p[i]);
 	}
 	EXPECT_EQ(-1, check_pattern(self->q, 2 * PAGE, 2));
-	/* With no file of the one that went, the new one has its name. */
+	/* No file of the old device is open, so the new one gets the same name. */
 	close(self->gpu);
 	close(self->fd);
 }
 
-/* The device comes back, and another mirror of the same memory with it. */
+/* The device is bound again, and a new mirror of the same memory works. */
 TEST_F_TIMEOUT(unbind, and_bind, 300)
 {
 	unsigned int crc;
@@ -344,7 +348,7 @@ TEST_F_TIMEOUT(unbind, and_bind, 300)
 
 	goes_while_waited_for(_metadata, self, variant);
 	ASSERT_EQ(0, unbinding_undo(&self->unbinding));
-	/* Under another name: the file of the one that went is open. */
+	/* The device has another name, because a file of the old one is open. */
 	again = gpu_open(2);
 	ASSERT_LE(0, again);
 	EXPECT_EQ(0, gpu_crc32c(again, self->p, PAGE, &crc));
@@ -361,7 +365,7 @@ TEST_F_TIMEOUT(unbind, and_bind, 300)
 	ASSERT_EQ(0, unbinding_begin(&self->unbinding, "hmm_dummy", 2));
 }
 
-/* Whether the completion is there, of a ring that has one command under way. */
+/* Whether a ring with one command under way has its completion. */
 static bool ring_has(struct io_uring *ring, int *result)
 {
 	struct io_uring_cqe *cqe;
@@ -374,9 +378,9 @@ static bool ring_has(struct io_uring *ring, int *result)
 }
 
 /*
- * A worker handles the faults of commands by io_uring, and for no memory that user space
- * fetches; but the memory may become one between the question and the fault.  True if it did,
- * and the worker waits.
+ * A worker handles the faults of commands by io_uring, and refuses memory that userfaultfd
+ * watches.  Here the watch begins between the worker's check and its fault.  Returns whether
+ * the worker waits for the page.
  */
 static bool worker_waits(struct __test_metadata *_metadata, struct io_uring *ring, int gpu,
 			 int fd, struct hmm_dummy_command *c)
@@ -384,7 +388,7 @@ static bool worker_waits(struct __test_metadata *_metadata, struct io_uring *rin
 	bool waits = false, ended = false;
 	int result = 0;
 
-	/* What lingers has interrupts off: it is over in a moment. */
+	/* The worker lingers with interrupts disabled, for a short time only. */
 	ASSERT_EQ(0, write_file(PAIR, "hmm_range_fault_unlocked_timeout 20 userfaultfd_register"));
 	uring_command(ring, gpu, c);
 	ASSERT_EQ(1, io_uring_submit(ring));
@@ -395,7 +399,7 @@ static bool worker_waits(struct __test_metadata *_metadata, struct io_uring *rin
 		waits = uffd_is_waited_for(fd, 10);
 		ended = !waits && ring_has(ring, &result);
 	}
-	/* It was asked too early, and waits; or too late, and refuses; or it was done before. */
+	/* The worker waits, or refuses, or was done before the watch began. */
 	EXPECT_TRUE(waits || !result || result == -EOPNOTSUPP);
 	EXPECT_EQ(0, write_file(PAIR, "off"));
 	return waits;
@@ -404,7 +408,7 @@ static bool worker_waits(struct __test_metadata *_metadata, struct io_uring *rin
 FIXTURE(unbind_with_worker) { int unused; };
 FIXTURE_SETUP(unbind_with_worker) { }
 
-/* Nobody lingers any more, also where the test has ended early. */
+/* Release a task that lingers, also if the test has ended early. */
 FIXTURE_TEARDOWN(unbind_with_worker)
 {
 	EXPECT_EQ(0, write_file(PAIR, "off"));
@@ -430,7 +434,7 @@ TEST_F_TIMEOUT(unbind_with_worker, run, 300)
 		if (waits) {
 			ASSERT_EQ(0, unbinding_begin(&unbinding, "hmm_dummy", 1));
 			EXPECT_TRUE(unbinding_ended(&unbinding));
-			/* The command is over, although nobody fetches its page. */
+			/* The file is closed before the worker returns. */
 			for (int i = 0; i < 600 && !ring_has(&ring, &result); i++)
 				usleep(100000);
 			EXPECT_EQ(-ENODEV, result);
@@ -453,7 +457,7 @@ TEST_F_TIMEOUT(unbind_with_worker, run, 300)
 	EXPECT_TRUE(waits);
 }
 
-/* The process ends while its command waits, and the device has gone. */
+/* A process exits while its command waits and the device is being unbound. */
 TEST_LONG(unbind_and_exit, 300)
 {
 	char address[32];
@@ -492,7 +496,7 @@ static struct hmm_dummy_migrate told_of(char *p, size_t length, unsigned char *v
 
 #define CHUNKS	(4 * MiB)
 
-/* What is missing is for user space to fill: the device allocates nothing for it. */
+/* The device does not allocate memory for pages that user space fetches. */
 TEST_LONG(device_fills_no_hole, 120)
 {
 	static unsigned char vec[CHUNKS / PAGE];
@@ -512,7 +516,7 @@ TEST_LONG(device_fills_no_hole, 120)
 		ASSERT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
 	}
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_ZEROPAGE, &zero));
-	/* Twice: the second time a look comes first. */
+	/* The second round begins with a check for pages that exist. */
 	for (int round = 0; round < 2; round++) {
 		ASSERT_EQ(0, gpu_info(gpu, &before));
 		m = told_of(p, CHUNKS, vec);
@@ -528,7 +532,7 @@ TEST_LONG(device_fills_no_hole, 120)
 			ASSERT_EQ(want, vec[i]) TH_LOG("page %zu, round %d", i, round);
 		}
 	}
-	/* Once nobody watches it, it is memory like any. */
+	/* The memory becomes ordinary when the watch ends. */
 	close(fd);
 	m = told_of(p, CHUNKS, vec);
 	EXPECT_EQ(0, ioctl(gpu, HMM_DUMMY_MIGRATE, &m));
@@ -541,8 +545,9 @@ TEST_LONG(device_fills_no_hole, 120)
 }
 
 /*
- * Nor does it evict others for it: where it is full, and then where it has room for what is
- * there, a page in each chunk, and not for the holes beside that.
+ * The device does not evict other memory for pages that user space fetches: first when it is
+ * full, and then when it has room for the one existing page of each chunk, but not for the
+ * holes beside it.
  */
 TEST_LONG(evicts_nobody_for_holes, 120)
 {

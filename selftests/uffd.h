@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Memory that user space fetches by itself, and the removal of a device that waits for it. */
+/*
+ * Memory that user space fetches by itself (userfaultfd), and the removal of a device that
+ * waits for such memory.
+ */
 #ifndef HMM_P2P_UFFD_H
 #define HMM_P2P_UFFD_H
 
@@ -73,7 +76,7 @@ static inline int uffd_watch(const void *p, size_t length, uint64_t features, ui
 	return fd;
 }
 
-/* The same for accesses to pages that do not exist: user space fetches each of them. */
+/* The same for accesses to pages that do not exist.  User space fetches each of them. */
 static inline int uffd_watch_missing(const void *p, size_t length)
 {
 	return uffd_watch(p, length, 0, UFFDIO_REGISTER_MODE_MISSING);
@@ -95,7 +98,7 @@ static inline bool uffd_is_waited_for(int fd, int ms)
 	return uffd_next(fd, ms, &msg);
 }
 
-/* Gives the page at @p, which is all @byte. */
+/* Give the page at @p to the tasks that wait for it, filled with @byte. */
 static inline int uffd_give(int fd, void *p, int byte)
 {
 	char page[PAGE];
@@ -107,12 +110,12 @@ static inline int uffd_give(int fd, void *p, int byte)
 	return ioctl(fd, UFFDIO_COPY, &copy);
 }
 
-/* The driver of a device lets go of it, in a thread of its own: that may take too long. */
+/* A thread that unbinds a device from its driver, which may take too long. */
 struct unbinding {
 	pthread_t thread;
 	char path[64];
 	char address[32];
-	atomic_int result;		/* 1: under way */
+	atomic_int result;		/* 1: not finished */
 };
 
 static inline void *unbinding_run(void *arg)
@@ -132,7 +135,7 @@ static inline int unbinding_begin(struct unbinding *u, const char *driver, unsig
 	return pthread_create(&u->thread, NULL, unbinding_run, u);
 }
 
-/* Whether it has come to its end, for which it has 20 seconds. */
+/* Whether the driver has released the device within 20 seconds. */
 static inline bool unbinding_ended(struct unbinding *u)
 {
 	for (int i = 0; i < 200 && u->result == 1; i++)
@@ -140,7 +143,7 @@ static inline bool unbinding_ended(struct unbinding *u)
 	return u->result != 1;
 }
 
-/* Waits for it, however long it takes, and binds the device again. */
+/* Wait until the driver has released the device, however long that takes, and bind it again. */
 static inline int unbinding_undo(struct unbinding *u)
 {
 	pthread_join(u->thread, NULL);

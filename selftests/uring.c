@@ -45,7 +45,7 @@ FIXTURE_TEARDOWN(uring)
 	close(self->gpu);
 }
 
-/* @c, by address or, in a ring with large entries, by value. */
+/* Prepare command @c, by address or, in a ring with large entries, by value. */
 static void prepare(struct io_uring *ring, int gpu, struct hmm_dummy_command *c,
 		    unsigned long user_data)
 {
@@ -101,7 +101,9 @@ static unsigned int threads(void)
 	return n - 2;
 }
 
-/* A thousand at once, without as many threads, and in each queue in order. */
+/*
+ * A thousand commands at once, without as many threads.  Each queue runs its commands in order.
+ */
 TEST_F_TIMEOUT(uring, thousand, 120)
 {
 	static struct hmm_dummy_command c[DEPTH];
@@ -143,7 +145,7 @@ TEST_F_TIMEOUT(uring, thousand, 120)
 	}
 }
 
-/* The value of a command comes back: to memory, or in a large completion. */
+/* The value of a command returns in memory, or in a large completion. */
 TEST_F(uring, value)
 {
 	struct hmm_dummy_command c = {
@@ -160,7 +162,7 @@ TEST_F(uring, value)
 	EXPECT_EQ(crc, variant->flags & IORING_SETUP_CQE32 ? done.value : c.value);
 }
 
-/* One more than there may be is told so, twice, and the others are not disturbed. */
+/* A command that exceeds the limit is refused, twice.  The others are not affected. */
 TEST_F_TIMEOUT(uring, full, 120)
 {
 	static struct hmm_dummy_command c[DEPTH + 8];
@@ -181,7 +183,7 @@ TEST_F_TIMEOUT(uring, full, 120)
 		EXPECT_EQ(-EAGAIN, done.result);
 		EXPECT_LE(DEPTH, done.user_data);
 	}
-	/* The same for who may not wait elsewhere. */
+	/* The same for a task that must not wait. */
 	EXPECT_EQ(-1, gpu_fill(self->gpu, self->p, 64, 1));
 	EXPECT_EQ(EAGAIN, errno);
 	ASSERT_EQ(0, gpu_control(0, "resume"));
@@ -198,7 +200,7 @@ TEST_F_TIMEOUT(uring, full, 120)
 	EXPECT_EQ(pattern(DEPTH * 64, 1), (unsigned char)self->p[DEPTH * 64]);
 }
 
-/* Cancelled by tag: those that have it, and no others. */
+/* A cancel by tag ends the commands with that tag, and no others. */
 TEST_F(uring, cancel)
 {
 	struct hmm_dummy_command c[6];
@@ -246,8 +248,8 @@ TEST_F(uring, cancel)
 }
 
 /*
- * A ring that goes takes its commands along, running or waiting.  It does so by a worker, for
- * which this waits; then nothing is left that could write to the memory.
+ * A ring that closes cancels its commands, whether they run or wait.  A worker of the kernel
+ * does that.  The test waits for it; then no command can write to the memory any more.
  */
 TEST_F_TIMEOUT(uring, ring_exit, 120)
 {
@@ -269,7 +271,7 @@ TEST_F_TIMEOUT(uring, ring_exit, 120)
 		io_uring_queue_exit(&ring);
 		sleep(1);
 		ASSERT_EQ(0, gpu_control(0, "resume"));
-		/* What was left behind would be in front of these. */
+		/* Commands that were left behind would run before these. */
 		for (int i = 0; i < HMM_DUMMY_QUEUES; i++) {
 			struct hmm_dummy_command crc = {
 				.op = HMM_DUMMY_OP_CRC32C, .queue = i,
@@ -282,7 +284,7 @@ TEST_F_TIMEOUT(uring, ring_exit, 120)
 	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
 }
 
-/* So does a process that is killed. */
+/* The same for a process that is killed. */
 TEST_F_TIMEOUT(uring, killed, 120)
 {
 	for (int round = 0; round < 4; round++) {
@@ -306,7 +308,7 @@ TEST_F_TIMEOUT(uring, killed, 120)
 				};
 				prepare(&ring, gpu, &c[i], i);
 			}
-			/* Half of them from workers, which are killed as well. */
+			/* Workers submit half of the commands; they are killed as well. */
 			for (unsigned int i = 0; i < 256; i += 2)
 				ring.sq.sqes[ring.flags & IORING_SETUP_SQE128 ?
 					     2 * i : i].flags |= IOSQE_ASYNC;
@@ -345,7 +347,7 @@ static void *commands(void *arg)
 	return NULL;
 }
 
-/* Cancelled by tag while who waits is killed: each command ends once. */
+/* Commands are cancelled by tag while their waiting task is killed.  Each command ends once. */
 TEST_F_TIMEOUT(uring, cancel_and_kill, 120)
 {
 	for (int round = 0; round < 10; round++) {
@@ -354,7 +356,7 @@ TEST_F_TIMEOUT(uring, cancel_and_kill, 120)
 		if (!child) {
 			int gpu = gpu_open(0);
 			struct hmm_dummy_command c = {
-				/* For the threads, which set it right. */
+				/* the threads take the file descriptor from here */
 				.size = gpu,
 				.op = HMM_DUMMY_OP_FILL, .tag = 3, .length = PAGE,
 				.addr = (uintptr_t)self->p,
@@ -373,7 +375,7 @@ TEST_F_TIMEOUT(uring, cancel_and_kill, 120)
 	ASSERT_EQ(0, gpu_fill(self->gpu, self->p, 1, 1));
 }
 
-/* What is wrong with a command is said in its completion. */
+/* The completion reports what is wrong with a command. */
 TEST_F(uring, refused)
 {
 	struct hmm_dummy_command good = {
@@ -390,7 +392,7 @@ TEST_F(uring, refused)
 		{ HMM_DUMMY_COMMAND, (uintptr_t)&good, 1, -EOPNOTSUPP },
 		{ HMM_DUMMY_COMMAND, (uintptr_t)self->p, 0, -EINVAL },	/* size 0 */
 		{ HMM_DUMMY_CANCEL, 8, 0, -EFAULT },
-		/* A number that the kernel could take for its own error. */
+		/* The kernel could mistake this address for an error of its own. */
 		{ HMM_DUMMY_COMMAND, -ENOEXEC, 0, -EFAULT },
 		{ HMM_DUMMY_CANCEL, -ENOEXEC, 0, -EFAULT },
 		{ HMM_DUMMY_INFO, (uintptr_t)&good, 0, -ENOTTY },
@@ -417,7 +419,7 @@ TEST_F(uring, refused)
 		ASSERT_EQ(0, next(&self->ring, &done));
 		EXPECT_EQ(-EOPNOTSUPP, done.result);
 	} else {
-		/* There is no room for it. */
+		/* The ring's entries are too small for this command. */
 		uring_sqe(&self->ring, self->gpu, HMM_DUMMY_COMMAND_INLINE);
 		ASSERT_TRUE(uring_submit(&self->ring, 1));
 		ASSERT_EQ(0, next(&self->ring, &done));

@@ -17,7 +17,7 @@ static inline struct io_uring_sqe *uring_sqe(struct io_uring *ring, int gpu,
 	memset(sqe, 0, ring->flags & IORING_SETUP_SQE128 ? 128 : 64);
 	sqe->opcode = IORING_OP_URING_CMD;
 	sqe->fd = gpu;
-	/* sqe->cmd_op */
+	/* sqe->off and sqe->cmd_op share their place. */
 	sqe->off = op;
 	return sqe;
 }
@@ -28,7 +28,7 @@ static inline void *uring_payload(struct io_uring_sqe *sqe)
 	return (char *)sqe + 48;
 }
 
-/* @c, by address: it has to stay until it completes. */
+/* Queue @c by address.  The caller keeps *@c until it completes. */
 static inline struct io_uring_sqe *uring_command(struct io_uring *ring, int gpu,
 						 struct hmm_dummy_command *c)
 {
@@ -41,8 +41,8 @@ static inline struct io_uring_sqe *uring_command(struct io_uring *ring, int gpu,
 }
 
 /*
- * Whether all @nr are on their way.  Where the kernel polls for them, what liburing counts are
- * those that it has not taken yet, or not said so: any number.
+ * Submit @nr entries.  Returns whether the kernel has all of them.  With SQPOLL, the return
+ * value of io_uring_submit() does not tell how many entries the kernel has taken.
  */
 static inline bool uring_submit(struct io_uring *ring, int nr)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a process does to its memory while that lives on a GPU and a NIC has it
- * mapped: afterwards nobody sees old bytes, nothing leaks, and nothing is stuck.
- * Needs swap, and cgroup v2 at /sys/fs/cgroup.
+ * What a process can do to its memory while the memory is on a GPU and a NIC has it mapped.
+ * Afterwards no access returns old data, nothing leaks and nothing hangs.  Needs swap, and
+ * cgroup v2 at /sys/fs/cgroup.
  */
 #include <pthread.h>
 #include <sys/stat.h>
@@ -37,7 +37,7 @@ static long on_gpu(FIXTURE_DATA(vma_life) *self)
 	return pages_on_device(0, self->o.mem, LEN);
 }
 
-/* Each side keeps its own writes, and sees none of the other's. */
+/* Parent and child each keep their own writes, and do not see the other's. */
 TEST_F_TIMEOUT(vma_life, fork_both_write, 120)
 {
 	int go[2], done[2];
@@ -48,7 +48,7 @@ TEST_F_TIMEOUT(vma_life, fork_both_write, 120)
 	ASSERT_EQ(0, pipe(done));
 	child = fork();
 	if (!child) {
-		/* First the child's write, then the parent's by NIC. */
+		/* The child writes first, then the parent by NIC. */
 		self->o.mem[0] = 'c';
 		if (write(done[1], "x", 1) != 1 || read(go[0], &c, 1) != 1)
 			_exit(1);
@@ -66,7 +66,7 @@ TEST_F_TIMEOUT(vma_life, fork_both_write, 120)
 	EXPECT_EQ(-1, check_pattern(self->o.mem, LEN, 2));
 }
 
-/* Read-only: the NIC's write is refused, its reads stay in place. */
+/* With PROT_READ, a write of the NIC fails.  Reads find the pages in place. */
 TEST_F_TIMEOUT(vma_life, mprotect_read_only, 120)
 {
 	ASSERT_EQ(0, mprotect(self->o.mem, LEN, PROT_READ));
@@ -76,7 +76,7 @@ TEST_F_TIMEOUT(vma_life, mprotect_read_only, 120)
 	EXPECT_EQ(-1, check_pattern(self->o.mem, LEN, 1));
 }
 
-/* There and back: entries stay read-only, and get write access back in place. */
+/* After mprotect() both ways, entries stay read-only until a write gets access in place. */
 TEST_F_TIMEOUT(vma_life, mprotect_and_back, 120)
 {
 	long long upgrades = gpu_counter(0, "upgrades");
@@ -91,7 +91,7 @@ TEST_F_TIMEOUT(vma_life, mprotect_and_back, 120)
 	EXPECT_EQ(-1, check_pattern(self->o.mem, LEN, 2));
 }
 
-/* Also of a huge page as a whole, by another GPU. */
+/* The same for a huge page as a whole, by another GPU. */
 TEST_F_TIMEOUT(vma_life, mprotect_and_back_huge, 120)
 {
 	long long upgrades = gpu_counter(0, "upgrades");
@@ -115,7 +115,7 @@ TEST_F_TIMEOUT(vma_life, mprotect_and_back_huge, 120)
 	close(peer);
 }
 
-/* Shared with a child: not exclusive, so it must be copied, by way of RAM. */
+/* A page that is shared with a child is not exclusive.  A write copies it, through RAM. */
 TEST_F_TIMEOUT(vma_life, fork_is_not_upgraded, 120)
 {
 	long long fallbacks = gpu_counter(0, "fallback_read-only");
@@ -147,7 +147,7 @@ TEST_F_TIMEOUT(vma_life, mremap, 120)
 	ASSERT_EQ(0, rdma_read(&self->o.pair, self->o.from, moved, LEN));
 	EXPECT_EQ(-1, check_pattern(self->o.stage, LEN, 1));
 	EXPECT_EQ(NPAGES, pages_on_device(0, to, LEN));
-	/* Where it was there is nothing. */
+	/* Nothing is mapped at the old address. */
 	EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, odp_write(&self->o, 2));
 	EXPECT_EQ(-1, check_pattern(to, LEN, 1));
 	EXPECT_EQ(0, ibv_dereg_mr(moved.mr));
@@ -165,7 +165,7 @@ TEST_F_TIMEOUT(vma_life, dontneed, 120)
 	}
 }
 
-/* What is written after MADV_FREE is kept, on the device and through RAM. */
+/* Data that is written after MADV_FREE is kept, on the device and through RAM. */
 TEST_F_TIMEOUT(vma_life, free_and_written, 120)
 {
 	ASSERT_EQ(0, madvise(self->o.mem, LEN, MADV_FREE));
@@ -175,13 +175,13 @@ TEST_F_TIMEOUT(vma_life, free_and_written, 120)
 	EXPECT_EQ(-1, odp_check(&self->o, 2));
 }
 
-/* Device pages are not paged out; those in RAM are, and are found again. */
+/* Device pages are not paged out.  Pages in RAM are, and come back. */
 TEST_F_TIMEOUT(vma_life, pageout, 120)
 {
 	ASSERT_EQ(0, madvise(self->o.mem, LEN, MADV_PAGEOUT));
 	EXPECT_EQ(NPAGES, on_gpu(self));
 	ASSERT_EQ(0, gpu_to_ram(self->o.gpu, self->o.mem, LEN / 2));
-	/* Pages in another CPU's batch are not taken at once. */
+	/* Reclaim does not take pages that are in another CPU's batch, so repeat the call. */
 	for (int i = 0; i < 100; i++) {
 		ASSERT_EQ(0, madvise(self->o.mem, LEN, MADV_PAGEOUT));
 		if (pages_that_are(PAGE_SWAPPED, self->o.mem, LEN) == NPAGES / 2)
@@ -191,7 +191,7 @@ TEST_F_TIMEOUT(vma_life, pageout, 120)
 	EXPECT_EQ(NPAGES / 2, pages_that_are(PAGE_SWAPPED, self->o.mem, LEN));
 	EXPECT_EQ(-1, odp_check(&self->o, 1));
 	EXPECT_EQ(NPAGES / 2, on_gpu(self));
-	/* And from swap to the device. */
+	/* Pages move from swap to the device. */
 	ASSERT_EQ(0, madvise(self->o.mem, LEN, MADV_PAGEOUT));
 	ASSERT_EQ(0, gpu_fill(self->o.gpu, self->o.mem, 1, pattern(0, 1)));
 	ASSERT_EQ(0, gpu_to_device(self->o.gpu, self->o.mem, LEN));
@@ -200,7 +200,7 @@ TEST_F_TIMEOUT(vma_life, pageout, 120)
 
 TEST_F_TIMEOUT(vma_life, mlock, 120)
 {
-	/* The CPU wants them at hand. */
+	/* mlock() moves the pages to RAM. */
 	ASSERT_EQ(0, mlock(self->o.mem, LEN));
 	EXPECT_EQ(-1, odp_check(&self->o, 1));
 	ASSERT_EQ(0, gpu_to_device(self->o.gpu, self->o.mem, LEN));
@@ -245,7 +245,7 @@ static void *uffd_thread(void *arg)
 	return NULL;
 }
 
-/* A monitor hears of the NIC's access as of the CPU's, also on the device. */
+/* userfaultfd reports the NIC's accesses like the CPU's, also for pages on the device. */
 TEST_F_TIMEOUT(vma_life, userfaultfd, 120)
 {
 	struct uffdio_writeprotect wp = {
@@ -265,7 +265,7 @@ TEST_F_TIMEOUT(vma_life, userfaultfd, 120)
 	ASSERT_EQ(0, rdma_read(&self->o.pair, self->o.from, self->o.to, LEN));
 	EXPECT_EQ(4, __atomic_load_n(&u.missing, __ATOMIC_RELAXED));
 	EXPECT_EQ('u', self->o.stage[4 * PAGE - 1]);
-	/* Reading does not break the protection, writing is heard of. */
+	/* A read does not end the write protection.  A write is reported. */
 	EXPECT_EQ(0, __atomic_load_n(&u.wp, __ATOMIC_RELAXED));
 	EXPECT_EQ(NPAGES - 4, on_gpu(self));
 	EXPECT_EQ(IBV_WC_SUCCESS, odp_write(&self->o, 2));
@@ -278,7 +278,7 @@ TEST_F_TIMEOUT(vma_life, userfaultfd, 120)
 	munmap(u.page, PAGE);
 }
 
-/* A child with an MR of its own on device memory; @last is what it does then. */
+/* Create a child with an MR of its own on device memory.  @last is how the child ends. */
 static pid_t child_with_mr(void (*last)(struct odp *o), int *ready)
 {
 	pid_t child = fork();
@@ -307,7 +307,10 @@ TEST_F_TIMEOUT(vma_life, exec, 120)
 
 	ASSERT_EQ(0, pipe(ready));
 	EXPECT_EQ(0, wait_child(child_with_mr(do_exec, &ready[1])));
-	/* Not ours either: fork() took their write access. */
+	/*
+	 * fork() has taken the write access of the parent's pages as well, so they are
+	 * unmapped.
+	 */
 	EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
 	EXPECT_EQ(-1, odp_check(&self->o, 1));
 }
@@ -342,7 +345,7 @@ TEST_F_TIMEOUT(vma_life, oom_kill, 120)
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
 
-/* More than the limit goes through the device and back, with swap. */
+/* More memory than the limit allows goes to the device and back, with the help of swap. */
 TEST_F_TIMEOUT(vma_life, memory_limit, 240)
 {
 	pid_t child = fork();
@@ -378,7 +381,7 @@ TEST_F_TIMEOUT(vma_life, ksm, 240)
 {
 	struct hmm_dummy_migrate out;
 
-	/* Equal pages: half of them on the device, half in RAM. */
+	/* Pages with equal content, half of them on the device and half in RAM. */
 	memset(self->o.mem, 'k', LEN);
 	ASSERT_EQ(0, madvise(self->o.mem, LEN, MADV_MERGEABLE));
 	ASSERT_EQ(0, gpu_to_device(self->o.gpu, self->o.mem, LEN / 2));

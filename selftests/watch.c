@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A process that watches pages by their page table entries, with userfaultfd, PAGEMAP_SCAN
- * or soft-dirty bits, sees what a NIC and the GPU itself do to pages on the GPU.  It sees as
- * much as with peer access switched off, where each page comes to RAM first.
+ * A process that tracks accesses in its page table entries, with userfaultfd, PAGEMAP_SCAN or
+ * soft-dirty bits, sees what a NIC and the GPU itself do to pages on the GPU.  It sees as much
+ * as with peer access switched off, where each page moves to RAM first.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -31,7 +31,7 @@ FIXTURE(watch) {
 
 FIXTURE_VARIANT(watch) {
 	bool huge;
-	bool peer;		/* or the control: all comes to RAM */
+	bool peer;		/* false: peer access is off, and each page moves to RAM */
 };
 
 FIXTURE_VARIANT_ADD(watch, small) { .huge = false, .peer = true };
@@ -80,7 +80,7 @@ FIXTURE_TEARDOWN(watch)
 	close(self->gpu);
 }
 
-/* The NIC writes pages of the stage to mem, or reads them from there. */
+/* The NIC copies pages of the stage to mem, or back. */
 static int nic_writes(FIXTURE_DATA(watch) *self, size_t first, size_t n)
 {
 	struct rdma_buf from = { self->from.mr, self->stage + first * PAGE };
@@ -102,22 +102,22 @@ static long on_gpu(const char *mem)
 	return pages_on_device(0, mem, LEN);
 }
 
-/* All of mem is on the device, and the NIC has written to all of it and has it mapped. */
+/* Place mem on the device.  The NIC has written to all of it. */
 static void place(struct __test_metadata *_metadata, FIXTURE_DATA(watch) *self,
 		  const FIXTURE_VARIANT(watch) *variant)
 {
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem, LEN));
 	ASSERT_EQ(IBV_WC_SUCCESS, nic_writes(self, 0, NPAGES));
 	ASSERT_EQ(variant->peer ? NPAGES : 0, on_gpu(self->mem));
-	/* Again, without peer access. */
+	/* Without peer access, the write has moved mem to RAM. */
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem, LEN));
 	ASSERT_EQ(NPAGES, on_gpu(self->mem));
 	ASSERT_EQ(variant->huge ? LEN : 0, huge_bytes(self->mem));
 	fill_pattern(self->stage, LEN, 3);
 }
 
-/* What the NIC wrote first, and then to SOME pages at WRITE_AT. */
-static void right(struct __test_metadata *_metadata, FIXTURE_DATA(watch) *self)
+/* Check mem: the pattern of place(), and another one in SOME pages at WRITE_AT. */
+static void check_data(struct __test_metadata *_metadata, FIXTURE_DATA(watch) *self)
 {
 	for (size_t i = 0; i < LEN; i++) {
 		size_t page = i / PAGE;
@@ -128,7 +128,7 @@ static void right(struct __test_metadata *_metadata, FIXTURE_DATA(watch) *self)
 	}
 }
 
-/* Soft-dirty pages by /proc/self/pagemap, which also knows of the VMA's flag. */
+/* Count the soft-dirty pages that /proc/self/pagemap shows.  VM_SOFTDIRTY counts as well. */
 static long soft_dirty(int pagemap, const char *p, size_t n)
 {
 	uint64_t entries[NPAGES];
@@ -147,7 +147,7 @@ static int clear_soft_dirty(void)
 	return write_file("/proc/self/clear_refs", "4");
 }
 
-/* Each access, or only each write, to n pages from p on is an event from now on, or is none. */
+/* Begin or end watching n pages at p for accesses, or for writes only. */
 static int watch_access(int fd, bool any, const char *p, size_t n, bool on)
 {
 	struct uffdio_rwprotect rwp = {
@@ -162,13 +162,13 @@ static int watch_access(int fd, bool any, const char *p, size_t n, bool on)
 	return any ? ioctl(fd, UFFDIO_RWPROTECT, &rwp) : ioctl(fd, UFFDIO_WRITEPROTECT, &wp);
 }
 
-/* Takes events, and lets the access go on, page by page. */
+/* A thread that receives events and allows the access, page by page. */
 struct listener {
 	int fd;
 	bool any;
 	const char *mem;
 	atomic_bool stop;
-	atomic_uint other;		/* events that are not expected */
+	atomic_uint other;		/* unexpected events */
 	atomic_uchar seen[NPAGES];
 };
 
@@ -205,7 +205,7 @@ static unsigned int seen(const struct listener *l, size_t first, size_t n)
 	return found;
 }
 
-/* What is told of a write, each time that one asks. */
+/* PAGEMAP_SCAN reports each write, as often as the process asks. */
 TEST_F_TIMEOUT(watch, wp_async, 240)
 {
 	long long watched;
@@ -224,7 +224,10 @@ TEST_F_TIMEOUT(watch, wp_async, 240)
 	for (int i = 0; i < 2; i++) {
 		ASSERT_EQ(IBV_WC_SUCCESS, nic_writes(self, WRITE_AT, SOME));
 		EXPECT_EQ(SOME, pages_written(self->pagemap, self->mem, LEN));
-		/* What was written has come to RAM, alone, and is put back: split, next time. */
+		/*
+		 * The written pages alone have moved to RAM.  In the next round mem has small
+		 * pages.
+		 */
 		if (variant->peer) {
 			EXPECT_EQ(variant->huge && !i ? 0 : NPAGES - SOME, on_gpu(self->mem));
 			EXPECT_LT(watched, gpu_counter(0, "fallback_watched"));
@@ -232,10 +235,10 @@ TEST_F_TIMEOUT(watch, wp_async, 240)
 		ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem, LEN));
 	}
 	EXPECT_EQ(0, pages_written(self->pagemap, self->mem, LEN));
-	right(_metadata, self);
+	check_data(_metadata, self);
 }
 
-/* Whoever waits for a write is asked first, and for no other page. */
+/* A process that is asked before each write is asked for the written pages, and for no other. */
 TEST_F_TIMEOUT(watch, wp_sync, 240)
 {
 	struct listener l = { .mem = self->mem };
@@ -256,10 +259,10 @@ TEST_F_TIMEOUT(watch, wp_sync, 240)
 	EXPECT_EQ(0, l.other);
 	l.stop = true;
 	pthread_join(thread, NULL);
-	right(_metadata, self);
+	check_data(_metadata, self);
 }
 
-/* Any access, a read too.  A huge page is accessed as a whole, as in RAM. */
+/* Reads are accesses, too.  An access to a huge page is one to all of it, as in RAM. */
 TEST_F_TIMEOUT(watch, rwp_async, 240)
 {
 	long one = variant->huge ? NPAGES : SOME;
@@ -277,7 +280,7 @@ TEST_F_TIMEOUT(watch, rwp_async, 240)
 	ASSERT_EQ(IBV_WC_SUCCESS, nic_writes(self, WRITE_AT, SOME));
 	EXPECT_EQ(variant->huge ? NPAGES : 2 * SOME,
 		  pages_scanned(self->pagemap, self->mem, LEN, PAGE_IS_ACCESSED, 0));
-	right(_metadata, self);
+	check_data(_metadata, self);
 }
 
 TEST_F_TIMEOUT(watch, rwp_sync, 240)
@@ -299,13 +302,13 @@ TEST_F_TIMEOUT(watch, rwp_sync, 240)
 	EXPECT_EQ(SOME, seen(&l, WRITE_AT, SOME));
 	EXPECT_EQ(2 * SOME, seen(&l, 0, NPAGES));
 	EXPECT_EQ(0, l.other);
-	/* The CPU looks at the rest. */
-	right(_metadata, self);
+	/* The CPU reads the other pages. */
+	check_data(_metadata, self);
 	l.stop = true;
 	pthread_join(thread, NULL);
 }
 
-/* A peer's write marks the page, which stays where it is; its read does not. */
+/* A peer's write marks the page, which stays where it is.  Its read does not. */
 TEST_F_TIMEOUT(watch, soft_dirty, 240)
 {
 	long one = variant->huge ? NPAGES : SOME;
@@ -328,7 +331,7 @@ TEST_F_TIMEOUT(watch, soft_dirty, 240)
 		ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem, LEN));
 		EXPECT_EQ(one, soft_dirty(self->pagemap, self->mem, NPAGES));
 	}
-	/* What it may only read after mprotect() it gets back in place, and marked. */
+	/* After mprotect() the NIC gets write access back in place, and its write is marked. */
 	ASSERT_EQ(0, mprotect(self->mem, LEN, PROT_READ));
 	ASSERT_EQ(0, mprotect(self->mem, LEN, PROT_READ | PROT_WRITE));
 	ASSERT_EQ(0, clear_soft_dirty());
@@ -337,16 +340,16 @@ TEST_F_TIMEOUT(watch, soft_dirty, 240)
 	if (variant->peer) {
 		EXPECT_EQ(NPAGES, on_gpu(self->mem));
 	}
-	right(_metadata, self);
+	check_data(_metadata, self);
 }
 
-/* Without a NIC: what the GPU itself does, and what becomes of what was seen. */
+/* Tracking without a NIC: accesses of the GPU itself, and marks during migration. */
 FIXTURE(own) {
 	int gpu;
 	int pagemap;
 	int uffd;
 	char *mem;
-	long one;		/* pages that are marked when SOME are written */
+	long one;		/* pages that are marked when SOME pages were written */
 };
 
 FIXTURE_VARIANT(own) {
@@ -356,7 +359,10 @@ FIXTURE_VARIANT(own) {
 FIXTURE_VARIANT_ADD(own, small) { .huge = false };
 FIXTURE_VARIANT_ADD(own, huge) { .huge = true };
 
-/* All of mem is on the device, written by the CPU since its soft-dirty bits were cleared. */
+/*
+ * The CPU has written to all of mem after its soft-dirty bits were cleared, then mem has moved
+ * to the device.
+ */
 FIXTURE_SETUP(own)
 {
 	self->uffd = -1;
@@ -394,7 +400,7 @@ static int gpu_reads(int gpu, const char *mem, size_t first)
 	return gpu_crc32c(gpu, mem + first * PAGE, SOME * PAGE, &crc);
 }
 
-/* Its own write marks the page, which stays; its read does not, also before that write. */
+/* A write of the GPU marks the page, which stays.  A read does not, also before that write. */
 TEST_F_TIMEOUT(own, soft_dirty, 120)
 {
 	for (int i = 0; i < 2; i++) {
@@ -438,7 +444,7 @@ TEST_F_TIMEOUT(own, rwp_async, 120)
 	EXPECT_EQ(-1, check_pattern(self->mem, LEN, 1));
 }
 
-/* The CPU's write to what has come back is seen, and its read is not taken for one. */
+/* After a move back to RAM, a write of the CPU marks the page and a read does not. */
 TEST_F_TIMEOUT(own, soft_dirty_cpu, 120)
 {
 	volatile char *p = self->mem + WRITE_AT * PAGE;
@@ -454,7 +460,7 @@ TEST_F_TIMEOUT(own, soft_dirty_cpu, 120)
 	EXPECT_EQ(self->one, soft_dirty(self->pagemap, self->mem, NPAGES));
 }
 
-/* What was written stays so on the way back and forth, by mprotect(), split and fork(). */
+/* Marks survive migration, mprotect(), split and fork(). */
 TEST_F_TIMEOUT(own, kept, 120)
 {
 	pid_t child;
@@ -468,7 +474,7 @@ TEST_F_TIMEOUT(own, kept, 120)
 	EXPECT_EQ(NPAGES, soft_dirty(self->pagemap, self->mem, NPAGES));
 	ASSERT_EQ(0, mprotect(self->mem, LEN, PROT_READ | PROT_WRITE));
 	EXPECT_EQ(NPAGES, soft_dirty(self->pagemap, self->mem, NPAGES));
-	/* To RAM and back, or it would be read-only before fork(). */
+	/* Migrate both ways.  Otherwise mem would be read-only before fork(). */
 	ASSERT_EQ(0, gpu_to_ram(self->gpu, self->mem, LEN));
 	fill_pattern(self->mem, LEN, 1);
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem, LEN));
@@ -482,13 +488,13 @@ TEST_F_TIMEOUT(own, kept, 120)
 	EXPECT_EQ(0, wait_child(child));
 	EXPECT_EQ(NPAGES, on_gpu(self->mem));
 	EXPECT_EQ(NPAGES, soft_dirty(self->pagemap, self->mem, NPAGES));
-	/* One page by itself splits the entry, and then the page. */
+	/* mprotect() of one page splits the entry.  Moving one page splits the huge page. */
 	ASSERT_EQ(0, mprotect(self->mem + 7 * PAGE, PAGE, PROT_READ));
 	EXPECT_EQ(NPAGES, soft_dirty(self->pagemap, self->mem, NPAGES));
 	ASSERT_EQ(0, gpu_to_ram(self->gpu, self->mem + 8 * PAGE, PAGE));
 	EXPECT_EQ(NPAGES, soft_dirty(self->pagemap, self->mem, NPAGES));
 	EXPECT_EQ(0, huge_bytes(self->mem));
-	/* And what was not written is not, either. */
+	/* Clean pages stay clean. */
 	ASSERT_EQ(0, clear_soft_dirty());
 	EXPECT_EQ(0, soft_dirty(self->pagemap, self->mem, NPAGES));
 	ASSERT_EQ(0, gpu_to_ram(self->gpu, self->mem, LEN));
@@ -496,7 +502,7 @@ TEST_F_TIMEOUT(own, kept, 120)
 	EXPECT_EQ(-1, check_pattern(self->mem, LEN, 1));
 }
 
-/* Shared with a child, it moves: nobody takes the soft-dirty bit for write access. */
+/* A page that is shared with a child moves: a soft-dirty bit does not mean write access. */
 TEST_F_TIMEOUT(own, shared_moves, 120)
 {
 	int go[2];
@@ -523,8 +529,8 @@ TEST_F_TIMEOUT(own, shared_moves, 120)
 }
 
 /*
- * What moves to other addresses is marked, whatever it was.  By itself: a table of page table
- * entries that moves as a whole is not, in RAM either.
+ * mremap() marks the pages that it moves, even clean ones.  One page is moved by itself: a
+ * whole table of entries moves without marks, in RAM as well.
  */
 TEST_F_TIMEOUT(own, mremap, 120)
 {
@@ -542,7 +548,7 @@ TEST_F_TIMEOUT(own, mremap, 120)
 	EXPECT_EQ(NPAGES, soft_dirty(self->pagemap, self->mem, NPAGES));
 }
 
-/* A page that is made on the device is new, as one that the CPU writes to. */
+/* A page that the device creates is marked, like one that the CPU creates by a write. */
 TEST_F_TIMEOUT(own, new_page, 120)
 {
 	ASSERT_EQ(0, madvise(self->mem, LEN, MADV_DONTNEED));

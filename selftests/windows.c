@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A BAR that is smaller than what is on the device: windows open, are reclaimed, and
+ * A BAR that is smaller than the memory in use on the device: windows open, are reclaimed, and
  * run out.  Needs a machine with --bar smaller than --vram.
  */
 #include <pthread.h>
@@ -9,7 +9,7 @@
 
 #define WINDOW	(2 * MiB)
 
-/* Memory on the device, with a pattern in it. */
+/* Map memory with a pattern in it, and place it on the device. */
 static char *place(int gpu, size_t length, unsigned int seed)
 {
 	char *p = anon(length);
@@ -49,7 +49,7 @@ FIXTURE_TEARDOWN(windows)
 	EXPECT_EQ(NULL, error) TH_LOG("%s", error);
 }
 
-/* Slowly from window to window: each is opened for it, and nothing moves. */
+/* The NIC goes slowly from window to window.  Each window opens, and no page moves. */
 TEST_F_TIMEOUT(windows, reclaim, 240)
 {
 	long long reclaimed = gpu_counter(0, "windows_reclaimed");
@@ -76,7 +76,7 @@ TEST_F_TIMEOUT(windows, reclaim, 240)
 	EXPECT_EQ(-1, check_pattern(self->big, self->length, 1));
 }
 
-/* Memory of one window, or what of it somebody has. */
+/* Memory of one window. */
 struct piece {
 	char *p;
 	size_t length;
@@ -91,8 +91,8 @@ static int compare_offsets(const void *a, const void *b)
 }
 
 /*
- * Give memory up, what is last on the device first: what is free is taken the other way
- * round, and so lies side by side then.
+ * Free memory, the last on the device first.  The device gives it out in the reverse order, so
+ * that pages that are allocated next to each other lie next to each other.
  */
 static int give_up_backwards(char *p, size_t length)
 {
@@ -119,7 +119,7 @@ static int give_up_backwards(char *p, size_t length)
 	return 0;
 }
 
-/* Where in @p a window ends and goes on in the next one on the device; 0 if nowhere. */
+/* The offset in @p at which a window ends and the next one on the device begins, or 0. */
 static size_t end_of_window(char *p, size_t length)
 {
 	for (size_t at = WINDOW - gpu_offset(p, NULL) % WINDOW; at < length; at += WINDOW) {
@@ -132,7 +132,10 @@ static size_t end_of_window(char *p, size_t length)
 	return 0;
 }
 
-/* Memory that goes on behind a window, which has moved to the BAR, is not behind it there. */
+/*
+ * Memory that continues behind a window is not adjacent in the BAR, if the window is mapped
+ * there.
+ */
 TEST_F_TIMEOUT(windows, own_memory_over_the_end, 120)
 {
 	char *p = anon_huge(2 * WINDOW, MADV_NOHUGEPAGE), *to = anon(2 * WINDOW), *shift;
@@ -140,7 +143,7 @@ TEST_F_TIMEOUT(windows, own_memory_over_the_end, 120)
 	unsigned int crc;
 	size_t at, last;
 
-	/* Aligned for the process, and a page off where it is. */
+	/* The memory is aligned for the process, and one page off on the device. */
 	ASSERT_EQ(0, give_up_backwards(self->big, self->length));
 	shift = place(self->o.gpu, PAGE, 0);
 	ASSERT_NE(NULL, shift);
@@ -150,11 +153,11 @@ TEST_F_TIMEOUT(windows, own_memory_over_the_end, 120)
 	at = end_of_window(p, 2 * WINDOW);
 	ASSERT_NE(0, at % WINDOW) TH_LOG("no window ends where the process's range does not");
 	last = at - PAGE;
-	/* Until those that are open may be closed for it. */
+	/* Wait until the open windows may close. */
 	usleep(150000);
 	ASSERT_EQ(0, gpu_crc32c(peer, p + last, PAGE, &crc));
 	ASSERT_EQ(2 * WINDOW / PAGE, pages_on_device(0, p, 2 * WINDOW));
-	/* The second begins in the window and goes on behind its end. */
+	/* The second range begins in the window and continues behind it. */
 	ASSERT_EQ(0, gpu_copy(self->o.gpu, to, p, last));
 	ASSERT_EQ(0, gpu_copy(self->o.gpu, to + last, p + last, 2 * WINDOW - last));
 	for (size_t i = 0; i < 2 * WINDOW; i++) {
@@ -168,7 +171,10 @@ TEST_F_TIMEOUT(windows, own_memory_over_the_end, 120)
 	munmap(shift, PAGE);
 }
 
-/* Root is told of what is open, how much of it is mapped, and by whom. */
+/*
+ * debugfs shows root which windows are open, how much of them is mapped, and by which
+ * importers.
+ */
 TEST_F(windows, shown)
 {
 	const char *nic = ibv_get_device_name(self->o.pair.context->device);
@@ -205,8 +211,9 @@ TEST_F(windows, shown)
 }
 
 /*
- * As fast as it goes: some pages go to RAM, nobody is kept, no byte is lost.  First every
- * window may be taken; then none of those that are open, however slow the machine is.
+ * The NIC accesses windows as fast as it can: some pages move to RAM, no access waits too long,
+ * no byte is lost.  In the first part every window may be reclaimed.  In the second part no
+ * open window may be, however slow the machine is.
  */
 TEST_F_TIMEOUT(windows, thrash, 240)
 {
@@ -247,7 +254,7 @@ struct user {
 	volatile bool *stop;
 };
 
-/* As many MRs as users, each in windows of its own; the memory comes back. */
+/* A thread that uses an MR in windows of its own.  The memory moves back to RAM. */
 static void *use(void *arg)
 {
 	struct user *u = arg;
@@ -268,7 +275,7 @@ static void *use(void *arg)
 	return NULL;
 }
 
-/* Many MRs and few windows: nobody is refused, nobody gets stuck. */
+/* Many MRs and few windows: no access fails, none hangs. */
 TEST_F_TIMEOUT(windows, many_users, 240)
 {
 	long long reclaimed = gpu_counter(0, "windows_reclaimed");
@@ -303,7 +310,7 @@ TEST_F_TIMEOUT(windows, many_users, 240)
 	}
 }
 
-/* One transfer over more windows than there is room for. */
+/* One transfer across more windows than the BAR has room for. */
 TEST_F_TIMEOUT(windows, one_call, 240)
 {
 	struct odp big;
@@ -312,14 +319,14 @@ TEST_F_TIMEOUT(windows, one_call, 240)
 	error = odp_open(&big, 6 * WINDOW);
 	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 	ASSERT_EQ(0, gpu_to_device(big.gpu, big.mem, big.length));
-	/* The first window takes another's place, and from then on none does. */
+	/* The first window replaces another one.  From then on no window does. */
 	ASSERT_EQ(0, write_file(RESIDENCY, "0"));
 	ASSERT_EQ(0, rdma_advise(&big.pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE,
 				 big.to.mr, big.mem, PAGE));
 	ASSERT_EQ(0, write_file(RESIDENCY, "100000"));
 	ASSERT_EQ(0, rdma_advise(&big.pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE,
 				 big.to.mr, big.mem, big.length));
-	/* What found room stays, and the rest is in RAM. */
+	/* Pages that found a window stay, the others are in RAM. */
 	EXPECT_LT(0, pages_on_device(0, big.mem, big.length));
 	EXPECT_GT(big.length / PAGE, pages_on_device(0, big.mem, big.length));
 	ASSERT_EQ(IBV_WC_SUCCESS, odp_write(&big, 3));
