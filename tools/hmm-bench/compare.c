@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Two result files side by side: what both have, and what changed by more than the samples
- * of each differ.
+ * "compare": two result files side by side, and the figures that changed by more than their
+ * samples differ.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 #include "read.h"
 
-/* What makes two results hard to compare if it differs: of the machine, and of the options. */
+/* Properties of the machine and options that make two results hard to compare if they differ. */
 static const char *const same[] = {
 	"kernel", "config", "processor", "processors", "memory", "hardware", "hypervisor",
 	"transparent_hugepage", "hmm_p2p", "hmm_dummy", NULL
@@ -22,7 +22,7 @@ static void print_differences(json_t *a, json_t *b, const char *const *keys)
 		json_t *ja = json_object_get(a, keys[i]), *jb = json_object_get(b, keys[i]);
 		char *ta, *tb;
 
-		/* What neither has is no difference: json_equal() says that it is. */
+		/* json_equal() does not take two missing values for equal. */
 		if (json_equal(ja, jb) || (!ja && !jb))
 			continue;
 		ta = json_dumps(ja, JSON_ENCODE_ANY);
@@ -44,8 +44,8 @@ static double change_of(double a, double b)
 }
 
 /*
- * The medians of the lower and of the upper half of a variant's samples.  Where samples have two
- * modes, the median and its interval may see one of them only.
+ * The medians of the lower and of the upper half of a variant's samples.  If the samples have
+ * two modes, the median and its interval may show only one of them.
  */
 static struct estimate halves_of(json_t *variant)
 {
@@ -69,15 +69,16 @@ static bool is_change(double change, double percent)
 	return change >= percent || change <= -percent;
 }
 
-/* What changed of a variant, or of an exponent, and by how much; NULL if nothing did. */
+/* What changed of a variant or an exponent, and by how much; @what is NULL if nothing did. */
 struct change {
 	const char *what;
 	double by;
 };
 
 /*
- * The median has to change by @percent, and the intervals to be apart.  What is @counted repeats
- * so well that half of the samples do not differ by chance: there each half is asked as well.
+ * A change needs medians that differ by @percent, and intervals that do not overlap.  @counted
+ * samples repeat so well that half of them do not differ by chance, so for them a change of
+ * either half counts as well.
  */
 static struct change change_between(struct estimate a, struct estimate b, json_t *va, json_t *vb,
 				    double percent, bool counted)
@@ -99,7 +100,10 @@ static struct change change_between(struct estimate a, struct estimate b, json_t
 					 (struct change) {};
 }
 
-/* Whether it became more by @percent; @va and @vb are the variants, or NULL. */
+/*
+ * Print a change.  Returns whether the value rose by @percent.  @va and @vb are the variants,
+ * or NULL.
+ */
 static bool print_change(const char *name, const char *variant, struct estimate a,
 			 struct estimate b, json_t *va, json_t *vb, double percent, bool counted)
 {
@@ -124,7 +128,7 @@ static unsigned int compare_figures(json_t *a, json_t *b, double percent)
 		const char *name = json_string_value(json_object_get(fa, "name"));
 		json_t *fb = result_figure(b, name);
 
-		/* Time against instructions says nothing. */
+		/* Times and instructions cannot be compared. */
 		if (fb && !json_equal(json_object_get(fa, "unit"), json_object_get(fb, "unit"))) {
 			printf("%-26s differs: unit: %s, %s\n", name, text_of(fa, "unit"),
 			       text_of(fb, "unit"));
@@ -156,14 +160,14 @@ static unsigned int compare_figures(json_t *a, json_t *b, double percent)
 		}
 	}
 	if (!both)
-		bench_fail(STATUS_USAGE, "the two files have no figure in common, or not its unit");
+		bench_fail(STATUS_USAGE, "the two files have no figure with the same unit");
 	else if (percent && gone)
-		bench_fail(STATUS_FAILED, "%u of the first have nothing like them in the second",
+		bench_fail(STATUS_FAILED, "%u rows of the first file are not in the second",
 			   gone);
 	return more;
 }
 
-/* compare FIRST SECOND [PERCENT]: with it, what became more by so much is a failure. */
+/* compare FIRST SECOND [PERCENT]: with PERCENT, a rise by at least that is a failure. */
 enum status bench_compare(int argc, char **argv)
 {
 	unsigned int more = 0;
@@ -195,7 +199,7 @@ enum status bench_compare(int argc, char **argv)
 	if (bench_failed())
 		return bench_failed();
 	if (percent && more)
-		return bench_fail(STATUS_FAILED, "%u became more by %g%% and above", more,
+		return bench_fail(STATUS_FAILED, "%u rose by %g%% or more", more,
 				  percent);
 	return STATUS_OK;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Faults: of a device on memory that it has no entry for, and of the CPU on memory that is
- * on a device.  A latency for each page, alone or from several threads at once.  That there
- * were as many faults as a variant claims is asked of those who count them.
+ * "fault": faults of a device on memory without an entry, and of the CPU on memory of a device.
+ * Each page has a latency, with one thread or with several.  Counters of the driver and the
+ * kernel show that there were as many faults as a variant claims.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,11 +15,11 @@
 struct faults {
 	struct memory m;
 	int gpu[2];
-	size_t step;		/* of the CPU's faults, one of which brings so many bytes */
-	uint32_t *crcs;		/* what a device has found in each page */
+	size_t step;		/* bytes that one CPU fault moves */
+	uint32_t *crcs;		/* checksums that a device has found, by page */
 };
 
-/* A few bytes of each page by GPU 1, each thread in a queue of its own. */
+/* GPU 1 reads a few bytes of each page.  Each thread has a queue of its own. */
 static int device_touches(struct part *part)
 {
 	struct faults *w = part->arg;
@@ -40,7 +40,10 @@ static int device_touches(struct part *part)
 	return 0;
 }
 
-/* Latencies are of those that fault; the others find what has come along. */
+/*
+ * Read one byte of each page.  Only pages that fault have a latency; the others have come
+ * along.
+ */
 static int cpu_touches(struct part *part)
 {
 	struct faults *w = part->arg;
@@ -69,7 +72,7 @@ static bool has_read_right(struct faults *w)
 
 		if (w->crcs[i] == crc32c((char *)&there, 8))
 			continue;
-		bench_fail(STATUS_FAILED, "a device reads something else from page %zu", i);
+		bench_fail(STATUS_FAILED, "a device read wrong data from page %zu", i);
 		return false;
 	}
 	return true;
@@ -77,7 +80,7 @@ static bool has_read_right(struct faults *w)
 
 enum { MAPPED, RAM, OWN, PEER, BOUNCE };
 
-/* Device page faults that GPU 1 has had, or -1. */
+/* The page faults of GPU 1 so far, or -1. */
 static long long device_faults(struct faults *w)
 {
 	struct hmm_dummy_info info;
@@ -86,7 +89,7 @@ static long long device_faults(struct faults *w)
 					    (long long)info.device_faults;
 }
 
-/* GPU 1 reads from each page; it faults once on each, or on none if it has entries for them. */
+/* GPU 1 reads from each page.  It faults once on each, or on none if it has entries for them. */
 static double device_reads(struct faults *w, bool mapped, struct histogram *latency)
 {
 	long long pages = w->m.length / PAGE, before = device_faults(w), faults;
@@ -99,17 +102,17 @@ static double device_reads(struct faults *w, bool mapped, struct histogram *late
 	if (faults < 0)
 		return -1;
 	faults -= before;
-	/* A fault that meets a page on its way is taken again. */
+	/* A fault on a page that is migrating is repeated, so there may be more faults. */
 	if (mapped ? !faults : faults >= pages)
 		return us;
-	bench_fail(STATUS_FAILED, "%lld faults of the device, not %lld", faults,
+	bench_fail(STATUS_FAILED, "%lld faults of the device instead of %lld", faults,
 		   mapped ? 0 : pages);
 	return -1;
 }
 
 static double sample_device(void *arg, unsigned int variant, struct histogram *latency)
 {
-	/* Where it is before, and after. */
+	/* The place of the memory before and after. */
 	static const int places[][2] = {
 		[MAPPED] = { IN_RAM, IN_RAM }, [RAM] = { IN_RAM, IN_RAM }, [OWN] = { 1, 1 },
 		[PEER] = { 0, 0 }, [BOUNCE] = { 0, IN_RAM },
@@ -129,7 +132,7 @@ static double sample_device(void *arg, unsigned int variant, struct histogram *l
 		return -1;
 	}
 	us = 0;
-	/* What a command takes that finds everything there. */
+	/* The time of a command that finds all entries present. */
 	if (variant == MAPPED)
 		us = device_reads(w, false, NULL);
 	if (us >= 0)
@@ -141,25 +144,28 @@ static double sample_device(void *arg, unsigned int variant, struct histogram *l
 	return us / (w->m.length / PAGE);
 }
 
-/* @brought pages came back by @faults, of which @own are for this program's own memory. */
+/* Whether @brought pages moved by @faults, with @own faults on this program's own memory. */
 static bool were_faults(struct faults *w, long faults, long own, long long brought)
 {
 	long long pages = w->m.length / PAGE;
 	long blocks = w->m.length / w->step;
 
 	if (brought != pages) {
-		bench_fail(STATUS_FAILED, "faults of the CPU brought %lld pages, not %lld", brought,
+		bench_fail(STATUS_FAILED, "faults of the CPU moved %lld pages instead of %lld", brought,
 			   pages);
 		return false;
 	}
-	/* A neighbour that is in use for a moment comes by a fault of its own. */
+	/*
+	 * A neighbour that is in use for a moment does not come along, and has a fault of its
+	 * own.
+	 */
 	if (faults >= blocks && faults <= blocks + blocks / 4 + own)
 		return true;
-	bench_fail(STATUS_FAILED, "%ld faults of the CPU, not %ld", faults, blocks);
+	bench_fail(STATUS_FAILED, "%ld faults of the CPU instead of %ld", faults, blocks);
 	return false;
 }
 
-/* The CPU touches all of it: microseconds, and how many faults it took. */
+/* The CPU touches all pages.  Returns microseconds, and the number of faults. */
 static double touch_all(struct faults *w, struct histogram *latency, long *faults)
 {
 	long before = faults_so_far();
@@ -169,7 +175,7 @@ static double touch_all(struct faults *w, struct histogram *latency, long *fault
 	return us;
 }
 
-/* There, and back by faults; microseconds. */
+/* Migrate to the device, and back by faults.  Returns microseconds. */
 static double fault_trip(struct faults *w, struct histogram *latency)
 {
 	static struct histogram none;
@@ -178,11 +184,11 @@ static double fault_trip(struct faults *w, struct histogram *latency)
 	double us;
 
 	memory_fill(&w->m);
-	/* Where nothing is to be faulted in, those that it takes are its own. */
+	/* Without pages on the device, all faults are of this program's own memory. */
 	if (touch_all(w, &none, &own) < 0)
 		return -1;
 	if (gpu_to_device(w->gpu[0], w->m.p, w->m.length))
-		return bench_errno("to the device");
+		return bench_errno("migration to the device");
 	if (!memory_is_on(&w->m, 0) || !memory_is_huge(&w->m))
 		return -1;
 	before = gpu_counter(0, "cpu_faults");
@@ -193,7 +199,7 @@ static double fault_trip(struct faults *w, struct histogram *latency)
 	return us;
 }
 
-/* Two trips, as those of migrate.c: they take turns between two costs. */
+/* Two trips a sample, because trips alternate between two costs (migrate.c). */
 #define TRIPS	2
 
 static double sample_cpu(void *arg, unsigned int variant, struct histogram *latency)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * fio, as the system has it, on the device's own read() and write(): each job of a file is
- * two variants, with its buffers in RAM and on the device.  Beside X.fio there may be an
- * X.server.fio: then the jobs are the clients of such a process, and have their buffers in RAM,
- * where fio has the NIC pin them.  A file with a job that verifies is run in RAM only as well.
+ * "fio": the system's fio on the device's read() and write().  Each job of a file is two
+ * variants, with its buffers in RAM and on the device.  With an X.server.fio beside X.fio, the
+ * jobs are clients of a process that runs that file; their buffers are in RAM only, because the
+ * NIC pins them.  A file with a job that verifies runs in RAM only as well.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,9 +28,9 @@ extern char **environ;
 
 struct jobs {
 	const char *file;
-	char server[256];	/* its job file, or "" */
+	char server[256];	/* job file of the server, or "" */
 	char names[VARIANTS][NAMES];
-	unsigned int nr, places;	/* of them; RAM and the device, or RAM alone */
+	unsigned int nr, places;	/* places: RAM and the device, or RAM alone */
 };
 
 static pid_t spawn(char *const *argv, const char *output)
@@ -40,7 +40,7 @@ static pid_t spawn(char *const *argv, const char *output)
 	pid_t pid;
 	int error;
 
-	/* Ctrl-C is for us, and then we end it. */
+	/* fio gets no Ctrl-C: this program ends it. */
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP);
 	posix_spawn_file_actions_init(&actions);
@@ -55,7 +55,7 @@ static pid_t spawn(char *const *argv, const char *output)
 	return -1;
 }
 
-/* For what a fio says; @path is a template.  Whether there is one. */
+/* Create a file for fio's output; @path is a template.  Returns whether that worked. */
 static bool make_output(char *path)
 {
 	int fd = mkstemp(path);
@@ -75,7 +75,7 @@ pid_t fio_start(const char *job)
 	return spawn(argv, "/dev/null");
 }
 
-/* Who has started it still waits for it. */
+/* Whether fio runs.  The caller of fio_start() has not waited for it yet. */
 bool fio_runs(pid_t pid)
 {
 	siginfo_t ended = {};
@@ -93,7 +93,7 @@ bool fio_stop(pid_t pid)
 	return ran;
 }
 
-/* Whether it says within some time that clients may come. */
+/* Whether the server says within a limit of time that clients may connect. */
 static bool is_listening(pid_t pid, const char *output)
 {
 	char text[4096];
@@ -120,10 +120,10 @@ static void server_kill(pid_t pid)
 	waitpid(pid, NULL, 0);
 }
 
-/* For one client; below 0 if it cannot. */
+/* Start a server for one client.  Returns a negative number if that failed. */
 static pid_t server_start(const char *job)
 {
-	/* It says so at once to a terminal only. */
+	/* fio prints line by line to a terminal only. */
 	char *const argv[] = { "stdbuf", "-oL", "fio", "--aux-path=/tmp", (char *)job, NULL };
 	char output[] = "/tmp/hmm-bench.XXXXXX";
 	pid_t pid;
@@ -134,14 +134,14 @@ static pid_t server_start(const char *job)
 	if (pid >= 0 && !is_listening(pid, output)) {
 		server_kill(pid);
 		if (!bench_interrupted())
-			bench_fail(STATUS_FAILED, "fio as a server does not listen");
+			bench_fail(STATUS_FAILED, "the fio server does not listen");
 		pid = -1;
 	}
 	unlink(output);
 	return pid;
 }
 
-/* It ends behind its client.  Before that it hears no other signal. */
+/* The server ends after its client.  Before that it reacts to SIGKILL only. */
 static void server_stop(pid_t pid)
 {
 	for (int ms = 0; ms < SERVER_MS && !bench_interrupted(); ms += 20) {
@@ -152,7 +152,7 @@ static void server_stop(pid_t pid)
 	server_kill(pid);
 }
 
-/* The jobs of a file, except "global". */
+/* Read the names of the jobs in a file, except "global". */
 static enum status read_names(struct jobs *jobs)
 {
 	FILE *f = fopen(jobs->file, "r");
@@ -161,12 +161,12 @@ static enum status read_names(struct jobs *jobs)
 
 	if (!f)
 		return bench_fail(STATUS_USAGE, "%s: %s", jobs->file, strerror(errno));
-	/* What a NIC has pinned does not move. */
+	/* Memory that a NIC has pinned does not move. */
 	jobs->places = jobs->server[0] ? 1 : 2;
 	while (fgets(line, sizeof(line), f)) {
 		char *end = strchr(line, ']');
 
-		/* To look at a buffer is to take it back. */
+		/* Verifying a buffer moves it to RAM. */
 		if (!strncmp(line + strspn(line, " \t"), "verify=", 7))
 			jobs->places = 1;
 		if (line[0] != '[' || !end)
@@ -185,13 +185,13 @@ static enum status read_names(struct jobs *jobs)
 	most = VARIANTS / jobs->places;
 	if (n && n <= most)
 		return STATUS_OK;
-	return bench_fail(STATUS_USAGE, "%s: no jobs, more than %u, or too long a name",
+	return bench_fail(STATUS_USAGE, "%s: no jobs, more than %u jobs, or a name is too long",
 			  jobs->file, most);
 }
 
 /*
- * How long each took from where fio had handed it over: as fine as its buckets are, up to the
- * maximum, which is exact.
+ * Add the latencies that fio has measured.  They are as precise as fio's buckets, and the
+ * maximum is exact.
  */
 static void add_latencies(json_t *direction, struct histogram *latency)
 {
@@ -208,7 +208,7 @@ static void add_latencies(json_t *direction, struct histogram *latency)
 		latency->max = max;
 }
 
-/* An option of the job, or of all jobs of its file, "64k" as 65536; @otherwise if there is none. */
+/* The value of an option of the job, or of its file, with "64k" as 65536; or @otherwise. */
 static long long option_of(json_t *result, json_t *job, const char *name, long long otherwise)
 {
 	json_t *own = json_object_get(json_object_get(job, "job options"), name);
@@ -222,15 +222,15 @@ static long long option_of(json_t *result, json_t *job, const char *name, long l
 	return *unit == 'k' || *unit == 'K' ? n << 10 : *unit == 'm' || *unit == 'M' ? n << 20 : n;
 }
 
-/* Pages of the buffers that a job has: one for each of its I/Os that are under way at once. */
+/* The pages of a job's buffers.  There is one buffer for each concurrent I/O. */
 static long long buffers_of(json_t *result, json_t *job)
 {
 	return option_of(result, job, "iodepth", 1) * option_of(result, job, "bs", PAGE) / PAGE;
 }
 
 /*
- * Microseconds for each I/O, of fio's own account.  Its RDMA engine counts half a second of
- * sleep before the first: of a client, its mean latency.
+ * Microseconds for each I/O, as fio counts them.  fio's RDMA engine includes half a second of
+ * sleep before the first I/O, so for a client the mean latency is taken.
  */
 static double read_result(const char *path, bool client, struct histogram *latency,
 			  long long *buffers)
@@ -255,11 +255,13 @@ static double read_result(const char *path, bool client, struct histogram *laten
 		*buffers = buffers_of(result, job);
 	json_decref(result);
 	if (us <= 0)
-		bench_fail(STATUS_FAILED, "fio failed, or did nothing");
+		bench_fail(STATUS_FAILED, "fio failed or did nothing");
 	return us;
 }
 
-/* Sets @buffers, if it is not NULL, to the pages of those that it has. */
+/*
+ * Run one job of a file.  Sets *@buffers, if @buffers is not NULL, to the pages of its buffers.
+ */
 static double run(const char *file, const char *name, bool client, struct histogram *latency,
 		  long long *buffers)
 {
@@ -298,7 +300,7 @@ static double run_client(const char *server_file, const char *file, const char *
 	if (server < 0)
 		return -1;
 	us = run(file, name, true, latency, NULL);
-	/* One that has had no client would wait on. */
+	/* A server without a client would wait for ever. */
 	if (us < 0)
 		server_kill(server);
 	else
@@ -307,15 +309,15 @@ static double run_client(const char *server_file, const char *file, const char *
 }
 
 /*
- * In RAM nothing has moved.  On the device all buffers of the job have come, and have not gone
- * back and forth: a CPU that is at them takes back what comes.
+ * Whether the buffers were in the right place.  In RAM, no page has moved.  On the device, all
+ * buffers have come and none has gone back; a CPU that touches buffers takes them back.
  */
 static bool were_there(bool on_device, long long buffers, long long moved, long long taken_back)
 {
 	bool there = on_device ? buffers > 0 && moved >= buffers && taken_back < moved / 2 : !moved;
 
 	if (!there)
-		bench_fail(STATUS_FAILED, "buffers of %lld pages are not %s: %lld came, %lld went",
+		bench_fail(STATUS_FAILED, "buffers of %lld pages are not %s: %lld moved there, %lld back",
 			   buffers, on_device ? "on the device" : "in RAM", moved, taken_back);
 	return there;
 }

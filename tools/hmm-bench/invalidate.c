@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What it costs a process to have a page taken away from those who have it mapped: GPUs,
- * by a file each, and memory regions of a NIC.  And what those cost a process elsewhere in
- * its memory, which is to be nothing.
+ * "invalidate": what it costs a process to take a page away from importers: GPUs, each by a
+ * file, and memory regions of a NIC.  Importers of other memory should cost nothing.
  */
 #include <errno.h>
 #include <string.h>
@@ -33,16 +32,16 @@ static bool failed(const char *what)
 	return false;
 }
 
-/* All of @m is on GPU 0, or in RAM, and nobody has it. */
+/* Place @m on GPU 0 or in RAM, with no importer. */
 static bool place(struct crowd *w, struct memory *m, bool on_device)
 {
 	memory_fill(m);
 	if (on_device && gpu_to_device(w->gpu[0], m->p, m->length))
-		return failed("to the device");
+		return failed("migration to the device");
 	return memory_is_on(m, on_device ? 0 : IN_RAM);
 }
 
-/* So many GPU files and MRs have all of it mapped. */
+/* Let @files GPU files and @mrs MRs map all of the memory. */
 static bool gather(struct crowd *w, unsigned int files, unsigned int mrs, bool on_device)
 {
 	uint32_t expected = memory_crc32c(&w->m, 0, w->m.length / WORD, WORD);
@@ -58,7 +57,7 @@ static bool gather(struct crowd *w, unsigned int files, unsigned int mrs, bool o
 			return failed("an importer's read");
 		if (crc == expected)
 			continue;
-		bench_fail(STATUS_FAILED, "an importer reads something else");
+		bench_fail(STATUS_FAILED, "an importer read wrong data");
 		return false;
 	}
 	while (w->nr_mrs < mrs) {
@@ -73,7 +72,7 @@ static bool gather(struct crowd *w, unsigned int files, unsigned int mrs, bool o
 	}
 	if (!on_device || gpu_counter(0, "mapped_now") == (files + mrs) * PAGES)
 		return true;
-	bench_fail(STATUS_FAILED, "%lld entries are mapped, not %u",
+	bench_fail(STATUS_FAILED, "%lld entries are mapped instead of %u",
 		   gpu_counter(0, "mapped_now"), (files + mrs) * PAGES);
 	return false;
 }
@@ -86,7 +85,7 @@ static void disperse(struct crowd *w)
 		ibv_dereg_mr(w->mrs[--w->nr_mrs]);
 }
 
-/* Page by page; microseconds each. */
+/* Invalidate page by page.  Returns microseconds for each. */
 static double invalidate(struct memory *m, struct histogram *latency)
 {
 	uint64_t begin = bench_now(), last = begin;
@@ -112,10 +111,10 @@ static double sample(struct crowd *w, unsigned int files, unsigned int mrs, bool
 	if (place(w, &w->m, on_device) && (of == &w->m || place(w, of, on_device)) &&
 	    gather(w, files, mrs, on_device))
 		us = invalidate(of, latency);
-	/* They have nothing of it any more, or else all that they had. */
+	/* The importers have no entries left or, if they have other memory, all of them. */
 	if (us >= 0 && on_device &&
 	    gpu_counter(0, "mapped_now") != (of == &w->m ? 0 : (files + mrs) * PAGES)) {
-		bench_fail(STATUS_FAILED, "%lld entries are mapped after all",
+		bench_fail(STATUS_FAILED, "%lld entries are mapped after the invalidation",
 			   gpu_counter(0, "mapped_now"));
 		us = -1;
 	}
@@ -157,25 +156,25 @@ static enum status measure(struct crowd *w)
 	struct figure f[] = {
 		{
 			.name = "invalidate.importers",
-			.what = "a page on a device that so many GPU files have mapped goes",
+			.what = "take away a page of a device that N GPU files have mapped",
 			.variants = { "none", "1", "8", "64" },
 			.compare = { { 1, 0 }, { 3, 1 } },
 			.sample = sample_importers,
 		}, {
 			.name = "invalidate.mrs",
-			.what = "a page on a device that so many MRs have mapped goes",
+			.what = "take away a page of a device that N MRs have mapped",
 			.variants = { "none", "1", "8", "64" },
 			.compare = { { 1, 0 }, { 3, 1 } },
 			.sample = sample_mrs,
 		}, {
 			.name = "invalidate.place",
-			.what = "a page that 8 GPU files and 8 MRs have mapped goes",
+			.what = "take away a page that 8 GPU files and 8 MRs have mapped",
 			.variants = { "RAM", "peer" },
 			.compare = { { 1, 0 } },
 			.sample = sample_place,
 		}, {
 			.name = "invalidate.elsewhere",
-			.what = "a page goes that nobody has mapped, 64 files and MRs other memory",
+			.what = "take away an unmapped page; 64 files and MRs map other memory",
 			.variants = { "none", "64 + 64" },
 			.compare = { { 1, 0 } },
 			.sample = sample_elsewhere,

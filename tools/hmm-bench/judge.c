@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "judge.h"
 
-/* A ratio without a goal is known well enough if its interval is no wider than this part of it. */
+/*
+ * Without a goal, a ratio is known well enough if its interval is no wider than this part of
+ * it.
+ */
 #define NARROW	0.1
 
 const char *verdict_word(enum verdict verdict)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Many commands at once, by io_uring: a GPU reads a page each, in its own memory and in a
- * peer's.  Latencies are from when a command was submitted to when its completion was seen.
+ * "load": many commands at once by io_uring.  Each command reads a page, of the GPU's own
+ * memory or of a peer's.  A latency is the time from the submission of a command until its
+ * completion is seen.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 
 #define COMMANDS	2048
 #define MOST_DEPTH	64
-#define LOOKED_AT	64	/* of the last commands, what they have read */
+#define LOOKED_AT	64	/* check the result of the last commands */
 
 static const unsigned int depths[] = { 1, 8, MOST_DEPTH };
 
@@ -35,7 +36,7 @@ static void submit(struct load *w, unsigned int slot)
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&w->ring);
 	struct hmm_dummy_uring *u;
 
-	/* No more than it has room for are under way. */
+	/* The number of concurrent commands never exceeds the size of the ring. */
 	if (!sqe)
 		abort();
 	w->slots[slot].c = (struct hmm_dummy_command) {
@@ -48,13 +49,13 @@ static void submit(struct load *w, unsigned int slot)
 	sqe->fd = w->gpu[0];
 	sqe->off = HMM_DUMMY_COMMAND;
 	sqe->user_data = slot;
-	/* sqe->cmd, of which liburing 2.3 knows nothing */
+	/* sqe->cmd, which liburing 2.3 does not have */
 	u = (struct hmm_dummy_uring *)((char *)sqe + 48);
 	u->ptr = (uintptr_t)&w->slots[slot].c;
 	w->slots[slot].since = bench_now();
 }
 
-/* Microseconds for each command, with @depth of them under way. */
+/* Keep @depth commands under way.  Returns microseconds for each command. */
 static double run(struct load *w, unsigned int depth, struct histogram *latency)
 {
 	unsigned int begun = 0, done = 0, slot;
@@ -93,7 +94,7 @@ static bool has_read_right(struct load *w)
 	for (size_t i = 0; i < LOOKED_AT; i++) {
 		if (crc32c((char *)(uintptr_t)w->last[i].addr, PAGE) == w->last[i].value)
 			continue;
-		bench_fail(STATUS_FAILED, "a GPU reads something else");
+		bench_fail(STATUS_FAILED, "a GPU read wrong data");
 		return false;
 	}
 	return true;
@@ -107,7 +108,7 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 
 	memory_fill(&w->m);
 	if (gpu_to_device(w->gpu[place], w->m.p, w->m.length))
-		return bench_errno("to the device");
+		return bench_errno("migration to the device");
 	us = run(w, depths[variant / 2], latency);
 	return us >= 0 && memory_is_on(&w->m, place) && memory_is_right(&w->m) &&
 	       has_read_right(w) ? us : -1;
@@ -117,7 +118,7 @@ enum status bench_load(int argc, char **argv)
 {
 	enum { OWN_1, PEER_1, OWN_8, PEER_8, OWN_64, PEER_64 };
 	struct figure f = {
-		.name = "load", .what = "a GPU reads pages, so many at once", .unit = "us",
+		.name = "load", .what = "a GPU reads pages, N commands at once", .unit = "us",
 		.variants = { "own, 1", "peer, 1", "own, 8", "peer, 8", "own, 64", "peer, 64" },
 		.compare = { { PEER_1, OWN_1 }, { PEER_8, OWN_8 }, { PEER_64, OWN_64 },
 			     { OWN_1, OWN_64 }, { PEER_1, PEER_64 } },

@@ -17,7 +17,7 @@
 #define DEBUGFS	"/sys/kernel/debug/hmm_p2p/"
 #define DEVICES	16
 
-/* The first line of a file that begins with @key, behind that, or NULL. */
+/* The rest of the first line in a file that begins with @key, or NULL. */
 static const char *line_of(const char *path, const char *key)
 {
 	static char line[512];
@@ -41,7 +41,10 @@ static void set_text(json_t *object, const char *key, const char *text)
 	json_object_set_new(object, key, text ? json_string(text) : json_null());
 }
 
-/* Who emulates, or virtualizes, the processor: "TCGTCGTCGTCG", "KVMKVMKVM", or nobody. */
+/*
+ * The name of the emulator or hypervisor as CPUID tells it: "TCGTCGTCGTCG", "KVMKVMKVM", or
+ * none.
+ */
 static void set_hypervisor(json_t *machine)
 {
 	char name[13] = "";
@@ -57,7 +60,7 @@ static void set_hypervisor(json_t *machine)
 	set_text(machine, "hypervisor", *name ? name : NULL);
 }
 
-/* What makes one kernel slower than another, or has it do something else. */
+/* Options that change the speed of a kernel, or what it does. */
 static const char *const config_names[] = {
 	"DEBUG_KMEMLEAK", "DEBUG_VM", "DEVICE_PRIVATE", "GCOV_KERNEL", "HMM_DUMMY", "HMM_P2P",
 	"HZ", "INTEL_IOMMU", "KASAN", "KCSAN", "MEMCG", "NR_CPUS", "NUMA_BALANCING",
@@ -68,8 +71,8 @@ static const char *const config_names[] = {
 #define MOST_CONFIG	(1UL << 20)
 
 /*
- * Of how the kernel was configured, where it tells (CONFIG_IKCONFIG_PROC): the options above
- * that are set, and a checksum of all, which says whether two are the same.
+ * The configuration of the kernel (CONFIG_IKCONFIG_PROC): the options above that are set, and a
+ * checksum of all options, which tells whether two kernels have the same.
  */
 static json_t *kernel_config(void)
 {
@@ -102,7 +105,7 @@ static json_t *kernel_config(void)
 	return config;
 }
 
-/* What can be set of a module, and is. */
+/* The parameters of a module. */
 static json_t *parameters_of(const char *module)
 {
 	json_t *all = json_object();
@@ -124,7 +127,7 @@ static json_t *parameters_of(const char *module)
 	return all;
 }
 
-/* All that the exporter says of it: "0000:02:00.0 reachable bus-address", ... */
+/* The exporter's reach: "0000:02:00.0 reachable bus-address", ... */
 static json_t *reach_of(int n)
 {
 	json_t *all = json_array();

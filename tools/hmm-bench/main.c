@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * hmm-bench: how fast memory moves between RAM and devices, and what it costs others to
- * reach it there.  See hmm-bench(1) and Documentation/hmm-bench.rst.
+ * hmm-bench: how fast memory moves between RAM and devices, and what access to it costs. See
+ * hmm-bench(1) and Documentation/hmm-bench.rst.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -19,20 +19,20 @@ static const struct {
 	const char *name;
 	enum status (*run)(int argc, char **argv);
 	const char *what;
-	/* Of options: --threads too; or what reads results, and makes none. */
+	/* MOST: measures; THREADS: measures and takes --threads; READS: reads results. */
 	enum { MOST, THREADS, READS } kind;
-	int arguments;	/* at most; ANY: it looks at them itself */
+	int arguments;	/* maximum; ANY: the command checks them itself */
 } commands[] = {
 	{ "migrate", bench_migrate, "pages to a device, to RAM, and between devices", THREADS, 0 },
 	{ "fault", bench_fault, "faults of a device, and of the CPU on memory of one", THREADS, 0 },
 	{ "map", bench_map, "what a device does to reach a page", MOST, 0 },
-	{ "invalidate", bench_invalidate, "take a page from who has it", MOST, 0 },
-	{ "revoke", bench_revoke, "take a window away; more windows than fit", MOST, 0 },
+	{ "invalidate", bench_invalidate, "take a page away from its importers", MOST, 0 },
+	{ "revoke", bench_revoke, "revoke a window; use more windows than fit", MOST, 0 },
 	{ "load", bench_load, "many commands at once, by io_uring", MOST, 0 },
 	{ "rdma", bench_rdma, "RDMA on memory in RAM and on a device", MOST, 1 },
 	{ "oversub", bench_oversub, "a GPU works on more than its memory", MOST, 0 },
 	{ "scale", bench_scaling, "how cost grows with pages, MRs, importers, threads", MOST, 0 },
-	{ "stock", bench_stock, "what who has no peer pays; needs test_hmm only", MOST, 0 },
+	{ "stock", bench_stock, "costs without any peer; needs only test_hmm", MOST, 0 },
 	{ "fio", bench_fio, "fio JOBFILE...: on a device's read() and write()", MOST, ANY },
 	{ "compare", bench_compare, "compare A B [PERCENT]: two result files", READS, ANY },
 	{ "plot", bench_plot, "plot RESULT FOLDER: pictures, by gnuplot", READS, ANY },
@@ -45,19 +45,19 @@ static void usage(FILE *to)
 	for (size_t i = 0; i < COMMANDS; i++)
 		fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].what);
 	fprintf(to, "\n"
-		"  -r, --rounds N       samples of each variant, and more until goals are decided (%u)\n"
-		"  -w, --warm N         rounds before that, which do not count (%u)\n"
-		"  -t, --time SECONDS   for each figure at most, but three rounds (%.0f)\n"
+		"  -r, --rounds N       samples of each variant; more until all goals are decided (%u)\n"
+		"  -w, --warm N         rounds before them, which do not count (%u)\n"
+		"  -t, --time SECONDS   limit for each figure, after three rounds (%.0f)\n"
 		"  -l, --length MIB     memory to work on (%zu)\n"
-		"  -j, --threads N      at once (%u)\n"
-		"  -s, --seed N         of random orders\n"
-		"  -f, --figure TEXT    only figures with that in their name\n"
-		"  -o, --output FILE    the result as JSON\n"
+		"  -j, --threads N      threads at the same time (%u)\n"
+		"  -s, --seed N         seed of random orders\n"
+		"  -f, --figure TEXT    only figures with TEXT in their name\n"
+		"  -o, --output FILE    write the result as JSON\n"
 		"  -h, --help\n", options.rounds, options.warm, options.seconds,
 		options.length >> 20, options.threads);
 }
 
-/* A number from @least to @most, all of @text. */
+/* Parse all of @text as a number from @least to @most. */
 static unsigned long long number(const char *option, const char *text,
 				 unsigned long long least, unsigned long long most)
 {
@@ -67,7 +67,7 @@ static unsigned long long number(const char *option, const char *text,
 	errno = 0;
 	n = strtoull(text, &end, 0);
 	if (errno || end == text || *end || *text == '-' || n < least || n > most) {
-		bench_fail(STATUS_USAGE, "--%s wants a number from %llu to %llu, not \"%s\"",
+		bench_fail(STATUS_USAGE, "--%s needs a number from %llu to %llu, not \"%s\"",
 			   option, least, most, text);
 		exit(STATUS_USAGE);
 	}
@@ -90,7 +90,7 @@ static void parse(int argc, char **argv)
 	};
 	int c;
 
-	/* "+": what comes behind the command is the command's. */
+	/* "+": options behind the command belong to the command. */
 	while ((c = getopt_long(argc, argv, "+r:w:t:l:j:s:f:o:h", longs, NULL)) != -1) {
 		switch (c) {
 		case 'r':
@@ -120,7 +120,7 @@ static void parse(int argc, char **argv)
 		case 'h':
 			usage(stdout);
 			exit(STATUS_OK);
-		default:	/* getopt_long() has said it */
+		default:	/* getopt_long() has printed an error */
 			exit(STATUS_USAGE);
 		}
 	}
@@ -144,7 +144,7 @@ int main(int argc, char **argv)
 		return bench_fail(STATUS_USAGE, "there is no command \"%s\"; see --help",
 				  argv[optind]);
 	if (commands[i].kind == READS && (options.output || options.figure))
-		return bench_fail(STATUS_USAGE, "%s measures nothing, and makes no result",
+		return bench_fail(STATUS_USAGE, "%s measures nothing and writes no result",
 				  commands[i].name);
 	if (commands[i].kind != THREADS && options.threads > 1)
 		return bench_fail(STATUS_USAGE, "%s takes no --threads", commands[i].name);

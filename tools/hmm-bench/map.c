@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What it costs a device to find and map the pages of a process: hmm_range_fault() and the
- * DMA mapping, in RAM, on another device, and by the bounce of stock Linux; and to pin what
- * another device has exported.  The time is that of hmm_dummy_fault() and
- * hmm_dummy_import(), by kprobes; a command reads all of it.  What is behind the entries is read
- * by another command, a word of each page, and compared with what the CPU has written.
+ * "map": what it costs a device to find and map the pages of a process, by hmm_range_fault()
+ * and DMA mapping, in RAM, on another device, and by the bounce of stock Linux; and to pin
+ * memory that another device exports.  Kprobes measure the time in hmm_dummy_fault() and
+ * hmm_dummy_import() of a command that reads all of the memory.  Another command reads a word
+ * of each page through the entries, and the result is compared with what the CPU has written.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -25,8 +25,8 @@ struct mapper {
 enum { RAM, PEER, BOUNCE, PINNED };
 
 /*
- * GPU 1, by @file, reads a word of each page of the first @length bytes of @m: at @m, or in the
- * scratch memory of the file.
+ * GPU 1, by @file, reads a word of each page in the first @length bytes of @m, at @m or in the
+ * scratch memory of @file.  Returns whether the checksum is right.
  */
 static bool has_read_right(const struct memory *m, int file, size_t length, bool in_scratch)
 {
@@ -46,11 +46,11 @@ static bool has_read_right(const struct memory *m, int file, size_t length, bool
 	return false;
 }
 
-/* Filled anew, where the variant wants it, and no device has an entry for it. */
+/* Fill the memory, and place it where the variant needs it.  No device has an entry for it. */
 static bool place(struct mapper *w, unsigned int variant)
 {
 	memory_fill(&w->m);
-	/* All have just been moved: none is warmer than the others. */
+	/* Move all pages, so that no variant has warmer ones. */
 	if (gpu_to_device(w->gpu[0], w->m.p, w->m.length) ||
 	    (variant == RAM && gpu_to_ram(w->gpu[0], w->m.p, w->m.length)) ||
 	    memory_forget(&w->m) || peer_access(variant != BOUNCE) || trace_clear()) {
@@ -60,7 +60,7 @@ static bool place(struct mapper *w, unsigned int variant)
 	return memory_is_on(&w->m, variant == RAM ? IN_RAM : 0) && memory_is_huge(&w->m);
 }
 
-/* All that is exported, whatever of it is read.  Filled anew as far as it is read. */
+/* Pin all exported memory.  The part that is read is filled before. */
 static double sample_pinned(struct mapper *w)
 {
 	struct memory part = w->m;
@@ -69,7 +69,7 @@ static double sample_pinned(struct mapper *w)
 	if (part.length > w->pinned.length)
 		part.length = w->pinned.length;
 	memory_fill(&part);
-	/* Of less than all. */
+	/* errno for a read that was done in part. */
 	errno = EIO;
 	if (pwrite(w->pinned.owner, part.p, part.length, 0) != (ssize_t)part.length ||
 	    trace_clear())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Rounds, in turns, and what they come to. */
+/* The rounds of a figure, and their results. */
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -12,9 +12,9 @@
 #include "bench.h"
 #include "result.h"
 
-#define AT_LEAST	3	/* rounds, whatever the time */
+#define AT_LEAST	3	/* minimum of rounds, whatever the time */
 #define MOST_ROUNDS	1000	/* if --rounds is not more */
-#define PATIENCE	5	/* seconds without a word */
+#define PATIENCE	5	/* seconds without output */
 #define BAR		30	/* characters */
 
 struct options options = {
@@ -24,7 +24,7 @@ struct options options = {
 static volatile sig_atomic_t interrupted;
 static enum status failed;
 static char why[256];
-static double cpu_used;		/* by the last sample; below 0: it did not say */
+static double cpu_used;		/* by the last sample; below 0: unknown */
 
 uint64_t bench_now(void)
 {
@@ -75,13 +75,13 @@ void bench_cpu(double used)
 	cpu_used = used;
 }
 
-/* Once is a request, twice is an order. */
+/* The first signal ends the run after the current sample, the second one at once. */
 static void on_interrupt(int signal)
 {
 	interrupted = 1;
 }
 
-/* Of something that takes longer: a bar, or, where there is no terminal, lines now and then. */
+/* Show the progress of a long measurement: as a bar on a terminal, otherwise as lines. */
 static void progress(const char *name, uint64_t begin, unsigned int rounds, bool ended)
 {
 	static const char bar[] = "##############################";
@@ -110,7 +110,7 @@ static void progress(const char *name, uint64_t begin, unsigned int rounds, bool
 struct rounds {
 	unsigned int variants, done, room;
 	double *samples[SIZES];		/* each of @room */
-	double *cpu[SIZES];		/* likewise; below 0 for those who did not say */
+	double *cpu[SIZES];		/* likewise; below 0: unknown */
 	struct histogram *latency[SIZES];
 	struct histogram *latest[SIZES];	/* of a round that is not complete yet */
 };
@@ -125,7 +125,7 @@ static void rounds_free(struct rounds *r)
 	}
 }
 
-/* For one more. */
+/* Make room for one more round. */
 static void rounds_grow(struct rounds *r)
 {
 	if (r->done < r->room)
@@ -161,7 +161,7 @@ static void round_done(struct rounds *r)
 	r->done++;
 }
 
-/* A sample of each variant.  False if one could not be had, and we were not interrupted. */
+/* Take a sample of each variant.  Returns false if one failed without an interrupt. */
 static bool run_round(const struct figure *f, struct rounds *r, unsigned int round, uint64_t begin)
 {
 	bool counts = round >= options.warm;
@@ -190,7 +190,7 @@ static bool run_round(const struct figure *f, struct rounds *r, unsigned int rou
 	return true;
 }
 
-/* Whether that is all: time is spent, or there is nothing that more rounds would tell. */
+/* Whether the rounds can end: the time is spent, or more rounds would not change the answers. */
 static bool is_enough(const struct figure *f, const struct rounds *r, uint64_t begin)
 {
 	if (r->done >= AT_LEAST && bench_now() - begin > options.seconds * 1e9)
@@ -200,7 +200,7 @@ static bool is_enough(const struct figure *f, const struct rounds *r, uint64_t b
 	return r->done >= MOST_ROUNDS || is_answered(f->compare, r->samples, r->done);
 }
 
-/* False if a sample could not be had; r->done says how many rounds are complete. */
+/* Returns false if a sample failed.  r->done is the number of complete rounds. */
 static bool run_rounds(const struct figure *f, struct rounds *r)
 {
 	uint64_t begin = bench_now();
@@ -219,7 +219,7 @@ static enum status rounds_status(bool complete)
 	return interrupted ? STATUS_INTERRUPTED : STATUS_OK;
 }
 
-/* Whether one of its figures was wanted. */
+/* Whether --figure names a figure of this command. */
 static bool any_wanted;
 
 static bool is_wanted(const struct figure *f)
@@ -271,7 +271,7 @@ enum status bench_begin(int argc, char **argv)
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
-	/* gnuplot may not be there to read. */
+	/* gnuplot may end before it has read everything. */
 	signal(SIGPIPE, SIG_IGN);
 	return result_begin(argc, argv);
 }
@@ -281,7 +281,7 @@ enum status bench_end(enum status status)
 	enum status wrote;
 
 	if (!status && options.figure && !any_wanted)
-		status = bench_fail(STATUS_USAGE, "it has no figure with \"%s\" in its name",
+		status = bench_fail(STATUS_USAGE, "there is no figure with \"%s\" in its name",
 				    options.figure);
 	wrote = result_end(status);
 	return status ?: wrote;

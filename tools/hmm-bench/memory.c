@@ -13,13 +13,13 @@
 #include "memory.h"
 #include "test_hmm_uapi.h"
 
-#define SPARE	(64UL << 20)	/* that others have to have left */
+#define SPARE	(64UL << 20)	/* bytes of RAM to leave for other programs */
 
 enum status memory_get(struct memory *m, size_t length, bool huge)
 {
 	*m = (struct memory) { .length = length, .huge = huge };
 	if (proc_bytes("/proc/meminfo", NULL, "MemAvailable") < length + SPARE)
-		return bench_fail(STATUS_MISSING, "there are not %zu MiB of memory", length >> 20);
+		return bench_fail(STATUS_MISSING, "less than %zu MiB of memory", length >> 20);
 	m->mapped = mmap(NULL, length + 2 * HUGE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (m->mapped == MAP_FAILED) {
@@ -28,12 +28,12 @@ enum status memory_get(struct memory *m, size_t length, bool huge)
 				  strerror(errno));
 	}
 	m->p = (char *)(((uintptr_t)m->mapped + HUGE) & -HUGE);
-	/* A mapping of its own, which huge_bytes() finds by its start. */
+	/* The mapping has a start of its own, by which huge_bytes() finds it. */
 	if (madvise(m->p, length, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
 		return bench_fail(STATUS_MISSING, "huge pages: %s", strerror(errno));
 	memory_fill(m);
 	if (huge && huge_bytes(m->p) < length)
-		return bench_fail(STATUS_MISSING, "there are not %zu MiB of huge pages",
+		return bench_fail(STATUS_MISSING, "less than %zu MiB of huge pages",
 				  length >> 20);
 	return STATUS_OK;
 }
@@ -45,7 +45,7 @@ void memory_put(struct memory *m)
 	m->mapped = NULL;
 }
 
-/* Differs from page to page, and is cheap to make. */
+/* The @i-th word: it differs from page to page, and is cheap to make. */
 static uint64_t word(size_t i, unsigned int seed)
 {
 	return (i + 1) * 0x9e3779b97f4a7c15ULL ^ seed;
@@ -75,7 +75,7 @@ void memory_fill(struct memory *m)
 	static unsigned int seed;
 	uint64_t *p = (uint64_t *)m->p;
 
-	/* A migration may have left small ones. */
+	/* Drop the memory, because a migration may have left small pages. */
 	if (m->huge)
 		madvise(m->p, m->length, MADV_DONTNEED);
 	m->seed = ++seed;
@@ -100,7 +100,7 @@ bool memory_is_same(const struct memory *a, const struct memory *b, size_t lengt
 {
 	if (!memcmp(a->p, b->p, length))
 		return true;
-	bench_fail(STATUS_FAILED, "what was transferred is not what arrived");
+	bench_fail(STATUS_FAILED, "the transferred data is wrong");
 	return false;
 }
 
@@ -111,7 +111,7 @@ static bool is_there(const struct memory *m, long found, size_t wanted, const ch
 	if (found < 0)
 		bench_fail(STATUS_MISSING, "/proc/self/pagemap: %s", strerror(errno));
 	else
-		bench_fail(STATUS_FAILED, "%ld of %zu pages are on %s, not %zu", found,
+		bench_fail(STATUS_FAILED, "%ld of %zu pages are on %s instead of %zu", found,
 			   m->length / PAGE, where, wanted);
 	return false;
 }
@@ -122,7 +122,7 @@ bool memory_is_huge(const struct memory *m)
 
 	if (!m->huge || huge >= m->length)
 		return true;
-	bench_fail(STATUS_FAILED, "%zu of %zu MiB are of huge pages", huge >> 20,
+	bench_fail(STATUS_FAILED, "%zu of %zu MiB are huge pages", huge >> 20,
 		   m->length >> 20);
 	return false;
 }
@@ -148,7 +148,7 @@ int memory_forget(const struct memory *m)
 
 #define PARAMS	"/sys/module/hmm_dummy/parameters/"
 
-/* Each that was set, and what it was before. */
+/* Each switch that was set, with its old value. */
 static struct {
 	char path[96];
 	char before;
@@ -272,7 +272,7 @@ int dmirror(int fd, unsigned long request, void *p, size_t length, void *data, s
 		return -1;
 	if (cmd.cpages == length / piece)
 		return 0;
-	/* It has done what it could, which is less than what is measured. */
+	/* test_hmm has done only a part of the request. */
 	errno = EBUSY;
 	return -1;
 }

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Migration: this project's engine, lib/test_hmm's, and the limit, which is the kernel's own
- * copy to the BAR: of a migration that waits for it, that alone.
+ * "migrate": this project's engine, lib/test_hmm's, and the limit, which is the kernel's own
+ * copy to the BAR.  For a migration that waits for its copy, the copy alone is the limit.
  *
- * What is timed is the span from the beginning of the first migrate_vma_setup() to the end
- * of the last migrate_vma_finalize(), by kprobes, for both engines alike: that leaves out
- * that test_hmm reads everything back after each migration.  Within it test_hmm fills the
- * page table of its device, between migrate_vma_pages() and migrate_vma_finalize(), or empties
- * it, on the way to RAM, before the copy.  This engine leaves that to the device's faults, and
- * to invalidation.  "bare" is without it: not counted, or emptied before.
+ * Kprobes measure the time from the beginning of the first migrate_vma_setup() to the end of
+ * the last migrate_vma_finalize(), for both engines alike.  That leaves out that test_hmm
+ * reads everything back after each migration.  On the way to the device, test_hmm fills its
+ * page table between migrate_vma_pages() and migrate_vma_finalize().  On the way to RAM, it
+ * empties its page table before the copy.  This engine leaves both to device faults and to
+ * invalidation.  The variants "bare" do not count test_hmm's page table.
  *
- * A sample is two trips.  Pages that are freed in one order are allocated in the other: memory
- * that came back to ascending pages comes back to descending ones the next time.  Only what
- * ascends is copied in one piece, so that trips take turns between two costs.  Both are in each
- * sample.
+ * A sample is two trips.  Pages that are freed in one order are allocated in the reverse order:
+ * memory that came back to ascending pages comes back to descending pages the next time.
+ * Ascending pages are copied in one piece, and others are not, so that trips alternate between
+ * two costs.  Each sample includes both.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -36,7 +36,7 @@ struct mover {
 	struct memory m;
 	int gpu[2];
 	int dmirror;		/* -1: there is none */
-	char *buffer;		/* test_hmm puts there what it has moved */
+	char *buffer;		/* test_hmm copies here what it has moved */
 };
 
 static int to_gpu0(struct part *part)
@@ -58,7 +58,7 @@ static int by_dmirror(struct part *part, unsigned long request)
 {
 	struct mover *w = part->arg;
 
-	/* On the way to RAM it counts a huge page once. */
+	/* On the way to RAM test_hmm counts a huge page once. */
 	return dmirror(w->dmirror, request, part->p, part->length,
 		       w->buffer + (part->p - w->m.p),
 		       w->m.huge && request == HMM_DMIRROR_MIGRATE_TO_SYS ? HUGE : PAGE);
@@ -76,7 +76,7 @@ static int dmirror_to_memory(struct part *part)
 
 enum { ENGINE, TEST_HMM, BARE, LIMIT };
 
-/* Microseconds of what was seen, as a variant counts them; <= 0: not all of it was. */
+/* The microseconds that a variant counts, from the trace; <= 0: the trace is not complete. */
 static double seen(unsigned int variant)
 {
 	double span, tables;
@@ -90,10 +90,10 @@ static double seen(unsigned int variant)
 	return tables > 0 ? span - tables : 0;
 }
 
-/* What the trips of a sample have taken, in microseconds. */
+/* The cost of a sample's trips, in microseconds. */
 struct cost {
 	double us;
-	double cpu;	/* of this process's threads, and of the device's copies */
+	double cpu;	/* processor time of this process's threads and of the device's copies */
 };
 
 static double process_cpu(void)
@@ -104,7 +104,7 @@ static double process_cpu(void)
 	return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
 }
 
-/* Add a migration of all; false: it failed. */
+/* Migrate all of the memory and add the cost.  Returns false if that failed. */
 static bool timed(struct mover *w, int (*move)(struct part *part), unsigned int variant,
 		  struct cost *cost)
 {
@@ -126,7 +126,7 @@ static bool timed(struct mover *w, int (*move)(struct part *part), unsigned int 
 	return false;
 }
 
-/* A sample is so many trips, in microseconds a page; below 0 if one has failed. */
+/* Returns microseconds a page, or a negative number if a trip failed. */
 static double sample_trips(struct mover *w, unsigned int variant, bool has_helper,
 			   bool (*trip)(struct mover *w, unsigned int variant, struct cost *cost))
 {
@@ -136,7 +136,7 @@ static double sample_trips(struct mover *w, unsigned int variant, bool has_helpe
 	for (int i = 0; i < TRIPS; i++)
 		if (!trip(w, variant, &cost))
 			return -1;
-	/* test_hmm copies in the calling thread; its process's time has the read-back in it. */
+	/* test_hmm copies in the calling thread, and its process time includes the read-back. */
 	if (has_helper)
 		bench_cpu(cost.cpu / pages);
 	return cost.us / pages;
@@ -158,11 +158,11 @@ static bool trip_to_device(struct mover *w, unsigned int variant, struct cost *c
 	moved = timed(w, ours ? to_gpu0 : to_dmirror, variant, cost);
 	if (variant == LIMIT)
 		driver_params_restore();
-	/* test_hmm's memory is nobody's that /proc/iomem knows by name. */
+	/* /proc/iomem does not name test_hmm's memory, so its place cannot be checked. */
 	if (!moved || (ours && !memory_is_on(&w->m, 0)) || !memory_is_huge(&w->m))
 		return false;
 	return parts_run(&w->m, ours ? gpu_to_memory : dmirror_to_memory, w, NULL,
-			 "back to RAM") >= 0 &&
+			 "migration to RAM") >= 0 &&
 	       memory_is_in_ram(&w->m) && memory_is_right(&w->m);
 }
 
@@ -175,7 +175,7 @@ static bool trip_to_ram(struct mover *w, unsigned int variant, struct cost *cost
 {
 	memory_fill(&w->m);
 	if (parts_run(&w->m, variant == ENGINE ? to_gpu0 : to_dmirror, w, NULL,
-		      "to the device") < 0 || !memory_is_huge(&w->m))
+		      "migration to the device") < 0 || !memory_is_huge(&w->m))
 		return false;
 	if (variant == ENGINE && !memory_is_on(&w->m, 0))
 		return false;
@@ -195,7 +195,7 @@ enum { ALIAS, THROUGH_RAM };
 static bool trip_between(struct mover *w, unsigned int variant, struct cost *cost)
 {
 	memory_fill(&w->m);
-	if (parts_run(&w->m, to_gpu0, w, NULL, "to the device") < 0 ||
+	if (parts_run(&w->m, to_gpu0, w, NULL, "migration to the device") < 0 ||
 	    !memory_is_on(&w->m, 0))
 		return false;
 	if (variant == THROUGH_RAM && !timed(w, gpu_to_memory, ENGINE, cost))
@@ -236,11 +236,14 @@ static enum status measure(struct mover *w)
 	};
 	enum status status = STATUS_OK;
 
-	/* What several threads do at the same time is no part of a span. */
+	/* A span of the trace does not describe several threads. */
 	if (options.threads > 1) {
 		f[0].variants[BARE] = NULL;
 		f[0].compare[1] = (struct comparison) {};
-		/* Ours share the device's one copy engine, test_hmm's copy for themselves. */
+		/*
+		 * This device has one copy engine for all threads, and test_hmm copies in each
+		 * thread.
+		 */
 		f[0].compare[0].goal = 0;
 		f[1].compare[0].goal = 0;
 	}

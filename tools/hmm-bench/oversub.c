@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A GPU that works on more than it has memory for: what it touches comes to it, and what
- * it has not touched for longest goes.
+ * "oversub": a GPU works on more memory than it has.  Memory that it touches moves to it, and
+ * the memory that it has not touched for longest is evicted.
  */
 #include <errno.h>
 #include <string.h>
@@ -19,7 +19,7 @@ struct oversub {
 
 static const double times[] = { 0.5, 1, 1.5, 2 };
 
-/* It adds to a number in each page. */
+/* The GPU adds to a number in each page. */
 static int work(struct oversub *w, size_t at)
 {
 	struct hmm_dummy_command c = {
@@ -34,7 +34,7 @@ static int work(struct oversub *w, size_t at)
 	return ret;
 }
 
-/* One pass over as much of it as the variant says, behind one that does not count. */
+/* One pass over as much memory as the variant says, after one that does not count. */
 static double sample(void *arg, unsigned int variant, struct histogram *latency)
 {
 	struct oversub *w = arg;
@@ -43,10 +43,10 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 	uint64_t begin = 0, last = 0, ns;
 	unsigned long long evicted;
 	bool too_much = length > w->vram;
-	/* Of too much, some of the last is on its way. */
+	/* If there is too much memory, some of the last pages may be migrating. */
 	long on_device, least = (too_much ? w->vram / 2 : length) / PAGE;
 
-	/* It begins with nothing on the device. */
+	/* Begin with no memory on the device. */
 	memset(w->m.p, 0, length);
 	if (gpu_info(w->gpu[0], &before))
 		return bench_errno("/dev/hmm_dummy0");
@@ -67,7 +67,7 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 	ns = last - begin;
 	if (gpu_info(w->gpu[0], &after))
 		return bench_errno("/dev/hmm_dummy0");
-	/* What there is room for has come, and for more others had to go. */
+	/* As much memory as fits has come, and other memory was evicted. */
 	evicted = after.evicted - before.evicted;
 	on_device = pages_on_gpu(0, w->m.p, length);
 	if (on_device < least || !evicted == too_much) {
@@ -78,7 +78,7 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 	for (size_t at = 0; at < length; at += PAGE) {
 		if (*(uint64_t *)(w->m.p + at) == 2)
 			continue;
-		bench_fail(STATUS_FAILED, "the GPU's work is not there at byte %#zx", at);
+		bench_fail(STATUS_FAILED, "the GPU's result is wrong at byte %#zx", at);
 		return -1;
 	}
 	return ns / 1e3 / (length / PAGE);
@@ -88,7 +88,7 @@ enum status bench_oversub(int argc, char **argv)
 {
 	struct figure f = {
 		.name = "oversub", .unit = "us/page", .latencies = true,
-		.what = "a GPU's work on so many times its memory (latencies: 2 MiB)",
+		.what = "a GPU works on N times its memory (latencies: 2 MiB)",
 		.variants = { "0.5", "1", "1.5", "2" },
 		.compare = { { 1, 0 }, { 2, 0 }, { 3, 0 } },
 		.sample = sample,

@@ -18,7 +18,7 @@ enum status parts_check(size_t length)
 {
 	if (options.threads <= length / HUGE)
 		return STATUS_OK;
-	return bench_fail(STATUS_USAGE, "--threads %u: each wants 2 MiB of --length",
+	return bench_fail(STATUS_USAGE, "--threads %u: each needs 2 MiB of --length",
 			  options.threads);
 }
 

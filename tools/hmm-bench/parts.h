@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Memory in parts, for as many threads, worked on side by side. */
+/* Memory that is divided among threads, which work on their parts at the same time. */
 #ifndef HMM_BENCH_PARTS_H
 #define HMM_BENCH_PARTS_H
 
@@ -10,22 +10,22 @@ struct part {
 	char *p;
 	size_t length;
 	void *arg;
-	struct histogram *latency;	/* of its own, or NULL */
+	struct histogram *latency;	/* of this thread, or NULL */
 };
 
-/* STATUS_USAGE if there are not 2 MiB for each thread of --threads. */
+/* Returns STATUS_USAGE if --length is less than 2 MiB for each of --threads. */
 enum status parts_check(size_t length);
 
 /*
- * @fn for each of @n parts of the first @length bytes of @m at the same time; it returns 0, or
- * -1 with errno.  Returns the time that all of it took in microseconds; below 0 if one failed,
- * or could not be started, and then that was said, as of @what.
+ * Run @fn at the same time for each of @n parts of the first @length bytes of @m.  @fn returns
+ * 0, or -1 with errno.  Returns the total time in microseconds, or a negative number if a part
+ * failed or could not be started; the error was printed then, with @what.
  */
 double parts_run_some(const struct memory *m, size_t length, unsigned int n,
 		      int (*fn)(struct part *part), void *arg, struct histogram *latency,
 		      const char *what);
 
-/* All of @m, by --threads. */
+/* The same for all of @m, with --threads parts. */
 static inline double parts_run(const struct memory *m, int (*fn)(struct part *part), void *arg,
 			       struct histogram *latency, const char *what)
 {

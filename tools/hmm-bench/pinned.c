@@ -17,7 +17,7 @@ enum status pinned_export(struct pinned *p, int gpu, size_t least)
 		return bench_fail(STATUS_MISSING, "/dev/hmm_dummy0: %s", strerror(errno));
 	p->length = info.scratch_bytes;
 	if (p->length < least) {
-		fprintf(stderr, "# nothing pinned: GPU 0 has %zu KiB for that, not %zu\n",
+		fprintf(stderr, "# no pinned memory: GPU 0 can export %zu KiB, not %zu\n",
 			p->length >> 10, least >> 10);
 		return STATUS_OK;
 	}
@@ -26,7 +26,7 @@ enum status pinned_export(struct pinned *p, int gpu, size_t least)
 		return STATUS_OK;
 	if (errno != EOPNOTSUPP)
 		return bench_fail(STATUS_MISSING, "a dma-buf: %s", strerror(errno));
-	fprintf(stderr, "# nothing pinned: GPU 0's memory is not all in a BAR\n");
+	fprintf(stderr, "# no pinned memory: the BAR of GPU 0 is smaller than its memory\n");
 	return STATUS_OK;
 }
 

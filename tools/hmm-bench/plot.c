@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Pictures of a result, by gnuplot: one for each figure, as SVG. */
+/* "plot": pictures of a result by gnuplot, one SVG file for each figure. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -10,20 +10,20 @@
 
 #include "read.h"
 
-/* gnuplot runs what is between backquotes. */
+/* Print a quoted string.  gnuplot would run a command between backquotes. */
 static void print_quoted(FILE *to, const char *text)
 {
 	fputc('"', to);
 	for (; text && *text; text++) {
 		if (strchr("\"\\`", *text))
 			fputc('\\', to);
-		/* A line of its own would be a command. */
+		/* A new line would begin a gnuplot command. */
 		fputc((unsigned char)*text < ' ' ? ' ' : *text, to);
 	}
 	fputc('"', to);
 }
 
-/* A bar for each variant: the median, and the interval in which it is. */
+/* A bar for each variant: the median and its interval. */
 static void plot_variants(FILE *to, json_t *figure)
 {
 	json_t *variants = json_object_get(figure, "variants"), *v;
@@ -43,7 +43,7 @@ static void plot_variants(FILE *to, json_t *figure)
 	      "$data using 1:2:3:4 with yerrorbars linecolor rgb \"#000000\" pointtype 0\n", to);
 }
 
-/* Cost against size; and how it would be if each cost what it does in the largest. */
+/* Cost against size, and a line with the cost per item of the largest size. */
 static void plot_points(FILE *to, json_t *figure)
 {
 	json_t *points = json_object_get(figure, "points"), *p;
@@ -103,7 +103,7 @@ enum status bench_plot(int argc, char **argv)
 	if (argc != 3)
 		return bench_fail(STATUS_USAGE, "plot takes a result file and a folder");
 	if (strpbrk(argv[2], "'\n"))
-		return bench_fail(STATUS_USAGE, "a folder with a quote, or two lines, in its name");
+		return bench_fail(STATUS_USAGE, "the name of the folder has a quote or a line break");
 	result = result_read(argv[1]);
 	if (!result)
 		return bench_failed();
@@ -121,6 +121,6 @@ enum status bench_plot(int argc, char **argv)
 			plot_figure(to, argv[2], figure);
 	json_decref(result);
 	if (!to || pclose(to))
-		return bench_fail(STATUS_MISSING, "gnuplot did not do it");
+		return bench_fail(STATUS_MISSING, "gnuplot failed");
 	return STATUS_OK;
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * RDMA on memory in RAM, on a device reached in place (peer), and on a device with peer
- * access off, as in stock Linux (bounce); and on RAM that is pinned, which is what a NIC
- * without on-demand paging wants.  And the loop that matters: a GPU computes on a buffer, a
- * NIC, or another GPU, reads it, again and again; the other GPU also by what it has pinned of
- * the first one's memory.
+ * "rdma": RDMA on memory in RAM, on a device in place (peer), on a device with peer access off
+ * as in stock Linux (bounce), and on pinned RAM, as a NIC without on-demand paging needs it.
+ * Also a loop: a GPU computes on a buffer, and a NIC or another GPU reads the result, again and
+ * again.  The other GPU also reads memory of the first one that it has pinned.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,7 +16,7 @@
 #include "pinned.h"
 #include "verbs.h"
 
-/* rxe makes some 20 MB/s here. */
+/* rxe transfers about 20 MB/s here. */
 #define MOST	(4UL << 20)
 
 #define SCARCE_MS	120000
@@ -26,18 +25,18 @@ enum { RAM, PEER, BOUNCE, PINNED_RAM };
 
 struct rdma {
 	struct rdma_pair pair;
-	struct memory m, other;		/* the one that is placed, and one in RAM */
+	struct memory m, other;		/* the memory that is placed, and memory in RAM */
 	struct memory pinned_ram;
 	struct pinned exported;
 	struct rdma_buf to, from, fixed;
-	unsigned long long scanned;	/* pages that reclaim looked at in the last transfer */
-	const char *job;		/* fio's, for memory that is busy; or NULL */
+	unsigned long long scanned;	/* pages that reclaim scanned during the last transfer */
+	const char *job;		/* fio's job file for load on memory, or NULL */
 	int gpu[2];
 	int (*transfer)(struct rdma_pair *pair, struct rdma_buf local, struct rdma_buf remote,
 			size_t length);
 };
 
-/* How many pages reclaim has looked at since boot. */
+/* How many pages reclaim has scanned since boot. */
 static unsigned long long pages_scanned(void)
 {
 	FILE *f = fopen("/proc/vmstat", "r");
@@ -61,7 +60,10 @@ static double transfer_to(struct rdma *r, struct rdma_buf to)
 	return (bench_now() - begin) / 1e3 / (r->m.length / PAGE);
 }
 
-/* All of it.  Where memory is scarce, pages are compacted, and cannot come for a moment. */
+/*
+ * Move all of the memory to the device.  While memory is compacted, pages cannot move for a
+ * moment.
+ */
 static int bring(struct rdma *r)
 {
 	int ret = 0;
@@ -75,7 +77,7 @@ static int bring(struct rdma *r)
 	return ret;
 }
 
-/* Filled anew, and where the variant wants it, unknown to the NIC. */
+/* Fill the memory, and place it where the variant needs it.  The NIC has no entry for it. */
 static bool place(struct rdma *r, unsigned int variant)
 {
 	struct hmm_dummy_info info;
@@ -86,7 +88,10 @@ static bool place(struct rdma *r, unsigned int variant)
 		memory_fill(&r->pinned_ram);
 		return true;
 	}
-	/* mprotect() would take write access from the device, which gets it back in RAM only. */
+	/*
+	 * memory_forget() calls mprotect(), which would take the device's write access away,
+	 * and the device would get it back in RAM only.
+	 */
 	if (variant == RAM ? memory_forget(&r->m) : bring(r) || gpu_info(r->gpu[0], &info) ||
 	    gpu_control(0, "revoke 0 %llu", (unsigned long long)info.vram_bytes) ||
 	    peer_access(variant == PEER)) {
@@ -101,7 +106,7 @@ static bool is_where(struct rdma *r, unsigned int variant)
 	return variant == PINNED_RAM || memory_is_on(&r->m, variant == PEER ? 0 : IN_RAM);
 }
 
-/* @times transfers, of which the last counts: the first has the faults. */
+/* Make @times transfers.  The last one counts, because the first one has the faults. */
 static double sample(struct rdma *r, unsigned int variant, int times)
 {
 	double us = -1;
@@ -111,7 +116,7 @@ static double sample(struct rdma *r, unsigned int variant, int times)
 	while (times--) {
 		unsigned long long scanned;
 
-		/* Of another one's data what is there already would be right. */
+		/* Use other data, because data of an earlier transfer would be right as well. */
 		if (!times)
 			memory_fill(&r->other);
 		scanned = pages_scanned();
@@ -139,7 +144,7 @@ static double sample_steady(void *arg, unsigned int variant, struct histogram *l
 	return sample(arg, steady[variant], 2);
 }
 
-/* A number in each page is added to; below 0 if one cannot be. */
+/* Add to a number in each page.  Returns a negative number if that failed. */
 static double add_each(struct rdma *r, struct rdma_buf to, struct histogram *latency)
 {
 	size_t pages = r->m.length / PAGE;
@@ -159,7 +164,7 @@ static double add_each(struct rdma *r, struct rdma_buf to, struct histogram *lat
 	return ns / 1e3 / pages;
 }
 
-/* The second time: all is mapped. */
+/* Measure the second pass, when all pages are mapped. */
 static double sample_atomic(void *arg, unsigned int variant, struct histogram *latency)
 {
 	struct rdma *r = arg;
@@ -177,14 +182,14 @@ static double sample_atomic(void *arg, unsigned int variant, struct histogram *l
 	peer_access(true);
 	if (us < 0 || !is_where(r, where))
 		return -1;
-	/* It was the same in both but for what was added. */
+	/* Both hold the same numbers, but for the additions. */
 	for (size_t i = 0; i < r->m.length; i += PAGE) {
 		uint64_t is = *(uint64_t *)((where == PINNED_RAM ? r->pinned_ram.p : r->m.p) + i);
 		uint64_t was = where == PINNED_RAM ? 0 : memory_word(&r->m, i / 8);
 
 		if (is == was + 2)
 			continue;
-		bench_fail(STATUS_FAILED, "what was added is not there at byte %#zx", i);
+		bench_fail(STATUS_FAILED, "a sum is wrong at byte %#zx", i);
 		return -1;
 	}
 	return us;
@@ -192,7 +197,7 @@ static double sample_atomic(void *arg, unsigned int variant, struct histogram *l
 
 enum { ALONE, BESIDE };
 
-/* Wait until fio has made memory so scarce that the kernel looks for some. */
+/* Wait until fio has made memory so scarce that the kernel reclaims. */
 static bool becomes_scarce(pid_t fio)
 {
 	unsigned long long before = pages_scanned();
@@ -211,8 +216,8 @@ static bool becomes_scarce(pid_t fio)
 #define PRESSED_TRIES	100
 
 /*
- * A sample in which the kernel looked for memory: one that fell between two of its searches is
- * taken again.
+ * Take a sample during which the kernel has reclaimed memory.  A sample between two scans is
+ * repeated.
  */
 static double sample_beside(struct rdma *r, pid_t fio)
 {
@@ -229,7 +234,7 @@ static double sample_beside(struct rdma *r, pid_t fio)
 	return -1;
 }
 
-/* With fio at work on memory, or without it. */
+/* Measure with fio's load on memory, or without it. */
 static double sample_pressure(void *arg, unsigned int variant, struct histogram *latency)
 {
 	struct rdma *r = arg;
@@ -240,13 +245,13 @@ static double sample_pressure(void *arg, unsigned int variant, struct histogram 
 		return -1;
 	us = fio ? sample_beside(r, fio) : sample(r, PEER, 2);
 	if (fio && !fio_stop(fio) && us >= 0) {
-		bench_fail(STATUS_FAILED, "fio was not at work");
+		bench_fail(STATUS_FAILED, "fio did not run");
 		return -1;
 	}
 	return us;
 }
 
-/* The GPU writes all of it, for which it wants it in its own memory. */
+/* The GPU writes all of the memory, in its own memory if it is there. */
 static int compute(struct rdma *r, unsigned char byte)
 {
 	return gpu_to_device(r->gpu[0], r->m.p, r->m.length) ||
@@ -255,12 +260,15 @@ static int compute(struct rdma *r, unsigned char byte)
 
 #define LOOPS	4
 
-/* Pinned: in memory that is exported.  Staged: in memory of the process, and copied there. */
+/*
+ * PINNED: the GPU computes in exported memory.  STAGED: it computes in the process's memory and
+ * copies the result to exported memory.
+ */
 enum { LOOP_PEER, LOOP_BOUNCE, LOOP_PINNED, LOOP_STAGED };
 
 /*
- * A turn has the GPU write @byte everywhere, and the other one read it; below 0 if it has not,
- * and bench_fail() was told why.
+ * One turn of the loop: the GPU writes @byte everywhere, and the other device reads it. Returns
+ * a negative number after bench_fail().
  */
 static double loop(struct rdma *r, unsigned int where,
 		   double (*turn)(struct rdma *r, unsigned char byte))
@@ -268,7 +276,7 @@ static double loop(struct rdma *r, unsigned int where,
 	uint64_t begin;
 	double us = 0;
 
-	/* An entry that a reader has already would still be good. */
+	/* Place the memory anew, because an entry of the reader would still be valid. */
 	if (!place(r, where))
 		return -1;
 	begin = bench_now();
@@ -279,11 +287,11 @@ static double loop(struct rdma *r, unsigned int where,
 	peer_access(true);
 	if (us < 0 || !is_where(r, where))
 		return -1;
-	/* What it was that the other one has read. */
+	/* Check what the other device has read. */
 	for (size_t i = 0; i < r->m.length; i++) {
 		if (r->other.p[i] == LOOPS - 1)
 			continue;
-		bench_fail(STATUS_FAILED, "the loop read %d, not %d", r->other.p[i], LOOPS - 1);
+		bench_fail(STATUS_FAILED, "the loop read %d instead of %d", r->other.p[i], LOOPS - 1);
 		return -1;
 	}
 	return us;
@@ -304,7 +312,7 @@ static double read_exported(struct rdma *r)
 {
 	ssize_t length = r->m.length;
 
-	/* Of less than all. */
+	/* errno for a write that was done in part. */
 	errno = EIO;
 	return pread(r->exported.peer, r->other.p, length, 0) == length ?
 	       0 : bench_errno("the peer's read");
@@ -336,10 +344,13 @@ static double sample_peer_loop(void *arg, unsigned int variant, struct histogram
 
 	if (variant < LOOP_PINNED)
 		return loop(r, variant == LOOP_PEER ? PEER : BOUNCE, peer_turn);
-	/* It is pinned once, before all: GPU 1 keeps its entries for what it writes, too. */
+	/*
+	 * Pin the memory once for all samples.  GPU 1 keeps its entries of the destination as
+	 * well.
+	 */
 	if (r->exported.peer < 0 && pinned_import(&r->exported))
 		return bench_errno("a dma-buf cannot be imported");
-	/* What the last sample has left there would be right. */
+	/* Overwrite the result of the last sample, which would be right as well. */
 	if (gpu_fill_scratch(r->gpu[0], 0, r->m.length, LOOPS))
 		return bench_errno("the GPU's work");
 	return loop(r, PEER, variant == LOOP_PINNED ? pinned_turn : staged_turn);
@@ -361,7 +372,7 @@ static enum status measure(struct rdma *r)
 		.variants = { "RAM", "peer", "bounce", "pinned RAM" },
 		.compare = { { RAM, PEER }, { BOUNCE, PEER }, { PINNED_RAM, PEER } },
 	};
-	/* Of these a bounce is RAM already. */
+	/* For these operations a bounce happens in RAM. */
 	struct figure second = {
 		.unit = "us/page", .arg = r, .sample = sample_steady,
 		.variants = { "RAM", "peer", "pinned RAM" },
@@ -409,7 +420,7 @@ static enum status measure(struct rdma *r)
 		loops[i].variants[LOOP_BOUNCE] = "bounce";
 		status = bench_measure(&loops[i]);
 	}
-	/* At the end: it leaves a page cache behind for which others have to wait. */
+	/* This figure comes last, because it fills the page cache, and others wait for that. */
 	if (r->job)
 		status = status ?: bench_measure(&pressure);
 	return status;

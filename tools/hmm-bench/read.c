@@ -18,7 +18,7 @@ json_t *result_read(const char *path)
 	    json_integer_value(json_object_get(result, "schema")) == SCHEMA &&
 	    json_is_array(json_object_get(result, "figures")))
 		return result;
-	bench_fail(STATUS_USAGE, "%s is no result of this hmm-bench (schema %d)", path, SCHEMA);
+	bench_fail(STATUS_USAGE, "%s is not a result of this hmm-bench (schema %d)", path, SCHEMA);
 	json_decref(result);
 	return NULL;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Result files, read back. */
+/* Reading result files. */
 #ifndef HMM_BENCH_READ_H
 #define HMM_BENCH_READ_H
 
@@ -7,19 +7,19 @@
 
 #include "bench.h"
 
-/* The number of what is in a result file; others are refused. */
+/* Schema number of the result file.  Files with other numbers are refused. */
 #define SCHEMA	2
 
-/* The whole file, to be dropped with json_decref(); NULL if it is none, and then that was said. */
+/* Read a file.  The caller drops it with json_decref().  Returns NULL after an error message. */
 json_t *result_read(const char *path);
 
-/* Its figure of that name, or NULL. */
+/* The figure with that name, or NULL. */
 json_t *result_figure(json_t *result, const char *name);
 
-/* A figure's variant of that name, or NULL. */
+/* The figure's variant with that name, or NULL. */
 json_t *figure_variant(json_t *figure, const char *name);
 
-/* A number below "median", "ratio" or "exponent": value, low, high. */
+/* Read value, low and high of "median", "ratio" or "exponent". */
 struct estimate estimate_read(json_t *parent, const char *key);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The result file: Documentation/hmm-bench.rst describes it.  Its schema is numbered, and
- * what reads it refuses other numbers.
+ * The result file, described in Documentation/hmm-bench.rst.  Its schema has a number, and
+ * readers refuse other numbers.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@
 #include "result.h"
 
 static json_t *root, *figures;
-/* Written beside the file, and put in its place. */
+/* The temporary file, which is renamed to the result file. */
 static char *beside;
 
 static const double points[] = { 0.5, 0.9, 0.99, 0.999 };
@@ -46,7 +46,10 @@ enum status result_begin(int argc, char **argv)
 	return STATUS_OK;
 }
 
-/* What there is so far, for the case that no more will come.  The end says if it failed. */
+/*
+ * Write what has been measured so far, in case the run ends here.  Errors are reported at the
+ * end.
+ */
 static bool write_result(void)
 {
 	FILE *f = beside ? fopen(beside, "w") : NULL;
@@ -108,7 +111,7 @@ static void print_latency(const struct histogram *h)
 	printf(" max %.1f (%llu)\n", h->max / 1e3, (unsigned long long)h->count);
 }
 
-/* What half of the rounds are between. */
+/* The quartiles of the rounds. */
 static json_t *spread_json(struct estimate spread)
 {
 	return json_pack("{s:f, s:f}", "low", spread.low, "high", spread.high);
@@ -148,7 +151,7 @@ static json_t *raw_json(const double *samples, unsigned int rounds)
 	return raw;
 }
 
-/* The time of all processors, for who has said it in each round. */
+/* The time of all processors, if each round has recorded it. */
 static void append_cpu(json_t *variant, const double *cpu, unsigned int rounds)
 {
 	struct estimate e;
@@ -229,7 +232,7 @@ void result_scale(const struct figure *f, const double *sizes, double *const *sa
 	printf("  exponent %.3f (%.3f to %.3f), of the %u largest %.3f (%.3f to %.3f)", all.value,
 	       all.low, all.high, half, largest.value, largest.low, largest.high);
 	if (at_most > 0) {
-		/* A few of them may prove that it grows, but not that it does not. */
+		/* Few sizes may prove growth, but not that there is none. */
 		const char *word = verdict_word(largest.low > at_most ? NOT_MET :
 						judge(all, LEAST_SAMPLES, at_most, true));
 

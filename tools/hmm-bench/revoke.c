@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Windows: what it costs to take one away, and what happens when there are more of them in
- * use than the BAR has room for.
+ * "revoke": what it costs to revoke a window, and to use more windows than the BAR has room
+ * for.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,17 +14,17 @@
 #include "memory.h"
 
 #define READS	512
-#define READ	64UL	/* bytes of each */
+#define READ	64UL	/* bytes of each page */
 
 struct thrash {
 	struct memory m;
 	int gpu[2];
-	size_t bar, most;	/* bytes: of GPU 0's BAR, and of its memory that is free */
+	size_t bar, most;	/* bytes: GPU 0's BAR, and its free memory */
 	uint64_t random;
 	uint64_t round;		/* of write_heads() */
 };
 
-/* The largest BAR of the device, from the kernel's word about its resources. */
+/* The size of the device's largest BAR, from the kernel's list of its resources. */
 static size_t bar_size(void)
 {
 	FILE *f = fopen("/sys/class/misc/hmm_dummy0/device/resource", "r");
@@ -39,7 +39,7 @@ static size_t bar_size(void)
 	return most;
 }
 
-/* The window of the first 2 MiB, with all of it mapped by GPU 1, or nothing. */
+/* Revoke the window of the first 2 MiB, which GPU 1 has mapped completely or not at all. */
 static double sample_revoke(void *arg, unsigned int variant, struct histogram *latency)
 {
 	struct thrash *w = arg;
@@ -51,12 +51,12 @@ static double sample_revoke(void *arg, unsigned int variant, struct histogram *l
 	if (gpu_to_device(w->gpu[0], w->m.p, HUGE) || gpu_crc32c(w->gpu[1], w->m.p, HUGE, &crc))
 		return bench_errno("a peer's read");
 	if (gpu_counter(0, "mapped_now") != HUGE / PAGE) {
-		bench_fail(STATUS_FAILED, "%lld entries are mapped, not %lu",
+		bench_fail(STATUS_FAILED, "%lld entries are mapped instead of %lu",
 			   gpu_counter(0, "mapped_now"), HUGE / PAGE);
 		return -1;
 	}
 	offset = gpu_offset(w->m.p, NULL);
-	/* The second time there is nothing left to take away. */
+	/* The second revoke has nothing to take away. */
 	if (offset < 0 || (!variant && gpu_control(0, "revoke %lld %lu", offset, HUGE)))
 		return bench_errno("revoke");
 	begin = bench_now();
@@ -71,14 +71,14 @@ static double sample_revoke(void *arg, unsigned int variant, struct histogram *l
 	return memory_is_on(&w->m, 0) ? us : -1;
 }
 
-/* The words at the beginning of the page at @at, which are others in each sample. */
+/* The first words of the page at @at, which differ in each sample. */
 static void head_of(const struct thrash *w, size_t at, uint64_t *words)
 {
 	for (size_t i = 0; i < READ / WORD; i++)
 		words[i] = (w->round << 40) + at + i;
 }
 
-/* The CPU writes what a peer is to read. */
+/* The CPU writes the data for the peer. */
 static void write_heads(struct thrash *w, size_t length)
 {
 	w->round++;
@@ -93,11 +93,14 @@ static bool is_head(const struct thrash *w, const char *p, unsigned int crc)
 	head_of(w, p - w->m.p, words);
 	if (crc == crc32c((char *)words, READ))
 		return true;
-	bench_fail(STATUS_FAILED, "a peer reads something else");
+	bench_fail(STATUS_FAILED, "a peer read wrong data");
 	return false;
 }
 
-/* From RAM, or it lies in what it was given in another sample, here and there. */
+/*
+ * Place the memory anew from RAM.  Otherwise it stays where other samples have put it, in
+ * pieces.
+ */
 static bool place_heads(struct thrash *w, size_t length)
 {
 	if (gpu_to_ram(w->gpu[0], w->m.p, w->m.length)) {
@@ -107,16 +110,16 @@ static bool place_heads(struct thrash *w, size_t length)
 	write_heads(w, length);
 	if (!gpu_to_device(w->gpu[0], w->m.p, length))
 		return true;
-	bench_errno("to the device");
+	bench_errno("migration to the device");
 	return false;
 }
 
-/* Windows that are younger than this stay. */
+/* Windows that were used more recently than this stay open. */
 #define RESIDENCY_US	150000
 
 /*
- * A page here and there, of so many times the BAR, by an importer that knows nothing of it
- * yet.  What finds no window goes to RAM.
+ * Read random pages of memory that is a multiple of the BAR, by a new importer.  Pages that
+ * find no window go to RAM.
  */
 static double sample_thrash(void *arg, unsigned int variant, struct histogram *latency)
 {
@@ -152,10 +155,10 @@ static double sample_thrash(void *arg, unsigned int variant, struct histogram *l
 		return -1;
 	}
 	close(file);
-	/* A BAR of it may lie in one window more than a BAR has. */
+	/* Memory of the BAR's size may lie in one window more than the BAR has. */
 	if (length >= w->bar || pages_on_gpu(0, w->m.p, length) == (long)(length / PAGE))
 		return ns / 1e3 / READS;
-	bench_fail(STATUS_FAILED, "there is room for all, and it did not stay on the device");
+	bench_fail(STATUS_FAILED, "pages left the device although there is room for all");
 	return -1;
 }
 
@@ -164,13 +167,13 @@ static enum status measure(struct thrash *w)
 	static const char *const times[] = { "0.5 x BAR", "1 x BAR", "2 x BAR", "4 x BAR",
 					     "8 x BAR", "16 x BAR" };
 	struct figure revoke = {
-		.name = "revoke.window", .what = "a window is taken away", .unit = "us",
+		.name = "revoke.window", .what = "revoke a window", .unit = "us",
 		.variants = { "unused", "512 pages" }, .compare = { { 1, 0 } },
 		.sample = sample_revoke, .arg = w,
 	};
 	struct figure thrash = {
 		.name = "revoke.thrash", .unit = "us", .latencies = true,
-		.what = "a peer reads here and there in so many times the BAR",
+		.what = "a peer reads random pages of N times the BAR",
 		.sample = sample_thrash, .arg = w,
 	};
 	enum status status = memory_get(&w->m, HUGE, false) ?: bench_measure(&revoke);
@@ -183,7 +186,7 @@ static enum status measure(struct thrash *w)
 			thrash.compare[n - 1] = (struct comparison) { .over = n };
 	}
 	if (!n)
-		return status ?: bench_fail(STATUS_MISSING, "the BAR is larger than what is free");
+		return status ?: bench_fail(STATUS_MISSING, "the BAR is larger than the free memory");
 	status = status ?: memory_get(&w->m, w->bar / 2 << (n - 1), false) ?:
 		 bench_measure(&thrash);
 	memory_put(&w->m);
@@ -200,11 +203,11 @@ enum status bench_revoke(int argc, char **argv)
 	if (status)
 		return status;
 	if (!w.bar)
-		return bench_fail(STATUS_MISSING, "/dev/hmm_dummy0 is no PCI device");
+		return bench_fail(STATUS_MISSING, "/dev/hmm_dummy0 is not a PCI device");
 	if (gpu_info(w.gpu[0], &info))
 		return bench_fail(STATUS_FAILED, "/dev/hmm_dummy0: %s", strerror(errno));
 	w.most = info.vram_free;
-	/* Some memory is the device's own. */
+	/* Some of the memory belongs to the device itself. */
 	if (w.bar > w.most && w.bar < 2 * w.most)
 		w.bar = w.most / HUGE * HUGE;
 	return measure(&w);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How cost grows with size: pages, memory regions, importers, threads.  Twice as much is to
- * cost twice as much, and no more: an exponent of 1.
+ * "scale": how cost grows with pages, memory regions, importers and threads.  Twice as many
+ * should cost twice as much, which is an exponent of 1.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@
 #include "verbs.h"
 
 #define GOAL		1.05
-#define CHUNK		(4UL << 20)	/* of RDMA: a work request each */
+#define CHUNK		(4UL << 20)	/* bytes of one RDMA work request */
 #define MOST_RDMA	(256UL << 20)
 #define MOST_MRS	1000
 #define MOST_FILES	64
@@ -49,7 +49,10 @@ static bool is_on_device(struct scale *s, size_t length, const char *otherwise)
 	return false;
 }
 
-/* A word in each page, which is another one in each sample: 4 GiB are much to write and read. */
+/*
+ * A word in each page, which differs in each sample.  Writing and reading 4 GiB would take too
+ * long.
+ */
 static uint64_t numbers;
 
 static uint64_t *number_in(struct scale *s, size_t at)
@@ -69,7 +72,7 @@ static bool is_numbered(struct scale *s, size_t length)
 	for (size_t at = 0; at < length; at += PAGE) {
 		if (*number_in(s, at) == numbers + at)
 			continue;
-		bench_fail(STATUS_FAILED, "other data than before, at byte %#zx", at);
+		bench_fail(STATUS_FAILED, "wrong data at byte %#zx", at);
 		return false;
 	}
 	return true;
@@ -85,9 +88,9 @@ static double sample_migrate(void *arg, unsigned int point, struct histogram *la
 	number(s, length);
 	begin = bench_now();
 	if (gpu_to_device(s->gpu[0], s->m.p, length))
-		return bench_errno("to the device");
+		return bench_errno("migration to the device");
 	us = since(begin);
-	if (!is_on_device(s, length, "not all of it came to the device"))
+	if (!is_on_device(s, length, "not all pages moved to the device"))
 		return -1;
 	if (gpu_to_ram(s->gpu[0], s->m.p, length))
 		return bench_errno("to RAM");
@@ -99,11 +102,11 @@ static bool is_filled(const char *p, size_t length, unsigned char byte)
 {
 	if ((unsigned char)*p == byte && !memcmp(p, p + 1, length - 1))
 		return true;
-	bench_fail(STATUS_FAILED, "what was written is not there");
+	bench_fail(STATUS_FAILED, "wrong data");
 	return false;
 }
 
-/* On the device, and in each sample something else. */
+/* Place memory on the device, with other data in each sample. */
 static double fill_device(struct scale *s, size_t length, unsigned char *byte)
 {
 	static unsigned char last;
@@ -111,13 +114,13 @@ static double fill_device(struct scale *s, size_t length, unsigned char *byte)
 	*byte = ++last;
 	if (gpu_to_device(s->gpu[0], s->m.p, length) ||
 	    gpu_fill(s->gpu[0], s->m.p, length, *byte))
-		return bench_errno("to the device");
+		return bench_errno("migration to the device");
 	return 0;
 }
 
 /*
- * A GPU that has it not mapped fills it, and finds as much at once as a fault brings.  What
- * counts are its faults: to write all of it takes longer, and grows as it does.
+ * A GPU without entries fills the memory, one piece per fault.  The time is that of its faults:
+ * writing all of the memory takes longer and grows as well.
  */
 static double map(struct scale *s, unsigned int point)
 {
@@ -136,7 +139,7 @@ static double map(struct scale *s, unsigned int point)
 		bench_fail(STATUS_FAILED, "%s", trace_why("fault"));
 		us = -1;
 	}
-	/* As the one that may have it sees it. */
+	/* Read the memory through the GPU that may have it on itself. */
 	if (us >= 0 && gpu_copy(s->gpu[0], s->chunk, s->m.p + length - last, last))
 		us = bench_errno("a device's read");
 	return us >= 0 && is_filled(s->chunk, last, byte) ? us : -1;
@@ -148,7 +151,7 @@ static double sample_map_ram(void *arg, unsigned int point, struct histogram *la
 
 	if (!pages_on_device(0, s->m.p, bytes_of(s, point)))
 		return map(s, point);
-	bench_fail(STATUS_FAILED, "it is not in RAM");
+	bench_fail(STATUS_FAILED, "not all pages are in RAM");
 	return -1;
 }
 
@@ -159,12 +162,12 @@ static double sample_map_peer(void *arg, unsigned int point, struct histogram *l
 	double us;
 
 	if (gpu_to_device(s->gpu[0], s->m.p, length))
-		return bench_errno("to the device");
+		return bench_errno("migration to the device");
 	us = map(s, point);
-	return us >= 0 && is_on_device(s, length, "it did not stay on the device") ? us : -1;
+	return us >= 0 && is_on_device(s, length, "pages left the device") ? us : -1;
 }
 
-/* READ, with its faults, of memory on the device. */
+/* An RDMA READ of memory on the device, with its faults. */
 static double sample_rdma(void *arg, unsigned int point, struct histogram *latency)
 {
 	struct scale *s = arg;
@@ -195,10 +198,10 @@ static double sample_rdma(void *arg, unsigned int point, struct histogram *laten
 	if (from.mr)
 		ibv_dereg_mr(from.mr);
 	return us >= 0 && is_filled(s->chunk, n, byte) &&
-	       is_on_device(s, length, "it did not stay on the device") ? us : -1;
+	       is_on_device(s, length, "pages left the device") ? us : -1;
 }
 
-/* So many MRs of a page each: registered, read from, and deregistered. */
+/* Register many MRs of a page each, read from them, and deregister them. */
 static double sample_mrs(void *arg, unsigned int point, struct histogram *latency)
 {
 	struct scale *s = arg;
@@ -232,10 +235,10 @@ static double sample_mrs(void *arg, unsigned int point, struct histogram *latenc
 		us = since(begin);
 	ibv_dereg_mr(from.mr);
 	return us >= 0 && is_filled(s->chunk, PAGE, byte) &&
-	       is_on_device(s, n * PAGE, "it did not stay on the device") ? us : -1;
+	       is_on_device(s, n * PAGE, "pages left the device") ? us : -1;
 }
 
-/* So many GPU files that have the same 64 pages mapped, until these move. */
+/* Many GPU files have the same 64 pages mapped when these move. */
 static double sample_importers(void *arg, unsigned int point, struct histogram *latency)
 {
 	struct scale *s = arg;
@@ -248,20 +251,20 @@ static double sample_importers(void *arg, unsigned int point, struct histogram *
 	number(s, length);
 	expected = crc32c(s->m.p, length);
 	if (gpu_to_device(s->gpu[0], s->m.p, length))
-		return bench_errno("to the device");
+		return bench_errno("migration to the device");
 	begin = bench_now();
 	for (opened = 0; opened < n && us >= 0; opened++) {
 		files[opened] = gpu_open(1);
 		if (files[opened] < 0 || gpu_crc32c(files[opened], s->m.p, length, &crc)) {
 			us = bench_errno("an importer's read");
 		} else if (crc != expected) {
-			bench_fail(STATUS_FAILED, "an importer reads something else");
+			bench_fail(STATUS_FAILED, "an importer read wrong data");
 			us = -1;
 		}
 	}
 	if (us >= 0)
 		us = since(begin);
-	if (us >= 0 && !is_on_device(s, length, "it did not stay on the device"))
+	if (us >= 0 && !is_on_device(s, length, "pages left the device"))
 		us = -1;
 	begin = bench_now();
 	if (us >= 0 && gpu_to_ram(s->gpu[0], s->m.p, length))
@@ -282,7 +285,7 @@ static int there_and_back(struct part *part)
 	       gpu_to_ram(s->gpu[0], part->p, part->length);
 }
 
-/* So many threads, and 2 MiB for each to migrate there and back. */
+/* Many threads, each migrating 2 MiB there and back. */
 static double sample_threads(void *arg, unsigned int point, struct histogram *latency)
 {
 	struct scale *s = arg;
@@ -301,7 +304,7 @@ static double sample_threads(void *arg, unsigned int point, struct histogram *la
 		return us;
 	if (moved == (long long)(n * HUGE / PAGE))
 		return is_numbered(s, n * HUGE) ? us : -1;
-	bench_fail(STATUS_FAILED, "%lld pages came to the device, not %lu", moved,
+	bench_fail(STATUS_FAILED, "%lld pages moved to the device instead of %lu", moved,
 		   n * HUGE / PAGE);
 	return -1;
 }
@@ -309,7 +312,7 @@ static double sample_threads(void *arg, unsigned int point, struct histogram *la
 struct row {
 	const char *name, *what, *unit;
 	double (*sample)(void *arg, unsigned int point, struct histogram *latency);
-	size_t least, most;	/* in what is counted; half as much each time */
+	size_t least, most;	/* of the items that are counted; each size is half of the next */
 };
 
 static enum status measure(struct scale *s)
@@ -319,7 +322,7 @@ static enum status measure(struct scale *s)
 	size_t mrs = pages < MOST_MRS ? pages : MOST_MRS;
 	size_t threads = options.length / HUGE < 16 ? options.length / HUGE : 16;
 	const struct row rows[] = {
-		{ "scale.migrate", "pages that go to a device", "us", sample_migrate, 64, pages },
+		{ "scale.migrate", "pages that move to a device", "us", sample_migrate, 64, pages },
 		{ "scale.map.ram", "pages in RAM that a GPU fills", "us", sample_map_ram, 64,
 		  pages },
 		{ "scale.map.peer", "pages on a device that another fills", "us",
@@ -328,7 +331,7 @@ static enum status measure(struct scale *s)
 		{ "scale.mrs", "memory regions of a page on a device", "us", sample_mrs, 16, mrs },
 		{ "scale.importers", "GPU files that have 64 pages mapped", "us",
 		  sample_importers, 1, MOST_FILES },
-		{ "scale.threads", "threads that have 2 MiB migrate", "us", sample_threads, 1,
+		{ "scale.threads", "threads that migrate 2 MiB each", "us", sample_threads, 1,
 		  threads },
 	};
 	enum status status = STATUS_OK;
@@ -343,7 +346,7 @@ static enum status measure(struct scale *s)
 		for (; n < SIZES && size >= row->least; size /= 2)
 			s->sizes[n++] = size;
 		if (n < LEAST_SIZES) {
-			printf("%-26s %12s there is too little of it\n", row->name, "skipped:");
+			printf("%-26s %12s too few sizes\n", row->name, "skipped:");
 			continue;
 		}
 		status = bench_scale(&f, s->sizes, n, GOAL);

@@ -21,12 +21,12 @@ static double quantile(const double *sorted, size_t n, double q)
 }
 
 /*
- * The count of samples below the true median is a walk: each sample adds one to it or not, as a
- * coin falls.  The interval of n samples misses the median if the count is below outer[n], or
- * above n - outer[n].  paths[] has the probabilities of all counts after @at samples, without the
- * walks that have been outside before; @spent is the probability that one has left at the lower
- * end.  outer[n] is as large as that probability allows: ERROR / 2 in all, and
- * ERROR / 2 * (1 - FIRST / n) up to the n'th sample.
+ * The number of samples below the true median is a random walk: each sample adds one or not,
+ * like a toss of a coin.  The interval of n samples misses the median if the number is below
+ * outer[n] or above n - outer[n].  paths[] has the probabilities of all numbers after @at
+ * samples, without the walks that have been outside before.  @spent is the probability that a
+ * walk has left at the lower end.  outer[n] is as large as that probability allows: ERROR / 2
+ * in total, and ERROR / 2 * (1 - FIRST / n) up to the n-th sample.
  */
 #define ERROR	0.05
 #define FIRST	6
@@ -49,7 +49,7 @@ static void walk_extend(size_t n)
 	walk.paths[0] = walk.at ? walk.paths[0] : 1;
 }
 
-/* One sample more: it is below the median, or not. */
+/* Add a sample: it is below the median, or not. */
 static void walk_step(void)
 {
 	size_t n = ++walk.at, k = 0;
@@ -67,7 +67,7 @@ static void walk_step(void)
 	walk.outer[n] = k;
 }
 
-/* So many of the lowest and of the highest of @n end at the interval. */
+/* How many of the lowest and of the highest of @n samples are outside of the interval. */
 static size_t outer_ranks(size_t n)
 {
 	walk_extend(n);
@@ -93,7 +93,10 @@ struct estimate median(const double *values, size_t n)
 	size_t k = outer_ranks(n);
 	struct estimate e;
 
-	/* The k'th has the index k - 1, and with none of them it is all. */
+	/*
+	 * The k-th sample has the index k - 1.  If no sample is outside, the interval is all of
+	 * them.
+	 */
 	k = k ? k - 1 : 0;
 	e = (struct estimate) { quantile(sorted, n, 0.5), sorted[k], sorted[n - 1 - k] };
 	free(sorted);
@@ -155,7 +158,7 @@ struct estimate exponent(const double *size, const double *cost, size_t n)
 	return (struct estimate) { slope, slope - error, slope + error };
 }
 
-/* The first 2^BITS values have a slot each, then each power of two has as many. */
+/* The first 2^BITS values have a slot each.  Each power of two after that has as many slots. */
 static size_t slot_of(uint64_t ns)
 {
 	unsigned int shift;

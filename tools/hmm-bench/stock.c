@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What everybody pays who has no peer: hmm_range_fault() and invalidation of memory in RAM,
- * by lib/test_hmm.  Needs nothing of this project, so that a kernel with it and one without
- * it can be compared; counting instructions, since what they differ in is less than noise.
+ * "stock": what a process pays that uses no peer: hmm_range_fault() and invalidation of memory
+ * in RAM, by lib/test_hmm.  It needs nothing of this project, so that kernels with and without
+ * it can be compared.  It counts instructions, because the difference is smaller than noise.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,7 +22,7 @@ struct stock {
 	char *buffer;
 };
 
-/* test_hmm's device reads all of it, and has it mapped then. */
+/* test_hmm's device reads all of the memory, and has it mapped afterwards. */
 static int device_reads(struct stock *w)
 {
 	return dmirror(w->dmirror, HMM_DMIRROR_READ, w->m.p, w->m.length, w->buffer,
@@ -67,7 +67,7 @@ enum status bench_stock(int argc, char **argv)
 		{ .name = "stock.range_fault", .unit = "us/page", .variants = { "RAM" },
 		  .what = "hmm_range_fault() by test_hmm", .sample = sample_fault },
 		{ .name = "stock.invalidate", .unit = "us/page", .variants = { "RAM" },
-		  .what = "a page goes that test_hmm has mapped", .sample = sample_invalidate },
+		  .what = "take away a page that test_hmm has mapped", .sample = sample_invalidate },
 	};
 	struct stock w = {};
 	enum status status;

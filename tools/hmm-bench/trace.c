@@ -13,12 +13,12 @@
 #define TRACEFS		"/sys/kernel/tracing/"
 #define INSTANCES	TRACEFS "instances/"
 #define PREFIX		"hmm_bench_"
-#define TASKS		256	/* that are in a watched function at the same time */
+#define TASKS		256	/* tasks that are in a watched function at the same time */
 
 /*
- * The instance and the group of its probes have the same name, with the process's number.  While
- * it is in use this process has a file of it open, and the kernel does not remove it: one that
- * can be removed belongs to nobody.
+ * The trace instance and the group of its probes have the same name, with the number of the
+ * process.  While the process lives, it has a file of the instance open, and the kernel does
+ * not remove the instance.  An instance that can be removed is therefore abandoned.
  */
 static char group[32];
 static int held = -1;
@@ -44,7 +44,7 @@ static int write_text(const char *file, const char *text)
 	return n == length ? 0 : -1;
 }
 
-/* Those of @name, which no instance uses. */
+/* Remove the probes of @name, which no instance uses. */
 static void remove_probes(const char *name)
 {
 	char line[256], text[160], probe[96], ours[64];
@@ -63,7 +63,7 @@ static void remove_probes(const char *name)
 		fclose(f);
 }
 
-/* Unless it is in use.  That no event is enabled in it any more comes with it. */
+/* Remove an instance that no process uses.  That disables its events as well. */
 static void remove_instance(const char *name)
 {
 	char path[320];
@@ -73,7 +73,7 @@ static void remove_instance(const char *name)
 		remove_probes(name);
 }
 
-/* Instances of processes that are gone. */
+/* Remove the instances of processes that are gone. */
 static void remove_abandoned(void)
 {
 	DIR *all = opendir(INSTANCES);
@@ -90,7 +90,7 @@ static int make_instance(void)
 {
 	remove_abandoned();
 	snprintf(group, sizeof(group), PREFIX "%d", getpid());
-	/* Another process may take it for abandoned before the file is open. */
+	/* Another process may remove the new instance before its file is open. */
 	for (int i = 0; i < 10 && held < 0; i++)
 		if (!mkdir(trace_file(""), 0700) || errno == EEXIST)
 			held = open(trace_file("tracing_on"), O_RDONLY | O_CLOEXEC);
@@ -133,7 +133,7 @@ int trace_clear(void)
 	return write_text(trace_file("trace"), "");
 }
 
-/* A line of the trace is one of ours: whose, when, and what. */
+/* Parse a line of the trace: process, time and event. */
 static bool parse_line(char *line, int *pid, double *us, const char **event)
 {
 	char *colon = strstr(line, ": in_"), *at, *dash;
@@ -149,7 +149,7 @@ static bool parse_line(char *line, int *pid, double *us, const char **event)
 	if (!at)
 		return false;
 	*us = atof(at) * 1e6;
-	/* "name-pid [cpu] ...", and the name may have dashes and blanks. */
+	/* "name-pid [cpu] ...": the name may contain dashes and blanks. */
 	at = strchr(line, '[');
 	if (!at)
 		return false;
@@ -159,7 +159,7 @@ static bool parse_line(char *line, int *pid, double *us, const char **event)
 	return true;
 }
 
-/* Whether events were lost: then what is left of a trace says nothing. */
+/* Whether the kernel lost events.  The rest of the trace is useless then. */
 static bool is_overrun(void)
 {
 	unsigned long lost = 0;
@@ -186,7 +186,7 @@ const char *trace_why(const char *what)
 	static char why[96];
 
 	if (is_overrun())
-		return "events of the trace were lost: less --length";
+		return "the trace has lost events; reduce --length";
 	snprintf(why, sizeof(why), "no %s was seen", what);
 	return why;
 }
@@ -229,7 +229,7 @@ double trace_span(const char *from, const char *to)
 	return s.first && s.last > s.first ? s.last - s.first : 0;
 }
 
-/* From one event to another, of each thread. */
+/* The time from one event to another, by thread. */
 struct stretches {
 	char from[64], to[64];
 	double us;

@@ -9,7 +9,7 @@
 #include "bench.h"
 #include "rdma.h"
 
-/* Whether a transfer failed, of which it returned @status; then that was said. */
+/* Whether a transfer that returned @status failed.  Prints the error. */
 static inline bool rdma_failed(int status)
 {
 	if (status < 0)

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * hmm-place: put the buffer of a running perftest program on the GPU, from
- * another process, and count what of it is there.
+ * hmm-place: move the buffer of a running perftest program to the GPU, from
+ * another process, and count its pages there.
  *
- * usage: hmm-place place PID SIZE local|remote    to the GPU (not for "count")
+ * usage: hmm-place place PID SIZE local|remote    move, then count
  *        hmm-place count PID SIZE local|remote
  *
  * perftest's buffer for messages of SIZE bytes is one anonymous mapping of twice
- * SIZE and two pages.  The program that posts the operations uses the first half
- * of the buffer behind a page of malloc's ("local"), the other's is accessed in
- * the second half ("remote").  Prints the pages of the half that traffic touches
- * and how many of them are on the GPU:  TOUCHED ON_DEVICE
+ * SIZE and two pages.  Behind a page of malloc's, the first half is used by the
+ * program that posts the operations ("local"), and the second half is accessed by
+ * its peer ("remote").  The output is the number of pages in the half that traffic
+ * touches, and how many of them are on the GPU:  TOUCHED ON_DEVICE
  *
  * Exit status: 0; 1 on errors; 3 if the program has no such mapping (yet).
  */

@@ -2,14 +2,14 @@
 /*
  * hmm-run: the same RDMA transfers on memory in three places.
  *
- * ram   in RAM: what RDMA costs here
+ * ram   in RAM: the cost of RDMA on this machine
  * peer  on the GPU, reached in place
  * off   on the GPU with peer access off, as in stock Linux: the control
  *
- * Both ends of each transfer are malloc'd memory of this process; for "peer" and
- * "off" both have been moved to the GPU, so that a READ and a WRITE each go from
- * GPU memory and to GPU memory.  One JSON object a line per transfer shape and
- * place; the places take turns, so that a slow moment of the machine hits all.
+ * Both ends of each transfer are malloc'd memory of this process.  For "peer" and
+ * "off" both are on the GPU, so that each READ and each WRITE reads and writes GPU
+ * memory.  The output is one JSON object a line for each transfer shape and place.
+ * The places take turns, so that a slow moment of the machine affects all of them.
  *
  * usage: hmm-run [--rounds N] [SIZE_MIB...]
  */
@@ -53,7 +53,7 @@ static void die(const char *what)
 	exit(1);
 }
 
-/* A page's worth of pattern depends on the page and the seed; cheap to make. */
+/* Fill memory with a pattern that depends on the page and the seed and is cheap to make. */
 static void fill(unsigned char *p, size_t n, unsigned int seed)
 {
 	for (size_t i = 0; i < n; i += 8) {
@@ -96,7 +96,7 @@ static struct end make_end(size_t mapped, size_t offset)
 	if (e.mem == MAP_FAILED)
 		die("mmap");
 	e.data = e.mem + offset;
-	/* Registered before it is used, as programs do. */
+	/* Programs register memory before they use it. */
 	e.buf.mr = ibv_reg_mr(pair.pd, e.mem, mapped, RDMA_ODP);
 	if (!e.buf.mr)
 		die("ibv_reg_mr");
@@ -171,7 +171,7 @@ static struct sample run_once(const struct shape *s, enum place place,
 	r.second = transfer(s, &local, &remote);
 	r.after = resident(&local, s->size) + resident(&remote, s->size);
 
-	/* The CPU looks at last: that brings everything back. */
+	/* The CPU compares last, because that moves everything to RAM. */
 	r.equal = equal(dst->data, s->size, seed) &&
 		  untouched(dst->mem, dst->data - dst->mem) &&
 		  untouched(dst->data + s->size,

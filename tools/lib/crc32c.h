@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
+/* CRC-32C, to check what the dummy GPU computes. */
 #ifndef HMM_P2P_CRC32C_H
 #define HMM_P2P_CRC32C_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* What HMM_DUMMY_OP_CRC32C finds in memory that is like this. */
+/* Compute what HMM_DUMMY_OP_CRC32C finds for the same data. */
 static inline uint32_t crc32c(const char *p, size_t length)
 {
 	static uint32_t table[256];

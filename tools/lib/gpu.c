@@ -128,7 +128,7 @@ int gpu_fill_scratch(int gpu, size_t pos, size_t length, unsigned char byte)
 	return gpu_command(gpu, &arg);
 }
 
-/* Of the exporter, or of its engine. */
+/* A counter of the exporter or of its engine. */
 long long gpu_counter(unsigned int n, const char *name)
 {
 	static const char *const files[] = { "counters", "migrations" };
@@ -221,7 +221,7 @@ struct pfn_range {
 	int id;
 };
 
-/* The stretches of physical address space that stand for device memory. */
+/* Read the ranges of physical addresses that stand for device memory. */
 static int device_pfns(struct pfn_range *ranges)
 {
 	FILE *f = fopen("/proc/iomem", "r");
@@ -234,7 +234,7 @@ static int device_pfns(struct pfn_range *ranges)
 		unsigned long long start, end;
 		unsigned int id;
 
-		/* The BAR has the driver's name too, but no number behind it. */
+		/* The driver's name alone is the BAR; with a number it is device memory. */
 		if (sscanf(line, " %llx-%llx : hmm_dummy%u", &start, &end,
 			   &id) == 3)
 			ranges[n++] = (struct pfn_range) { start >> 12, end >> 12, id };
@@ -247,7 +247,7 @@ static bool on_device(uint64_t entry, const struct pfn_range *ranges, int n, int
 {
 	uint64_t type = entry & PM_SWAP_TYPE;
 
-	/* Device-private entries look like swap of the types behind real swap. */
+	/* Device-private entries are swap entries of types above those of swap devices. */
 	if (entry & PM_PRESENT || !(entry & PM_SWAP) || type < 28 || type > 29)
 		return false;
 	for (int i = 0; i < n; i++)

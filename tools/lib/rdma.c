@@ -11,7 +11,7 @@
 #include "rdma.h"
 
 #define PORT		1
-#define GID_INDEX	1	/* on lo, rxe's GID 0 is not routable */
+#define GID_INDEX	1	/* rxe's GID 0 is not routable on lo */
 #define TIMEOUT_S	60
 
 static char error[160];
@@ -299,7 +299,7 @@ int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
 	return mr_ioctl(pair, UVERBS_METHOD_ADVISE_MR, 4, attrs);
 }
 
-/* Newer than Debian 12's headers. */
+/* These methods are newer than Debian 12's headers. */
 #define METHOD_REG_MR	(UVERBS_METHOD_REG_DMABUF_MR + 1)
 enum {
 	REG_MR_HANDLE, REG_MR_PD, REG_MR_DMA, REG_MR_IOVA, REG_MR_ADDR, REG_MR_LENGTH,

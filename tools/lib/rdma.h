@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Two connected RC queue pairs of one process on one RDMA device: what side 0
- * sends, side 1 gets.  Plain verbs, as any RDMA program uses them.
+ * Two connected RC queue pairs of one process on one RDMA device.  What side 0 sends, side 1
+ * receives.  These are plain verbs, as any RDMA program uses them.
  */
 #ifndef HMM_RDMA_H
 #define HMM_RDMA_H
@@ -21,22 +21,21 @@ struct rdma_pair {
 			 IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC)
 #define RDMA_ODP	(RDMA_ACCESS | IBV_ACCESS_ON_DEMAND)
 
-/* 0, or -1 with errno and what failed in rdma_error(). */
+/* Returns 0, or -1 with errno; rdma_error() says what failed. */
 int rdma_pair_open(struct rdma_pair *pair);
 void rdma_pair_close(struct rdma_pair *pair);
 const char *rdma_error(void);
 
-/* Where an operation finds its bytes. */
+/* The memory of an operation. */
 struct rdma_buf {
 	struct ibv_mr *mr;
 	void *addr;		/* the iova, if registered with one */
 };
 
 /*
- * One operation of side 0: post it and wait for its completion.  @remote is in
- * the same process, which is side 1's memory as much as side 0's.  Returns the
- * work completion's status, or -1 with errno if it could not be posted or did not
- * complete in 60 s.
+ * Post one operation of side 0 and wait for its completion.  @remote is memory of
+ * the same process, to which both sides belong.  Returns the work completion's
+ * status, or -1 with errno if it could not be posted or did not complete in 60 s.
  */
 int rdma_write(struct rdma_pair *pair, struct rdma_buf local,
 	       struct rdma_buf remote, size_t length);
@@ -51,13 +50,13 @@ int rdma_fetch_add(struct rdma_pair *pair, struct rdma_buf result,
 int rdma_cmp_swap(struct rdma_pair *pair, struct rdma_buf result,
 		  struct rdma_buf remote, uint64_t compare, uint64_t swap);
 
-/* In two steps: post any request to a side, and wait for a completion there. */
+/* The same in two steps: post any request to a side, and wait for a completion there. */
 int rdma_post(struct rdma_pair *pair, int side, struct ibv_send_wr *wr);
 int rdma_wait(struct rdma_pair *pair, int side);
 
 /*
- * A region by the newer ioctl, which Debian 12's library does not use; of @mr its
- * keys and its handle are set.  0, or -1 with errno.
+ * Register a region by the newer ioctl, which Debian 12's library does not use.  Sets
+ * the keys and the handle of @mr.  Returns 0, or -1 with errno.
  */
 int rdma_ioctl_reg_mr(struct rdma_pair *pair, void *addr, size_t length, uint64_t iova,
 		      unsigned int access, struct ibv_mr *mr);
@@ -65,7 +64,7 @@ int rdma_ioctl_query_mr(struct rdma_pair *pair, const struct ibv_mr *mr, uint64_
 			uint64_t *iova);
 int rdma_ioctl_dereg_mr(struct rdma_pair *pair, const struct ibv_mr *mr);
 
-/* Prefetch by the uverbs ioctl: Debian 12's librxe does not know it. */
+/* Prefetch by the uverbs ioctl, which Debian 12's librxe does not have. */
 int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
 		struct ibv_mr *mr, void *addr, size_t length);
 

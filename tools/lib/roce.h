@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A RoCE v2 packet as no verb sends it: requests that only a peer which is
- * broken or hostile would make, or for which the library here has no verb.
+ * RoCE v2 packets that no verb sends: requests of a broken or hostile peer, and requests for
+ * which this library has no verb.
  */
 #ifndef HMM_ROCE_H
 #define HMM_ROCE_H
@@ -17,12 +17,12 @@
 #define ROCE_FLUSH		0x1c
 
 #define ROCE_FLUSH_PERSISTENT	0x02
-#define ROCE_FLUSH_REGION	0x10	/* all of it, whatever the address */
+#define ROCE_FLUSH_REGION	0x10	/* the whole region, whatever the address */
 
-/* From 127.0.0.1 to itself, where two queue pairs are connected. */
+/* A request from 127.0.0.1 to itself, where two queue pairs are connected. */
 struct roce_request {
 	uint8_t opcode;
-	uint8_t flush;		/* for ROCE_FLUSH: what, and how much of it */
+	uint8_t flush;		/* for ROCE_FLUSH: kind and extent */
 	uint32_t qpn;
 	uint32_t psn;
 	uint64_t va;
@@ -37,7 +37,7 @@ static inline void *roce_be32(void *at, uint32_t value)
 	return (char *)at + 4;
 }
 
-/* As rxe_icrc.c: Ethernet's polynomial behind eight bytes of ones. */
+/* Ethernet's polynomial behind eight bytes of ones, as in rxe_icrc.c. */
 static inline uint32_t roce_icrc(const uint8_t *p, size_t length)
 {
 	uint32_t crc = 0xdebb20e3;
@@ -50,7 +50,7 @@ static inline uint32_t roce_icrc(const uint8_t *p, size_t length)
 	return ~crc;
 }
 
-/* 0, or -1 with errno.  Needs CAP_NET_RAW. */
+/* Send a request.  Returns 0, or -1 with errno.  Needs CAP_NET_RAW. */
 static inline int roce_send(const struct roce_request *r)
 {
 	struct sockaddr_in to = {
@@ -65,7 +65,7 @@ static inline int roce_send(const struct roce_request *r)
 	void *at;
 	int fd;
 
-	/* IPv4 with an identification, which the kernel would choose otherwise. */
+	/* Set the IPv4 identification.  Otherwise the kernel chooses one. */
 	at = roce_be32(packet, 0x45000000 | length);
 	at = roce_be32(at, 1 << 16);
 	at = roce_be32(at, 64 << 24 | IPPROTO_UDP << 16);
@@ -83,13 +83,13 @@ static inline int roce_send(const struct roce_request *r)
 	at = roce_be32(at, r->rkey);
 	at = roce_be32(at, r->length);
 
-	/* The checksum leaves out what changes on the way. */
+	/* The checksum leaves out fields that change on the way. */
 	memcpy(masked, packet, length);
 	masked[1] = 0xff;		/* type of service */
 	masked[8] = 0xff;		/* time to live */
 	memset(masked + 10, 0xff, 2);	/* checksums of IP and UDP */
 	memset(masked + 26, 0xff, 2);
-	masked[28 + 4] = 0xff;		/* beside the number of the queue pair */
+	masked[28 + 4] = 0xff;		/* reserved bits beside the number of the queue pair */
 	icrc = htole32(roce_icrc(masked, length - 4));
 	memcpy(packet + length - 4, &icrc, 4);
 

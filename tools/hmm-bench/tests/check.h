@@ -8,10 +8,10 @@
 /* Print a result, as TAP. */
 void check(bool ok, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Between 0 and 1, neither of them included. */
+/* A random number between 0 and 1, exclusive. */
 double uniform(void);
 
-/* Each in the file of its name. */
+/* Tests, each in the file with its name. */
 void judge_test(void);
 
 #endif

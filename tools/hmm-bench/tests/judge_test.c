@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What hmm-bench says of goals on machines that are made up: each is noisy in its own way, and
- * the true ratio is known.  Whatever the noise is, at most 5 answers of 100 may be wrong, also
- * where the truth is so near to the goal that rounds end by chance.
+ * Tests of hmm-bench's verdicts on goals.  The machines are simulated: each has noise of
+ * another kind, and the true ratio is known.  With any noise, at most 5 answers of 100 may be
+ * wrong, also if the truth is so near to the goal that rounds end by chance.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -11,22 +11,22 @@
 #include "judge.h"
 
 #define RUNS		400
-#define LEAST_ROUNDS	10	/* as --rounds has it */
-#define MOST_ROUNDS	200	/* then the time for the figure is spent */
+#define LEAST_ROUNDS	10	/* as --rounds */
+#define MOST_ROUNDS	200	/* then the time of the figure is spent */
 #define TRUTH_ROUNDS	40000
-#define VARIANTS	3	/* of which two are compared */
+#define VARIANTS	3	/* two of them are compared */
 #define GOAL		1.1
 
 struct machine {
 	const char *what;
-	double jitter;		/* all samples differ by so much, both ways */
-	double drift;		/* it becomes slower by so much with each sample */
-	double outliers;	/* so many samples take up to 10 times as long, or more */
-	double spells;		/* so many samples begin a time in which it is 3 times slower */
-	/* So many samples of the variant that is [over], and of all others, are in a slow mode. */
+	double jitter;		/* each sample differs by up to this part, both ways */
+	double drift;		/* each sample is slower than the last by this part */
+	double outliers;	/* this part of samples takes up to 10 times as long, or more */
+	double spells;		/* this part of samples begins a time of 3 times the cost */
+	/* The parts of samples of variant [over], and of the others, that are in a slow mode. */
 	double slow_over, slow_others;
-	double mode;		/* which takes so many times as long */
-	bool alternates;	/* slow_over is each other round */
+	double mode;		/* how many times longer the slow mode takes */
+	bool alternates;	/* slow_over applies to every other round */
 };
 
 static const struct machine machines[] = {
@@ -44,8 +44,8 @@ static const struct machine machines[] = {
 };
 
 struct state {
-	double pace;		/* of drift */
-	unsigned int spell;	/* samples that it lasts */
+	double pace;		/* current factor of the drift */
+	unsigned int spell;	/* remaining samples of the spell */
 };
 
 static double sample(const struct machine *m, struct state *s, bool over, unsigned int round)
@@ -67,7 +67,7 @@ static double sample(const struct machine *m, struct state *s, bool over, unsign
 	return us * s->pace * (slow ? m->mode : 1);
 }
 
-/* A round as measure.c takes it; [0] is @ratio times as slow as the others by itself. */
+/* Take a round as measure.c does.  Without noise, variant [0] takes @ratio times as long. */
 static void take_round(const struct machine *m, struct state *s, double ratio, unsigned int round,
 		       double *const *samples, size_t to)
 {
@@ -90,14 +90,14 @@ static double *const *rounds_of(size_t n)
 	return samples;
 }
 
-/* What the noise makes of a ratio of 1: modes that only one variant has change it. */
+/* The true ratio of equal variants: a mode that only one of them has changes it. */
 static double true_ratio(const struct machine *m)
 {
 	double *const *samples = rounds_of(TRUTH_ROUNDS);
 	struct state s;
 
 	for (unsigned int i = 0; i < TRUTH_ROUNDS; i++) {
-		/* Each time from the beginning: drift would become too much. */
+		/* Begin again now and then, because the drift would become too large. */
 		if (i % MOST_ROUNDS == 0)
 			s = (struct state) { .pace = 1 };
 		take_round(m, &s, 1, i, samples, i);
@@ -105,12 +105,12 @@ static double true_ratio(const struct machine *m)
 	return ratio_of(samples[0], samples[1], TRUTH_ROUNDS, NULL).value;
 }
 
-/* Of RUNS runs. */
+/* Results of RUNS runs. */
 struct tally {
 	unsigned int met, not_met, covered, rounds;
 };
 
-/* Measure until there is an answer, or time is spent; @truth is what the median really is. */
+/* Measure until there is an answer or the time is spent; @truth is the true median. */
 static struct tally measure(const struct machine *m, double ratio, double truth)
 {
 	const struct comparison compare[] = { { .under = 1, .goal = GOAL }, {} };
@@ -143,13 +143,13 @@ static bool is_few(unsigned int n)
 	return n <= RUNS * 5 / 100;
 }
 
-/* Of what is to happen in 5% of runs: no more than chance makes of it, three times its spread. */
+/* Whether @n runs are not more than 5%, with three times the spread of chance. */
 static bool is_few_by_chance(unsigned int n)
 {
 	return n <= RUNS * 0.05 + 3 * sqrt(RUNS * 0.05 * 0.95);
 }
 
-/* The truth is @off times the goal; @noise is what the noise makes of a ratio of 1. */
+/* The true ratio is @off times the goal; @noise is the ratio that noise alone makes. */
 static void one_truth(const struct machine *m, double noise, double off, bool far)
 {
 	double truth = GOAL * off, ratio = truth / noise;
@@ -164,8 +164,8 @@ static void one_truth(const struct machine *m, double noise, double off, bool fa
 }
 
 /*
- * An interval that is right if it is looked at once, and looked at after each round: how often
- * it misses the truth at some time.  Shows that these machines can tell.
+ * How often a fixed interval misses the truth at some time, if it is looked at after each
+ * round.  It shows that these machines can tell a wrong method.
  */
 static unsigned int plainly_wrong(const struct machine *m)
 {
@@ -181,7 +181,7 @@ static unsigned int plainly_wrong(const struct machine *m)
 		for (unsigned int n = 1; n <= MOST_ROUNDS; n++) {
 			take_round(m, &s, 1, run + n, samples, n - 1);
 			below += samples[0][n - 1] / samples[1][n - 1] < truth;
-			/* As far from the middle as the normal distribution has it in 5%. */
+			/* The limits of a normal distribution at 5%. */
 			if (n >= LEAST_ROUNDS && fabs(below - n / 2.0) > 1.96 * sqrt(n) / 2 + 0.5)
 				missed = true;
 		}
@@ -222,7 +222,7 @@ static void answers(void)
 	check(!is_answered(open, samples, 12), "a wide interval is no answer");
 }
 
-/* All take part in each round, and begin, and are before each other one, as often. */
+/* Each variant takes part in each round.  Each begins, and precedes each other one, as often. */
 static void turns(void)
 {
 	for (unsigned int n = 1; n <= 6; n++) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What hmm-bench says of samples whose answer is known. */
+/* Tests of hmm-bench's statistics on samples with a known answer. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,8 +36,8 @@ double uniform(void)
 #define RUNS	4000
 
 /*
- * How often the interval has the median of the distribution, which is 1, in it: after @n
- * samples, and, with @always, after each number of samples up to there.
+ * How often the interval includes the median of the distribution, which is 1: after @n samples
+ * or, with @always, after each number of samples up to @n.
  */
 static double coverage(size_t n, bool always)
 {
@@ -50,7 +50,7 @@ static double coverage(size_t n, bool always)
 		for (size_t i = 0; i < n; i++) {
 			struct estimate e;
 
-			/* Never below a half, and now and then very long. */
+			/* The values are never below a half, and some are very large. */
 			values[i] = 0.5 + 0.25 / uniform();
 			if (i + 1 < LEAST_SAMPLES || (!always && i + 1 < n))
 				continue;
@@ -98,7 +98,7 @@ static void ratios(void)
 	double a[9], b[9];
 	struct estimate e, spread;
 
-	/* A machine that gets slower and slower, and one of two that takes twice as long. */
+	/* A machine becomes slower and slower, and one of two variants takes twice as long. */
 	for (int i = 0; i < 9; i++) {
 		b[i] = 1 << i;
 		a[i] = 2 * b[i];
