@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Front door.  "make help" tells what there is.
+# All targets of the project.  "make help" lists them.
 
 BIN := build/bin
 CFLAGS := -O2 -g -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
@@ -14,19 +14,19 @@ TESTS += $(BIN)/hmm-bench $(BIN)/bench-stats
 
 .PHONY: help
 help:
-	@echo "make run      show it: RDMA on GPU-resident memory, in place and as in stock Linux"
-	@echo "make check    run the tests; T=PATTERN for a part (scripts/check list names them)"
+	@echo "make run      demonstration: RDMA on GPU-resident memory, in place and as in stock Linux"
+	@echo "make check    run the tests; T=PATTERN runs a part (T=list names them)"
 	@echo "make build    build kernels and programs"
-	@echo "make lint     what checkers say of the code"
+	@echo "make lint     static checkers"
 	@echo "make series   everything as patches for a clean kernel tree, in DIR=build/series"
-	@echo "make series-check  git am takes them, each of them builds; P=PART for a part"
-	@echo "make mutants  small defects, one at a time: each is caught; T=PATTERN for a part"
-	@echo "make soak     random everything for MINUTES=20, SEED=n to see it again"
-	@echo "make fuzz     random calls for MINUTES=5, SEED=n to see it again"
-	@echo "make kcsan    look for data races; T=PATTERN for a part"
-	@echo "make bench    how fast, against stock Linux and the machine's limit: build/bench/report.html"
-	@echo "make bench-quick  instructions for ten hot paths, against the run accepted last"
-	@echo "make coverage which lines of the kernel parts the tests reach; T=PATTERN as for check"
+	@echo "make series-check  git am takes the patches, and each builds; P=PART runs a part"
+	@echo "make mutants  plant small defects: tests must catch each; T=PATTERN tries a part"
+	@echo "make soak     random operations for MINUTES=20; SEED=n repeats them"
+	@echo "make fuzz     random calls for MINUTES=5; SEED=n repeats them"
+	@echo "make kcsan    look for data races; T=PATTERN runs a part"
+	@echo "make bench    speed against stock Linux and the machine's limit: build/bench/report.html"
+	@echo "make bench-quick  instructions of ten hot paths, against the accepted ones"
+	@echo "make coverage lines of the kernel parts that the tests reach; T=PATTERN as for check"
 	@echo "make vm       a shell in the project's kernel, with two dummy GPUs and rxe"
 	@echo "make clean    remove build/; the cache stays ($${HMM_P2P_CACHE:-$${XDG_CACHE_HOME:-~/.cache}/hmm_p2p})"
 
@@ -68,7 +68,7 @@ $(BIN)/selftests/hmm-tests: $(HMM_TESTS) build/tests-kernel
 	$(CC) -O2 -g -D_GNU_SOURCE -isystem $(KERNEL)/tools/include/uapi -I$(KERNEL) \
 		-I$(KERNEL)/tools/testing/selftests -o $@ $(HMM_TESTS) -lpthread
 
-# Another kernel is known by its folder: its files may be older than what we built.
+# Rebuild for another kernel.  Its files may be older than the program, so its folder is compared.
 build/tests-kernel: FORCE
 	@mkdir -p $(@D)
 	@echo "$(KERNEL)" | cmp -s - $@ || echo "$(KERNEL)" > $@
@@ -106,7 +106,7 @@ series-check: packages
 mutants: tools tests
 	@scripts/mutants "$(T)"
 
-# Longer than their suites take in "make check", and with a seed that is new.
+# The suites of "make check", for longer and with a new seed.
 LONG = HMM_P2P_SECONDS=$$(($(MINUTES) * 60)) HMM_P2P_SEED=$(SEED) \
        scripts/check --seconds $$(($(MINUTES) * 60 + 600)) --suites $@
 

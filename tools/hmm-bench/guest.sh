@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What scripts/bench does inside the kernel: each command of hmm-bench, with a result file of
-# its own in FOLDER.
+# The part of scripts/bench inside of the VM: runs commands of hmm-bench, each with a result file
+# of its own in FOLDER.
 #
 # usage: guest.sh PART FOLDER [OPTION of hmm-bench...]
 
@@ -13,7 +13,7 @@ jobs=$HMM_P2P_TOP/tools/hmm-bench/jobs
 status=0
 
 [ -e /dev/hmm_dmirror0 ] || insmod "$HMM_P2P_KERNEL_DIR/test_hmm.ko" || exit 1
-# Others' scans take mappings away.
+# NUMA balancing would take mappings away.
 echo 0 > /proc/sys/kernel/numa_balancing 2> /dev/null
 
 bench() { # RESULT OPTION... COMMAND [ARGUMENT...]
@@ -44,7 +44,7 @@ each() { # COMMAND... -- OPTION...
 case $part in
 main)
 	each migrate fault map invalidate -- "$@"
-	# So much that most commands find a page that no other one has touched.
+	# With that much memory most commands find a page that no other command has touched.
 	bench load "$@" -l 32 load
 	under_pressure rdma "$@" rdma "$jobs/pressure.fio"
 	bench fio "$@" fio "$jobs/resident.fio" "$jobs/rdma.fio"

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Run COMMAND with HMM_BENCH_FILE in its environment: the name of a block device of more than
-# there is memory, with nothing on it, which takes no room itself.  A program that reads it fills
-# the page cache, and has the kernel reclaim it.  The device goes when the last process ends that
-# COMMAND has started, however it ends: this file descriptor is all that keeps it.
+# Run COMMAND with HMM_BENCH_FILE in its environment: the name of an empty block device that is
+# larger than the memory of the machine and takes no room itself.  A program that reads it fills
+# the page cache and makes the kernel reclaim memory.  File descriptor 9 alone keeps the device, so
+# that it disappears when the last process of COMMAND has ended, in any way.
 #
 # usage: pressure-file.sh COMMAND [ARGUMENT...]
 set -e

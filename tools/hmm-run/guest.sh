@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What "make run" does inside the kernel: writes one JSON object a line to the
-# file given.  Run by scripts/run.
+# The part of "make run" inside of the VM.  scripts/run calls it with the name of a
+# file, to which it writes one JSON object a line.
 
 set -euo pipefail
 results=$1
@@ -13,7 +13,7 @@ SECONDS_OF_TRAFFIC=3
 
 say() { echo "run: $*" >&2; }
 
-# Wait until CONDITION is true, 15 s at most.
+# Wait until COMMAND succeeds, 15 s at most.
 until_true() {
 	local left=150
 	while [ $((left--)) -gt 0 ]; do
@@ -26,7 +26,7 @@ until_true() {
 
 listening() { grep -q ' 00000000:4853 .* 0A ' /proc/net/tcp; }	# port 18515
 
-# One perftest program against itself, its buffers where PLACE says.
+# Run a perftest program as server and client, with the buffers in PLACE.
 perftest() { # PROGRAM PLACE
 	local program=$1 place=$2 log server client
 	local args=(--odp -F -x 1 -s "$SIZE" -t 4 -D "$SECONDS_OF_TRAFFIC")
@@ -43,7 +43,7 @@ perftest() { # PROGRAM PLACE
 	if [ "$place" != ram ]; then
 		until_true "$bin/hmm-place" count $client $SIZE local
 		until_true "$bin/hmm-place" count $server $SIZE remote
-		# Let what is under way finish, so that "before" is what it says.
+		# Let transfers under way finish, so that "before" is right.
 		kill -STOP $client
 		sleep 0.4
 		read -r t n < <("$bin/hmm-place" place $server $SIZE remote)
@@ -52,7 +52,7 @@ perftest() { # PROGRAM PLACE
 		touched=$((touched + t)) before=$((before + n))
 		kill -CONT $client
 	fi
-	# Count while they are still at it.
+	# Count while the programs still transfer data.
 	sleep 1.5
 	read -r t n < <("$bin/hmm-place" count $server $SIZE remote)
 	after=$((after + n))
