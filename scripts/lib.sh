@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0
-# Shared by the shell scripts in this folder: where things live, how to fail.
+# What the shell scripts in this folder share: folders, errors, lists of files.
 # shellcheck shell=bash
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 CACHE=${HMM_P2P_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hmm_p2p}
 export TOP CACHE
 
-# What the front door's make was told, by M= or O=, is not for the kernel's.
+# M= and O= of the project's make are not for the kernel's make.
 unset MAKEFLAGS MFLAGS GNUMAKEFLAGS
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$*"; exit 1; }
 usage_error() { say "$*"; exit 2; }
 
-# Our files, relative to $TOP; also where the checkout is no git one, but a copy below
-# another checkout's build/, whose files they are not.
+# Print our files, relative to $TOP.  The checkout may be a copy without git, below the build/
+# folder of another checkout.
 checkout_files() { # FOLDER-OR-PATTERN...
 	(
 		cd "$TOP"
@@ -28,7 +28,7 @@ checkout_files() { # FOLDER-OR-PATTERN...
 
 series() { sed -e 's/[[:space:]]*#.*//' -e '/^$/d' "$TOP/patches/series"; }
 
-# For those who work on a copy of the checkout, which has to be one.
+# Copy the checkout, for scripts that change files.
 copy_checkout() { # TO
 	[ "$(git -C "$TOP" rev-parse --show-toplevel)" = "$TOP" ] || die "$TOP is no git checkout"
 	rm -rf "$1"
@@ -36,13 +36,13 @@ copy_checkout() { # TO
 	checkout_files . | rsync -a --files-from=- "$TOP/" "$1/"
 }
 
-# The C files that patches change, as objects.
+# Print the objects of the C files that patches change.
 changed_objects() { # PATCH...
 	sed -nE 's,^\+\+\+ b/(.*)\.c$,\1.o,p' "$@" | sort -u
 }
 
-# Objects and folders of a flavour, compiled anew in the copy: what is there already would
-# not warn again.  Warnings, and what went wrong, on standard error.
+# Compile objects and folders of a flavour in the copy.  Existing objects are removed, because
+# they would not warn again.  Warnings and errors go to standard error.
 build_without_warnings() { # COPY FLAVOUR TARGET...
 	local obj target
 	obj=$(dirname "$("$1/scripts/tree" source)")/obj-$2

@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# MAINTAINERS: the kernel's own scripts can read it, and each file is in one section.
+# Tests of MAINTAINERS: the kernel's scripts can read it, and each file is in one section.
 # shellcheck source=scripts/tests/tap.sh
 . "$(dirname "$0")/tap.sh"
 
 KERNEL=$("$TOP/scripts/tree" source)
 cd "$TOP" || exit 1
 
-# Sections in the order of their titles, lines in the order of their letters and names.
+# Sections are sorted by title, and lines by letter and name.
 is_sorted() {
 	"$KERNEL/scripts/parse-maintainers.pl" --input=MAINTAINERS --output="$TMP/sorted" \
 		--section="$TMP/sections" && diff MAINTAINERS "$TMP/sorted"
@@ -33,7 +33,7 @@ names_files() {
 	return $status
 }
 
-# What the series adds to the kernel's file, and nobody is named who does not exist.
+# Check what the series adds to the kernel's file.  It must name no person.
 as_in_series() {
 	diff <(sed -n '/^HMM P2P - PEER/,/^$/p' MAINTAINERS | grep . | grep -v patches/) \
 		<(sed -n '/^+HMM P2P/,/^+$/s/^+//p' patches/*-Hook-up-*.patch | grep . |

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# TAP for shell tests: "t NAME COMMAND..." is a test that passes if COMMAND does.
+# TAP for shell tests: "t NAME COMMAND..." is a test that passes if COMMAND succeeds.
 # shellcheck shell=bash
 
 export TOP
@@ -22,7 +22,7 @@ t() {
 
 done_testing() { echo "1..$n"; }
 
-# The command exits with STATUS and says one line, which contains TEXT, on stderr.
+# The command exits with STATUS and prints one line, which contains TEXT, to stderr.
 refuses() { # STATUS TEXT COMMAND...
 	local want=$1 text=$2 status=0
 	shift 2

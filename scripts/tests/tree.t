@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# scripts/tree: what it refuses, and what must build beside the kernels.
+# Tests of scripts/tree: errors that it must report, and builds beside those of make build.
 # shellcheck source=scripts/tests/tap.sh
 . "$(dirname "$0")/tap.sh"
 
 tree=$TOP/scripts/tree
 
-# A copy of the checkout, to break.  The cache is the same: nothing of the broken
-# copy may get into it under the name of the real one.
+# Make a copy of the checkout, to break it.  It uses the same cache, so no result of the broken
+# copy may get the name of a right one.
 copy() {
 	rm -rf "$TMP/copy"
 	mkdir "$TMP/copy"
@@ -21,7 +21,7 @@ drops_config() {
 	refuse_log drops "$TMP/copy/scripts/tree" build release && grep -q THERE_IS_NO_SUCH_OPTION "$TMP/err"
 }
 
-# "is not set" is a request too.
+# "is not set" is a request, too.
 drops_unset() {
 	copy
 	echo "# CONFIG_MMU is not set" >> "$TMP/copy/configs/release.config"
@@ -43,7 +43,7 @@ refuse_log() { # TEXT COMMAND...
 	[ $status = 0 ] && grep -qF "$text" "$TMP/err"
 }
 
-# What is edited gets another name: a stale result is never taken for it.
+# An edit changes the name of the result, so that a stale result is never used.
 key_follows_content() {
 	local before after
 	copy

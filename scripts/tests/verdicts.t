@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""What scripts/bench, scripts/check and scripts/mutants conclude of results that are made up."""
+"""Tests of the conclusions of scripts/bench, scripts/check and scripts/mutants from made-up results."""
 import importlib.machinery
 import importlib.util
 import os
@@ -40,7 +40,7 @@ def figure(name, unit, value, verdict, over="b"):
 
 
 def rows(*figures):
-    """The table's, without those of stock, which were not measured."""
+    """Rows of the table, without stock, which has no result here."""
     found = [row.cells() for row in bench.goals({"figures": figures, "runs": []}, [])]
     assert [row[0] for row in found[-2:]] == list(bench.STOCK)
     assert all(row[-1] == "not measured" for row in found[-2:])
@@ -133,7 +133,7 @@ def what_did_not_run_proves_nothing():
 
 
 def counted(text, first_failure):
-    """What check counts of a program that prints @text, and then sleeps if nobody ends it."""
+    """Return the counts of check for a program that prints @text and then sleeps."""
     sleep = "exec sleep 100000" if first_failure else "true"
     part = check.Part("host", "it", ["sh", "-c", f'printf "$1"; {sleep}', "sh", text], ["it"],
                       first_failure)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# scripts/vm, and make soak: what they refuse, what vm hands back, what it notices.
+# Tests of scripts/vm and make soak: bad arguments, exit statuses, faults in the kernel log.
 # shellcheck source=scripts/tests/tap.sh
 . "$(dirname "$0")/tap.sh"
 
@@ -15,7 +15,7 @@ hands_back() {
 	[ $status = 7 ] && [ "$(cat "$TMP/out")" = out ] && [ "$(cat "$TMP/err")" = err ]
 }
 
-# Arguments with anything in them arrive as they are.
+# Arguments with special characters arrive unchanged.
 quoting() {
 	# shellcheck disable=SC2016
 	"$vm" -- printf '%s|' "a b" "'" '"$HOME"' '' '\n' > "$TMP/out" || return 1
@@ -31,7 +31,7 @@ file_system() {
 	[ "$(cat "$TMP/share/file")" = written ] && [ ! -e /etc/hmm_p2p_was_here ]
 }
 
-# The command succeeds, but the kernel complains.
+# The command succeeds, but the kernel log has a fault.
 notices_faults() {
 	local status=0
 	"$vm" -- sh -c 'echo "WARNING: CPU: 0 a fault for the test" > /dev/kmsg' 2> "$TMP/err" || status=$?
@@ -47,7 +47,7 @@ notices_panic() {
 	[ $status = 125 ] && grep -q "the guest died" "$TMP/err"
 }
 
-# Who writes to memory that the GPU had back, and nobody asks before its driver goes.
+# A stale write that no test checks for.  The driver warns of it when it releases its memory.
 notices_stale_writes() {
 	local status=0
 	"$vm" --gpus 1 --module-param canary=1 -- sh -c 'python3 -c "
@@ -71,7 +71,7 @@ edu_is_there() {
 		'grep -l 0x11e8 /sys/bus/pci/devices/*/device && [ -e /dev/hmm_dummy0 ] && [ -d /sys/class/iommu/dmar0 ]'
 }
 
-# Runs in the guest.
+# This function runs in the guest.
 hotplug_session() {
 	local answer request all left gone dev i
 
@@ -87,7 +87,7 @@ hotplug_session() {
 	for request in hello "" "unplug gpu" "unplug gpu0 now" "unplug dp0" "unplug gpu2" "plug gpu1"; do
 		ask "$request"
 	done
-	# Far more than anybody keeps, and the end of the line.
+	# Write far more than a request can have, then end the line.
 	head -c 100000 /dev/zero >&5
 	echo >&5
 	while read -r -t 2 answer <&5; do :; done
@@ -112,16 +112,16 @@ hotplug_session() {
 	echo "${dev##*/}" > /sys/bus/pci/drivers_probe
 	[ -e "$dev/driver" ] && echo "and has a driver"
 	ask "unplug gpu1"
-	# At once: no program is started before this.
+	# Read at once, without starting a program before.
 	[ ! -e "$dev" ] && echo "gone again"
 }
 
-# One guest for all that is said about hot-plugging.
+# Run all tests of hotplug in one guest.
 hotplug() {
 	"$vm" --hotplug --gpus 2 -- bash -c "$(declare -f hotplug_session); hotplug_session" > "$TMP/hotplug"
 }
 
-# These lines are in what it said, in this order and next to each other.
+# The output has these lines in this order, next to each other.
 hotplug_said() {
 	local want
 	want=$(printf '%s\n' "$@")
@@ -129,7 +129,7 @@ hotplug_said() {
 	[[ $'\n'$(cat "$TMP/hotplug")$'\n' == *$'\n'"$want"$'\n'* ]]
 }
 
-# It is make that says the last line.
+# make prints the last line.
 soak_for() { # MINUTES SEED
 	local status=0
 	env -u MAKEFLAGS -u MAKELEVEL make -s -C "$TOP" soak MINUTES="$1" SEED="$2" > "$TMP/err" 2>&1 || status=$?
