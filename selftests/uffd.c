@@ -54,37 +54,6 @@ TEST(waits_for_user_space)
 	close(gpu);
 }
 
-/* A process is killed while no task fetches its page.  It ends, and the device goes on. */
-TEST_LONG(killed, 60)
-{
-	int gpu = gpu_open(0);
-	char *q = anon(PAGE);
-
-	for (int i = 0; i < 3; i++) {
-		double begin;
-		pid_t child = fork();
-
-		if (!child) {
-			char *p = anon(LEN);
-			int own = gpu_open(0);
-
-			if (uffd_watch_missing(p, LEN) < 0)
-				_exit(1);
-			gpu_fill(own, p, LEN, 1);
-			_exit(2);
-		}
-		usleep(500000);
-		begin = now_seconds();
-		kill(child, SIGKILL);
-		EXPECT_EQ(-SIGKILL, wait_child(child));
-		EXPECT_GT(20, now_seconds() - begin);
-		EXPECT_EQ(0, gpu_fill(gpu, q, PAGE, i));
-		EXPECT_EQ(i, q[7]);
-	}
-	munmap(q, PAGE);
-	close(gpu);
-}
-
 struct fill {
 	int gpu;
 	struct hmm_dummy_command c;
@@ -99,6 +68,49 @@ static void *fills(void *arg)
 	fill->error = gpu_command(fill->gpu, &fill->c) ? errno : 0;
 	fill->done = true;
 	return NULL;
+}
+
+/* A process is killed while no task fetches its page.  It ends, and the device goes on. */
+TEST_LONG(killed, 60)
+{
+	int gpu = gpu_open(0);
+	char *q = anon(PAGE);
+
+	for (int i = 0; i < 3; i++) {
+		int ready[2];
+		pid_t child;
+		char byte;
+
+		ASSERT_EQ(0, pipe(ready));
+		child = fork();
+		if (!child) {
+			char *p = anon(LEN);
+			struct fill fill = {
+				.gpu = gpu_open(0),
+				.c = {
+					.op = HMM_DUMMY_OP_FILL, .addr = (uintptr_t)p,
+					.length = LEN,
+				},
+			};
+			int fd = uffd_watch_missing(p, LEN);
+			pthread_t t;
+
+			if (fd < 0 || pthread_create(&t, NULL, fills, &fill) ||
+			    !uffd_is_waited_for(fd, 60000) || write(ready[1], "w", 1) != 1)
+				_exit(1);
+			pthread_join(t, NULL);
+			_exit(2);
+		}
+		close(ready[1]);
+		ASSERT_EQ(1, read(ready[0], &byte, 1));
+		close(ready[0]);
+		kill(child, SIGKILL);
+		EXPECT_EQ(-SIGKILL, wait_child(child));
+		EXPECT_EQ(0, gpu_fill(gpu, q, PAGE, i));
+		EXPECT_EQ(i, q[7]);
+	}
+	munmap(q, PAGE);
+	close(gpu);
 }
 
 /* A command that has its page, but is cancelled, does not wait for paused engines. */
@@ -152,10 +164,9 @@ TEST_LONG(answer_not_taken, 60)
 	m.vec = (uintptr_t)vec;
 	ASSERT_EQ(0, gpu_bus_address(1, address, sizeof(address)));
 	ASSERT_EQ(0, pthread_create(&t, NULL, migrates, &m));
-	/* Wait until the memory has moved and the driver wants to write its result. */
-	while (pages_on_device(0, p, LEN) < 4)
-		usleep(1000);
-	usleep(200000);
+	/* Wait until the memory has moved and the driver writes its result. */
+	ASSERT_TRUE(uffd_is_waited_for(fd, 60000));
+	EXPECT_EQ(4, pages_on_device(0, p, LEN));
 	ASSERT_EQ(0, gpu_driver("unbind", address));
 	EXPECT_EQ(0, pages_on_device(0, p, LEN));
 	close(fd);
