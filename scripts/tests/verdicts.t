@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Tests of the conclusions of scripts/bench, scripts/check and scripts/mutants from made-up results."""
+"""Tests of what scripts/bench, scripts/check and scripts/mutants conclude from made-up results."""
 import importlib.machinery
 import importlib.util
 import os

@@ -151,8 +151,8 @@ static bool were_faults(struct faults *w, long faults, long own, long long broug
 	long blocks = w->m.length / w->step;
 
 	if (brought != pages) {
-		bench_fail(STATUS_FAILED, "faults of the CPU moved %lld pages instead of %lld", brought,
-			   pages);
+		bench_fail(STATUS_FAILED, "faults of the CPU moved %lld pages instead of %lld",
+			   brought, pages);
 		return false;
 	}
 	/*

@@ -291,7 +291,8 @@ static double loop(struct rdma *r, unsigned int where,
 	for (size_t i = 0; i < r->m.length; i++) {
 		if (r->other.p[i] == LOOPS - 1)
 			continue;
-		bench_fail(STATUS_FAILED, "the loop read %d instead of %d", r->other.p[i], LOOPS - 1);
+		bench_fail(STATUS_FAILED, "the loop read %d instead of %d", r->other.p[i],
+			   LOOPS - 1);
 		return -1;
 	}
 	return us;

@@ -67,7 +67,8 @@ enum status bench_stock(int argc, char **argv)
 		{ .name = "stock.range_fault", .unit = "us/page", .variants = { "RAM" },
 		  .what = "hmm_range_fault() by test_hmm", .sample = sample_fault },
 		{ .name = "stock.invalidate", .unit = "us/page", .variants = { "RAM" },
-		  .what = "take away a page that test_hmm has mapped", .sample = sample_invalidate },
+		  .what = "take away a page that test_hmm has mapped",
+		  .sample = sample_invalidate },
 	};
 	struct stock w = {};
 	enum status status;

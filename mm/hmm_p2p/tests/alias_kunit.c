@@ -11,9 +11,9 @@
 
 #define FAULT_WAIT	(HMM_P2P_FAULT | HMM_P2P_WAIT)
 
-/* Look, and do what has to be done first. */
-static enum hmm_p2p_reason meet(struct kunit *test, struct mirror *m,
-				struct page *page, unsigned long *alias)
+/* Look a page up as a fault that may wait does: what must happen first happens. */
+static enum hmm_p2p_reason lookup_and_resolve(struct kunit *test, struct mirror *m,
+					       struct page *page, unsigned long *alias)
 {
 	struct hmm_p2p_window *pending;
 	enum hmm_p2p_reason reason;
@@ -34,9 +34,9 @@ static void lookup_software(struct kunit *test)
 	struct mirror *m = mirror_create(test, "soft", start, 1);
 
 	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_EXPORTER,
-			meet(test, m, fake_page(f, 0), &alias));
+			lookup_and_resolve(test, m, fake_page(f, 0), &alias));
 	fake_register(test);
-	/* They have not met; who must not wait does not get to know. */
+	/* The pair does not exist yet, and this caller must not wait for it. */
 	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT,
 			mirror_lookup(m, fake_page(f, 0), HMM_P2P_FAULT, &alias, &pending));
 	KUNIT_EXPECT_NULL(test, pending);
@@ -44,7 +44,7 @@ static void lookup_software(struct kunit *test)
 			HMM_P2P_C_FALLBACK + HMM_P2P_NO_WAIT));
 	for (i = 0; i < NR_PAGES; i++) {
 		KUNIT_ASSERT_EQ(test, HMM_P2P_REACHABLE,
-				meet(test, m, fake_page(f, i), &alias));
+				lookup_and_resolve(test, m, fake_page(f, i), &alias));
 		KUNIT_ASSERT_EQ(test, alias, fake_alias(f, i));
 		KUNIT_ASSERT_PTR_EQ(test, hmm_p2p_kmap_local(alias | VP),
 			page_address(f->blocks[i / WINDOW_PAGES]) +
@@ -59,19 +59,19 @@ static void lookup_software(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, HMM_P2P_WATCHED,
 			mirror_lookup(m, fake_page(f, 0), FAULT_WAIT | HMM_P2P_WATCHED_ENTRY,
 			       &alias, &pending));
-	/* Counted only where the page is required. */
+	/* The pair counts only required faults. */
 	KUNIT_EXPECT_EQ(test, HMM_P2P_WATCHED,
 			mirror_lookup(m, fake_page(f, 0), HMM_P2P_WATCHED_ENTRY, &alias,
 			       &pending));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp,
 			HMM_P2P_C_FALLBACK + HMM_P2P_WATCHED));
 	mirror_destroy(m);
-	/* What the pair counted is the exporter's now. */
+	/* The exporter counts what the pair has counted. */
 	KUNIT_EXPECT_EQ(test, NR_PAGES,
 			hmm_p2p_total_read(f->exp, HMM_P2P_C_ALIASES));
 }
 
-/* As hmm.c asks for one page after the other. */
+/* Look a page up after another one, as hmm.c does. */
 static enum hmm_p2p_reason lookup_next(struct mirror *m, struct hmm_p2p_cursor *cursor,
 				       struct page *page)
 {
@@ -87,7 +87,7 @@ static enum hmm_p2p_reason lookup_next(struct mirror *m, struct hmm_p2p_cursor *
 	return reason;
 }
 
-/* What a walk remembers of a window does not outlive what happens to that meanwhile. */
+/* A walk does not use its cached window after the window has changed. */
 static void lookup_remembers(struct kunit *test)
 {
 	struct hmm_p2p_cursor cursor = {};
@@ -98,10 +98,11 @@ static void lookup_remembers(struct kunit *test)
 
 	fake_register(test);
 	window = &f->exp->windows[0];
-	KUNIT_ASSERT_EQ(test, HMM_P2P_REACHABLE, meet(test, m, fake_page(f, 0), &alias));
+	KUNIT_ASSERT_EQ(test, HMM_P2P_REACHABLE,
+			lookup_and_resolve(test, m, fake_page(f, 0), &alias));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE, lookup_next(m, &cursor, fake_page(f, 1)));
 
-	/* As hmm_p2p_window_begin_revoke() leaves it. */
+	/* Leave the window as hmm_p2p_window_begin_revoke() does. */
 	WRITE_ONCE(window->state, HMM_P2P_REVOKING);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT, lookup_next(m, &cursor, fake_page(f, 2)));
 	WRITE_ONCE(window->state, HMM_P2P_OPEN);
@@ -128,11 +129,11 @@ static void lookup_no_kmap(struct kunit *test)
 	f->no_kva = true;
 	fake_register(test);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_KMAP,
-			meet(test, m, fake_page(f, 0), &alias));
+			lookup_and_resolve(test, m, fake_page(f, 0), &alias));
 	mirror_destroy(m);
 }
 
-/* A bus master is asked about once, outside the walk, and then known. */
+/* p2pdma is asked about a bus master once, outside of the walk. */
 static void lookup_bus_master(struct kunit *test)
 {
 	struct device *dev = kunit_device_register(test, "hmm_p2p_kunit");
@@ -151,7 +152,7 @@ static void lookup_bus_master(struct kunit *test)
 	/* This exporter's memory is not on any bus. */
 	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_BUS,
 			mirror_lookup(m, fake_page(f, 0), 0, &alias, &pending));
-	/* One registered later is not taken for it. */
+	/* An exporter that registers later is asked about again. */
 	fake_unregister(f);
 	fake_register(test);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_NO_WAIT,
@@ -160,7 +161,7 @@ static void lookup_bus_master(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* DMA under way may outlive a lazy unmap: no alias for who maps like that. */
+/* An importer with lazy unmap gets no aliases, because its DMA may outlive the unmap. */
 static void lookup_lazy_iommu(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -170,22 +171,22 @@ static void lookup_lazy_iommu(struct kunit *test)
 
 	fake_register(test);
 	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE,
-			meet(test, m, fake_page(f, 0), &alias));
+			lookup_and_resolve(test, m, fake_page(f, 0), &alias));
 	pair = list_first_entry(&f->exp->pairs, struct hmm_p2p_pair, node);
-	/* What hmm_p2p_peer_init() and hmm_p2p_pair_create() find behind an IOMMU. */
+	/* Set what hmm_p2p_peer_init() and hmm_p2p_pair_create() find behind an IOMMU. */
 	m->peer.lazy_unmap = true;
 	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE,
-			meet(test, m, fake_page(f, 0), &alias));
+			lookup_and_resolve(test, m, fake_page(f, 0), &alias));
 	pair->translated = true;
 	KUNIT_EXPECT_EQ(test, HMM_P2P_LAZY_IOMMU,
-			meet(test, m, fake_page(f, 0), &alias));
+			lookup_and_resolve(test, m, fake_page(f, 0), &alias));
 	m->peer.lazy_unmap = false;
 	KUNIT_EXPECT_EQ(test, HMM_P2P_REACHABLE,
-			meet(test, m, fake_page(f, 0), &alias));
+			lookup_and_resolve(test, m, fake_page(f, 0), &alias));
 	mirror_destroy(m);
 }
 
-/* One pair for all mirrors of an importer in an mm, and no more. */
+/* All mirrors of an importer in one mm share one pair. */
 static void one_pair_per_importer(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -196,9 +197,9 @@ static void one_pair_per_importer(struct kunit *test)
 	a = mirror_create(test, "soft", start, 1);
 	b = mirror_create(test, "soft", start + PAGE_SIZE, 1);
 	c = mirror_create(test, "other", start + 2 * PAGE_SIZE, 1);
-	meet(test, a, fake_page(f, 0), &alias);
-	meet(test, b, fake_page(f, 0), &alias);
-	meet(test, c, fake_page(f, 0), &alias);
+	lookup_and_resolve(test, a, fake_page(f, 0), &alias);
+	lookup_and_resolve(test, b, fake_page(f, 0), &alias);
+	lookup_and_resolve(test, c, fake_page(f, 0), &alias);
 	KUNIT_EXPECT_EQ(test, 2, list_count_nodes(&f->exp->pairs));
 	mirror_destroy(a);
 	KUNIT_EXPECT_EQ(test, 2, list_count_nodes(&f->exp->pairs));
@@ -208,7 +209,7 @@ static void one_pair_per_importer(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, list_count_nodes(&f->exp->pairs));
 }
 
-/* A device-private page has a made-up PFN: it must never be mapped for DMA. */
+/* A device-private page has a fake PFN, which must never be mapped for DMA. */
 static void dma_refuses_device_private(struct kunit *test)
 {
 	struct device *dev = kunit_device_register(test, "hmm_p2p_kunit");
@@ -229,7 +230,7 @@ static void dma_refuses_device_private(struct kunit *test)
 			hmm_dma_map_pfn(dev, map, 2, &state));
 	KUNIT_EXPECT_EQ(test, 0, map->pfn_list[2] & HMM_PFN_DMA_MAPPED);
 	KUNIT_EXPECT_FALSE(test, hmm_dma_unmap_pfn(dev, map, 2));
-	/* A page of RAM is. */
+	/* A page of RAM is mapped. */
 	map->pfn_list[3] = page_to_pfn(f->blocks[0]) | HMM_PFN_VALID;
 	KUNIT_EXPECT_NE(test, DMA_MAPPING_ERROR,
 			hmm_dma_map_pfn(dev, map, 3, &state));
@@ -239,7 +240,7 @@ static void dma_refuses_device_private(struct kunit *test)
 
 /* Huge pages */
 
-/* A range that starts inside the caller's own huge page. */
+/* A range that starts inside of a huge page of the caller's own device. */
 static void huge_own_offset(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -263,7 +264,7 @@ static void huge_own_offset(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* A peer gets all of a huge page by one look, and any part of it right. */
+/* One lookup finds all of a huge page for a peer, and every part of it is right. */
 static void huge_one_lookup(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -294,7 +295,7 @@ static void huge_one_lookup(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
 }
 
-/* One that the peer does not reach comes to RAM, with its data. */
+/* A huge page that the peer cannot reach moves to RAM with its data. */
 static void huge_fallback(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -313,7 +314,7 @@ static void huge_fallback(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* The CPU takes it back, whole. */
+/* A CPU fault takes the huge page back as a whole. */
 static void huge_cpu_fault(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -327,7 +328,7 @@ static void huge_cpu_fault(struct kunit *test)
 		KUNIT_ASSERT_TRUE(test, memory_right(start, i));
 }
 
-/* Part of it is moved, or unmapped: the rest stays, and stays right. */
+/* A part of a huge page is moved or unmapped.  The rest stays and is right. */
 static void huge_partial(struct kunit *test)
 {
 	struct hmm_p2p_result result = {};
@@ -359,7 +360,7 @@ static void huge_partial(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* Unregistering gets huge pages out, too. */
+/* Unregistering moves huge pages to RAM as well. */
 static void huge_drain(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -397,7 +398,7 @@ static struct kunit_suite hmm_p2p_alias_suite = {
 	.test_cases = hmm_p2p_alias_cases,
 };
 
-/* The same where the driver moves its pages by itself. */
+/* The same tests with a driver that moves its pages by itself. */
 static struct kunit_case hmm_p2p_alias_without_engine_cases[] = {
 	KUNIT_CASE(lookup_software),
 	KUNIT_CASE(lookup_remembers),

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * KUnit tests of what the core does about drivers that break their contract.
- */
+/* KUnit tests of drivers that break their contract with the core. */
 #include <linux/delay.h>
 #include <linux/kprobes.h>
 
 #include "fake.h"
 
-/* A mirror that does not let go of @nr pages. */
-static struct mirror *keeper(struct kunit *test, const char *name, unsigned long nr)
+/* Create a mirror that has @nr pages mapped and ignores invalidations. */
+static struct mirror *create_keeper(struct kunit *test, const char *name, unsigned long nr)
 {
 	struct mirror *m = mirror_create_mapped(test, name, nr);
 
@@ -26,8 +24,8 @@ static bool in_state(struct fake *f, unsigned long i, u32 want)
 }
 
 /*
- * One that does not let go is named and quarantined: it gets RAM from now on, and the
- * window is out of use for everybody until it lets go, late.
+ * An importer that keeps its aliases is named and quarantined.  From then on it gets RAM, and
+ * no importer gets aliases of the window until it lets go.
  */
 static void importer_keeps(struct kunit *test)
 {
@@ -36,7 +34,7 @@ static void importer_keeps(struct kunit *test)
 	unsigned long start;
 
 	fake_register(test);
-	bad = keeper(test, "bad importer", 4);
+	bad = create_keeper(test, "bad importer", 4);
 	start = memory_create(test, WINDOW_PAGES);
 	memory_place(test, start, WINDOW_PAGES);
 	good = mirror_create(test, "good importer", start, WINDOW_PAGES);
@@ -48,7 +46,7 @@ static void importer_keeps(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, fake_window_state(f, 0));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 1));
 
-	/* Nobody gets an alias there; elsewhere the good one does. */
+	/* No importer gets an alias in this window.  In another window the good importer does. */
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, 0, 1, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_TRUE(test, mirror_has(good, 0, 0));
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, WINDOW_PAGES - 1, 1,
@@ -56,13 +54,13 @@ static void importer_keeps(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, mirror_has(good, WINDOW_PAGES - 1,
 					   fake_alias(f, WINDOW_PAGES + 3)));
 
-	/* Late, but it does. */
+	/* The bad importer lets go, late. */
 	bad->keeps = false;
 	mirror_let_go(bad);
 	KUNIT_EXPECT_TRUE(test, in_state(f, 0, HMM_P2P_OPEN));
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, 1, 1, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_TRUE(test, mirror_has(good, 1, fake_alias(f, 5)));
-	/* That does not make it a good one. */
+	/* It stays in quarantine. */
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(bad, 1, 1, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_TRUE(test, mirror_has(bad, 1, 0));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp,
@@ -71,28 +69,30 @@ static void importer_keeps(struct kunit *test)
 	mirror_destroy(good);
 }
 
-/* Room for one window, which a bad importer has had for long enough; a good one wants another. */
-static void one_slot(struct kunit *test, struct mirror **bad, struct mirror **good)
+/*
+ * There is room for one window, which a bad importer keeps.  A good importer wants another one.
+ */
+static void fill_one_slot(struct kunit *test, struct mirror **bad, struct mirror **good)
 {
 	unsigned long start;
 
 	fake_on_demand(test, 1);
 	fake_register(test);
-	*bad = keeper(test, "bad importer", WINDOW_PAGES);
+	*bad = create_keeper(test, "bad importer", WINDOW_PAGES);
 	start = memory_create(test, 8);
 	memory_place(test, start, 8);
 	*good = mirror_create(test, "good importer", start, 8);
 	msleep(150);
 }
 
-/* The same where windows come and go: the slot is not given to another window. */
+/* The same with windows on demand: the slot is not given to another window. */
 static void importer_keeps_slot(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct mirror *bad, *good;
 
-	one_slot(test, &bad, &good);
-	/* Wants the room, does not get it, and gets by. */
+	fill_one_slot(test, &bad, &good);
+	/* The good importer finds no room, and its page moves to RAM. */
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(good, 0, 1, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_TRUE(test, mirror_has(good, 0, 0));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, fake_window_state(f, 0));
@@ -108,33 +108,33 @@ static void importer_keeps_slot(struct kunit *test)
 	mirror_destroy(good);
 }
 
-static int linger(struct kretprobe_instance *ri, struct pt_regs *regs)
+static int linger_after_revoke(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
 	mdelay(300);
 	return 0;
 }
 
 /*
- * It lets go at the very moment when it is found out, before whoever found out goes on: the
- * window is looked after by one of them only.
+ * The importer lets go at the moment when reclaim has found it out, before reclaim goes on.
+ * One of the two settles the window, not both.
  *
  *	reclaim				importer, and hmm_p2p_settle()
- *	  it is STUCK
+ *	  the window is STUCK
  *	  (lingers)
  *					  lets go
- *					  it is REVOKING, closed, CLOSED
+ *					  the window is REVOKING, closed, CLOSED
  *	  goes on
  */
 static void importer_lets_go_when_found(struct kunit *test)
 {
 	struct kretprobe slow = {
-		.handler = linger, .kp.symbol_name = "hmm_p2p_revoke_window",
+		.handler = linger_after_revoke, .kp.symbol_name = "hmm_p2p_revoke_window",
 	};
 	struct fake *f = test->priv;
 	struct mirror *bad, *good;
 	struct job job;
 
-	one_slot(test, &bad, &good);
+	fill_one_slot(test, &bad, &good);
 	KUNIT_ASSERT_EQ(test, 0, register_kretprobe(&slow));
 	job_fault(test, &job, good, 0, 1, HMM_PFN_REQ_FAULT);
 	KUNIT_EXPECT_TRUE(test, in_state(f, 0, HMM_P2P_STUCK));
@@ -150,7 +150,7 @@ static void importer_lets_go_when_found(struct kunit *test)
 	mirror_destroy(good);
 }
 
-/* It cannot keep a driver, and its addresses are not anybody else's meanwhile. */
+/* A bad importer does not delay the driver, and no other memory gets its addresses meanwhile. */
 static void importer_keeps_over_unregister(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -159,7 +159,7 @@ static void importer_keeps_over_unregister(struct kunit *test)
 	int ret;
 
 	fake_register(test);
-	bad = keeper(test, "bad importer", 4);
+	bad = create_keeper(test, "bad importer", 4);
 	fake_unregister(f);
 	KUNIT_EXPECT_TRUE(test, bad->peer.importer->quarantined);
 	KUNIT_EXPECT_EQ(test, f->without_engine ? 0 : 4, f->freed);
@@ -180,7 +180,7 @@ static void importer_keeps_in_reset_and_death(struct kunit *test)
 	struct mirror *bad;
 
 	fake_register(test);
-	bad = keeper(test, "bad importer", 4);
+	bad = create_keeper(test, "bad importer", 4);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, fake_window_state(f, 0));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
@@ -193,7 +193,7 @@ static void importer_keeps_in_reset_and_death(struct kunit *test)
 	mirror_destroy(bad);
 }
 
-/* Until the watchdog has reported the callback.  For ever would be too long for a test. */
+/* Stay in the callback until the watchdog has reported it, or the test would take too long. */
 static void stay_until_late(struct mirror *m)
 {
 	unsigned long end = jiffies + 30 * HZ;
@@ -203,16 +203,19 @@ static void stay_until_late(struct mirror *m)
 		msleep(1);
 }
 
-/* One whose callback takes its time is named while it does. */
+/* The watchdog names an importer while its callback takes too long. */
 static void importer_late(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct mirror *m;
 
 	fake_register(test);
-	m = keeper(test, "late importer", 1);
+	m = create_keeper(test, "late importer", 1);
 	m->keeps = false;
-	/* That others are not is for watch_kunit.c, and a host that stalls makes them late. */
+	/*
+	 * watch_kunit.c tests that punctual callbacks are not reported.  Here a stalled host
+	 * could delay them.
+	 */
 	m->f = f;
 	m->stay = stay_until_late;
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
@@ -221,14 +224,14 @@ static void importer_late(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* What is no alias is not counted, and whoever says so is named. */
+/* An entry that is no alias is not counted, and a warning names the importer. */
 static void importer_maps_nonsense(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct mirror *m;
 
 	fake_register(test);
-	m = keeper(test, "confused importer", 2);
+	m = create_keeper(test, "confused importer", 2);
 	mirror_let_go(m);
 	kunit_warning_suppress(test) {
 		m->map.pfn_list[0] = (page_to_pfn(fake_page(f, 0))) |
@@ -242,14 +245,14 @@ static void importer_maps_nonsense(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* One whose callback flushes: reclaim would wait for a device.  Lockdep reports it. */
+/* A callback that flushes would make reclaim wait for a device.  Lockdep reports it. */
 static void importer_flushes(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct mirror *m;
 
 	fake_register(test);
-	m = keeper(test, "eager importer", 1);
+	m = create_keeper(test, "eager importer", 1);
 	m->keeps = false;
 	m->flushes = f->exp;
 	kunit_warning_suppress(test) {
@@ -266,8 +269,8 @@ static void importer_destroys_too_early(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = keeper(test, "hasty importer", 2);
-	/* Here, and not by mirror_destroy(). */
+	m = create_keeper(test, "hasty importer", 2);
+	/* This test destroys the mirror itself. */
 	list_del(&m->node);
 	mmu_interval_notifier_remove(&m->notifier);
 	kunit_warning_suppress(test) {
@@ -298,7 +301,7 @@ static void peer_without_a_map(struct kunit *test)
 	hmm_p2p_map_free(&map);
 }
 
-/* A page that is not its own: refused, named, and nothing moved. */
+/* A page of another device is refused with a warning, and nothing moves. */
 static void exporter_gives_alien_page(struct kunit *test)
 {
 	struct hmm_p2p_result result = {};
@@ -320,7 +323,7 @@ static void exporter_gives_alien_page(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 0));
 }
 
-/* A copy that fails loses nothing, either way. */
+/* A copy that fails loses no data, either way. */
 static void exporter_copy_fails(struct kunit *test)
 {
 	struct hmm_p2p_result result = {};
@@ -378,7 +381,7 @@ static struct kunit_suite hmm_p2p_bad_suite = {
 	.test_cases = hmm_p2p_bad_cases,
 };
 
-/* The same where the driver moves its pages by itself. */
+/* The same tests with a driver that moves its pages by itself. */
 static struct kunit_case hmm_p2p_bad_without_engine_cases[] = {
 	KUNIT_CASE(importer_keeps),
 	KUNIT_CASE(importer_keeps_slot),

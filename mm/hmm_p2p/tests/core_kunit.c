@@ -10,7 +10,7 @@
 #define EXPECT_REFUSED(err, f)						\
 	KUNIT_EXPECT_EQ(test, err, PTR_ERR(hmm_p2p_register(&(f)->desc)))
 
-/* The first line of the kernel log that says why an exporter was refused. */
+/* The first line of the kernel log that refuses an exporter. */
 static char refusal[192];
 
 static void see_refusal(void *data, const char *text, size_t len)
@@ -27,7 +27,7 @@ static void find_console(struct tracepoint *tp, void *priv)
 		*found = tp;
 }
 
-/* ... and that it names @field. */
+/* ... and that the refusal names @field. */
 #define EXPECT_REFUSED_FOR(field, f)						\
 	do {									\
 		refusal[0] = 0;							\
@@ -64,7 +64,7 @@ static void register_refuses_bad_desc(struct kunit *test)
 	BAD_DESC(window_offset, PAGE_SIZE - 1);
 	BAD_DESC(window_offset, PMD_SIZE);
 	BAD_DESC(size, NR_WINDOWS * PMD_SIZE + PAGE_SIZE);
-	/* Windows are always open. */
+	/* An aperture without windows on demand is refused. */
 	BAD_DESC_FOR("aperture", aperture.end, PMD_SIZE - 1);
 
 	ops = *good.ops;
@@ -84,7 +84,7 @@ static void register_refuses_bad_desc(struct kunit *test)
 	BAD_PGMAP("pgmap->range", range.start, range.start + PAGE_SIZE, range.start);
 	BAD_PGMAP("pgmap->range", range.end, range.end - 1, range.end);
 
-	/* Coherent memory as it is to be, but that it can vanish. */
+	/* Coherent memory with ops, which it must not have. */
 	ops = *good.ops;
 	ops.open_window = NULL;
 	ops.close_window = NULL;
@@ -93,7 +93,7 @@ static void register_refuses_bad_desc(struct kunit *test)
 	BAD_DESC(ops, &ops);
 	f->pgmap.type = MEMORY_DEVICE_PRIVATE;
 
-	/* Windows on demand, and nowhere to put one. */
+	/* Windows on demand, with an aperture that holds none. */
 	fake_on_demand(test, 1);
 	f->max_open = 0;
 	f->desc.aperture.end = f->desc.aperture.start + PMD_SIZE - 2;
@@ -108,7 +108,7 @@ static void register_refuses_bad_desc(struct kunit *test)
 	tracepoint_probe_unregister(tp, see_refusal, NULL);
 	tracepoint_synchronize_unregister();
 
-	/* And it is none the worse for it. */
+	/* The exporter can still be registered. */
 	fake_register(test);
 }
 
@@ -125,7 +125,7 @@ static void register_refuses_bad_windows(struct kunit *test)
 	EXPECT_REFUSED(-EIO, f);
 	f->open_error = 0;
 
-	/* The same address twice. */
+	/* Two windows with the same address. */
 	block = f->blocks[2];
 	f->blocks[2] = f->blocks[1];
 	EXPECT_REFUSED(-EBUSY, f);
@@ -146,11 +146,11 @@ static void register_twice(struct kunit *test)
 	EXPECT_REFUSED(-EEXIST, f);
 	f->desc.name = "kunit other name";
 	EXPECT_REFUSED(-EEXIST, f);
-	/* Other memory of the same owner: the engine could not tell them apart. */
+	/* Other memory of the same owner: the engine cannot tell the pages apart. */
 	f->desc.pgmap = other;
 	if (f->engine)
 		EXPECT_REFUSED(-EEXIST, f);
-	/* Other memory and owner, the same name. */
+	/* Other memory of another owner, with the same name. */
 	other->owner = other;
 	f->desc.name = f->name;
 	EXPECT_REFUSED(-EEXIST, f);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of engines as objects: which are refused, and in which order exporter and engine
- * come and go.
+ * KUnit tests of engines as objects: wrong descriptions, and the order in which exporter and
+ * engine register and unregister.
  */
 #include "fake.h"
 
@@ -38,7 +38,7 @@ static void engine_refuses_bad_desc(struct kunit *test)
 	BAD_OP(alloc_folios);
 	BAD_OP(copy);
 
-	/* And the exporter is none the worse for it. */
+	/* A correct engine can still be registered. */
 	f->engine_desc.fault_around = PMD_SIZE;
 	engine = hmm_p2p_engine_register(f->exp, &f->engine_desc);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(engine));
@@ -59,7 +59,7 @@ static void engine_of_dead_device(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, f->exp->engine);
 }
 
-/* The engine goes first, and all is in RAM then: the exporter has nothing left to do. */
+/* The engine unregisters first and moves all pages to RAM, so the exporter has nothing to do. */
 static void engine_unregister_evicts(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -80,7 +80,7 @@ static void engine_unregister_evicts(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* A driver that forgets its engine is told.  Here it is none that anybody would call. */
+/* Unregistering an exporter before its engine warns.  Nothing calls the engine here. */
 static void unregister_with_engine(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -99,25 +99,25 @@ static void unregister_with_engine(struct kunit *test)
 	}
 }
 
-/* An engine takes pages by their owner, which must be its exporter's alone. */
+/* An engine selects pages by their owner, so no other exporter may have the same owner. */
 static void engine_wants_sole_owner(struct kunit *test)
 {
 	struct fake *a = test->priv, *b = fake_second_init(test);
 	struct hmm_p2p_engine *engine;
 
 	b->pgmap.owner = a->pgmap.owner;
-	/* The engine comes first. */
+	/* The engine registers first. */
 	fake_register(test);
 	b->without_engine = true;
 	KUNIT_EXPECT_EQ(test, -EEXIST, fake_try_register(b));
 	fake_unregister(a);
-	/* The second exporter comes first. */
+	/* The second exporter registers first. */
 	a->without_engine = true;
 	fake_register(test);
 	KUNIT_EXPECT_EQ(test, 0, fake_try_register(b));
 	EXPECT_NO_ENGINE(-EEXIST, a);
 	EXPECT_NO_ENGINE(-EEXIST, b);
-	/* It goes, and the owner is one exporter's alone. */
+	/* After it has unregistered, the owner belongs to one exporter alone. */
 	fake_unregister(b);
 	engine = hmm_p2p_engine_register(a->exp, &a->engine_desc);
 	KUNIT_EXPECT_FALSE(test, IS_ERR(engine));
@@ -126,8 +126,8 @@ static void engine_wants_sole_owner(struct kunit *test)
 }
 
 /*
- * The engine takes pages from a device whose driver has an engine of its own: over windows, or
- * not at all.
+ * The engine takes pages from a device with a driver of its own engine over windows, or not at
+ * all.
  */
 static void engine_takes_over_windows(struct kunit *test)
 {
@@ -143,14 +143,14 @@ static void engine_takes_over_windows(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, memory_to_device(f, start, 4, 0, &result));
 	KUNIT_EXPECT_EQ(test, 4, result.migrated);
 	KUNIT_EXPECT_EQ(test, 4, own->freed);
-	/* No other way has failed: what the copy says is the answer. */
+	/* There is no other way, so the result is that of the copy. */
 	f->copy_error = -EIO;
 	KUNIT_EXPECT_EQ(test, -EIO,
 			memory_to_device(f, start + 4 * PAGE_SIZE, 4, 0, &result));
 	f->copy_error = 0;
 	KUNIT_EXPECT_EQ(test, 0, result.migrated);
 	KUNIT_EXPECT_EQ(test, 4, own->freed);
-	/* As hmm_p2p_window_begin_revoke() of another task leaves it. */
+	/* Leave the window as hmm_p2p_window_begin_revoke() of another task does. */
 	WRITE_ONCE(own->exp->windows[0].state, HMM_P2P_REVOKING);
 	KUNIT_EXPECT_EQ(test, 0, memory_to_device(f, start + 4 * PAGE_SIZE, 4, 0, &result));
 	WRITE_ONCE(own->exp->windows[0].state, HMM_P2P_OPEN);
@@ -164,7 +164,7 @@ static void engine_takes_over_windows(struct kunit *test)
 	fake_second_exit(test, own);
 }
 
-/* ... and from two of one owner, whose pages it cannot ask for apart. */
+/* The same for two such devices with one owner, for which the engine cannot ask separately. */
 static void engine_takes_from_siblings(struct kunit *test)
 {
 	struct fake *f = test->priv, *a = fake_second_init(test), *b = fake_second_init(test);

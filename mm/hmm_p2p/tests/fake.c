@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * The exporter of the KUnit suites.
- */
+/* The exporter of the KUnit suites, and its engine. */
 #include <linux/delay.h>
 #include <linux/highmem.h>
 #include <linux/ioport.h>
@@ -165,19 +163,19 @@ static void fake_copy_work(struct work_struct *work)
 	struct fake *f = container_of(work, struct fake, copy_work);
 	struct hmm_p2p_copy_job *job = f->copy_job;
 
-	/* The next one begins while this one runs, or it is too late. */
+	/* The next copy completes this while the first one runs, or it times out. */
 	wait_for_completion_timeout(&f->copy_go, HZ);
 	f->copy_job = NULL;
 	hmm_p2p_copy_done(job, fake_copy_now(f, job));
 }
 
-/* The end of a copy that never ends: when the test is over, or long after it failed. */
+/* End a copy that "never ends", when the test is over or long after it has failed. */
 static void fake_never_work(struct work_struct *work)
 {
 	fake_end_late(container_of(to_delayed_work(work), struct fake, never_work));
 }
 
-/* Long enough for the core to lose patience twice. */
+/* Stay long enough for the core to give up twice. */
 static void fake_copy_stay(struct fake *f)
 {
 	while (!READ_ONCE(f->exp->dying))
@@ -214,7 +212,7 @@ static int fake_copy(void *priv, struct hmm_p2p_copy_job *job)
 	return fake_copy_now(f, job);
 }
 
-/* What is asked for goes to RAM, from the first page on, for as long as we may. */
+/* Evict @nr_pages from the first page on, if the test allows it. */
 static int fake_make_room(void *priv, unsigned long nr_pages)
 {
 	struct hmm_p2p_result result = {};
@@ -271,7 +269,7 @@ static vm_fault_t fake_migrate_to_ram(struct vm_fault *vmf)
 	return f->without_engine ? fake_own_fault(f, vmf) : hmm_p2p_migrate_fault(vmf);
 }
 
-/* What zone_device_private_split_cb() does without this op. */
+/* Do what zone_device_private_split_cb() does without this op. */
 static void fake_folio_split(struct folio *head, struct folio *tail)
 {
 	struct fake *f = container_of(head->pgmap, struct fake, pgmap);
@@ -345,7 +343,7 @@ void fake_exit(struct kunit *test)
 	struct mirror *m, *next;
 	unsigned long i;
 
-	/* A test that ended by an assertion has left some, and their memory goes with it. */
+	/* A failed assertion leaves mirrors, and the memory of the mirrors ends with the test. */
 	list_for_each_entry_safe(m, next, &f->mirrors, node)
 		mirror_destroy(m);
 	flush_delayed_work(&f->never_work);
@@ -367,7 +365,7 @@ int fake_init_without_engine(struct kunit *test)
 	return ret;
 }
 
-/* Before fake_register(): windows open on demand, so many at a time. */
+/* Let windows open on demand, at most @max_open at a time.  Called before fake_register(). */
 void fake_on_demand(struct kunit *test, unsigned int max_open)
 {
 	struct fake *f = test->priv;

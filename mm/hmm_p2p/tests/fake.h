@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the KUnit suites of hmm_p2p share: an exporter that exists only in memory, and
- * an importer, both of which misbehave on request.
+ * What the KUnit suites of hmm_p2p share: an exporter without hardware, and an importer. Both
+ * misbehave on request.
  */
 #ifndef _HMM_P2P_TESTS_FAKE_H
 #define _HMM_P2P_TESTS_FAKE_H
@@ -25,8 +25,8 @@ struct mirror;
 #define NR_PAGES	(NR_WINDOWS * WINDOW_PAGES)
 
 /*
- * An exporter and its engine: fake PFNs for its pages, blocks of system memory for its
- * windows, no device.
+ * An exporter and its engine.  Its pages have fake PFNs, its windows are blocks of system
+ * memory, and there is no device.
  */
 struct fake {
 	struct dev_pagemap pgmap;
@@ -39,10 +39,10 @@ struct fake {
 	struct hmm_p2p_exporter *exp;	/* NULL: none is registered */
 	struct hmm_p2p_engine *engine;
 	bool without_engine;		/* fake_own.c moves the pages */
-	atomic_t nr_faults;		/* ... and brought so many to RAM by faults */
+	atomic_t nr_faults;		/* faults by which fake_own.c has moved pages to RAM */
 	unsigned long *evict_pfns;	/* for fake_own_evict(), which cannot fail */
 	spinlock_t lock;
-	DECLARE_BITMAP(used, NR_PAGES);	/* lock */
+	DECLARE_BITMAP(used, NR_PAGES);	/* under lock */
 	unsigned long freed;
 
 	/* What its ops do. */
@@ -50,24 +50,24 @@ struct fake {
 	unsigned long absent;		/* bit per window: not visible, for good */
 	bool no_kva;
 	unsigned long misalign;
-	unsigned int max_open;		/* windows on demand */
-	unsigned long slow_window;	/* opening it waits for go_on */
+	unsigned int max_open;		/* on demand */
+	unsigned long slow_window;	/* opening this window waits for go_on */
 	bool slow;
 	struct completion opening;
 	struct completion go_on;
-	struct page *give;		/* what alloc_folios() gives */
+	struct page *give;		/* alloc_folios() returns this page */
 	int copy_error;
-	bool async;			/* copies end in a thread of their own ... */
-	bool hold_copies;		/* ... or here, when copy_go is completed */
+	bool async;			/* copies end in another thread ... */
+	bool hold_copies;		/* ... or in the op, after copy_go */
 	struct completion copy_begun;
 	struct completion copy_go;
 	struct work_struct copy_work;
 	struct hmm_p2p_copy_job *copy_job;
-	bool never_ends;		/* no copy that begins from now on ends */
-	struct delayed_work never_work;	/* or all tests would wait for it */
+	bool never_ends;		/* copies from now on do not end */
+	struct delayed_work never_work;	/* ends them at last, for the tests that follow */
 	struct hmm_p2p_copy_job *never_job;
-	struct page *never_ram;		/* where it may still write */
-	bool op_stays;			/* copy() does not return for long after death */
+	struct page *never_ram;		/* RAM to which that copy may write */
+	bool op_stays;			/* copy() stays long after death */
 	bool lost;
 	int room;			/* what make_room() returns; 0: once, then none */
 	bool dies_for_room;		/* that is when the device dies */
@@ -83,7 +83,7 @@ struct fake {
 	struct completion flush_begun;
 	struct completion flush_go;
 
-	/* Writes of peers that are on their way; see fake_post(). */
+	/* Writes of peers that have not arrived; see fake_post(). */
 	struct {
 		unsigned long *kva;
 		unsigned long value;
@@ -105,7 +105,7 @@ struct fake {
 
 /* With an engine, if the kernel has one. */
 int fake_init(struct kunit *test);
-/* The driver has an engine of its own, and so the exporter has none. */
+/* The driver has an engine of its own, and the exporter has no engine. */
 int fake_init_without_engine(struct kunit *test);
 
 /* Suites of the same tests, as far as they need no engine.  A kernel without has the second. */
@@ -121,7 +121,7 @@ void fake_exit(struct kunit *test);
 void fake_register(struct kunit *test);
 int fake_try_register(struct fake *f);
 void fake_unregister(struct fake *f);
-/* A second one, not registered yet, or registered.  test->priv stays the first. */
+/* Create a second fake, without or with registration.  test->priv stays the first one. */
 struct fake *fake_second_init(struct kunit *test);
 struct fake *fake_second(struct kunit *test);
 void fake_second_exit(struct kunit *test, struct fake *f);
@@ -131,7 +131,7 @@ unsigned long fake_alias(struct fake *f, unsigned long i);
 void *fake_kva(struct fake *f, const struct page *page);
 struct folio *fake_alloc_one(struct fake *f, unsigned int order);
 
-/* For job_call(). */
+/* Functions for job_call(). */
 void fake_begin_reset(struct fake *f);
 void fake_die(struct fake *f);
 
@@ -140,7 +140,7 @@ static inline u32 fake_window_state(struct fake *f, unsigned long i)
 	return READ_ONCE(f->exp->windows[i].state);
 }
 
-/* What hmm_p2p_live_get() says; put again. */
+/* The result of hmm_p2p_live_get(), which is put again. */
 static inline int fake_live(struct hmm_p2p_exporter *exp)
 {
 	int ret = hmm_p2p_live_get(exp);
@@ -150,11 +150,11 @@ static inline int fake_live(struct hmm_p2p_exporter *exp)
 	return ret;
 }
 
-/* A peer writes to page @i, which arrives with fake_land(), or with a flush. */
+/* A peer writes to page @i.  The write arrives with fake_land() or with a flush. */
 void fake_post(struct fake *f, unsigned long i, unsigned long value);
 void fake_land(struct fake *f);
 
-/* The copy that never ends does, once, and as an interrupt would say so. */
+/* End the copy that "never ends", once, in the context of an interrupt. */
 static inline void fake_end_late(struct fake *f)
 {
 	struct hmm_p2p_copy_job *job = xchg(&f->never_job, NULL);
@@ -166,7 +166,7 @@ static inline void fake_end_late(struct fake *f)
 	local_irq_restore(flags);
 }
 
-/* The engine of a driver that has its own: fake_own.c. */
+/* The engine of a driver that has its own (fake_own.c). */
 vm_fault_t fake_own_fault(struct fake *f, struct vm_fault *vmf);
 void fake_own_evict(struct fake *f);
 long fake_own_to_device(struct fake *f, struct mm_struct *mm, unsigned long start,
@@ -180,18 +180,18 @@ static inline struct anon_vma *folio_anon_vma_seen(struct folio *folio)
 
 /* Process memory: @nr pages that are aligned to 2 MiB, each with its index in it. */
 unsigned long memory_create(struct kunit *test, unsigned long nr);
-/* What the CPU reads in page @i, or ULONG_MAX.  And whether it is right. */
+/* The value that the CPU reads in page @i, or ULONG_MAX; and whether it is right. */
 unsigned long memory_value(unsigned long start, unsigned long i);
 bool memory_right(unsigned long start, unsigned long i);
 int memory_to_device(struct fake *f, unsigned long start, unsigned long nr,
 		     unsigned int flags, struct hmm_p2p_result *result);
-/* Move pages to the exporter, from its first free one on. */
+/* Move pages to the exporter, from its first free page on. */
 void memory_place_on(struct kunit *test, struct fake *f, unsigned long start,
 		     unsigned long nr);
 void memory_place(struct kunit *test, unsigned long start, unsigned long nr);
 unsigned long memory_create_huge(struct kunit *test, unsigned long window);
 
-/* A software importer, and a bad one. */
+/* A software importer, which can misbehave. */
 struct mirror {
 	struct list_head node;
 	struct mmu_interval_notifier notifier;
@@ -212,7 +212,7 @@ struct mirror {
 
 struct mirror *mirror_create(struct kunit *test, const char *name,
 			     unsigned long start, unsigned long nr);
-/* Of @nr fresh pages that are all on the device, with the aliases of them all. */
+/* Create a mirror of @nr new pages that are all on the device, with the aliases of them all. */
 struct mirror *mirror_create_mapped(struct kunit *test, const char *name, unsigned long nr);
 void mirror_destroy(struct mirror *m);
 int mirror_fault(struct mirror *m, unsigned long first, unsigned long nr,
@@ -225,7 +225,7 @@ enum hmm_p2p_reason mirror_lookup(struct mirror *m, struct page *page,
 				  unsigned int flags, unsigned long *alias,
 				  struct hmm_p2p_window **pending);
 
-/* The same for a fault that cannot wait, and without the alias. */
+/* The same without the alias, for a fault that cannot wait. */
 static inline enum hmm_p2p_reason mirror_ask(struct mirror *m, struct page *page)
 {
 	struct hmm_p2p_window *pending;
@@ -234,7 +234,7 @@ static inline enum hmm_p2p_reason mirror_ask(struct mirror *m, struct page *page
 	return mirror_lookup(m, page, HMM_P2P_FAULT, &alias, &pending);
 }
 
-/* A fault, or a call that takes a fake, in a thread of its own. */
+/* A thread that faults, or calls a function that takes a fake. */
 struct job {
 	struct completion started;
 	struct completion done;

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * The process memory of the KUnit suites, and how it gets to an exporter.
- */
+/* The process memory of the KUnit suites, and its migration to an exporter. */
 #include <linux/migrate.h>
 #include <linux/mman.h>
 #include <linux/uaccess.h>
@@ -63,7 +61,7 @@ void memory_place(struct kunit *test, unsigned long start, unsigned long nr)
 	memory_place_on(test, test->priv, start, nr);
 }
 
-/* Put a huge page of the device at @start, where nothing is mapped yet. */
+/* Map a huge page of the device at @start, where nothing is mapped. */
 static void memory_place_huge(struct kunit *test, unsigned long start,
 			      unsigned long window)
 {

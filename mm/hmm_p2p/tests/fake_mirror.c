@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * The importer of the KUnit suites, and the threads in which it and the exporter are called.
- */
+/* The importer of the KUnit suites, and the threads in which importer and exporter are called. */
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/sched/mm.h>
@@ -50,7 +48,7 @@ static const struct mmu_interval_notifier_ops mirror_ops = {
 	.invalidate = mirror_invalidate,
 };
 
-/* Of the memory of the process that the test has attached to. */
+/* Create a mirror of the memory that the test has attached to. */
 struct mirror *mirror_create(struct kunit *test, const char *name,
 			     unsigned long start, unsigned long nr)
 {
@@ -91,7 +89,7 @@ struct mirror *mirror_create_mapped(struct kunit *test, const char *name, unsign
 	return m;
 }
 
-/* Everything that it still holds, good or bad. */
+/* Drop all entries that the mirror still holds. */
 void mirror_let_go(struct mirror *m)
 {
 	mutex_lock(&m->lock);
@@ -109,7 +107,7 @@ void mirror_destroy(struct mirror *m)
 	hmm_p2p_map_free(&m->map);
 }
 
-/* @flags: HMM_PFN_REQ_*, or 0 to look only. */
+/* @flags: HMM_PFN_REQ_*, or 0 for a snapshot. */
 int mirror_fault(struct mirror *m, unsigned long first, unsigned long nr,
 		 unsigned long flags)
 {
@@ -137,7 +135,7 @@ int mirror_fault(struct mirror *m, unsigned long first, unsigned long nr,
 		mutex_unlock(&m->lock);
 	}
 	for (i = 0; i < nr && !ret; i++) {
-		/* What a bad mirror did not let go of, it keeps. */
+		/* A bad mirror keeps the entries that it did not drop. */
 		if (m->keeps && m->map.pfn_list[first + i] & HMM_PFN_PEER)
 			continue;
 		m->map.pfn_list[first + i] = range.hmm_pfns[i];
@@ -150,7 +148,7 @@ int mirror_fault(struct mirror *m, unsigned long first, unsigned long nr,
 	return ret;
 }
 
-/* Whether entry @i is the alias @pfn, or with 0 no alias at all but valid. */
+/* Whether entry @i is the alias @pfn.  With @pfn 0: whether it is valid and not an alias. */
 bool mirror_has(struct mirror *m, unsigned long i, unsigned long pfn)
 {
 	unsigned long entry = m->map.pfn_list[i];
@@ -170,7 +168,7 @@ unsigned long mirror_peers(struct mirror *m)
 	return n;
 }
 
-/* What the page walk asks.  *@pending is NULL unless the answer sets it. */
+/* Ask what the page walk asks.  *@pending is NULL unless the lookup sets it. */
 enum hmm_p2p_reason mirror_lookup(struct mirror *m, struct page *page,
 				  unsigned int flags, unsigned long *alias,
 				  struct hmm_p2p_window **pending)
@@ -207,7 +205,7 @@ static void job_run(struct kunit *test, struct job *job)
 	init_completion(&job->done);
 	task = kthread_run(job_thread, job, "hmm_p2p_kunit");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-	/* Whatever time a test gives it begins here. */
+	/* Timeouts of a test begin here. */
 	wait_for_completion(&job->started);
 }
 
@@ -227,7 +225,7 @@ void job_call(struct kunit *test, struct job *job,
 	job_run(test, job);
 }
 
-/* Whether it ends in that time; to be asked until it says yes. */
+/* Whether the job ends within @ms.  After true it must not be called again. */
 bool job_done(struct job *job, unsigned int ms)
 {
 	return wait_for_completion_timeout(&job->done, msecs_to_jiffies(ms));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The fake as a driver with a migration engine of its own: migrate_vma_*() and
- * migrate_device_*() move its pages, and hmm_p2p only gives peers access to them.  What such
- * a driver owes to peer access is in here: it flushes the writes of peers, migrates nothing
- * to a device that is not live, and refuses the pages of a dead one.
+ * migrate_device_*() move its pages, and hmm_p2p only gives peers access to them.  This file
+ * has what such a driver must do for peer access: it flushes the writes of peers, migrates
+ * nothing to a device that is not live, and refuses the pages of a dead device.
  */
 #include <linux/highmem.h>
 #include <linux/migrate.h>
@@ -24,7 +24,7 @@ static struct folio *own_copy_to_ram(struct fake *f, struct folio *from)
 	if (!to)
 		return NULL;
 	__folio_set_locked(to);
-	/* A peer may have written to it, which no page table says. */
+	/* A peer may have written to it without a trace in the page table. */
 	folio_set_dirty(to);
 	for (i = 0; i < folio_nr_pages(from); i++)
 		memcpy_to_page(folio_page(to, i), 0, fake_kva(f, folio_page(from, i)),
@@ -32,7 +32,7 @@ static struct folio *own_copy_to_ram(struct fake *f, struct folio *from)
 	return to;
 }
 
-/* Give what was collected, folios that are locked and unmapped, a destination in RAM. */
+/* Give collected folios, which are locked and unmapped, a destination in RAM. */
 static void own_fill_to_ram(struct fake *f, const unsigned long *src, unsigned long *dst,
 			    unsigned long nr)
 {
@@ -53,7 +53,7 @@ static void own_fill_to_ram(struct fake *f, const unsigned long *src, unsigned l
 	}
 }
 
-/* One attempt to bring the page of a fault to RAM.  Whether it arrived. */
+/* Try once to move the page of a fault to RAM.  Returns whether it moved. */
 static bool own_fault_once(struct fake *f, struct vm_fault *vmf, unsigned long *src,
 			   unsigned long *dst)
 {
@@ -91,7 +91,9 @@ vm_fault_t fake_own_fault(struct fake *f, struct vm_fault *vmf)
 	if (!pfns)
 		return VM_FAULT_OOM;
 	atomic_inc(&f->nr_faults);
-	/* A task that only tries the lock has a reference for a moment, and the page stays. */
+	/*
+	 * A task that only tries to lock the page holds a reference for a moment, so try again.
+	 */
 	do {
 		moved = own_fault_once(f, vmf, pfns, pfns + HPAGE_PMD_NR);
 		if (!moved)
@@ -112,12 +114,12 @@ void fake_own_evict(struct fake *f)
 		own_fill_to_ram(f, src, dst, NR_PAGES);
 		migrate_device_pages(src, dst, NR_PAGES);
 		migrate_device_finalize(src, dst, NR_PAGES);
-		/* Pages that a task has locked stay for now. */
+		/* Pages that a task has locked move later. */
 		schedule_timeout_uninterruptible(1);
 	}
 }
 
-/* Give what was collected, pages of RAM, a destination in the device. */
+/* Give collected pages of RAM a destination on the device. */
 static void own_fill_to_device(struct fake *f, const unsigned long *src, unsigned long *dst,
 			       unsigned long nr)
 {
@@ -139,7 +141,7 @@ static void own_fill_to_device(struct fake *f, const unsigned long *src, unsigne
 	}
 }
 
-/* At most 2 MiB, and not across a border of 2 MiB.  Returns how many pages moved. */
+/* Move at most 2 MiB inside of one 2 MiB piece.  Returns how many pages moved. */
 static unsigned long own_piece_to_device(struct fake *f, struct mm_struct *mm,
 					 unsigned long start, unsigned long end,
 					 unsigned long *src, unsigned long *dst)
@@ -168,8 +170,8 @@ static unsigned long own_piece_to_device(struct fake *f, struct mm_struct *mm,
 }
 
 /*
- * Move @nr pages from RAM to the device, from its first free one on, while no reset and no
- * unregistering begins.  Returns how many moved, or what hmm_p2p_live_get() says.
+ * Move @nr pages from RAM to the first free pages of the device.  No reset or unregister begins
+ * meanwhile.  Returns how many moved, or the error of hmm_p2p_live_get().
  */
 long fake_own_to_device(struct fake *f, struct mm_struct *mm, unsigned long start,
 			unsigned long nr)

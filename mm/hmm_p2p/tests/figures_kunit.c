@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * KUnit tests of figures: each says what its documentation says that it does.
- */
+/* KUnit tests of counters: each counts what its documentation says. */
 #include <kunit/static_stub.h>
 #include <linux/delay.h>
 #include <linux/kthread.h>
@@ -30,7 +28,7 @@ static u64 buckets(struct hmm_p2p_pair *pair)
 	return sum;
 }
 
-/* One callback lets go of memory of two exporters, in turn: it counts with either. */
+/* One callback drops entries of two exporters, in turn.  Both count it. */
 static void invalidation_of_two_exporters(struct kunit *test)
 {
 	struct fake *a = test->priv, *b;
@@ -53,7 +51,7 @@ static void invalidation_of_two_exporters(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, buckets(first_pair(b)));
 	KUNIT_EXPECT_LT(test, 0, atomic64_read(&first_pair(a)->slowest));
 	KUNIT_EXPECT_LT(test, 0, atomic64_read(&first_pair(b)->slowest));
-	/* The next one is of one of them only. */
+	/* The next one drops entries of one of them only. */
 	start = memory_create(test, 2);
 	memory_place(test, start, 2);
 	mirror_destroy(m);
@@ -66,7 +64,7 @@ static void invalidation_of_two_exporters(struct kunit *test)
 	fake_second_exit(test, b);
 }
 
-/* An importer is put in quarantine once, however many windows it holds. */
+/* An importer is quarantined once, however many windows it keeps. */
 static void quarantine_of_two_windows(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -100,7 +98,7 @@ static void worker_makes_mirror(struct fake *f)
 	shared.ret = hmm_p2p_peer_init(&shared.m->peer, &shared.desc);
 }
 
-/* A mirror that a worker makes is reported under the process's number. */
+/* A mirror that a worker creates is reported with the pid of its process. */
 static void pid_is_the_process(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -138,8 +136,8 @@ static void map_and_unmap(struct fake *f)
 }
 
 /*
- * What is mapped now is a difference of two sums that change meanwhile, and never less than
- * nothing.  Reads count that saw one of them change: there have to be many.
+ * mapped_now is the difference of two sums that change while they are read.  It is never
+ * negative.  Only reads that saw one of the sums change count, and there must be many of them.
  */
 static void mapped_now_is_never_negative(struct kunit *test)
 {
@@ -177,7 +175,10 @@ static void mapped_now_is_never_negative(struct kunit *test)
 	mirror_destroy(f->wants);
 }
 
-/* A fallback is among the faults, also of a pair that has not met; death is none. */
+/*
+ * A fallback counts as a fault, also before the pair exists.  A refusal by a dead device does
+ * not.
+ */
 static void fallbacks_are_faults(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -201,7 +202,7 @@ static struct hmm_p2p_pair *no_pair(void)
 	return NULL;
 }
 
-/* No memory for a pair: the fault works, by way of RAM, and later ones get aliases. */
+/* Without memory for a pair, a fault succeeds through RAM, and later faults get aliases. */
 static void fault_without_a_pair(struct kunit *test)
 {
 	struct fake *f = test->priv;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of flushes.  A peer's last write is on its way, and arrives when the exporter
- * is told to flush, or when the test lets it arrive too late.
+ * KUnit tests of flushes.  A peer's last write is held back.  It arrives when the exporter is
+ * told to flush, or when the test lets it arrive too late.
  */
 #include "fake.h"
 #include "../migrate/internal.h"
 
 #define LATE	12345UL		/* what a peer writes last */
 
-/* Each way of copying out has the last write. */
+/* Each way of copying pages out of the device includes the last write. */
 static void flush_before_copy_out(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -18,27 +18,27 @@ static void flush_before_copy_out(struct kunit *test)
 	fake_register(test);
 	m = mirror_create_mapped(test, "soft", 4);
 	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
-	/* By the CPU's fault. */
+	/* By a CPU fault. */
 	fake_post(f, 0, LATE);
 	KUNIT_EXPECT_EQ(test, LATE, memory_value(m->start, 0));
 	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
-	/* By its address. */
+	/* By address. */
 	fake_post(f, 1, LATE + 1);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->engine, current->mm,
 				m->start + PAGE_SIZE, m->start + 2 * PAGE_SIZE, &result));
 	KUNIT_EXPECT_EQ(test, LATE + 1, memory_value(m->start, 1));
-	/* By its place. */
+	/* By place in device memory. */
 	fake_post(f, 2, LATE + 2);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_evict(f->engine, 2 * PAGE_SIZE, PAGE_SIZE, &result));
 	KUNIT_EXPECT_EQ(test, LATE + 2, memory_value(m->start, 2));
-	/* With the device. */
+	/* By unregistering the device. */
 	fake_post(f, 3, LATE + 3);
 	fake_unregister(f);
 	KUNIT_EXPECT_EQ(test, LATE + 3, memory_value(m->start, 3));
 	mirror_destroy(m);
 }
 
-/* A copy to another device is a copy out. */
+/* A copy to another device copies pages out as well. */
 static void flush_before_copy_to_peer(struct kunit *test)
 {
 	struct fake *a = test->priv, *b;
@@ -58,7 +58,7 @@ static void flush_before_copy_to_peer(struct kunit *test)
 	fake_second_exit(test, b);
 }
 
-/* A late write to memory that was freed does not land in the next owner's data. */
+/* A late write to freed memory does not land in the next owner's data. */
 static void flush_before_reuse(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -73,7 +73,7 @@ static void flush_before_reuse(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, vm_munmap(m->start, 4 * PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, 4, f->freed);
 	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
-	/* Not yet: nothing has been written to the memory again. */
+	/* No flush yet, because the memory has not been used again. */
 	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
 	memory_place(test, other, 4);
 	KUNIT_EXPECT_EQ(test, 4, bitmap_weight(f->used, 4));
@@ -85,7 +85,7 @@ static void flush_before_reuse(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* The call for drivers. */
+/* hmm_p2p_flush_writes(), which drivers call. */
 static void flush_for_driver(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -100,7 +100,7 @@ static void flush_for_driver(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, f->nr_posted);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_writes(f->exp, 0, PMD_SIZE));
 	KUNIT_EXPECT_EQ(test, 2, f->nr_flushes);
-	/* ... and one more after that. */
+	/* ... and once more after that. */
 	mirror_let_go(m);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_writes(f->exp, 0, NR_PAGES * PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, 3, f->nr_flushes);
@@ -182,7 +182,7 @@ static void flush_not_needed(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, memory_right(start, i));
 	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
 
-	/* The first window is a peer's, the second is not. */
+	/* A peer has the first window mapped, and not the second one. */
 	m = mirror_create(test, "soft", start, WINDOW_PAGES);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 8, 4, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_EQ(test, 4, mirror_peers(m));
@@ -191,7 +191,7 @@ static void flush_not_needed(struct kunit *test)
 	mirror_let_go(m);
 	KUNIT_EXPECT_TRUE(test, memory_right(start, WINDOW_PAGES + 1));
 	KUNIT_EXPECT_EQ(test, 0, f->nr_flushes);
-	/* One flush covers all that the peer wrote there. */
+	/* One flush covers everything that the peer has written there. */
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 8));
 	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 9));
@@ -214,7 +214,7 @@ static void flush_before_close(struct kunit *test)
 	m = mirror_create(test, "soft", start, WINDOW_PAGES + 1);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
 	fake_post(f, 0, LATE);
-	/* It was used long ago, and the fault wants its room. */
+	/* The window was used long ago, and the fault needs its slot. */
 	WRITE_ONCE(f->exp->windows[0].used, (u32)jiffies - HZ);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, WINDOW_PAGES, 1, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, WINDOW_PAGES, fake_alias(f, WINDOW_PAGES)));
@@ -224,7 +224,7 @@ static void flush_before_close(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* When one of these calls returns, no write is on its way any more. */
+/* When one of these calls returns, no write is on its way. */
 static void flush_with_revoke(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -272,7 +272,7 @@ static void flush_with_unregister(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* A dead device is not asked. */
+/* The core does not call flush_writes of a dead device. */
 static void flush_of_dead_device(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -319,8 +319,8 @@ static void flush_second_window(struct fake *f)
 	hmm_p2p_flush_writes(f->exp, PMD_SIZE, PMD_SIZE);
 }
 
-/* A peer that had pages of the first two windows mapped. */
-static struct mirror *two_windows(struct kunit *test)
+/* A mirror that had pages of the first two windows mapped. */
+static struct mirror *map_two_windows(struct kunit *test)
 {
 	struct mirror *m = mirror_create_mapped(test, "soft", WINDOW_PAGES + 1);
 
@@ -329,8 +329,8 @@ static struct mirror *two_windows(struct kunit *test)
 }
 
 /*
- * Two at a time.  All writes were sent before the first flush began, so that covers the
- * second caller, too: it waits for the end, and does not call the op.
+ * Two callers at a time.  All writes were sent before the first flush began, so it covers the
+ * second caller, too.  That caller waits for the end and does not call the op.
  */
 static void flush_waits_for_another(struct kunit *test)
 {
@@ -339,13 +339,13 @@ static void flush_waits_for_another(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = two_windows(test);
+	m = map_two_windows(test);
 	f->hold_flush = true;
 	job_call(test, &first, flush_first_window, f);
 	wait_for_completion(&f->flush_begun);
 	job_call(test, &second, flush_second_window, f);
 	KUNIT_EXPECT_FALSE(test, job_done(&second, 100));
-	/* The second is for an op that should not be called. */
+	/* This is for a second call of the op, which should not happen. */
 	complete(&f->flush_go);
 	complete(&f->flush_go);
 	KUNIT_EXPECT_TRUE(test, job_done(&first, 10000));
@@ -355,7 +355,7 @@ static void flush_waits_for_another(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* A peer has written since the first flush began: the second caller calls the op itself. */
+/* A peer has written since the first flush began, so the second caller calls the op itself. */
 static void flush_again_after_another(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -363,7 +363,7 @@ static void flush_again_after_another(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = two_windows(test);
+	m = map_two_windows(test);
 	f->hold_flush = true;
 	job_call(test, &first, flush_first_window, f);
 	wait_for_completion(&f->flush_begun);
@@ -380,7 +380,7 @@ static void flush_again_after_another(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* Two peers let go of pages in one window, and one of them has seen an earlier flush. */
+/* Two peers unmap pages of one window, and one of them has seen an earlier flush. */
 static void flush_note_never_goes_back(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -388,7 +388,7 @@ static void flush_note_never_goes_back(struct kunit *test)
 
 	fake_register(test);
 	m = mirror_create_mapped(test, "soft", 1);
-	/* The other one has seen a flush that begins right now. */
+	/* The other peer has seen a flush that begins now. */
 	f->exp->let_go[0] = f->exp->flush_begun + 1;
 	mirror_let_go(m);
 	KUNIT_EXPECT_EQ(test, f->exp->flush_begun + 1, f->exp->let_go[0]);
@@ -422,7 +422,7 @@ static struct kunit_suite hmm_p2p_flush_suite = {
 	.test_cases = hmm_p2p_flush_cases,
 };
 
-/* The same where the driver moves its pages by itself. */
+/* The same tests with a driver that moves its pages by itself. */
 static struct kunit_case hmm_p2p_flush_without_engine_cases[] = {
 	KUNIT_CASE(flush_before_reuse),
 	KUNIT_CASE(flush_for_driver),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of copies that are abandoned and end late: what is kept for such a copy is freed
+ * KUnit tests of copies that are abandoned and end late.  What is kept for such a copy is freed
  * when it ends, and not before.
  */
 #include <linux/delay.h>
@@ -13,7 +13,7 @@
 
 #define NR_COPIED	4
 
-/* The device whose copy ends late, for what runs beside the test. */
+/* The device with the late copy, for threads and probes. */
 static struct fake *copier;
 
 static void die_when_copy_begins(struct fake *f)
@@ -21,10 +21,10 @@ static void die_when_copy_begins(struct fake *f)
 	struct hmm_p2p_exporter *exp = f->exp;
 
 	wait_for_completion(&copier->copy_begun);
-	/* Or the op is what hmm_p2p_dead() warns of. */
+	/* Wait for the copy op to return, or hmm_p2p_dead() warns of it. */
 	while (atomic_read(&copier->exp->device_calls))
 		msleep(1);
-	/* As hmm_p2p_dead() does it, but so that the driver has had its time by now. */
+	/* Do what hmm_p2p_dead() does, with the driver's time limit already over. */
 	WRITE_ONCE(exp->died, jiffies - HMM_P2P_COPY_LIMIT - 1);
 	/* Pairs with the acquire in hmm_p2p_is_overdue(). */
 	smp_store_release(&exp->dying, true);
@@ -32,8 +32,8 @@ static void die_when_copy_begins(struct fake *f)
 }
 
 /*
- * The copy of a migration by @f, to its device or from there to RAM, is under way when
- * the device @dies; the migration gives it up.
+ * A copy by @f, to its device or from there to RAM, is under way when the device @dies.  The
+ * migration abandons the copy.
  */
 static void abandon_copy(struct kunit *test, struct fake *f, struct fake *dies,
 			 unsigned long start, bool to_ram)
@@ -61,7 +61,7 @@ static void abandon_copy(struct kunit *test, struct fake *f, struct fake *dies,
 	KUNIT_EXPECT_TRUE(test, job_done(&death, 60000));
 }
 
-/* Pages on a second device, which dies while the first copies them from there. */
+/* Place pages on a second device, which dies while the first one copies them from there. */
 static struct fake *abandon_copy_from_peer(struct kunit *test)
 {
 	struct fake *to = test->priv, *from;
@@ -77,7 +77,7 @@ static struct fake *abandon_copy_from_peer(struct kunit *test)
 	return from;
 }
 
-/* The abandoned batches of all tests: a work item frees each. */
+/* Whether the work items of all abandoned batches have freed them. */
 static bool all_reaped(void)
 {
 	unsigned long end = jiffies + 10 * HZ;
@@ -87,7 +87,7 @@ static bool all_reaped(void)
 	return list_empty(&hmm_p2p_abandoned);
 }
 
-/* Pages that were forgotten: nobody would get any further. */
+/* Free abandoned pages, which otherwise stay for ever. */
 static void free_forgotten(struct fake *f)
 {
 	unsigned int i;
@@ -97,14 +97,14 @@ static void free_forgotten(struct fake *f)
 			put_page(fake_page(f, i));
 }
 
-/* A healthy device that copied from one that died: it can go when its copy has ended. */
+/* A healthy device that has copied from a dead one can unregister when its copy has ended. */
 static void late_from_dead_peer(struct kunit *test)
 {
 	struct fake *to = test->priv, *from = abandon_copy_from_peer(test);
 	struct job gone;
 	unsigned int i;
 
-	/* The copy may still write to them. */
+	/* The copy may still write to these pages. */
 	KUNIT_EXPECT_EQ(test, 0, to->freed);
 	for (i = 0; i < NR_COPIED; i++)
 		KUNIT_EXPECT_EQ(test, 1, page_count(fake_page(to, i)));
@@ -124,7 +124,10 @@ static void late_from_dead_peer(struct kunit *test)
 	fake_second_exit(test, from);
 }
 
-/* It dies, too, and its driver has still not ended the copy: nobody waits for its memory. */
+/*
+ * The copying device dies, too, before its copy has ended.  Unregister does not wait for its
+ * memory.
+ */
 static void late_from_dead_peer_to_dead(struct kunit *test)
 {
 	struct fake *to = test->priv, *from = abandon_copy_from_peer(test);
@@ -143,7 +146,7 @@ static void late_from_dead_peer_to_dead(struct kunit *test)
 
 static unsigned int nr_met;
 
-/* The event of a batch that ends: the task has given up its copy, and still has the batch. */
+/* The tracepoint of a batch: its task has abandoned the copy, and still has the batch. */
 static void end_copy_of_task(void *data, const char *exporter, int dir,
 			     unsigned long addr, unsigned long migrated,
 			     unsigned long failed)
@@ -161,7 +164,7 @@ static void find_migrate_event(struct tracepoint *tp, void *priv)
 		*found = tp;
 }
 
-/* The copy ends behind the back of the task, which then is the one that frees the batch. */
+/* The copy ends while the task still has the batch, so the task frees the batch. */
 static void late_while_task_has_batch(struct kunit *test)
 {
 	struct fake *to = test->priv, *from;
@@ -179,7 +182,7 @@ static void late_while_task_has_batch(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, all_reaped());
 	KUNIT_EXPECT_EQ(test, NR_COPIED, to->freed);
 	if (!to->freed) {
-		/* Those that are in a batch which is still in the list. */
+		/* hmm_p2p_dead() releases the pages of batches in the list only. */
 		hmm_p2p_dead(to->exp);
 		fake_unregister(to);
 		free_forgotten(to);
@@ -187,7 +190,7 @@ static void late_while_task_has_batch(struct kunit *test)
 	fake_second_exit(test, from);
 }
 
-/* RAM that a copy was on its way to is used again when the copy has ended. */
+/* RAM that was the destination of a copy is freed when the copy has ended. */
 static void late_to_ram(struct kunit *test)
 {
 	struct page *ram[NR_COPIED];
@@ -210,7 +213,7 @@ static void late_to_ram(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, PageLocked(ram[i]));
 		get_page(ram[i]);
 	}
-	/* The driver is still there to end its copy; the exporter is not. */
+	/* The exporter has unregistered.  The driver can still end its copy. */
 	fake_unregister(f);
 	fake_end_late(f);
 	KUNIT_EXPECT_TRUE(test, all_reaped());
@@ -221,7 +224,7 @@ static void late_to_ram(struct kunit *test)
 	}
 }
 
-/* What a dead device does to its own memory does not matter: only the job is kept. */
+/* A late copy to a dead device's own memory is harmless, so only the job is kept. */
 static void late_to_dead_device(struct kunit *test)
 {
 	struct fake *f = test->priv;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The migration engine where a real driver cannot be made to go: copies that overlap or
- * fail late, a device that has vanished, one that is full, and a window that is wanted
- * back in the middle of a copy between two devices.
+ * KUnit tests of the migration engine in cases that a real driver cannot produce: copies that
+ * overlap or fail late, a device that has vanished, a full device, and a window that is revoked
+ * during a copy between two devices.
  */
 #include "fake.h"
 #include "../migrate/internal.h"
 
-/* While one batch is copied, the next is collected, and its copy begins. */
+/* While one batch is copied, the next one is collected and its copy begins. */
 static void migrate_pipelines(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -17,7 +17,7 @@ static void migrate_pipelines(struct kunit *test)
 	f->async = true;
 	fake_register(test);
 	start = memory_create(test, nr);
-	/* The first copy ends when the second has begun, or after a second. */
+	/* The first copy ends when the second one has begun, or after a second. */
 	KUNIT_EXPECT_EQ(test, 0, memory_to_device(f, start, nr, 0, &result));
 	KUNIT_EXPECT_EQ(test, 2, f->nr_copies);
 	KUNIT_EXPECT_EQ(test, nr, result.migrated);
@@ -26,7 +26,7 @@ static void migrate_pipelines(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, f->overlapped);
 }
 
-/* An error that comes later counts like one that comes at once. */
+/* An error of an asynchronous copy counts like one that the op returns. */
 static void migrate_fails_late(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -46,7 +46,7 @@ static void migrate_fails_late(struct kunit *test)
 	f->copy_error = 0;
 }
 
-/* What is read from a device that has vanished is not the data. */
+/* Data that is read from a vanished device is not used. */
 static void migrate_lost_device(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -65,7 +65,7 @@ static void migrate_lost_device(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
 }
 
-/* It vanishes while it is unregistered: what is there is lost, and that does not take for ever. */
+/* A device vanishes during unregister.  Its data is lost, and unregister ends in finite time. */
 static void migrate_lost_in_unregister(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -82,7 +82,7 @@ static void migrate_lost_in_unregister(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 4));
 }
 
-/* A device that is full is asked to make room, and the chunk is done again. */
+/* A full device is asked to make room, and the chunk is repeated. */
 static void migrate_makes_room(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -93,7 +93,7 @@ static void migrate_makes_room(struct kunit *test)
 	fake_register(test);
 	start = memory_create(test, 12);
 	memory_place(test, start, 8);
-	/* Four more, for which four go. */
+	/* Four more pages need room, so four others are evicted. */
 	KUNIT_EXPECT_EQ(test, 0, memory_to_device(f, start + 8 * PAGE_SIZE, 4, 0, &result));
 	KUNIT_EXPECT_EQ(test, 1, f->nr_room);
 	KUNIT_EXPECT_EQ(test, 4, result.migrated);
@@ -103,7 +103,7 @@ static void migrate_makes_room(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 11));
 }
 
-/* A device dies over it: the chunk that is not done again counts as it was left. */
+/* The device dies in make_room(), so the chunk is not repeated and counts as it was. */
 static void migrate_dies_for_room(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -121,7 +121,7 @@ static void migrate_dies_for_room(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 8));
 }
 
-/* A caller need not ask what became of the pages. */
+/* The result is optional. */
 static void migrate_without_result(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -173,7 +173,7 @@ static u64 engine_stat(struct fake *f, enum hmm_p2p_engine_stat stat)
 	return hmm_p2p_engine_get_stat(f->engine, stat);
 }
 
-/* What a driver's policy is told of all that. */
+/* The counters that a driver's policy can read. */
 static void migrate_stats(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -199,7 +199,7 @@ static void migrate_stats(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 4));
 	KUNIT_EXPECT_EQ(test, 5, engine_stat(f, HMM_P2P_ENGINE_STAT_TO_RAM));
 	KUNIT_EXPECT_EQ(test, 1, engine_stat(f, HMM_P2P_ENGINE_STAT_CPU_FAULTS));
-	/* A peer that does not reach two others. */
+	/* This peer does not reach two of the pages. */
 	m = mirror_create(test, "soft", start, 8);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 5, 2, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FALLBACKS));
@@ -207,12 +207,12 @@ static void migrate_stats(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 7, engine_stat(f, HMM_P2P_ENGINE_STAT_TO_RAM));
 	KUNIT_EXPECT_EQ(test, 3, engine_stat(f, HMM_P2P_ENGINE_STAT_CPU_FAULTS));
 	KUNIT_EXPECT_EQ(test, 8, engine_stat(f, HMM_P2P_ENGINE_STAT_TO_DEVICE));
-	/* The totals stay when the peer goes. */
+	/* The totals stay when the peer is destroyed. */
 	mirror_destroy(m);
 	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_get_stat(f->exp, HMM_P2P_STAT_PEER_FALLBACKS));
 }
 
-/* One that has nothing to evict, or must not, takes what fits. */
+/* If nothing can be evicted, or the caller forbids it, as many pages move as fit. */
 static void migrate_full(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -269,8 +269,8 @@ static void revoke_first_window(struct fake *f)
 }
 
 /*
- * A copy between two devices uses a window of the source while its pages are in no page
- * table: revoking the window waits for it by the lock of its pages.
+ * A copy between two devices uses a window of the source while no page table has its pages.
+ * Revoking the window waits for the locks of these pages.
  */
 static void migrate_keeps_window(struct kunit *test)
 {
@@ -302,7 +302,7 @@ static void migrate_keeps_window(struct kunit *test)
 	fake_second_exit(test, b);
 }
 
-/* A window that is closed is not opened for a copy: the pages go through RAM. */
+/* A copy does not open a closed window.  The pages go through RAM. */
 static void migrate_opens_no_window(struct kunit *test)
 {
 	struct fake *a = test->priv, *b;
@@ -324,8 +324,8 @@ static void migrate_opens_no_window(struct kunit *test)
 }
 
 /*
- * A device that is full is found to be so when the pages have been to RAM already: there is
- * room made for them all the same, if that is allowed, and each page counts once.
+ * The device is found to be full after the pages have moved to RAM.  It is asked to make room
+ * if that is allowed, and each page counts once.
  */
 static void migrate_makes_room_behind_closed_windows(struct kunit *test)
 {
@@ -361,7 +361,7 @@ static void migrate_makes_room_behind_closed_windows(struct kunit *test)
 	fake_second_exit(test, b);
 }
 
-/* Small pages where a huge one was: what is left of that confuses nobody. */
+/* Small pages in place of a former huge page.  Leftovers in the struct pages do no harm. */
 static void migrate_after_huge(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -375,7 +375,7 @@ static void migrate_after_huge(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, result.migrated);
 	small = memory_create(test, 3);
 	memory_place(test, small, 3);
-	/* Their neighbours still say that they belong to the first of them. */
+	/* Their neighbours still look like tail pages of the first one. */
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, PMD_SIZE));
@@ -385,8 +385,8 @@ static void migrate_after_huge(struct kunit *test)
 }
 
 /*
- * A huge page is unmapped by its process while it has a migration entry, here because of a
- * reset: who holds it is not deprived of it.
+ * A process unmaps a huge page that is a migration entry, here because of a reset.  The reset
+ * keeps its reference.
  */
 static void migrate_huge_unmapped_meanwhile(struct kunit *test)
 {
@@ -402,7 +402,7 @@ static void migrate_huge_unmapped_meanwhile(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, vm_munmap(huge, PMD_SIZE));
 	KUNIT_EXPECT_EQ(test, 1, folio_ref_count(folio));
 	KUNIT_EXPECT_EQ(test, 0, f->freed);
-	/* Or there would be one reference too few now. */
+	/* Without its reference the page is free by now. */
 	if (!f->freed)
 		KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
 	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, f->freed);

@@ -2,35 +2,36 @@
 /*
  * DOC: Races, widened and counted
  *
- * A race of two functions that is a few instructions wide is one that no test meets.  Here
- * one of the two lingers, when it begins or when it is done, while the caller still holds
- * what it was told; and each time it is counted whether the other begins meanwhile:
+ * A race window of a few instructions is too short for any test.  This module makes a task
+ * linger in one of two functions, when it begins or when it returns, while its caller relies
+ * on what it was told.  The module counts how often another task begins the other function
+ * meanwhile:
  *
  *	first				other
  *	  (returns; lingers)
  *					  begins: they have met
  *	  its caller goes on
  *
- * Both are any functions that a kprobe can be set on: nothing in the code that is tested
- * knows of it.  debugfs, hmm_p2p_race/pair:
+ * Both can be any functions that take a kprobe.  The tested code does not know of the module.
+ * The interface is debugfs, hmm_p2p_race/pair:
  *
  *	write "FIRST MS OTHER"	FIRST lingers for MS milliseconds before it begins
  *	write "FIRST:return MS OTHER"	... before its caller goes on
- *	write "FIRST:success MS OTHER"	... the same, if the int that it returns is no error: else
- *				its caller was told nothing that may be out of date
- *	write "FIRST:busy MS"	FIRST returns -EBUSY, for MS milliseconds from its first call
- *				on: it is overtaken each time
- *	write "off"		nobody lingers
- *	read			"lingered N met M", since the last write; what is busy lingers
+ *	write "FIRST:success MS OTHER"	... the same, if it returns an int that is not an error:
+ *				otherwise its caller has no information to become out of date
+ *	write "FIRST:busy MS"	FIRST returns -EBUSY for MS milliseconds from its first call on,
+ *				as if it was overtaken each time
+ *	write "off"		no task lingers
+ *	read			"lingered N met M" since the last write; "busy" counts as lingering
  *
- *	write to plant		does nothing but race with others who write, for KCSAN to find
+ *	write to plant		races with other writers, for KCSAN to find
  *	write to leak		loses some memory, for kmemleak to find
  *
- * A function that begins is stopped with interrupts off, so that whoever needs all CPUs
- * waits as well.
+ * A task that lingers at the beginning of a function has interrupts disabled.  Operations
+ * that need all CPUs wait for it.
  *
  * Switch /proc/sys/debug/kprobes-optimization off first.  With it, a CPU was seen to trap
- * at a probe that had just been removed, which killed the machine; why is not known.
+ * at a probe that had just been removed, which killed the machine.  The reason is unknown.
  */
 #include <linux/atomic.h>
 #include <linux/cleanup.h>
@@ -58,7 +59,7 @@ static atomic_t lingering, overtaken;
 static atomic_long_t busy_until;
 static atomic_long_t lingered, met;
 
-static void linger(void)
+static void race_linger(void)
 {
 	atomic_long_inc(&lingered);
 	atomic_set(&overtaken, 0);
@@ -69,20 +70,20 @@ static void linger(void)
 
 static int first_begins(struct kprobe *p, struct pt_regs *regs)
 {
-	linger();
+	race_linger();
 	return 0;
 }
 
 static int first_returns(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
-	linger();
+	race_linger();
 	return 0;
 }
 
 static int first_succeeds(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
 	if ((int)regs_return_value(regs) >= 0)
-		linger();
+		race_linger();
 	return 0;
 }
 
@@ -103,7 +104,7 @@ static int other_begins(struct kprobe *p, struct pt_regs *regs)
 	return 0;
 }
 
-static void disarm(void)
+static void race_disarm(void)
 {
 	if (at_return)
 		unregister_kretprobe(at_return);
@@ -119,8 +120,8 @@ static void disarm(void)
 	at_other = NULL;
 }
 
-/* A probe that cannot be registered again keeps what the last time left in it. */
-static int arm_probe(struct kprobe **where, const char *name, kprobe_pre_handler_t handler)
+/* Allocate a new probe, because a used one cannot be registered again. */
+static int race_arm_probe(struct kprobe **where, const char *name, kprobe_pre_handler_t handler)
 {
 	struct kprobe *p = kzalloc_obj(*p);
 	int ret;
@@ -137,7 +138,7 @@ static int arm_probe(struct kprobe **where, const char *name, kprobe_pre_handler
 	return ret;
 }
 
-static int arm_return(const char *name, kretprobe_handler_t handler)
+static int race_arm_return(const char *name, kretprobe_handler_t handler)
 {
 	struct kretprobe *p = kzalloc_obj(*p);
 	int ret;
@@ -155,13 +156,13 @@ static int arm_return(const char *name, kretprobe_handler_t handler)
 	return ret;
 }
 
-static int arm(char *text)
+static int race_arm(char *text)
 {
 	char *first = strsep(&text, " "), *ms = strsep(&text, " "), *at = strchr(first, ':');
 	bool busy = at && !strcmp(at, ":busy"), success = at && !strcmp(at, ":success");
 	int ret;
 
-	disarm();
+	race_disarm();
 	atomic_long_set(&lingered, 0);
 	atomic_long_set(&met, 0);
 	atomic_long_set(&busy_until, 0);
@@ -177,15 +178,15 @@ static int arm(char *text)
 	if (strscpy(first_name, first) < 0)
 		return -EINVAL;
 	if (busy)
-		return arm_return(first_name, first_is_busy);
+		return race_arm_return(first_name, first_is_busy);
 	if (strscpy(other_name, text) < 0)
 		return -EINVAL;
-	ret = arm_probe(&at_other, other_name, other_begins);
+	ret = race_arm_probe(&at_other, other_name, other_begins);
 	if (!ret)
-		ret = at ? arm_return(first_name, success ? first_succeeds : first_returns) :
-			   arm_probe(&at_first, first_name, first_begins);
+		ret = at ? race_arm_return(first_name, success ? first_succeeds : first_returns) :
+			   race_arm_probe(&at_first, first_name, first_begins);
 	if (ret)
-		disarm();
+		race_disarm();
 	return ret;
 }
 
@@ -201,7 +202,7 @@ static ssize_t pair_write(struct file *file, const char __user *user, size_t siz
 	if (IS_ERR(text))
 		return PTR_ERR(text);
 	scoped_guard(mutex, &race_lock)
-		ret = arm(strim(text));
+		ret = race_arm(strim(text));
 	kfree(text);
 	return ret ?: size;
 }
@@ -224,7 +225,7 @@ static const struct file_operations pair_fops = {
 
 static unsigned long planted;
 
-/* A race that is one: KCSAN is no good if it does not say so. */
+/* A real race, for KCSAN to report. */
 static ssize_t plant_write(struct file *file, const char __user *user, size_t size,
 			   loff_t *pos)
 {
@@ -247,8 +248,8 @@ static const struct file_operations plant_fops = {
 #define LEAKS	16
 
 /*
- * Some of several: the stack, and the registers of whoever was interrupted, have pointers to
- * the last ones until they need the place.
+ * Lose several objects: the stack, and the registers of an interrupted task, may have pointers
+ * to the last ones.
  */
 static ssize_t leak_write(struct file *file, const char __user *user, size_t size,
 			  loff_t *pos)
@@ -281,7 +282,7 @@ static int __init race_init(void)
 static void __exit race_exit(void)
 {
 	debugfs_remove_recursive(race_dir);
-	disarm();
+	race_disarm();
 }
 
 module_init(race_init);

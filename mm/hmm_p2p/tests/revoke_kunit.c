@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * KUnit tests of revoking, reset, death and poison.
- */
+/* KUnit tests of revoke, reset, death and poison. */
 #include <linux/delay.h>
 
 #include "fake.h"
 
-/* The exporter, and a mirror that has @nr of its pages. */
+/* Register the exporter, and create a mirror with @nr of its pages. */
 static struct mirror *mapped(struct kunit *test, const char *name, unsigned long nr)
 {
 	fake_register(test);
 	return mirror_create_mapped(test, name, nr);
 }
 
-/* Aliases are gone, memory is not: it is where it was and can be had again. */
+/* Revoke takes aliases away.  The memory stays in place, and new aliases are available. */
 static void revoke_all(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -70,7 +68,7 @@ static void revoke_importer(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* A folio that is locked is waited for, without being held up. */
+/* Revoke waits for a locked folio and does not keep it from being unlocked and used. */
 static void revoke_locked_page(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -81,7 +79,7 @@ static void revoke_locked_page(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EBUSY, hmm_p2p_revoke(f->exp, 0, 1));
 	KUNIT_EXPECT_EQ(test, 1, folio_ref_count(folio));
 	folio_unlock(folio);
-	/* The window is in use again, and can be revoked as ever. */
+	/* The window is in use again, and can be revoked again. */
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 4, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_EQ(test, 4, mirror_peers(m));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
@@ -89,7 +87,7 @@ static void revoke_locked_page(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* Users wait for a reset, and then find the same pages. */
+/* Users of the memory wait for a reset, and then find the same pages. */
 static void reset(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -131,7 +129,7 @@ static void reset_huge(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, mirror_peers(m));
 	KUNIT_EXPECT_EQ(test, HPAGE_PMD_ORDER,
 			hmm_pfn_to_map_order(m->map.pfn_list[0]));
-	/* One page of it breaks: the others stay. */
+	/* One page of the huge page breaks.  The others stay. */
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_poison(f->exp, PMD_SIZE + 9 * PAGE_SIZE, 1));
 	KUNIT_EXPECT_EQ(test, -EFAULT, mirror_fault(m, 9, 1, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 10, WINDOW_PAGES - 10,
@@ -144,7 +142,7 @@ static void reset_huge(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* A huge page is parked once, however often the rest has to be looked at. */
+/* A reset parks a huge page once, however often it scans for the remaining pages. */
 static void reset_huge_beside_locked(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -166,7 +164,7 @@ static void reset_huge_beside_locked(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 100));
 }
 
-/* Death gets through to a reset that waits for a page. */
+/* Death ends a reset that waits for a page. */
 static void dead_in_begin(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -186,7 +184,7 @@ static void dead_in_begin(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* Data on the device is lost, and nobody gets anything instead of it. */
+/* The data of a dead device is lost, and accesses fail. */
 static void dead(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -204,7 +202,7 @@ static void dead(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_revoke(f->exp, 0, 1));
 	if (f->engine)
 		KUNIT_EXPECT_EQ(test, -ENODEV, memory_to_device(f, m->start, 1, 0, &result));
-	/* The mapping is still there, and keeps nobody. */
+	/* The mapping still exists, and does not delay unregister. */
 	fake_unregister(f);
 	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 3));
 	mirror_destroy(m);
@@ -242,12 +240,12 @@ static void poison(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 5));
 	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 4));
 	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 6));
-	/* Memory that nobody uses. */
+	/* Free memory is poisoned as well. */
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_poison(f->exp, PMD_SIZE, PMD_SIZE));
 	mirror_destroy(m);
 }
 
-/* A reset takes a page that is locked as soon as it is not. */
+/* A reset takes a locked page as soon as it is unlocked. */
 static void reset_waits_for_locked_page(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -272,7 +270,7 @@ static void begin_revoke(struct fake *f)
 	hmm_p2p_revoke(f->exp, 0, 1);
 }
 
-/* While aliases are being taken away, none is handed out: a locked page keeps it going. */
+/* During a revoke, lookups give no aliases.  A locked page keeps the revoke going. */
 static void revoke_hands_out_none(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -284,7 +282,7 @@ static void revoke_hands_out_none(struct kunit *test)
 	job_call(test, &job, begin_revoke, f);
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 100));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_REVOKING, fake_window_state(f, 0));
-	/* Page 0 has lost its alias already, and a look does not bring it back. */
+	/* Page 0 has lost its alias, and a lookup gives no new one. */
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 0, 1, 0));
 	KUNIT_EXPECT_FALSE(test, mirror_has(m, 0, fake_alias(f, 0)));
 	folio_unlock(folio);
@@ -363,7 +361,7 @@ static struct kunit_suite hmm_p2p_revoke_suite = {
 	.test_cases = hmm_p2p_revoke_cases,
 };
 
-/* The same where the driver moves its pages by itself. */
+/* The same tests with a driver that moves its pages by itself. */
 static struct kunit_case hmm_p2p_revoke_without_engine_cases[] = {
 	KUNIT_CASE(revoke_all),
 	KUNIT_CASE(revoke_range),

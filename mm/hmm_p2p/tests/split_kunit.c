@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of walks that meet a folio that is being split: its tail pages have no pgmap
- * from __split_folio_to_order() until zone_device_private_split_cb() stores it.
+ * KUnit tests of walks that meet a folio during its split: its tail pages have no pgmap from
+ * __split_folio_to_order() until zone_device_private_split_cb() stores it.
  *
- * The race module cannot make this happen: the walk reads the entry and the pgmap in one
- * function, and the split calls no function between the two stores, unless the driver
- * has a folio_split() op.  So the first test looks from inside of that op, and the others
- * walk while they keep a page in that state.
+ * The race module cannot produce this.  The walk reads the entry and the pgmap in one function,
+ * and the split calls no function between its two stores, unless the driver has a folio_split()
+ * op.  The first test looks a page up inside of that op.  The others walk while they keep a
+ * page in that state.
  */
 #include "fake.h"
 
-/* As in mm/hmm.c, whatever the driver has stored in it. */
+/* Store to the first word of a page, as mm/hmm.c reads it. */
 static void set_first_word(struct page *page, void *word)
 {
 	WRITE_ONCE(((struct folio *)page)->pgmap, word);
@@ -28,8 +28,8 @@ struct look {
 	enum hmm_p2p_reason tail;
 };
 
-/* By the first of the tails: none has a pgmap yet. */
-static void look_in_split(struct fake *f, struct folio *head, struct folio *tail)
+/* Called for the first tail page, when no tail page has a pgmap. */
+static void lookup_in_split(struct fake *f, struct folio *head, struct folio *tail)
 {
 	struct look *look = f->split_arg;
 
@@ -50,7 +50,7 @@ static void split_has_no_pgmap(struct kunit *test)
 	look.m = mirror_create(test, "soft", memory_create_huge(test, 0), WINDOW_PAGES);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(look.m, 0, 1, HMM_PFN_REQ_FAULT));
 	f->split_arg = &look;
-	f->split = look_in_split;
+	f->split = lookup_in_split;
 	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_migrate_to_ram(f->engine, look.m->mm,
 				look.m->start + 8 * PAGE_SIZE,
 				look.m->start + 9 * PAGE_SIZE, &result));
@@ -64,7 +64,7 @@ static void split_has_no_pgmap(struct kunit *test)
 	mirror_destroy(look.m);
 }
 
-/* @m faults on its page @i, which is @page, and waits until that has a pgmap. */
+/* Let @m fault on its page @i, which is @page, and wait until the page has a pgmap. */
 static void walk_without_pgmap(struct kunit *test, struct mirror *m, unsigned long i,
 			       struct page *page, void *without)
 {
@@ -89,11 +89,11 @@ static void split_walk_pte(struct kunit *test)
 	fake_register(test);
 	m = mirror_create(test, "soft", memory_create(test, 4), 4);
 	memory_place(test, m->start, 4);
-	/* So that they have met. */
+	/* Create the pair. */
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
 	walk_without_pgmap(test, m, 2, fake_page(f, 2), NULL);
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, 2, fake_alias(f, 2)));
-	/* The tail of another folio by now: no pgmap either. */
+	/* The page has become a tail page of another folio, without pgmap. */
 	walk_without_pgmap(test, m, 3, fake_page(f, 3),
 			   (void *)((unsigned long)fake_page(f, 3) | 1));
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, 3, fake_alias(f, 3)));

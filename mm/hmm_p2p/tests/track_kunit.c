@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * KUnit tests of tracking.
- */
+/* KUnit tests of the references that map entries hold on windows (alias_refs.c). */
 #include "fake.h"
 
-/* A mirror that knows the exporter. */
-static struct mirror *acquainted(struct kunit *test, unsigned long nr)
+/* Create a mirror that has a pair with the exporter. */
+static struct mirror *create_paired(struct kunit *test, unsigned long nr)
 {
 	unsigned long start = memory_create(test, nr);
 	struct mirror *m = mirror_create(test, "soft", start, nr);
@@ -16,7 +14,7 @@ static struct mirror *acquainted(struct kunit *test, unsigned long nr)
 	return m;
 }
 
-static unsigned long entry(struct fake *f, unsigned long i)
+static unsigned long peer_entry(struct fake *f, unsigned long i)
 {
 	return fake_alias(f, i) | HMM_PFN_VALID | HMM_PFN_PEER;
 }
@@ -34,13 +32,13 @@ static void track_counts_each_entry_once(struct kunit *test)
 	u64 before;
 
 	fake_register(test);
-	m = acquainted(test, 8);
+	m = create_paired(test, 8);
 	map = &m->map;
 	before = hmm_p2p_total_read(f->exp, HMM_P2P_C_MAPPED);
-	/* Last page of one window, first of the next. */
-	map->pfn_list[0] = entry(f, WINDOW_PAGES - 1);
-	map->pfn_list[1] = entry(f, WINDOW_PAGES);
-	map->pfn_list[5] = entry(f, WINDOW_PAGES);
+	/* The last page of one window and the first page of the next one. */
+	map->pfn_list[0] = peer_entry(f, WINDOW_PAGES - 1);
+	map->pfn_list[1] = peer_entry(f, WINDOW_PAGES);
+	map->pfn_list[5] = peer_entry(f, WINDOW_PAGES);
 	hmm_p2p_map_get(map, 0);
 	hmm_p2p_map_get(map, 1);
 	hmm_p2p_map_get(map, 5);
@@ -49,7 +47,7 @@ static void track_counts_each_entry_once(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 2, window_refs(f, 1));
 	KUNIT_EXPECT_EQ(test, 3, hmm_p2p_refs(f->exp));
 
-	/* An entry that holds nothing, and one put twice. */
+	/* Put an entry without reference, and put another one twice. */
 	hmm_p2p_map_put(map, 3);
 	hmm_p2p_map_put(map, 5);
 	hmm_p2p_map_put(map, 5);
@@ -74,11 +72,11 @@ static void track_large_windows(struct kunit *test)
 
 	KUNIT_ASSERT_TRUE(test, big && big2);
 	f->desc.window_shift = PMD_SHIFT + 1;
-	/* Only the first two blocks are asked for, each twice the size. */
+	/* Only the first two blocks are used, and each has twice the size. */
 	f->blocks[0] = big;
 	f->blocks[1] = big2;
 	fake_register(test);
-	m = acquainted(test, 8);
+	m = create_paired(test, 8);
 	m->map.pfn_list[0] = (page_to_pfn(big) + 2 * WINDOW_PAGES - 1) |
 			     HMM_PFN_VALID | HMM_PFN_PEER;
 	hmm_p2p_map_get(&m->map, 0);
@@ -93,7 +91,7 @@ static void track_large_windows(struct kunit *test)
 	f->blocks[1] = keep[1];
 }
 
-/* The time of invalidations, and what did not drop anything. */
+/* The time of invalidations, and invalidations that drop nothing. */
 static void track_times_invalidations(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -103,7 +101,7 @@ static void track_times_invalidations(struct kunit *test)
 	int i;
 
 	fake_register(test);
-	m = acquainted(test, 8);
+	m = create_paired(test, 8);
 	pair = list_first_entry(&f->exp->pairs, struct hmm_p2p_pair, node);
 	hmm_p2p_invalidate_begin(&m->map);
 	hmm_p2p_invalidate_end(&m->map);
@@ -118,7 +116,7 @@ static void track_times_invalidations(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* The same addresses, but another exporter: no entry is counted with the old one. */
+/* Another exporter has the same addresses.  No entry counts for the old one. */
 static void track_after_rebinding(struct kunit *test)
 {
 	struct hmm_p2p_exporter *old;
@@ -126,7 +124,7 @@ static void track_after_rebinding(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	m = acquainted(test, 8);
+	m = create_paired(test, 8);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
 	old = f->exp;
 	fake_unregister(f);
@@ -135,14 +133,14 @@ static void track_after_rebinding(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 8, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_EQ(test, 8, hmm_p2p_refs(f->exp));
 	KUNIT_EXPECT_EQ(test, 8, hmm_p2p_total_read(f->exp, HMM_P2P_C_MAPPED));
-	/* The mirror's pair keeps the old one. */
+	/* The mirror's pair keeps the old exporter alive. */
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(old));
 	mirror_let_go(m);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
 	mirror_destroy(m);
 }
 
-/* 64 bytes for a window, its slots in exp->let_go and the index from aliases included. */
+/* A window takes 64 bytes, including its entries in exp->let_go and in the index from aliases. */
 static void track_memory(struct kunit *test)
 {
 	unsigned long slot = DIV_ROUND_UP(sizeof(struct xa_node), XA_CHUNK_SIZE);
@@ -166,7 +164,7 @@ static struct kunit_suite hmm_p2p_track_suite = {
 	.test_cases = hmm_p2p_track_cases,
 };
 
-/* The same where the driver moves its pages by itself. */
+/* The same tests with a driver that moves its pages by itself. */
 static struct kunit_case hmm_p2p_track_without_engine_cases[] = {
 	KUNIT_CASE(track_counts_each_entry_once),
 	KUNIT_CASE(track_large_windows),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of waits: each ends, by itself or by a signal, and nobody waits who need not.
+ * KUnit tests of waits: each wait ends, by itself or by a signal, and only tasks wait that
+ * must.
  */
 #include <linux/delay.h>
 #include <linux/kprobes.h>
@@ -16,12 +17,12 @@ static struct {
 	struct hmm_p2p_result result;
 	struct task_struct *task;
 	int ret;
-	int others;		/* what others got ... */
-	bool over;		/* ... who are asked before this is set ... */
+	int others;		/* the result of other calls ... */
+	bool over;		/* ... that run before this is set ... */
 	bool early;		/* ... and then set this */
 } seen;
 
-/* @nr pages on the device, and a mirror that has them all. */
+/* Place @nr pages on the device, and create a mirror with aliases of them all. */
 static struct mirror *mapped(struct kunit *test, unsigned long nr)
 {
 	struct fake *f = test->priv;
@@ -40,7 +41,7 @@ static void die_when_copy_begins(struct fake *f)
 	hmm_p2p_dead(f->exp);
 }
 
-/* What has nothing to do with the copy: it is dealt with while that is waited for. */
+/* Calls that need no copy succeed while a task waits for one. */
 static void see_others_served(struct fake *f)
 {
 	struct hmm_p2p_exporter *exp = f->exp;
@@ -53,7 +54,7 @@ static void see_others_served(struct fake *f)
 	seen.early = !READ_ONCE(seen.over);
 }
 
-/* The driver of a device that dies does not end its copy: it is named, and nobody hangs. */
+/* The device dies and its driver does not end a copy.  A report names it, and no task hangs. */
 static void dead_copy_to_device_never_ends(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -80,12 +81,12 @@ static void dead_copy_to_device_never_ends(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 3));
 	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 3));
 	fake_unregister(f);
-	/* Late: late_kunit.c says what of. */
+	/* The copy ends late; see late_kunit.c. */
 	flush_delayed_work(&f->never_work);
 	mirror_destroy(m);
 }
 
-/* The same on the way to RAM: nobody gets the memory that the copy may still write to. */
+/* The same for a copy to RAM.  The RAM is not used again while the copy may write to it. */
 static void dead_copy_to_ram_never_ends(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -150,13 +151,13 @@ static void dead_behind_copy_op(struct kunit *test, bool in_reset)
 	mirror_destroy(m);
 }
 
-/* A copy op that does not return keeps its own task and the driver's, and is named. */
+/* A copy op that does not return blocks its own task and the driver's.  A report names it. */
 static void dead_copy_op_stays(struct kunit *test)
 {
 	dead_behind_copy_op(test, false);
 }
 
-/* A reset that waits for it gives way to the death of the device. */
+/* A reset that waits for such an op ends when the device dies. */
 static void dead_copy_op_stays_in_reset(struct kunit *test)
 {
 	dead_behind_copy_op(test, true);
@@ -175,7 +176,7 @@ static void die_in_reset(struct fake *f)
 	hmm_p2p_dead(f->exp);
 }
 
-/* A reset that waits for such a copy gives way to the death of the device. */
+/* A reset that waits for such a copy ends when the device dies. */
 static void dead_in_reset_that_waits_for_copy(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -206,7 +207,7 @@ static void poison_seen(struct fake *f)
 	seen.ret = hmm_p2p_poison(f->exp, seen.start, PAGE_SIZE);
 }
 
-/* memory_failure() does not wait for a reset, and nobody gets at the page after it. */
+/* memory_failure() does not wait for a reset, and no access to the page succeeds afterwards. */
 static void poison_in_reset(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -218,7 +219,7 @@ static void poison_in_reset(struct kunit *test)
 	job_call(test, &job, poison_seen, f);
 	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
 	KUNIT_EXPECT_EQ(test, 0, seen.ret);
-	/* One that nobody uses. */
+	/* A free page is poisoned as well. */
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_poison(f->exp, PMD_SIZE, 1));
 	KUNIT_EXPECT_EQ(test, 0, f->freed);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
@@ -231,7 +232,7 @@ static void poison_in_reset(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* Nor does it leave a page, that the reset has yet to park, as it is. */
+/* A page that the reset has yet to park is poisoned as well. */
 static void poison_before_parked(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -239,7 +240,7 @@ static void poison_before_parked(struct kunit *test)
 	unsigned long end = jiffies + 10 * HZ;
 	struct job job;
 
-	/* As a copy that is under way. */
+	/* Hold the lock that a copy under way holds. */
 	down_read(&f->exp->live_sem);
 	job_call(test, &job, fake_begin_reset, f);
 	while (READ_ONCE(f->exp->state) != HMM_P2P_STATE_RESETTING && time_before(jiffies, end))
@@ -276,7 +277,7 @@ static void poison_huge_in_reset(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, WINDOW_PAGES - 1));
 }
 
-/* Pages that are locked are waited for together, and not one after the other. */
+/* poison waits for all locked pages together, not one after the other. */
 static void poison_waits_once(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -300,8 +301,8 @@ static void poison_waits_once(struct kunit *test)
 }
 
 /*
- * A task is killed when it begins to revoke a window: it lingers there until the signal has
- * been sent.  And how many windows it revokes.
+ * A task is killed while it revokes a window.  It lingers there until the signal is sent.
+ * nr_revoked counts the windows that it revokes.
  */
 static atomic_t nr_revoked;
 static bool revoker_killed;
@@ -320,7 +321,7 @@ static struct kprobe revoker = {
 	.symbol_name = "hmm_p2p_revoke_window", .pre_handler = linger_until_killed,
 };
 
-/* How many jiffies it took to end after that. */
+/* Kill the task.  Returns how many jiffies it took to end. */
 static unsigned long kill_revoker(struct kunit *test, struct job *job,
 				  void (*call)(struct fake *f))
 {
@@ -369,14 +370,14 @@ static void revoke_killed(struct kunit *test)
 	alive = jiffies - alive;
 	killed = kill_revoker(test, &job, revoke_and_be_killed);
 	folio_unlock(folio);
-	/* It did not go on trying for as long. */
+	/* The killed task gave up earlier. */
 	KUNIT_EXPECT_LT(test, 2 * killed, alive);
 	/* The window is in use again. */
 	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 0));
 	mirror_destroy(m);
 }
 
-/* One that waits for somebody else who revokes the window. */
+/* The task waits for another one that revokes the window. */
 static void revoke_killed_behind_another(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -386,7 +387,7 @@ static void revoke_killed_behind_another(struct kunit *test)
 	bool killed;
 
 	window = &f->exp->windows[0];
-	/* As hmm_p2p_window_begin_revoke() of the other leaves it. */
+	/* Leave the window as hmm_p2p_window_begin_revoke() of another task does. */
 	WRITE_ONCE(window->state, HMM_P2P_REVOKING);
 	job_call(test, &job, revoke_and_be_killed, f);
 	while (!READ_ONCE(seen.task))
@@ -413,7 +414,7 @@ static void fault_and_be_killed(struct fake *f)
 	seen.ret = mirror_fault(m, (NR_WINDOWS - 1) * WINDOW_PAGES, 1, HMM_PFN_REQ_FAULT);
 }
 
-/* A fault that wants room for a window is killed: it does not go on to the next victim. */
+/* A fault that reclaims a window is killed.  It does not go on to the next victim. */
 static void reclaim_killed(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -461,7 +462,7 @@ static struct kunit_suite hmm_p2p_wait_suite = {
 	.test_cases = hmm_p2p_wait_cases,
 };
 
-/* The same where the driver moves its pages by itself. */
+/* The same tests with a driver that moves its pages by itself. */
 static struct kunit_case hmm_p2p_wait_without_engine_cases[] = {
 	KUNIT_CASE(poison_in_reset),
 	KUNIT_CASE(poison_before_parked),

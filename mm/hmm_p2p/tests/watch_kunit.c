@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of the watchdog: it speaks of an importer's callback that is late, whoever
- * waits for it, and of nothing else that is.
+ * KUnit tests of the watchdog.  It reports an importer's callback that is late, whichever task
+ * waits for it, and no other delay.
  */
 #include <linux/delay.h>
 #include <linux/kprobes.h>
@@ -10,7 +10,7 @@
 #include "../../internal.h"
 #include "fake.h"
 
-/* It looks once a limit, so it may take two. */
+/* The watchdog checks once per limit, so a report may take two limits. */
 #define LATE_MS		3500
 
 static u64 nr_late(struct fake *f)
@@ -33,7 +33,7 @@ static void evict_when_locked(struct fake *f)
 	evict_all(f);
 }
 
-/* Here an eviction waits for somebody who has the anon_vma: no importer has to do with it. */
+/* An eviction waits for a task that holds the anon_vma.  No importer is involved. */
 static void watch_says_nothing_of_others(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -47,7 +47,7 @@ static void watch_says_nothing_of_others(struct kunit *test)
 	anon_vma = vma_lookup(current->mm, m->start)->anon_vma;
 	mmap_read_unlock(current->mm);
 	KUNIT_ASSERT_NOT_NULL(test, anon_vma);
-	/* A thread is made with memory, and that must not be asked for under the lock. */
+	/* Creating a thread allocates memory, which must not happen under the lock. */
 	reinit_completion(&anon_vma_locked);
 	job_call(test, &job, evict_when_locked, f);
 	anon_vma_lock_write(anon_vma);
@@ -60,7 +60,7 @@ static void watch_says_nothing_of_others(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* Many callbacks, each of which is on time. */
+/* Many callbacks, each of them in time. */
 static void watch_times_each_callback(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -89,7 +89,7 @@ static void watch_names_callback_in_eviction(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* One that has no alias of the exporter keeps a migration to it waiting all the same. */
+/* A late importer without aliases of the exporter delays migrations to it all the same. */
 static void watch_names_callback_without_alias(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -107,7 +107,7 @@ static void watch_names_callback_without_alias(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* How often a task was in the part of the hook that takes a lock. */
+/* How often the task was in the part of the hook that takes a lock. */
 static struct task_struct *asking;
 static unsigned int nr_asked;
 
@@ -122,7 +122,7 @@ static struct kprobe asked = {
 	.symbol_name = "__hmm_p2p_watch_callback", .pre_handler = count_asked,
 };
 
-/* A task that is watched, in another list than @apart_from would be: no callback calls. */
+/* A watched task in another list than that of @apart_from.  It calls no callback. */
 static struct {
 	struct task_struct *apart_from;
 	bool watched;
@@ -151,7 +151,10 @@ static void munmap_invalidates(struct kunit *test, struct mirror *m, unsigned lo
 	KUNIT_EXPECT_FALSE(test, mirror_has(m, i, 0));
 }
 
-/* A watch costs callbacks in other tasks no lock; in its own, two calls for one callback. */
+/*
+ * A watch costs callbacks in other tasks no lock, and two calls for each callback in its own
+ * task.
+ */
 static void watch_costs_others_nothing(struct kunit *test)
 {
 	static struct job jobs[8];
@@ -174,7 +177,7 @@ static void watch_costs_others_nothing(struct kunit *test)
 	other.watched = false;
 	init_completion(&other.ready);
 	init_completion(&other.go_on);
-	/* A thread may have the hash of this one. */
+	/* A thread may have the same hash as this task. */
 	while (!other.watched && n < ARRAY_SIZE(jobs)) {
 		job_call(test, &jobs[n++], stay_watched, f);
 		wait_for_completion(&other.ready);
@@ -193,7 +196,7 @@ static void watch_costs_others_nothing(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* A task that has the hash of one that is watched is not taken for it. */
+/* A task with the same hash as a watched task is not taken for it. */
 static void watch_is_of_its_task(struct kunit *test)
 {
 	struct hmm_p2p_watch own, others;
@@ -211,7 +214,7 @@ static void watch_is_of_its_task(struct kunit *test)
 	munmap_invalidates(test, m, 0);
 	hmm_p2p_watch_end(&own);
 	hmm_p2p_watch_end(&others);
-	/* Each callback of its task sets the time, and no other one. */
+	/* Only callbacks in the watched task set the time. */
 	KUNIT_EXPECT_NE(test, 0, own.start);
 	KUNIT_EXPECT_EQ(test, 0, others.start);
 	mirror_destroy(m);

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * KUnit tests of windows that open and close.
- */
+/* KUnit tests of windows on demand. */
 #include <linux/delay.h>
 
 #include "fake.h"
@@ -11,7 +9,7 @@ static u64 fallbacks(struct fake *f, enum hmm_p2p_reason reason)
 	return hmm_p2p_total_read(f->exp, HMM_P2P_C_FALLBACK + reason);
 }
 
-/* Memory that fills all windows, and a mirror of it. */
+/* Place memory in all windows, and create a mirror of it. */
 static struct mirror *fill(struct kunit *test, unsigned int max_open)
 {
 	unsigned long start;
@@ -29,7 +27,7 @@ static void window_opens_on_first_use(struct kunit *test)
 	struct mirror *m = fill(test, NR_WINDOWS);
 
 	KUNIT_EXPECT_EQ(test, 0, f->opened);
-	/* A look opens nothing, and moves nothing. */
+	/* A snapshot opens no window and moves nothing. */
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 4, 0));
 	KUNIT_EXPECT_EQ(test, 0, f->opened);
 	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
@@ -41,7 +39,7 @@ static void window_opens_on_first_use(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 2));
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, 2 * WINDOW_PAGES + 5,
 					   fake_alias(f, 2 * WINDOW_PAGES + 5)));
-	/* A look at an open one sees it. */
+	/* A snapshot finds the alias of an open window. */
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 2 * WINDOW_PAGES, 1, 0));
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, 2 * WINDOW_PAGES,
 					   fake_alias(f, 2 * WINDOW_PAGES)));
@@ -78,7 +76,7 @@ static void window_reclaim(struct kunit *test)
 					   fake_alias(f, WINDOW_PAGES)));
 	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_refs(f->exp));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_RECLAIMED));
-	/* Nothing moved. */
+	/* No page has moved. */
 	KUNIT_EXPECT_EQ(test, 0, f->freed);
 	mirror_destroy(m);
 }
@@ -207,9 +205,7 @@ static void window_exhaustion(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* Two windows in turn, and room for one: each time the page is got, one way or
- * the other.
- */
+/* Two windows are used in turn, with room for one.  Each fault succeeds, one way or the other. */
 static void window_contention(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -230,7 +226,7 @@ static void window_contention(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* While one window takes its time to open, others open and are used. */
+/* While one window opens slowly, other windows open and are used. */
 static void window_slow_open(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -245,7 +241,7 @@ static void window_slow_open(struct kunit *test)
 	job_fault(test, &same, m, WINDOW_PAGES + 1, 1, HMM_PFN_REQ_FAULT);
 	job_fault(test, &other, m, 3 * WINDOW_PAGES, 1, HMM_PFN_REQ_FAULT);
 	KUNIT_EXPECT_TRUE(test, job_done(&other, 5000));
-	/* Neither mmap_lock nor anything else of the process is held. */
+	/* The opener holds neither mmap_lock nor any other lock of the process. */
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 2 * WINDOW_PAGES, 1,
 					      HMM_PFN_REQ_FAULT));
 	mmap_write_lock(m->mm);
@@ -259,12 +255,15 @@ static void window_slow_open(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, same.ret);
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, WINDOW_PAGES + 1,
 					   fake_alias(f, WINDOW_PAGES + 1)));
-	/* Each was opened once. */
+	/* Each window was opened once. */
 	KUNIT_EXPECT_EQ(test, 3, f->opened);
 	mirror_destroy(m);
 }
 
-/* One that does not open: to RAM in the same fault, and tried again later. */
+/*
+ * A window that fails to open: the page moves to RAM in the same fault, and opening is tried
+ * again later.
+ */
 static void window_open_fails(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -284,7 +283,7 @@ static void window_open_fails(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* One that opens where it cannot be: believed by nobody, and closed. */
+/* A window with an impossible address is refused and closed. */
 static void window_open_lies(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -308,7 +307,7 @@ static void window_open_lies(struct kunit *test)
 	f->blocks[1] = block;
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, WINDOW_PAGES, 0));
 	KUNIT_EXPECT_EQ(test, 2, f->closed);
-	/* And the window that is there is none the worse. */
+	/* The other window is not affected. */
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, 2 * WINDOW_PAGES,
 					   fake_alias(f, 2 * WINDOW_PAGES)));
 	mirror_destroy(m);
@@ -332,7 +331,7 @@ static void window_outside_aperture(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* Neither for a while after its last use, nor by the call that used it, is one taken. */
+/* A window is not reclaimed for a while after its last use, nor by the call that has used it. */
 static void window_is_not_taken(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -346,13 +345,13 @@ static void window_is_not_taken(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, &w[3], jiffies));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 0));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_FAILED, fake_window_state(f, 3));
-	/* Long ago, but since the call began. */
+	/* Used long ago, but after the call began. */
 	WRITE_ONCE(w[0].used, (u32)jiffies - HZ);
 	kref_get(&f->exp->kref);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, &w[1], jiffies - 2 * HZ));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 0));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_FAILED, fake_window_state(f, 1));
-	/* Long ago, and before. */
+	/* Used long ago, and before the call began. */
 	kref_get(&f->exp->kref);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_resolve(&m->peer, &w[2], jiffies));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 0));
@@ -385,7 +384,7 @@ static struct kunit_suite hmm_p2p_window_suite = {
 	.test_cases = hmm_p2p_window_cases,
 };
 
-/* The same where the driver moves its pages by itself. */
+/* The same tests with a driver that moves its pages by itself. */
 static struct kunit_case hmm_p2p_window_without_engine_cases[] = {
 	KUNIT_CASE(window_opens_on_first_use),
 	KUNIT_CASE(window_reclaim),

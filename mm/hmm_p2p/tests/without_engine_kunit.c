@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of exporters whose drivers move their pages by themselves.  Unregistering does
- * not bring the pages to RAM: it takes the aliases away and leaves the pages to the driver.
+ * KUnit tests of exporters with drivers that move their pages by themselves.  Unregistering
+ * does not move pages to RAM: it takes the aliases away and leaves the pages to the driver.
  *
- * The tests of other suites that need no engine run in this form as well, as suites of their
- * own: *_without_engine.
+ * Tests of other suites that need no engine also run in this form, as the suites
+ * *_without_engine.
  */
 #include <linux/delay.h>
 #include <linux/kthread.h>
@@ -15,7 +15,7 @@
 #define VP	(HMM_PFN_VALID | HMM_PFN_PEER)
 #define LATE	12345UL		/* what a peer writes last */
 
-/* What the threads of a test are told, and tell it. */
+/* What a test and its threads tell each other. */
 static struct {
 	struct hmm_p2p_exporter *exp;	/* of the fake, which forgets it once it is unregistered */
 	struct task_struct *task;
@@ -26,7 +26,10 @@ static struct {
 	bool stop;
 } seen;
 
-/* The exporter, and a mirror that has @nr of its pages, and so keeps the exporter's memory. */
+/*
+ * Register the exporter, and create a mirror with @nr of its pages, which keeps its memory
+ * alive.
+ */
 static struct mirror *mapped(struct kunit *test, unsigned long nr)
 {
 	struct fake *f = test->priv;
@@ -49,7 +52,7 @@ static bool in_state(enum hmm_p2p_state state)
 	return READ_ONCE(seen.exp->state) == state;
 }
 
-/* The pages stay where they are, small and huge ones, and no peer reaches them any more. */
+/* Small and huge pages stay where they are, and no peer reaches them any more. */
 static void without_engine_unregister(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -69,7 +72,7 @@ static void without_engine_unregister(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, hmm_p2p_kmap_local(fake_alias(f, 0) | VP));
 	KUNIT_EXPECT_NULL(test, hmm_p2p_kmap_local(fake_alias(f, WINDOW_PAGES) | VP));
 
-	/* A look gets no alias and moves nothing.  A fault is the driver's. */
+	/* A snapshot gets no alias and moves nothing.  The driver handles a fault. */
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 0, 8, 0));
 	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
 	KUNIT_EXPECT_EQ(test, 0, f->freed);
@@ -85,7 +88,7 @@ static void without_engine_unregister(struct kunit *test)
 	mirror_destroy(huge);
 }
 
-/* Windows on demand are closed, with what peers wrote in the memory. */
+/* Unregister closes windows on demand.  The writes of peers have arrived by then. */
 static void without_engine_unregister_closes(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -104,7 +107,7 @@ static void without_engine_unregister_closes(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* The driver unregisters and registers once more: peers reach the pages that stayed. */
+/* The driver unregisters and registers again.  Peers reach the pages that have stayed. */
 static void without_engine_register_again(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -120,7 +123,7 @@ static void without_engine_register_again(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* A page that is locked is waited for.  Meanwhile nobody gets an alias. */
+/* Unregister waits for a locked page.  No lookup gives an alias meanwhile. */
 static void without_engine_unregister_locked_page(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -145,7 +148,7 @@ static void without_engine_unregister_locked_page(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 0, 1, 0));
 	KUNIT_EXPECT_FALSE(test, mirror_has(m, 0, fake_alias(f, 0)));
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, 2, fake_alias(f, 2)));
-	/* Nor is it held up: whoever has it locked may move it. */
+	/* The wait holds no reference, so that a task that has the page locked can migrate it. */
 	KUNIT_EXPECT_EQ(test, 1, folio_ref_count(folio));
 	folio_unlock(folio);
 	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
@@ -163,7 +166,7 @@ static void unregister_and_be_killed(struct fake *f)
 	fake_unregister(f);
 }
 
-/* Unregistering cannot fail: a signal does not end the wait. */
+/* Unregister cannot fail, so a signal does not end its wait. */
 static void without_engine_unregister_killed(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -188,7 +191,7 @@ static void seen_exporter_dies(struct fake *f)
 	hmm_p2p_dead(seen.exp);
 }
 
-/* Death does not wait for an unregistering that waits for a page. */
+/* Death does not wait for an unregister that waits for a page. */
 static void without_engine_unregister_dead(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -221,7 +224,7 @@ static void move_seen(struct fake *f)
 	seen.ret = fake_own_to_device(f, seen.mm, seen.start, seen.nr);
 }
 
-/* The driver's own migration to the device keeps a reset waiting, and waits for one. */
+/* The driver's own migration to the device delays a reset, and waits for one. */
 static void without_engine_reset(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -250,7 +253,7 @@ static void without_engine_reset(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* The driver's engine has nothing to do with a dead device, and is not asked. */
+/* The core does not call the driver's engine when the device dies. */
 static void without_engine_dead(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -274,7 +277,7 @@ static void without_engine_dead(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* A page that the driver's engine has locked is not poisoned, and the call says so. */
+/* A page that the driver's engine has locked is not poisoned, and the return value tells that. */
 static void without_engine_poison(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -287,7 +290,7 @@ static void without_engine_poison(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, f->freed);
 	KUNIT_EXPECT_EQ(test, 7, mirror_peers(m));
 	KUNIT_EXPECT_EQ(test, -EFAULT, mirror_fault(m, 1, 1, HMM_PFN_REQ_FAULT));
-	/* What is poisoned stays so when the exporter goes. */
+	/* Poisoned entries stay poisoned after unregister. */
 	fake_unregister(f);
 	KUNIT_EXPECT_EQ(test, 1, f->freed);
 	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 1));
@@ -298,7 +301,7 @@ static void without_engine_poison(struct kunit *test)
 	mirror_destroy(m);
 }
 
-/* The driver asks for the last write of a peer before it copies the page out. */
+/* The driver flushes the last write of a peer before it copies the page out. */
 static void without_engine_flush(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -367,9 +370,9 @@ static void touch_as_cpu(struct fake *f)
 }
 
 /*
- * A peer and the CPU fault on half of the pages all the time, and so take them back to RAM
- * when the exporter goes.  Nobody touches the others, whose aliases unregistering takes.  Rounds
- * count in which the peer had aliases of either half when the exporter went.
+ * A peer and the CPU fault on half of the pages all the time, also while the exporter
+ * unregisters, which moves them to RAM.  No task touches the other half; unregister takes their
+ * aliases.  A round counts if the peer had aliases of both halves when unregister began.
  */
 static void without_engine_unregister_in_use(struct kunit *test)
 {
@@ -411,8 +414,8 @@ static void without_engine_unregister_in_use(struct kunit *test)
 	mirror_destroy(f->wants);
 }
 
-/* A second exporter of the same owner; test->priv is the first again afterwards. */
-static struct fake *sibling(struct kunit *test)
+/* Create a second exporter with the same owner.  test->priv stays the first one. */
+static struct fake *create_sibling(struct kunit *test)
 {
 	struct fake *f = test->priv, *other = fake_second_init(test);
 
@@ -422,7 +425,7 @@ static struct fake *sibling(struct kunit *test)
 	return other;
 }
 
-/* Two devices of one owner: a third party gets aliases of both, and each counts its own. */
+/* Two devices with one owner: a third party gets aliases of both, and each counts its own. */
 static void owner_of_two_for_others(struct kunit *test)
 {
 	struct fake *a = test->priv, *b;
@@ -430,7 +433,7 @@ static void owner_of_two_for_others(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	b = sibling(test);
+	b = create_sibling(test);
 	start = memory_create(test, 8);
 	memory_place_on(test, a, start, 4);
 	memory_place_on(test, b, start + 4 * PAGE_SIZE, 4);
@@ -444,7 +447,7 @@ static void owner_of_two_for_others(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_refs(b->exp));
 	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_total_read(a->exp, HMM_P2P_C_MAPPED));
 	KUNIT_EXPECT_EQ(test, 4, hmm_p2p_total_read(b->exp, HMM_P2P_C_MAPPED));
-	/* One of them goes. */
+	/* One of them unregisters. */
 	fake_unregister(a);
 	KUNIT_EXPECT_EQ(test, 4, mirror_peers(m));
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, 5, fake_alias(b, 1)));
@@ -455,7 +458,7 @@ static void owner_of_two_for_others(struct kunit *test)
 	fake_second_exit(test, b);
 }
 
-/* The owner's own mirrors get the device-private pages of both, as without hmm_p2p. */
+/* Mirrors of the owner get device-private pages of both, as without hmm_p2p. */
 static void owner_of_two_for_own(struct kunit *test)
 {
 	struct fake *a = test->priv, *b;
@@ -463,7 +466,7 @@ static void owner_of_two_for_own(struct kunit *test)
 	struct mirror *m;
 
 	fake_register(test);
-	b = sibling(test);
+	b = create_sibling(test);
 	start = memory_create(test, 8);
 	memory_place_on(test, a, start, 4);
 	memory_place_on(test, b, start + 4 * PAGE_SIZE, 4);
