@@ -158,8 +158,8 @@ static unsigned int kept_in(struct kept *kept, const char *event)
 }
 
 /*
- * How many pages were in a batch since @child put them there until a task of this program had
- * all CPUs drained, and are not any more.  To be asked before let_go().
+ * How many pages were in a batch until a task of this program drained all CPUs, since @child
+ * put them there.  Called before let_go().
  */
 static unsigned int drained_from_batch(pid_t child)
 {

@@ -222,7 +222,7 @@ TEST_F(commands, random)
 }
 
 #define ADDS		20	/* by each device, to each counter */
-#define CPU_ADDS	100	/* by the CPU, to all of them */
+#define CPU_ADDS	100	/* by the CPU, to all counters together */
 #define COUNTERS	16
 /* one counter a page */
 #define COUNTER(p, i)	((uint64_t *)((p) + (i) * PAGE))

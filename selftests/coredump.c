@@ -27,8 +27,8 @@ struct subject {
 };
 
 /* What a subject does when it is told to. */
-#define PLACE	'p'	/* all is on the device, and the NIC writes the next pattern there */
-#define COMPARE	'c'	/* memory has the next pattern, by NIC and CPU */
+#define PLACE	'p'	/* place all on the device; the NIC writes the next pattern */
+#define COMPARE	'c'	/* compare memory with the next pattern, by NIC and CPU */
 #define ABORT	'a'
 
 static int subject_place(struct odp *o, char *huge, struct rdma_buf buf, unsigned int seed)

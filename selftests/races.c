@@ -16,7 +16,7 @@
 #include "uring.h"
 
 #define LEN	(8 * PAGE)
-#define MANY	(12 * MiB)	/* of more windows than a small BAR has */
+#define MANY	(12 * MiB)	/* more windows than a small BAR has room for */
 #define ENOUGH	10	/* meetings */
 #define STEPS	10
 #define FORKS	3

@@ -449,7 +449,7 @@ TEST_F_TIMEOUT(unbind_with_worker, run, 300)
 			for (int i = 0; i < 600 && !ring_has(&ring, &result); i++)
 				usleep(100000);
 			EXPECT_EQ(-ENODEV, result);
-			/* Before the worker comes back there is no file any more. */
+			/* The file is closed before the worker returns. */
 			io_uring_queue_exit(&ring);
 			close(gpu);
 			sleep(1);

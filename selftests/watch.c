@@ -14,9 +14,9 @@
 
 #define LEN	(2 * MiB)
 #define NPAGES	(LEN / PAGE)
-#define SOME	16		/* pages that are touched */
-#define READ_AT	32		/* the first of those that are read, and written */
-#define WRITE_AT 200
+#define SOME	16		/* number of pages that are touched */
+#define READ_AT	32		/* first page that is read */
+#define WRITE_AT 200		/* first page that is written */
 
 FIXTURE(watch) {
 	int gpu;

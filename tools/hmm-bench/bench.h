@@ -42,7 +42,7 @@ struct figure {
 	 */
 	double (*sample)(void *arg, unsigned int variant, struct histogram *latency);
 	void *arg;
-	bool latencies;		/* sample() fills them in */
+	bool latencies;		/* sample() fills in latencies */
 };
 
 /* Options of the command line. */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+/* When a figure has enough rounds, and whether it meets its goals; see judge.h. */
 #include "judge.h"
 
 /*

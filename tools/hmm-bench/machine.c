@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+/* Reads the description of the machine from the kernel; see machine.h. */
 #include <dirent.h>
 #include <stdbool.h>
 #include <stdio.h>

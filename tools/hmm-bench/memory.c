@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+/* Memory for samples, switches of the driver, and devices; see memory.h. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+/* Threads that work on parts of memory at the same time; see parts.h. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+/* Export and import of a device's memory; see pinned.h. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+/* Reads and checks result files; see read.h. */
 #include <string.h>
 
 #include "read.h"

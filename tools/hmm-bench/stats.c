@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+/* Medians, ratios, exponents and latencies; see stats.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

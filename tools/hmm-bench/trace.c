@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+/* Kprobes in a trace instance of this process, and what the trace says; see trace.h. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+/* The ioctls and files of the dummy GPU, and the places of pages; see gpu.h. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+/* Verbs of a connected pair, and uverbs ioctls without a library call; see rdma.h. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
