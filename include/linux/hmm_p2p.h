@@ -23,6 +23,7 @@
 #ifndef _LINUX_HMM_P2P_H
 #define _LINUX_HMM_P2P_H
 
+#include <linux/cache.h>
 #include <linux/err.h>
 #include <linux/hash.h>
 #include <linux/highmem.h>
@@ -32,6 +33,7 @@
 #include <linux/pgtable.h>
 #include <linux/range.h>
 #include <linux/sched.h>
+#include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/xarray.h>
 
@@ -353,7 +355,11 @@ enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
 
 /* The tasks that the watchdog watches (mm/hmm_p2p/watchdog.c), in lists by a hash of the task. */
 #define HMM_P2P_WATCH_BITS	6
-extern struct hlist_head hmm_p2p_watches[1 << HMM_P2P_WATCH_BITS];
+struct hmm_p2p_watch_list {
+	struct hlist_head head;		/* lock to change; read without, too */
+	spinlock_t lock;
+} ____cacheline_aligned_in_smp;
+extern struct hmm_p2p_watch_list hmm_p2p_watches[1 << HMM_P2P_WATCH_BITS];
 
 static inline unsigned int hmm_p2p_watch_hash(const struct task_struct *task)
 {
@@ -380,7 +386,7 @@ static inline void hmm_p2p_watch_callback(const struct mmu_interval_notifier *no
 	 * takes its watch out.  Watches of other tasks come and go meanwhile: if the task sees
 	 * one it takes the lock in vain, and if not it misses nothing.
 	 */
-	if (!hlist_empty(&hmm_p2p_watches[hmm_p2p_watch_hash(current)]))
+	if (!hlist_empty(&hmm_p2p_watches[hmm_p2p_watch_hash(current)].head))
 		__hmm_p2p_watch_callback(notifier);
 }
 

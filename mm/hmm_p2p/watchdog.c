@@ -18,9 +18,10 @@
  *	  anything else		watched, and in no callback
  *	watch_end
  *
- * The watches are in lists by a hash of their task, each with a lock of its own.  A callback
- * concerns the watches of the task that it is called in and no others, so a task that has none
- * looks at the head of one list, finds it empty, and takes no lock.
+ * The watches are in lists by a hash of their task, each with a lock and a cache line of its
+ * own.  A callback concerns the watches of the task that it is called in and no others, so a
+ * task that has none looks at the head of one list, finds it empty, and takes no lock.  Two
+ * tasks that have one share a lock only if they have the same hash of 64.
  *
  * A work item looks at the watches while there are any, at most once per limit: a watch
  * that is entered and left costs a list operation, and so does a callback in it.
@@ -43,26 +44,30 @@ module_param(invalidate_limit_ms, uint, 0644);
 MODULE_PARM_DESC(invalidate_limit_ms,
 		 "Milliseconds after which an importer's callback that has not returned is reported (1000)");
 
-/* Innermost; none is taken inside another. */
-static spinlock_t watch_lock[] = {
-	[0 ... (1 << HMM_P2P_WATCH_BITS) - 1] = __SPIN_LOCK_UNLOCKED(watch_lock),
+/* The locks are innermost; none is taken inside another. */
+struct hmm_p2p_watch_list hmm_p2p_watches[] = {
+	[0 ... (1 << HMM_P2P_WATCH_BITS) - 1] = {
+		.lock = __SPIN_LOCK_UNLOCKED(watch_lock),
+	},
 };
-
-/* Each by the lock of the same index, and what is in it; the head is read without, too. */
-struct hlist_head hmm_p2p_watches[ARRAY_SIZE(watch_lock)];
 
 static unsigned long limit(void)
 {
 	return max(msecs_to_jiffies(READ_ONCE(invalidate_limit_ms)), 1UL);
 }
 
-/* A callback in list @i that is late and has not been reported, marked so now. */
-static bool take_late(unsigned int i, struct hmm_p2p_watch *late)
+static struct hmm_p2p_watch_list *list_of_current(void)
+{
+	return &hmm_p2p_watches[hmm_p2p_watch_hash(current)];
+}
+
+/* A callback in @list that is late and has not been reported, marked so now. */
+static bool take_late(struct hmm_p2p_watch_list *list, struct hmm_p2p_watch *late)
 {
 	struct hmm_p2p_watch *watch;
 
-	lockdep_assert_held(&watch_lock[i]);
-	hlist_for_each_entry(watch, &hmm_p2p_watches[i], node) {
+	lockdep_assert_held(&list->lock);
+	hlist_for_each_entry(watch, &list->head, node) {
 		if (!watch->callback || watch->reported ||
 		    time_before(jiffies, watch->start + limit()))
 			continue;
@@ -95,15 +100,17 @@ static void hmm_p2p_watchdog(struct work_struct *work)
 	struct hmm_p2p_watch late;
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(watch_lock) && !found; i++) {
+	for (i = 0; i < ARRAY_SIZE(hmm_p2p_watches) && !found; i++) {
+		struct hmm_p2p_watch_list *list = &hmm_p2p_watches[i];
+
 		/*
 		 * The lock is taken for an empty list, too: a task that adds a watch afterwards
 		 * then sees that this work is not pending any more, and queues it.
 		 */
-		spin_lock(&watch_lock[i]);
-		found = take_late(i, &late);
-		again |= !hlist_empty(&hmm_p2p_watches[i]);
-		spin_unlock(&watch_lock[i]);
+		spin_lock(&list->lock);
+		found = take_late(list, &late);
+		again |= !hlist_empty(&list->head);
+		spin_unlock(&list->lock);
 	}
 	if (found) {
 		report_late(&late);
@@ -123,15 +130,15 @@ static DECLARE_DELAYED_WORK(watchdog, hmm_p2p_watchdog);
  */
 void hmm_p2p_watch_begin(struct hmm_p2p_watch *watch, struct hmm_p2p_exporter *exp)
 {
-	unsigned int i = hmm_p2p_watch_hash(current);
+	struct hmm_p2p_watch_list *list = list_of_current();
 
 	*watch = (struct hmm_p2p_watch) {
 		.exp = exp,
 		.task = current,
 	};
-	spin_lock(&watch_lock[i]);
-	hlist_add_head(&watch->node, &hmm_p2p_watches[i]);
-	spin_unlock(&watch_lock[i]);
+	spin_lock(&list->lock);
+	hlist_add_head(&watch->node, &list->head);
+	spin_unlock(&list->lock);
 	if (!delayed_work_pending(&watchdog))
 		queue_delayed_work(system_dfl_wq, &watchdog, limit());
 }
@@ -140,11 +147,11 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_watch_begin);
 /* hmm_p2p_watch_end - the same task has fired them */
 void hmm_p2p_watch_end(struct hmm_p2p_watch *watch)
 {
-	unsigned int i = hmm_p2p_watch_hash(current);
+	struct hmm_p2p_watch_list *list = list_of_current();
 
-	spin_lock(&watch_lock[i]);
+	spin_lock(&list->lock);
 	hlist_del(&watch->node);
-	spin_unlock(&watch_lock[i]);
+	spin_unlock(&list->lock);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_watch_end);
 
@@ -158,11 +165,11 @@ static const void *callback_of(const struct mmu_interval_notifier *notifier)
 /* The rest of hmm_p2p_watch_callback(): the list of the task is not empty. */
 void __hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
 {
-	unsigned int i = hmm_p2p_watch_hash(current);
+	struct hmm_p2p_watch_list *list = list_of_current();
 	struct hmm_p2p_watch *watch;
 
-	spin_lock(&watch_lock[i]);
-	hlist_for_each_entry(watch, &hmm_p2p_watches[i], node) {
+	spin_lock(&list->lock);
+	hlist_for_each_entry(watch, &list->head, node) {
 		if (watch->task != current)
 			continue;
 		watch->callback = notifier ? callback_of(notifier) : NULL;
@@ -170,5 +177,5 @@ void __hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
 		watch->start = jiffies;
 		watch->reported = false;
 	}
-	spin_unlock(&watch_lock[i]);
+	spin_unlock(&list->lock);
 }
