@@ -149,29 +149,41 @@ TEST_F_TIMEOUT(mr, large_pinned, 300)
 #define CGROUP	"/sys/fs/cgroup/hmm_p2p_mr"
 
 /*
- * The list of a 64 GiB region takes 128 MiB, and the bits that mark aliases take 2 MiB.  The
- * process pays for both.  Each CPU charges up to 256 KiB in advance.
+ * The list of 64 GiB takes 128 MiB, and to remember which entries are aliases another 2,
+ * from the first page on that is on a device: both are the process's.  Each processor has
+ * up to 256 KiB in advance.
  */
 TEST_F_TIMEOUT(mr, paid_for, 300)
 {
 	static const size_t length = 64 * GiB;
 	char *p = reserve(length);
-	long long before, with, after;
+	long long before, with, strange, met, after;
+	int gpu = gpu_open(0);
 	struct ibv_mr *mr;
 
+	ASSERT_LE(0, gpu);
 	ASSERT_TRUE(!mkdir(CGROUP, 0755) || errno == EEXIST);
 	ASSERT_EQ(0, write_file(CGROUP "/cgroup.procs", "0"));
 	before = number_in(CGROUP "/memory.current");
 	mr = ibv_reg_mr(self->pair.pd, p, length, RDMA_ODP);
 	ASSERT_NE(NULL, mr);
 	with = number_in(CGROUP "/memory.current");
+	fill_pattern(p, PAGE, 1);
+	ASSERT_EQ(0, gpu_to_device(gpu, p, PAGE));
+	strange = number_in(CGROUP "/memory.current");
+	EXPECT_EQ(0, rdma_advise(&self->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, mr, p,
+				 PAGE));
+	EXPECT_EQ(1, gpu_counter(0, "mapped_now"));
+	met = number_in(CGROUP "/memory.current");
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
 	after = number_in(CGROUP "/memory.current");
-	TH_LOG("%lld KiB before, %lld with the region, %lld after", before >> 10, with >> 10,
-	       after >> 10);
-	EXPECT_LT(before + 129 * (long long)MiB, with);
-	EXPECT_LT(after + 129 * (long long)MiB, with);
+	TH_LOG("%lld KiB before, %lld with the region, %lld and %lld with an alias, %lld after",
+	       before >> 10, with >> 10, strange >> 10, met >> 10, after >> 10);
+	EXPECT_LT(before + 127 * (long long)MiB, with);
+	EXPECT_LT(strange + (long long)MiB, met);
+	EXPECT_LT(after + 129 * (long long)MiB, met);
 	munmap(p, length);
+	close(gpu);
 }
 
 /* The traced allocations of functions with one of two prefixes. */
@@ -226,23 +238,43 @@ static int trace_allocations(bool on)
 }
 
 /*
- * When a process's NIC meets a GPU, the process pays for the small allocations: the region, its
- * map, the array of a fault, and the pair of NIC and GPU.  None of them grows with the fault.
+ * A region in which there is no memory of a GPU has nothing to do with GPUs: to register it,
+ * to fault its pages and to drop it takes no memory for that.
+ */
+TEST_F_TIMEOUT(mr, nothing_without_a_gpu, 120)
+{
+	struct allocations a;
+	struct ibv_mr *mr;
+
+	ASSERT_EQ(0, trace_clear());
+	ASSERT_EQ(0, trace_allocations(true));
+	mr = ibv_reg_mr(self->pair.pd, self->mem[0], LEN, RDMA_ODP);
+	EXPECT_NE(NULL, mr);
+	EXPECT_EQ(0, rdma_advise(&self->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, mr,
+				 self->mem[0], LEN));
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+	EXPECT_EQ(0, trace_allocations(false));
+	/* The region is seen. */
+	a = allocations_of("ib_umem_odp_", "ib_init_umem_odp");
+	EXPECT_LT(0, a.charged);
+	a = allocations_of("hmm_p2p_", "pair_");
+	EXPECT_EQ(0, a.charged);
+	EXPECT_EQ(0, a.free_of_charge);
+}
+
+/*
+ * What a process makes the kernel take in small pieces, when its NIC meets a GPU: the
+ * region, its map, the array of a fault and the pair of NIC and GPU.  None of them
+ * grows with what the fault is of.
  */
 TEST_F_TIMEOUT(mr, small_change, 120)
 {
 	int gpu = gpu_open(0);
 	char *p = anon(4 * MiB);
-	struct ibv_mr *mr, *first;
+	struct ibv_mr *mr, *second;
 	struct allocations a;
 
 	ASSERT_LE(0, gpu);
-	/*
-	 * The NIC's first region allocates what exists once for the NIC.  No process pays for
-	 * that.
-	 */
-	first = ibv_reg_mr(self->pair.pd, self->mem[0], LEN, RDMA_ODP);
-	ASSERT_NE(NULL, first);
 	fill_pattern(p, 4 * MiB, 3);
 	ASSERT_EQ(0, gpu_to_device(gpu, p, 4 * MiB));
 	ASSERT_EQ(0, trace_clear());
@@ -262,14 +294,97 @@ TEST_F_TIMEOUT(mr, small_change, 120)
 	a = allocations_of("ib_umem_odp_", "ib_init_umem_odp");
 	EXPECT_EQ(4, a.charged);
 	EXPECT_EQ(0, a.free_of_charge);
-	/* The map, the pair and the pair's counters. */
-	a = allocations_of("hmm_p2p_", "pair_get");
+	/* The map, the pair, and that the region has met it; the NIC itself is nobody's. */
+	a = allocations_of("hmm_p2p_", "pair_");
 	EXPECT_EQ(3, a.charged);
+	EXPECT_EQ(1, a.free_of_charge);
+	EXPECT_GE(PAGE, a.largest);
+
+	/* A second region finds the pair and the NIC. */
+	ASSERT_EQ(0, trace_clear());
+	ASSERT_EQ(0, trace_allocations(true));
+	second = ibv_reg_mr(self->pair.pd, p, 4 * MiB, RDMA_ODP);
+	EXPECT_NE(NULL, second);
+	EXPECT_EQ(0, rdma_advise(&self->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, second,
+				 p, 4 * MiB));
+	EXPECT_EQ(0, trace_allocations(false));
+	EXPECT_EQ(2 * (long long)(4 * MiB / PAGE), gpu_counter(0, "mapped_now"));
+	a = allocations_of("hmm_p2p_", "pair_");
+	EXPECT_EQ(2, a.charged);
 	EXPECT_EQ(0, a.free_of_charge);
 
+	EXPECT_EQ(0, ibv_dereg_mr(second));
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
-	EXPECT_EQ(0, ibv_dereg_mr(first));
 	munmap(p, 4 * MiB);
+	EXPECT_EQ(NULL, gpu_leak(0, gpu));
+	close(gpu);
+}
+
+struct regions {
+	struct rdma_pair *pair;
+	char *p;
+	size_t length;
+	int failed;		/* the first step that did, or 0 */
+};
+
+#define ROUNDS	50
+
+static void *regions_come_and_go(void *arg)
+{
+	struct regions *r = arg;
+
+	for (int i = 0; i < ROUNDS && !r->failed; i++) {
+		struct ibv_mr *mr = ibv_reg_mr(r->pair->pd, r->p, r->length, RDMA_ODP);
+
+		if (!mr)
+			r->failed = 1;
+		else if (rdma_advise(r->pair, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, mr, r->p,
+				     r->length))
+			r->failed = 2;
+		if (mr && ibv_dereg_mr(mr))
+			r->failed = 3;
+	}
+	return NULL;
+}
+
+/*
+ * Regions of one process meet a GPU and go, at the same time: pairs begin, are joined and end.
+ * Each entry that was mapped counts, once.
+ */
+TEST_F_TIMEOUT(mr, regions_join_and_end, 300)
+{
+	static const size_t length = 4 * PAGE;
+	long long mapped = gpu_counter(0, "mapped"), unmapped = gpu_counter(0, "unmapped");
+	struct regions regions[4];
+	pthread_t thread[4];
+	int gpu = gpu_open(0);
+	char line[256] = "";
+	FILE *f;
+
+	ASSERT_LE(0, gpu);
+	for (int i = 0; i < 4; i++) {
+		regions[i] = (struct regions) { &self->pair, anon(length), length, 0 };
+		fill_pattern(regions[i].p, length, i);
+		ASSERT_EQ(0, gpu_to_device(gpu, regions[i].p, length));
+	}
+	for (int i = 0; i < 4; i++)
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, regions_come_and_go, &regions[i]));
+	for (int i = 0; i < 4; i++)
+		pthread_join(thread[i], NULL);
+	for (int i = 0; i < 4; i++)
+		EXPECT_EQ(0, regions[i].failed);
+	EXPECT_EQ(4L * ROUNDS * (long)(length / PAGE), gpu_counter(0, "mapped") - mapped);
+	EXPECT_EQ(4L * ROUNDS * (long)(length / PAGE), gpu_counter(0, "unmapped") - unmapped);
+	EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
+	/* The last one ended. */
+	f = fopen("/sys/kernel/debug/hmm_p2p/hmm_dummy0/pairs", "r");
+	ASSERT_NE(NULL, f);
+	EXPECT_EQ(NULL, fgets(line, sizeof(line), f)) TH_LOG("%s", line);
+	fclose(f);
+	for (int i = 0; i < 4; i++) {
+		EXPECT_EQ(-1, check_pattern(regions[i].p, length, i));
+		munmap(regions[i].p, length);
+	}
 	EXPECT_EQ(NULL, gpu_leak(0, gpu));
 	close(gpu);
 }

@@ -110,26 +110,30 @@ enum hmm_p2p_reason {
 struct hmm_p2p_peer {
 #ifdef CONFIG_HMM_P2P
 	/* private: */
-	struct hmm_p2p_importer *importer;
+	const char *name;
 	struct device *dev;		/* the bus master, NULL for software */
 	struct hmm_dma_map *map;
+	size_t nr_entries;
 	struct mm_struct *mm;
 	pid_t pid;			/* of the process, to tell it by */
-	unsigned long meet_after;	/* jiffies; 0: see HMM_P2P_NO_PAIR */
 	bool lazy_unmap;		/* see HMM_P2P_LAZY_IOMMU */
-	struct xarray pairs;		/* exporter id -> pair */
-	struct list_head node;		/* in the importer's list */
+	struct hmm_p2p_importer *importer;	/* NULL: it has met no exporter */
+	unsigned long meet_after;	/* jiffies; 0: see HMM_P2P_NO_PAIR */
+	struct xarray pairs;		/* exporter id -> acquaintance */
 #endif
 };
 
 /**
  * struct hmm_p2p_peer_desc - what hmm_p2p_peer_init() needs to know
  * @name: of the importing device, under which it is reported (and, should it not
- *	let go of an alias, quarantined); all mirrors of a device give the same
+ *	let go of an alias, quarantined); all mirrors of a device give the same.  Not
+ *	copied: it is read in faults, so it stays as long as the mirror has any.  What
+ *	it is when the mirror first meets an exporter counts
  * @dev: the device that masters the bus, or NULL if the importer's driver
  *	reaches memory with the CPU (rxe)
- * @map: the map that the entries are stored in, after hmm_dma_map_alloc() or
- *	hmm_p2p_map_alloc()
+ * @map: the map that the entries are stored in, after hmm_dma_map_alloc(); software
+ *	fills in its pfn_list itself
+ * @nr_entries: number of entries in its pfn_list
  * @mm: the address space that is mirrored
  * @tgid: the process that it belongs to, under whose number the mirror is reported; NULL
  *	if that is the caller.  A worker that makes a mirror names the process
@@ -138,6 +142,7 @@ struct hmm_p2p_peer_desc {
 	const char *name;
 	struct device *dev;
 	struct hmm_dma_map *map;
+	size_t nr_entries;
 	struct mm_struct *mm;
 	struct pid *tgid;
 };
@@ -324,9 +329,6 @@ void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer);
 void hmm_p2p_invalidate_begin(struct hmm_dma_map *map);
 void hmm_p2p_invalidate_end(struct hmm_dma_map *map);
 
-/* alias_refs.c */
-int hmm_p2p_map_alloc(struct hmm_dma_map *map, size_t nr_entries);
-void hmm_p2p_map_free(struct hmm_dma_map *map);
 void hmm_p2p_map_get(struct hmm_dma_map *map, size_t idx);
 void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx);
 
@@ -490,15 +492,6 @@ static inline void hmm_p2p_invalidate_begin(struct hmm_dma_map *map)
 }
 
 static inline void hmm_p2p_invalidate_end(struct hmm_dma_map *map)
-{
-}
-
-static inline int hmm_p2p_map_alloc(struct hmm_dma_map *map, size_t nr_entries)
-{
-	return 0;
-}
-
-static inline void hmm_p2p_map_free(struct hmm_dma_map *map)
 {
 }
 

@@ -101,6 +101,9 @@ int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 		ret = -EINTR;
 		goto out;
 	}
+	/* The first one of its process to meet it asks p2pdma, for all of them. */
+	if (!hmm_p2p_pair_of(peer, exp->id) && hmm_p2p_pair_join(peer, exp))
+		goto out;
 	/*
 	 * A draining exporter's provider may be on its way out.  A live one's is
 	 * not: live_sem keeps hmm_p2p_unregister() from getting past draining.
@@ -110,7 +113,7 @@ int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 	if (!down_read_trylock(&exp->live_sem))
 		goto out;
 	if (READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE) {
-		if (!xa_load(&peer->pairs, exp->id))
+		if (!hmm_p2p_pair_of(peer, exp->id))
 			hmm_p2p_pair_create(peer, exp);
 		else
 			ret = hmm_p2p_window_open(pending, since);
@@ -135,7 +138,7 @@ static enum hmm_p2p_reason lookup_pair(struct hmm_p2p_peer *peer,
 				       struct hmm_p2p_pair *pair,
 				       unsigned int flags)
 {
-	if (READ_ONCE(peer->importer->quarantined))
+	if (READ_ONCE(pair->importer->quarantined))
 		return HMM_P2P_QUARANTINED;
 	if (pair->reason != HMM_P2P_REACHABLE)
 		return pair->reason;
@@ -173,7 +176,7 @@ static void count_fallback(struct hmm_p2p_exporter *exp,
 		hmm_p2p_pair_count(pair, HMM_P2P_C_FALLBACK + reason, 1);
 	else
 		hmm_p2p_count(exp, HMM_P2P_C_FALLBACK + reason, 1);
-	trace_hmm_p2p_fallback(exp->desc.name, peer->importer->name, reason);
+	trace_hmm_p2p_fallback(exp->desc.name, hmm_p2p_peer_name(peer), reason);
 }
 
 /*
@@ -198,7 +201,9 @@ static struct hmm_p2p_pair *cursor_pair(struct hmm_p2p_cursor *cursor,
 {
 	if (!cursor->pair || cursor->id != id) {
 		hmm_p2p_lookup_done(cursor);
-		cursor->pair = xa_load(&peer->pairs, id);
+		cursor->pair = hmm_p2p_pair_of(peer, id);
+		/* Pairs with xa_store() in pair_join_peer(): map->peer is there. */
+		smp_rmb();
 		cursor->id = id;
 	}
 	return cursor->pair;
@@ -227,14 +232,14 @@ bool hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *curs
 
 	if (!window || i >= cursor->nr ||
 	    READ_ONCE(window->exp->state) != HMM_P2P_STATE_LIVE ||
-	    READ_ONCE(peer->importer->quarantined) ||
+	    READ_ONCE(cursor->pair->importer->quarantined) ||
 	    !hmm_p2p_window_usable(window))
 		return false;
 	*alias_pfn = hmm_p2p_window_alias(window) + cursor->skip + i;
 	cursor->aliases++;
 	cursor->faults += required;
 	if (trace_hmm_p2p_alias_enabled())
-		trace_hmm_p2p_alias(window->exp->desc.name, peer->importer->name,
+		trace_hmm_p2p_alias(window->exp->desc.name, hmm_p2p_peer_name(peer),
 				    *alias_pfn);
 	return true;
 }
@@ -349,7 +354,7 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 	cursor->first_pfn = exp->first_pfn + hmm_p2p_window_begin(window);
 	cursor->skip = hmm_p2p_in_window(exp, hmm_p2p_window_begin(window));
 	cursor->nr = hmm_p2p_window_end(window) - hmm_p2p_window_begin(window);
-	trace_hmm_p2p_alias(exp->desc.name, peer->importer->name, *alias_pfn);
+	trace_hmm_p2p_alias(exp->desc.name, hmm_p2p_peer_name(peer), *alias_pfn);
 	return HMM_P2P_REACHABLE;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup);
@@ -457,13 +462,13 @@ unsigned int hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long add
 enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
 					  struct p2pdma_provider **provider)
 {
-	struct hmm_p2p_map *m = map->peer;
+	struct hmm_p2p_map *m = READ_ONCE(map->peer);
 	unsigned long pfn = map->pfn_list[idx] & ~HMM_PFN_FLAGS;
 
-	if (WARN_ONCE(!hmm_p2p_map_window(m, pfn) ||
+	if (WARN_ONCE(!m || !hmm_p2p_map_window(m, pfn) ||
 		      !m->pair->exp->desc.provider,
 		      "hmm_p2p: %s: map entry is no alias on the bus: %#lx\n",
-		      m->peer->importer->name, pfn))
+		      hmm_p2p_map_name(m), pfn))
 		return PCI_P2PDMA_MAP_NOT_SUPPORTED;
 	*provider = m->pair->exp->desc.provider;
 	return m->pair->type;

@@ -82,41 +82,35 @@ unsigned long hmm_p2p_refs(struct hmm_p2p_exporter *exp)
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_refs);
 
-/**
+/*
  * hmm_p2p_map_alloc - room to remember which entries of a map hold aliases
- * @map: the importer's map
- * @nr_entries: number of entries in its pfn_list
+ * @peer: a mirror, which is about to meet an exporter; until then there is nothing to
+ *	remember
  *
- * hmm_dma_map_alloc() calls it; a software importer, which allocates pfn_list
- * itself, does so too.  The memory is charged to the memory cgroup of the caller.
+ * The memory is charged to the memory cgroup of the caller; hmm_p2p_peer_destroy() frees it.
  *
- * Return: 0 or -ENOMEM.
+ * Context: May sleep; no mmap_lock.
+ *
+ * Return: 0, also if it is there already, or -ENOMEM.
  */
-int hmm_p2p_map_alloc(struct hmm_dma_map *map, size_t nr_entries)
+int hmm_p2p_map_alloc(struct hmm_p2p_peer *peer)
 {
+	struct hmm_dma_map *map = peer->map;
 	struct hmm_p2p_map *m;
 
-	m = kvzalloc(struct_size(m, bits, BITS_TO_LONGS(nr_entries)),
+	if (READ_ONCE(map->peer))
+		return 0;
+	m = kvzalloc(struct_size(m, bits, BITS_TO_LONGS(peer->nr_entries)),
 		     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!m)
 		return -ENOMEM;
-	m->nr_entries = nr_entries;
-	map->peer = m;
+	m->peer = peer;
+	m->nr_entries = peer->nr_entries;
+	/* Another fault of this mirror may be at it, too. */
+	if (cmpxchg(&map->peer, NULL, m))
+		kvfree(m);
 	return 0;
 }
-EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_alloc, "HMM_P2P");
-
-/**
- * hmm_p2p_map_free - undo hmm_p2p_map_alloc()
- * @map: none of its entries holds an alias any more, and hmm_p2p_peer_destroy()
- *	was called for its peer
- */
-void hmm_p2p_map_free(struct hmm_dma_map *map)
-{
-	kvfree(map->peer);
-	map->peer = NULL;
-}
-EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_free, "HMM_P2P");
 
 /* See hmm_p2p_map_window(): it is not the same as last time. */
 struct hmm_p2p_window *hmm_p2p_map_other_window(struct hmm_p2p_map *m,
@@ -128,7 +122,7 @@ struct hmm_p2p_window *hmm_p2p_map_other_window(struct hmm_p2p_map *m,
 		return NULL;
 	if (!m->pair || m->pair->exp != window->exp) {
 		m->window = NULL;
-		m->pair = xa_load(&m->peer->pairs, window->exp->id);
+		m->pair = hmm_p2p_pair_of(m->peer, window->exp->id);
 		if (!m->pair)
 			return NULL;
 	}
@@ -151,14 +145,14 @@ struct hmm_p2p_window *hmm_p2p_map_other_window(struct hmm_p2p_map *m,
 void hmm_p2p_map_get(struct hmm_dma_map *map, size_t idx)
 {
 	unsigned long pfn = map->pfn_list[idx] & ~HMM_PFN_FLAGS;
-	struct hmm_p2p_map *m = map->peer;
+	struct hmm_p2p_map *m = READ_ONCE(map->peer);
 	struct hmm_p2p_window *window;
 
-	if (test_bit(idx, m->bits))
+	if (m && test_bit(idx, m->bits))
 		return;
-	window = hmm_p2p_map_window(m, pfn);
+	window = m ? hmm_p2p_map_window(m, pfn) : NULL;
 	if (WARN_ONCE(!window, "hmm_p2p: %s: map entry is no alias: %#lx\n",
-		      m->peer->importer->name, pfn))
+		      hmm_p2p_map_name(m), pfn))
 		return;
 	__set_bit(idx, m->bits);
 	m->held++;
@@ -187,14 +181,14 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_get, "HMM_P2P");
 void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 {
 	unsigned long pfn = map->pfn_list[idx] & ~HMM_PFN_FLAGS;
-	struct hmm_p2p_map *m = map->peer;
+	struct hmm_p2p_map *m = READ_ONCE(map->peer);
 	struct hmm_p2p_window *window;
 
 	if (!m || !m->held || !test_bit(idx, m->bits))
 		return;
 	window = hmm_p2p_map_window(m, pfn);
 	if (WARN_ONCE(!window, "hmm_p2p: %s: map entry lost its alias: %#lx\n",
-		      m->peer->importer->name, pfn))
+		      hmm_p2p_map_name(m), pfn))
 		return;
 	__clear_bit(idx, m->bits);
 	m->held--;

@@ -94,7 +94,8 @@ static int pairs_show(struct seq_file *m, void *v)
 	mutex_lock(&hmm_p2p_pairs_lock);
 	list_for_each_entry(pair, &exp->pairs, node) {
 		seq_printf(m, "importer=%s pid=%d mirrors=%u reach=%s mapped_now=%llu",
-			   pair->importer->name, pair->pid, pair->users,
+			   pair->importer->name, pair->pid,
+			   refcount_read(&pair->users),
 			   hmm_p2p_reason_names[pair->reason],
 			   hmm_p2p_pair_held(pair));
 		seq_printf(m, " mapped=%llu faults=%llu invalidations=%llu slowest_us=%lld",
@@ -174,7 +175,7 @@ static int importers_show(struct seq_file *m, void *v)
 	mutex_lock(&hmm_p2p_pairs_lock);
 	list_for_each_entry(importer, &hmm_p2p_importers, node)
 		seq_printf(m, "importer=%s mirrors=%u quarantined=%d\n",
-			   importer->name, importer->users,
+			   importer->name, atomic_read(&importer->mirrors),
 			   importer->quarantined);
 	mutex_unlock(&hmm_p2p_pairs_lock);
 	return 0;

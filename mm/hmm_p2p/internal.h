@@ -9,8 +9,10 @@
  *	hmm_p2p_exporter.life (reset, death)
  *	  hmm_p2p_exporter.live_sem (read: migrations to the device, opening
  *	  of windows, questions to p2pdma; nobody queues for it to write)
- *	    hmm_p2p_pairs_lock (who is who; never held across a callback or an
- *	    allocation, which may wait for one)
+ *	    hmm_p2p_pairs_lock (importers and pairs; a mirror takes it where a pair
+ *	    begins or ends.  Never held across a callback or an allocation, which may
+ *	    wait for one)
+ *	      hmm_p2p_pair.lock (its mirrors; the same)
  *	    mmap_lock
  *	      folio lock of a device page
  *	        anon_vma (rmap walks that fire notifiers)
@@ -39,7 +41,8 @@
  *	map_put		the pair, which has a reference on the exporter;
  *			one that is unregistered also stays until its windows
  *			have no references.
- *	pairs	the peer that holds them.
+ *	pairs		the peer that holds them; for a mirror that looks for the
+ *			pair of others, RCU: see hmm_p2p_pair_join().
  */
 #ifndef _MM_HMM_P2P_INTERNAL_H
 #define _MM_HMM_P2P_INTERNAL_H
@@ -57,7 +60,10 @@
 #include <linux/overflow.h>
 #include <linux/pagemap.h>
 #include <linux/percpu.h>
+#include <linux/refcount.h>
 #include <linux/rwsem.h>
+#include <linux/sizes.h>
+#include <linux/smp.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -119,12 +125,15 @@ static_assert(sizeof(struct hmm_p2p_window) == 64);
 #define HMM_P2P_BUCKETS		16	/* of a histogram: below 1 us, 2, 4, ... */
 
 enum hmm_p2p_counter {
+	/* Of pairs and exporters, and counted all the time. */
 	HMM_P2P_C_ALIASES,		/* lookups that found one, for a page or a huge one */
 	HMM_P2P_C_FAULTS,		/* lookups on behalf of a required fault */
 	HMM_P2P_C_MAPPED,		/* map entries that took a reference */
 	HMM_P2P_C_UNMAPPED,		/* ... and dropped it */
 	HMM_P2P_C_INVALIDATIONS,	/* importer's callbacks that dropped some */
-	HMM_P2P_C_UPGRADES,		/* read-only entries made writable in place */
+	HMM_P2P_C_NR_HOT,
+	/* Of exporters. */
+	HMM_P2P_C_UPGRADES = HMM_P2P_C_NR_HOT,	/* read-only entries made writable in place */
 	HMM_P2P_C_POISONED,		/* page table entries poisoned */
 	HMM_P2P_C_OPENED,		/* windows opened on demand */
 	HMM_P2P_C_RECLAIMED,		/* of those, closed again for another */
@@ -132,6 +141,7 @@ enum hmm_p2p_counter {
 	HMM_P2P_C_QUARANTINES,		/* importers that a window of it put in quarantine */
 	HMM_P2P_C_LATE,			/* callbacks that the watchdog reported */
 	HMM_P2P_C_FLUSHES,		/* of peers' writes */
+	/* Of both. */
 	HMM_P2P_C_FALLBACK,		/* first of the reasons */
 	HMM_P2P_C_BUCKET = HMM_P2P_C_FALLBACK + HMM_P2P_NR_REASONS,
 	HMM_P2P_NR_COUNTERS = HMM_P2P_C_BUCKET + HMM_P2P_BUCKETS,
@@ -215,32 +225,65 @@ static_assert(HMM_P2P_LINE(struct hmm_p2p_exporter, flush_lock) >
 static_assert(HMM_P2P_LINE(struct hmm_p2p_exporter, life) >
 	      HMM_P2P_LINE(struct hmm_p2p_exporter, flush_closed));
 
-/* All mirrors of one importing device. */
+/* An importing device, or software: all of its mirrors that have met an exporter. */
 struct hmm_p2p_importer {
-	char *name;
 	struct device *dev;			/* compared only; NULL: software */
-	struct list_head node;			/* hmm_p2p_pairs_lock, all three */
-	struct list_head peers;
-	unsigned int users;
+	struct list_head node;			/* hmm_p2p_pairs_lock, both */
+	unsigned int users;			/* pairs */
+	atomic_t mirrors;
 	bool quarantined;			/* READ_ONCE; never taken back */
+	struct rcu_head rcu;
+	char name[];
 };
 
-/* One (importer, exporter, mm). */
+/* Counters that many CPUs add to at the same time: a cache line for some of the CPUs. */
+struct hmm_p2p_hot_counters {
+	atomic64_t c[HMM_P2P_C_NR_HOT];
+} __aligned(64);
+
+#define HMM_P2P_MAX_HOT		32U		/* of them in a pair; a power of two */
+#define HMM_P2P_NR_COLD		(HMM_P2P_NR_COUNTERS - HMM_P2P_C_FALLBACK)
+
+/*
+ * One (importer, exporter, mm).  The cold counters count what takes long anyway: a page that
+ * goes to RAM, a callback of the importer.
+ */
 struct hmm_p2p_pair {
+	/* Constant from the first meeting on. */
 	struct hmm_p2p_exporter *exp;
 	struct hmm_p2p_importer *importer;
-	struct mm_struct *mm;
+	struct mm_struct *mm;			/* compared only */
 	pid_t pid;
-	unsigned int users;			/* peers; hmm_p2p_pairs_lock */
 	enum hmm_p2p_reason reason;		/* whether the importer reaches it */
 	enum pci_p2pdma_map_type type;		/* ... and how */
 	bool translated;			/* ... through an IOMMU */
+	unsigned int nr_hot;			/* a power of two */
+
+	refcount_t users;			/* acquaintances */
+	struct list_head node;			/* exp->pairs; hmm_p2p_pairs_lock */
+	struct hlist_node hash;			/* hmm_p2p_pairs_lock to change, RCU to read */
+	struct rcu_head rcu;
+	struct mutex lock;			/* of the list below */
+	struct list_head acquaintances;
 	atomic64_t slowest;			/* invalidation, ns */
-	struct list_head node;			/* exp->pairs */
-	struct hmm_p2p_counters __percpu *counters;
+	atomic64_t cold[HMM_P2P_NR_COLD];
+	struct hmm_p2p_hot_counters hot[];
 };
 
-/* What an importer's map remembers.  All of it under the importer's lock. */
+/* Whatever the number of CPUs. */
+static_assert(struct_size_t(struct hmm_p2p_pair, hot, HMM_P2P_MAX_HOT) <= SZ_4K);
+
+/* A mirror that has met an exporter. */
+struct hmm_p2p_acquaintance {
+	struct hmm_p2p_peer *peer;
+	struct hmm_p2p_pair *pair;
+	struct list_head node;			/* pair->acquaintances */
+};
+
+/*
+ * What an importer's map remembers, from the first exporter on that its mirror meets.  All of
+ * it under the importer's lock.
+ */
 struct hmm_p2p_map {
 	struct hmm_p2p_peer *peer;
 	struct hmm_p2p_pair *pair;		/* the last one that was needed */
@@ -399,6 +442,7 @@ struct hmm_p2p_window *hmm_p2p_window_of_alias(unsigned long alias_pfn);
 unsigned long hmm_p2p_refs(struct hmm_p2p_exporter *exp);
 struct hmm_p2p_window *hmm_p2p_map_other_window(struct hmm_p2p_map *m,
 						unsigned long pfn);
+int hmm_p2p_map_alloc(struct hmm_p2p_peer *peer);
 bool hmm_p2p_map_holds(struct hmm_dma_map *map, struct hmm_p2p_window *window);
 void hmm_p2p_map_drop_all(struct hmm_dma_map *map);
 
@@ -443,19 +487,43 @@ static inline u32 hmm_p2p_flush_none(struct hmm_p2p_exporter *exp)
 }
 
 /* importer.c */
-extern struct mutex hmm_p2p_pairs_lock;
 extern struct list_head hmm_p2p_importers;	/* hmm_p2p_pairs_lock */
 
-void hmm_p2p_pair_create(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
+struct hmm_p2p_importer *hmm_p2p_importer_alloc(const char *name, struct device *dev);
+struct hmm_p2p_importer *hmm_p2p_importer_find(const char *name, struct device *dev);
+void hmm_p2p_importer_put(struct hmm_p2p_importer *importer);
 void hmm_p2p_quarantine(struct hmm_p2p_window *window);
 void hmm_p2p_set_dropped_pair(struct hmm_p2p_map *m);
+
+/* Under which it is known; else, the one that it has now. */
+static inline const char *hmm_p2p_peer_name(const struct hmm_p2p_peer *peer)
+{
+	const struct hmm_p2p_importer *importer = READ_ONCE(peer->importer);
+
+	return importer ? importer->name : peer->name;
+}
+
+static inline const char *hmm_p2p_map_name(const struct hmm_p2p_map *m)
+{
+	return m ? hmm_p2p_peer_name(m->peer) : "mirror that has met no exporter";
+}
+
+/* pair.c */
+extern struct mutex hmm_p2p_pairs_lock;
+
+bool hmm_p2p_pair_join(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
+void hmm_p2p_pair_create(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
+void hmm_p2p_pair_leave(struct hmm_p2p_acquaintance *acquaintance);
 void hmm_p2p_report_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm);
+u64 hmm_p2p_pair_read(struct hmm_p2p_pair *pair, unsigned int counter);
 u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter);
 
-static inline u64 hmm_p2p_pair_read(struct hmm_p2p_pair *pair,
-				    unsigned int counter)
+/* The pair of a peer and the exporter with that id, NULL if they have not met. */
+static inline struct hmm_p2p_pair *hmm_p2p_pair_of(struct hmm_p2p_peer *peer, u64 id)
 {
-	return hmm_p2p_sum(pair->counters, counter);
+	struct hmm_p2p_acquaintance *acquaintance = xa_load(&peer->pairs, id);
+
+	return acquaintance ? acquaintance->pair : NULL;
 }
 
 /*
@@ -471,15 +539,25 @@ static inline u64 hmm_p2p_pair_held(struct hmm_p2p_pair *pair)
 	return hmm_p2p_pair_read(pair, HMM_P2P_C_MAPPED) - unmapped;
 }
 
-#if IS_ENABLED(CONFIG_KUNIT)
-struct hmm_p2p_pair *hmm_p2p_pair_alloc(void);
-#endif
+/* Where @cpu counts, if a pair has that counter. */
+static inline atomic64_t *hmm_p2p_pair_counter(struct hmm_p2p_pair *pair,
+					       unsigned int counter, unsigned int cpu)
+{
+	if (counter < HMM_P2P_C_NR_HOT)
+		return &pair->hot[cpu & (pair->nr_hot - 1)].c[counter];
+	return &pair->cold[counter - HMM_P2P_C_FALLBACK];
+}
 
+/* Atomic, since CPUs may share a counter; the task may also move to another CPU. */
 static inline void hmm_p2p_pair_count(struct hmm_p2p_pair *pair,
 				      unsigned int counter, u64 n)
 {
-	this_cpu_add(pair->counters->c[counter], n);
+	atomic64_add(n, hmm_p2p_pair_counter(pair, counter, raw_smp_processor_id()));
 }
+
+#if IS_ENABLED(CONFIG_KUNIT)
+struct hmm_p2p_pair *hmm_p2p_pair_alloc(unsigned int nr_cpus);
+#endif
 
 /* revoke.c */
 enum hmm_p2p_revoked { HMM_P2P_REVOKED, HMM_P2P_HELD, HMM_P2P_BROKEN };

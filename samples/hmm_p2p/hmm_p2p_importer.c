@@ -91,7 +91,6 @@ static void mirror_destroy(struct mirror *m)
 		mirror_clear(m, m->start, m->end);
 	mmu_interval_notifier_remove(&m->notifier);
 	hmm_p2p_peer_destroy(&m->peer);
-	hmm_p2p_map_free(&m->map);
 	kvfree(m);
 }
 
@@ -153,9 +152,10 @@ static long sample_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	m->end = range.end;
 	m->map.pfn_list = m->entries;
 	desc.map = &m->map;
-	ret = hmm_p2p_map_alloc(&m->map, nr) ?: hmm_p2p_peer_init(&m->peer, &desc);
+	desc.nr_entries = nr;
+	ret = hmm_p2p_peer_init(&m->peer, &desc);
 	if (ret)
-		goto err_map;
+		goto err_free;
 	ret = mmu_interval_notifier_insert(&m->notifier, desc.mm, m->start, m->end - m->start,
 					   &mirror_ops);
 	if (ret)
@@ -167,8 +167,7 @@ static long sample_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 err_peer:
 	hmm_p2p_peer_destroy(&m->peer);
-err_map:
-	hmm_p2p_map_free(&m->map);
+err_free:
 	kvfree(m);
 	return ret;
 }

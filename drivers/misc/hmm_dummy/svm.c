@@ -136,12 +136,7 @@ static int range_map_alloc(struct hmm_dummy_range *range)
 	}
 	range->map.pfn_list = kvcalloc(RANGE_PAGES, sizeof(unsigned long),
 				       GFP_KERNEL_ACCOUNT);
-	if (!range->map.pfn_list)
-		return -ENOMEM;
-	ret = hmm_p2p_map_alloc(&range->map, RANGE_PAGES);
-	if (ret)
-		kvfree(range->map.pfn_list);
-	return ret;
+	return range->map.pfn_list ? 0 : -ENOMEM;
 }
 
 /* The device may have lost its driver since range_close(): nothing is asked of it. */
@@ -149,12 +144,10 @@ static void range_map_free(struct hmm_dummy_range *range)
 {
 	struct device *dev = range->dma_dev;
 
-	if (dev) {
+	if (dev)
 		hmm_dma_map_free(dev, &range->map);
-	} else {
-		hmm_p2p_map_free(&range->map);
+	else
 		kvfree(range->map.pfn_list);
-	}
 }
 
 static struct hmm_dummy_range *range_create(struct hmm_dummy_ctx *ctx,
@@ -184,6 +177,7 @@ static struct hmm_dummy_range *range_create(struct hmm_dummy_ctx *ctx,
 		goto err_dma;
 	peer.dev = range->dma_dev;
 	peer.map = &range->map;
+	peer.nr_entries = RANGE_PAGES;
 	ret = hmm_p2p_peer_init(&range->peer, &peer);
 	if (ret)
 		goto err_map;

@@ -40,8 +40,8 @@ static void importer_keeps(struct kunit *test)
 	good = mirror_create(test, "good importer", start, WINDOW_PAGES);
 
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
-	KUNIT_EXPECT_TRUE(test, bad->peer.importer->quarantined);
-	KUNIT_EXPECT_FALSE(test, good->peer.importer->quarantined);
+	KUNIT_EXPECT_TRUE(test, mirror_quarantined(bad));
+	KUNIT_EXPECT_FALSE(test, mirror_quarantined(good));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_QUARANTINES));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_STUCK, fake_window_state(f, 0));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 1));
@@ -161,7 +161,7 @@ static void importer_keeps_over_unregister(struct kunit *test)
 	fake_register(test);
 	bad = create_keeper(test, "bad importer", 4);
 	fake_unregister(f);
-	KUNIT_EXPECT_TRUE(test, bad->peer.importer->quarantined);
+	KUNIT_EXPECT_TRUE(test, mirror_quarantined(bad));
 	KUNIT_EXPECT_EQ(test, f->without_engine ? 0 : 4, f->freed);
 	KUNIT_EXPECT_EQ(test, -EBUSY, fake_try_register(f));
 	bad->keeps = false;
@@ -220,7 +220,7 @@ static void importer_late(struct kunit *test)
 	m->stay = stay_until_late;
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
 	KUNIT_EXPECT_LE(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_LATE));
-	KUNIT_EXPECT_FALSE(test, m->peer.importer->quarantined);
+	KUNIT_EXPECT_FALSE(test, mirror_quarantined(m));
 	mirror_destroy(m);
 }
 
@@ -277,7 +277,6 @@ static void importer_destroys_too_early(struct kunit *test)
 		hmm_p2p_peer_destroy(&m->peer);
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
 	}
-	hmm_p2p_map_free(&m->map);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
 }
 
@@ -292,13 +291,12 @@ static void peer_without_a_map(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_peer_init(&peer, &desc));
 	desc.map = &map;
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_peer_init(&peer, &desc));
-	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_map_alloc(&map, 1));
+	desc.nr_entries = 1;
 	desc.name = NULL;
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_peer_init(&peer, &desc));
 	desc.name = "nobody";
 	desc.mm = NULL;
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_peer_init(&peer, &desc));
-	hmm_p2p_map_free(&map);
 }
 
 /* A page of another device is refused with a warning, and nothing moves. */

@@ -225,7 +225,13 @@ enum hmm_p2p_reason mirror_lookup(struct mirror *m, struct page *page,
 				  unsigned int flags, unsigned long *alias,
 				  struct hmm_p2p_window **pending);
 
-/* The same without the alias, for a fault that cannot wait. */
+/* One that has met no exporter has no importer yet. */
+static inline bool mirror_quarantined(struct mirror *m)
+{
+	return m->peer.importer && READ_ONCE(m->peer.importer->quarantined);
+}
+
+/* The same for a fault that cannot wait, and without the alias. */
 static inline enum hmm_p2p_reason mirror_ask(struct mirror *m, struct page *page)
 {
 	struct hmm_p2p_window *pending;

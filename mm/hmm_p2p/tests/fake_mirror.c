@@ -53,7 +53,7 @@ struct mirror *mirror_create(struct kunit *test, const char *name,
 			     unsigned long start, unsigned long nr)
 {
 	struct mirror *m = kunit_kzalloc(test, sizeof(*m), GFP_KERNEL);
-	struct hmm_p2p_peer_desc desc = { .name = name, .mm = current->mm };
+	struct hmm_p2p_peer_desc desc = { .name = name, .mm = current->mm, .nr_entries = nr };
 	struct fake *f = test->priv;
 
 	KUNIT_ASSERT_NOT_NULL(test, m);
@@ -64,7 +64,6 @@ struct mirror *mirror_create(struct kunit *test, const char *name,
 	m->map.dma_entry_size = PAGE_SIZE;
 	m->map.pfn_list = kunit_kcalloc(test, nr, sizeof(long), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, m->map.pfn_list);
-	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_map_alloc(&m->map, nr));
 	desc.map = &m->map;
 	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_peer_init(&m->peer, &desc));
 	KUNIT_ASSERT_EQ(test, 0,
@@ -104,7 +103,6 @@ void mirror_destroy(struct mirror *m)
 	mirror_let_go(m);
 	mmu_interval_notifier_remove(&m->notifier);
 	hmm_p2p_peer_destroy(&m->peer);
-	hmm_p2p_map_free(&m->map);
 }
 
 /* @flags: HMM_PFN_REQ_*, or 0 for a snapshot. */

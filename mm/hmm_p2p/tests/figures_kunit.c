@@ -110,7 +110,7 @@ static void pid_is_the_process(struct kunit *test)
 	shared.m = mirror_create(test, "soft", start, 1);
 	hmm_p2p_peer_destroy(&shared.m->peer);
 	shared.desc = (struct hmm_p2p_peer_desc) {
-		.name = "soft", .map = &shared.m->map, .mm = current->mm,
+		.name = "soft", .map = &shared.m->map, .nr_entries = 1, .mm = current->mm,
 		.tgid = task_tgid(current),
 	};
 	job_call(test, &job, worker_makes_mirror, f);
@@ -197,7 +197,7 @@ static void fallbacks_are_faults(struct kunit *test)
 	mirror_destroy(m);
 }
 
-static struct hmm_p2p_pair *no_pair(void)
+static struct hmm_p2p_pair *no_pair(unsigned int nr_cpus)
 {
 	return NULL;
 }
