@@ -51,6 +51,8 @@ suite_svm_reserved() {
 	reload "${exact[@]}"
 }
 
+suite_iotlb() { insmod "$ko/hmm_p2p_umem.ko" && "$bin/iotlb" && rmmod hmm_p2p_umem; }
+
 # Memory that begins within a window of the BAR, so that huge pages lie in two.
 at_an_offset() { # PROGRAM
 	local status
