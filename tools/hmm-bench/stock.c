@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * "stock": what a process pays that uses no peer: hmm_range_fault() and invalidation of memory
- * in RAM, by lib/test_hmm.  It needs nothing of this project, so that kernels with and without
+ * in RAM, by lib/test_hmm, and memory regions of an RDMA device with on-demand paging.  It needs nothing of this project, so that kernels with and without
  * it can be compared.  It counts instructions, because the difference is smaller than noise.
  */
 #include <errno.h>
@@ -13,11 +13,17 @@
 #include "memory.h"
 #include "test_hmm_uapi.h"
 #include "trace.h"
+#include "verbs.h"
 
 static const char *const functions[] = { "hmm_range_fault", NULL };
 
+/* What regions are of, and how many come and go in a round. */
+#define REGION	(16 * PAGE)
+#define REGIONS	64
+
 struct stock {
 	struct memory m;
+	struct rdma_pair pair;
 	int dmirror;
 	char *buffer;
 };
@@ -61,14 +67,33 @@ static double sample_invalidate(void *arg, unsigned int variant, struct histogra
 	return (bench_now() - begin) / 1e3 / (w->m.length / PAGE);
 }
 
+static double sample_register(void *arg, unsigned int variant, struct histogram *latency)
+{
+	struct stock *w = arg;
+	uint64_t begin;
+
+	memory_fill(&w->m);
+	begin = bench_now();
+	for (int i = 0; i < REGIONS; i++) {
+		struct ibv_mr *mr = ibv_reg_mr(w->pair.pd, w->m.p, REGION, RDMA_ODP);
+
+		if (!mr || ibv_dereg_mr(mr))
+			return bench_errno("a memory region");
+	}
+	return (bench_now() - begin) / 1e3 / REGIONS;
+}
+
 enum status bench_stock(int argc, char **argv)
 {
-	struct figure f[2] = {
+	struct figure f[3] = {
 		{ .name = "stock.range_fault", .unit = "us/page", .variants = { "RAM" },
 		  .what = "hmm_range_fault() by test_hmm", .sample = sample_fault },
 		{ .name = "stock.invalidate", .unit = "us/page", .variants = { "RAM" },
 		  .what = "take away a page that test_hmm has mapped",
 		  .sample = sample_invalidate },
+		{ .name = "stock.register", .unit = "us/region", .variants = { "RAM" },
+		  .what = "register a region of 64 KiB for on-demand paging, and drop it",
+		  .sample = sample_register },
 	};
 	struct stock w = {};
 	enum status status;
@@ -81,11 +106,14 @@ enum status bench_stock(int argc, char **argv)
 	if (!status && !w.buffer)
 		status = bench_fail(STATUS_MISSING, "%zu MiB of memory: %s",
 				    options.length >> 20, strerror(errno));
-	for (int i = 0; i < 2 && !status; i++) {
+	if (!status && rdma_pair_open(&w.pair))
+		status = bench_fail(STATUS_MISSING, "RDMA: %s", rdma_error());
+	for (int i = 0; i < 3 && !status; i++) {
 		f[i].arg = &w;
 		status = bench_measure(&f[i]);
 	}
 	trace_stop();
+	rdma_pair_close(&w.pair);
 	memory_put(&w.m);
 	free(w.buffer);
 	close(w.dmirror);
