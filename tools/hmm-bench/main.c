@@ -32,7 +32,7 @@ static const struct {
 	{ "rdma", bench_rdma, "RDMA on memory in RAM and on a device", MOST, 1 },
 	{ "oversub", bench_oversub, "a GPU works on more than its memory", MOST, 0 },
 	{ "scale", bench_scaling, "how cost grows with pages, MRs, importers, threads", MOST, 0 },
-	{ "stock", bench_stock, "costs without any peer; needs only test_hmm", MOST, 0 },
+	{ "stock", bench_stock, "costs without any peer; needs test_hmm and a NIC", MOST, 0 },
 	{ "fio", bench_fio, "fio JOBFILE...: on a device's read() and write()", MOST, ANY },
 	{ "compare", bench_compare, "compare A B [PERCENT]: two result files", READS, ANY },
 	{ "plot", bench_plot, "plot RESULT FOLDER: pictures, by gnuplot", READS, ANY },
