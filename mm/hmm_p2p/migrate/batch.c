@@ -301,7 +301,7 @@ static void batch_fill_small(struct hmm_p2p_batch *b, unsigned long i, unsigned 
 }
 
 /* Whether a page that is locked belongs to @from, which is compared only. */
-static bool page_is_from(const struct page *page, struct hmm_p2p_exporter *from)
+static bool batch_page_is_from(const struct page *page, struct hmm_p2p_exporter *from)
 {
 	bool same;
 
@@ -312,7 +312,7 @@ static bool page_is_from(const struct page *page, struct hmm_p2p_exporter *from)
 }
 
 /* Whether a page that is ready to move is one that we move. */
-static enum hmm_p2p_outcome check_source(struct hmm_p2p_batch *b, struct page *page)
+static enum hmm_p2p_outcome batch_check_source(struct hmm_p2p_batch *b, struct page *page)
 {
 	struct folio *folio = page ? page_folio(page) : NULL;
 
@@ -328,8 +328,8 @@ static enum hmm_p2p_outcome check_source(struct hmm_p2p_batch *b, struct page *p
 		return folio ? HMM_P2P_MOVED : HMM_P2P_ABSENT;
 	case HMM_P2P_FROM_PEER:
 		/* Holes are collected as well, and were dealt with. */
-		return folio && page_is_from(page, b->from) ? HMM_P2P_MOVED :
-							      HMM_P2P_OTHER;
+		return folio && batch_page_is_from(page, b->from) ? HMM_P2P_MOVED :
+								    HMM_P2P_OTHER;
 	}
 	return HMM_P2P_BUSY;
 }
@@ -340,20 +340,20 @@ static enum hmm_p2p_outcome check_source(struct hmm_p2p_batch *b, struct page *p
  * page after fork() has a huge migration entry for it, and would be given 2 MiB from the
  * address of one small page on.  What was writable is not shared.  Eviction has no VMA.
  */
-static bool may_split(struct hmm_p2p_batch *b, unsigned long mpfn)
+static bool batch_may_split(struct hmm_p2p_batch *b, unsigned long mpfn)
 {
 	return b->args.vma && mpfn & MIGRATE_PFN_WRITE;
 }
 
 /* A hole of a huge page's size, to be filled as far as small pages go. */
-static void split_hole(struct hmm_p2p_batch *b, unsigned long i, unsigned long n)
+static void batch_split_hole(struct hmm_p2p_batch *b, unsigned long i, unsigned long n)
 {
 	while (n--)
 		b->args.src[i++] = MIGRATE_PFN_MIGRATE;
 }
 
 /* How many pages an entry of the source stands for: a folio's, a hole's, or one. */
-static unsigned long entry_pages(unsigned long mpfn)
+static unsigned long batch_entry_pages(unsigned long mpfn)
 {
 	struct page *page = migrate_pfn_to_page(mpfn);
 
@@ -379,8 +379,8 @@ static void batch_fill(struct hmm_p2p_batch *b)
 		n = 1;
 		if (!(mpfn & MIGRATE_PFN_MIGRATE))
 			continue;
-		n = entry_pages(mpfn);
-		outcome = check_source(b, spage);
+		n = batch_entry_pages(mpfn);
+		outcome = batch_check_source(b, spage);
 		if (outcome != HMM_P2P_MOVED) {
 			/* A copy from a peer is not what tells about holes. */
 			if (spage || b->job.dir != HMM_P2P_FROM_PEER)
@@ -390,7 +390,7 @@ static void batch_fill(struct hmm_p2p_batch *b)
 		}
 		if (n > 1 && batch_fill_huge(b, i, spage, mpfn))
 			continue;
-		if (n > 1 && spage && !may_split(b, mpfn)) {
+		if (n > 1 && spage && !batch_may_split(b, mpfn)) {
 			batch_set_outcome(b, i, n, HMM_P2P_NO_MEMORY);
 			b->error = -ENOMEM;
 			b->want -= n;
@@ -402,7 +402,7 @@ static void batch_fill(struct hmm_p2p_batch *b)
 			continue;
 		}
 		if (n > 1 && !spage)
-			split_hole(b, i, n);
+			batch_split_hole(b, i, n);
 		batch_fill_small(b, i, n, spage, mpfn);
 	}
 	batch_drop_spare(b);
@@ -456,7 +456,7 @@ static void batch_count_taken(struct hmm_p2p_batch *b)
 	unsigned long i, n;
 
 	for (i = 0; i < b->nr; i += n) {
-		n = entry_pages(b->args.src[i]);
+		n = batch_entry_pages(b->args.src[i]);
 		if (b->args.src[i] & MIGRATE_PFN_MIGRATE)
 			b->taken += n;
 	}
@@ -522,7 +522,7 @@ void hmm_p2p_batch_start(struct hmm_p2p_batch *b)
 }
 
 /* Whether a copy that was abandoned may still write to its destination. */
-static bool may_still_be_written(struct hmm_p2p_batch *b)
+static bool batch_may_be_written(struct hmm_p2p_batch *b)
 {
 	/* What a dead device does to its own memory is of no concern. */
 	return b->abandoned &&
@@ -533,7 +533,7 @@ static bool may_still_be_written(struct hmm_p2p_batch *b)
  * One that is kept has its reference, so nobody gets it before the copy has ended.  A reset,
  * and whoever revokes a window, wait for device memory that is locked.
  */
-static void drop_destination(struct folio *folio, bool keep)
+static void batch_drop_destination(struct folio *folio, bool keep)
 {
 	if (!keep || folio_is_zone_device(folio))
 		folio_unlock(folio);
@@ -542,9 +542,9 @@ static void drop_destination(struct folio *folio, bool keep)
 }
 
 /* The copy failed: everything stays where it is. */
-static void drop_destinations(struct hmm_p2p_batch *b)
+static void batch_drop_destinations(struct hmm_p2p_batch *b)
 {
-	bool keep = may_still_be_written(b);
+	bool keep = batch_may_be_written(b);
 	unsigned long i, n;
 
 	for (i = 0; i < b->nr; i += n) {
@@ -554,7 +554,7 @@ static void drop_destinations(struct hmm_p2p_batch *b)
 		b->args.dst[i] = 0;
 		if (page) {
 			batch_set_outcome(b, i, n, HMM_P2P_COPY_FAILED);
-			drop_destination(page_folio(page), keep);
+			batch_drop_destination(page_folio(page), keep);
 		}
 	}
 	b->kept = keep;
@@ -622,7 +622,7 @@ int hmm_p2p_batch_end(struct hmm_p2p_batch *b)
 	if (b->job.nr && !error && !hmm_p2p_copy_is_sound(b))
 		error = -EIO;
 	if (b->job.nr && error) {
-		drop_destinations(b);
+		batch_drop_destinations(b);
 		b->error = error;
 	}
 	if (b->args.vma) {

@@ -103,7 +103,7 @@ void hmm_p2p_copy_start(struct hmm_p2p_batch *b)
 }
 
 /* Let go of the pages that the copy might have written to. */
-static void put_destinations(struct hmm_p2p_batch *b)
+static void copy_put_destinations(struct hmm_p2p_batch *b)
 {
 	bool to_ram = b->job.dir == HMM_P2P_TO_RAM;
 	unsigned int i, j, n;
@@ -120,7 +120,7 @@ static void put_destinations(struct hmm_p2p_batch *b)
 			struct folio *folio = page_folio(page + j);
 
 			n = folio_nr_pages(folio);
-			/* As drop_destination() has left it. */
+			/* As batch_drop_destination() has left it. */
 			if (to_ram)
 				folio_unlock(folio);
 			folio_put(folio);
@@ -134,14 +134,14 @@ static void hmm_p2p_copy_reap(struct work_struct *work)
 	struct hmm_p2p_batch *b = container_of(work, struct hmm_p2p_batch, reap);
 
 	mutex_lock(&abandoned_lock);
-	put_destinations(b);
+	copy_put_destinations(b);
 	list_del(&b->node);
 	mutex_unlock(&abandoned_lock);
 	kvfree(b);
 }
 
 /* Whether the copy writes to the memory of a device that is dead: that is of no concern. */
-static bool writes_to_dead(struct hmm_p2p_batch *b)
+static bool copy_writes_to_dead(struct hmm_p2p_batch *b)
 {
 	/* Device pages that are kept keep the engine: see hmm_p2p_engine_unregister(). */
 	return b->kept && b->job.dir == HMM_P2P_FROM_PEER &&
@@ -174,8 +174,8 @@ void hmm_p2p_copy_leave(struct hmm_p2p_batch *b)
 	mutex_lock(&abandoned_lock);
 	list_add_tail(&b->node, &hmm_p2p_abandoned);
 	/* Or hmm_p2p_copy_forget() finds the batch in the list: it takes the lock later. */
-	if (writes_to_dead(b))
-		put_destinations(b);
+	if (copy_writes_to_dead(b))
+		copy_put_destinations(b);
 	mutex_unlock(&abandoned_lock);
 	/* Pairs with the xchg() in hmm_p2p_copy_done(). */
 	if (cmpxchg(&b->job.state, HMM_P2P_COPY_RUNNING, HMM_P2P_COPY_ABANDONED) ==
@@ -198,8 +198,8 @@ void hmm_p2p_copy_forget(struct hmm_p2p_engine *engine)
 
 	mutex_lock(&abandoned_lock);
 	list_for_each_entry(b, &hmm_p2p_abandoned, node)
-		if (b->engine == engine && writes_to_dead(b))
-			put_destinations(b);
+		if (b->engine == engine && copy_writes_to_dead(b))
+			copy_put_destinations(b);
 	mutex_unlock(&abandoned_lock);
 }
 

@@ -169,7 +169,7 @@ static int chunk_through_ram(struct migration *m, struct hmm_p2p_batch *b,
 	return m->extra->moved ? chunk_pass(m, b, m->engine, HMM_P2P_TO_DEVICE) : 0;
 }
 
-static bool has_outcome(struct hmm_p2p_batch *b, enum hmm_p2p_outcome outcome)
+static bool batch_has_outcome(struct hmm_p2p_batch *b, enum hmm_p2p_outcome outcome)
 {
 	return memchr(b->why, outcome, b->nr);
 }
@@ -186,7 +186,7 @@ static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 	if (engine_reaches(m, m->extra, other)) {
 		/* What fails here may work by way of RAM. */
 		failed = chunk_pass(m, b, m->engine, HMM_P2P_FROM_PEER);
-		done = !failed && !has_outcome(m->extra, HMM_P2P_OTHER);
+		done = !failed && !batch_has_outcome(m->extra, HMM_P2P_OTHER);
 		if (m->extra->no_room)
 			ret = -ENOMEM;
 		else if (m->extra->abandoned)
@@ -206,7 +206,7 @@ static int chunk_end(struct migration *m, struct hmm_p2p_batch *b)
 
 	if (b->job.dir != HMM_P2P_FROM_PEER)
 		return ret;
-	if (!b->no_room && !b->abandoned && (ret || has_outcome(b, HMM_P2P_OTHER))) {
+	if (!b->no_room && !b->abandoned && (ret || batch_has_outcome(b, HMM_P2P_OTHER))) {
 		ret = chunk_through_ram(m, b, b->from, ret);
 		b->no_room = m->extra->no_room;
 	}

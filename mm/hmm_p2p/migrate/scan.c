@@ -76,8 +76,8 @@ static enum hmm_p2p_outcome scan_leaf(struct hmm_p2p_scan *s, softleaf_t entry)
 }
 
 /* BUSY stands for what may move: if it does not, that is why. */
-static void scan_note(struct hmm_p2p_scan *s, unsigned long addr, unsigned long n,
-		      enum hmm_p2p_outcome outcome)
+static void scan_set_outcome(struct hmm_p2p_scan *s, unsigned long addr,
+			     unsigned long n, enum hmm_p2p_outcome outcome)
 {
 	u8 *why = &s->why[(addr - s->start) >> PAGE_SHIFT];
 
@@ -105,7 +105,7 @@ static int scan_hole(unsigned long addr, unsigned long end, int depth,
 {
 	struct hmm_p2p_scan *s = walk->private;
 
-	scan_note(s, addr, (end - addr) >> PAGE_SHIFT, s->hole);
+	scan_set_outcome(s, addr, (end - addr) >> PAGE_SHIFT, s->hole);
 	return 0;
 }
 
@@ -126,8 +126,8 @@ static int scan_pmd(pmd_t *pmdp, unsigned long addr, unsigned long end,
 
 	ptl = pmd_trans_huge_lock(pmdp, vma);
 	if (ptl) {
-		scan_note(s, addr, (end - addr) >> PAGE_SHIFT,
-			  scan_huge(s, pmdp_get(pmdp)));
+		scan_set_outcome(s, addr, (end - addr) >> PAGE_SHIFT,
+				 scan_huge(s, pmdp_get(pmdp)));
 		spin_unlock(ptl);
 		return 0;
 	}
@@ -146,7 +146,7 @@ static int scan_pmd(pmd_t *pmdp, unsigned long addr, unsigned long end,
 			outcome = scan_page(s, vm_normal_page(vma, addr, pte));
 		else
 			outcome = scan_leaf(s, softleaf_from_pte(pte));
-		scan_note(s, addr, 1, outcome);
+		scan_set_outcome(s, addr, 1, outcome);
 	}
 	pte_unmap_unlock(first, ptl);
 	return 0;
