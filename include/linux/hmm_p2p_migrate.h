@@ -54,10 +54,35 @@ struct hmm_p2p_copy {
 };
 
 /**
+ * struct hmm_p2p_dma_copy - bytes that a device copies by DMA, which follow one another on
+ *	both sides
+ * @offset: of the first byte in the memory of this device, as from hmm_p2p_page_offset()
+ * @addr: where &hmm_p2p_engine_desc.dev finds the other side on the bus: memory in RAM, or
+ *	(%HMM_P2P_FROM_PEER) that of another device
+ * @bytes: how many: at most dma_get_max_seg_size() of the device, and none of them is beyond
+ *	the next dma_get_seg_boundary()
+ * @clear: (%HMM_P2P_TO_DEVICE only) there is no other side, and the bytes are to be zero on
+ *	the device; @addr means nothing
+ *
+ * @offset, @addr and @bytes are multiples of PAGE_SIZE, unless a limit of the device is less than
+ * that: then they are multiples of the limit, rounded down to a power of two.
+ */
+struct hmm_p2p_dma_copy {
+	u64 offset;
+	dma_addr_t addr;
+	size_t bytes;
+	bool clear;
+};
+
+/**
  * struct hmm_p2p_copy_job - what &hmm_p2p_engine_ops.copy is to do
  * @copies: the pieces
  * @nr: number of them
  * @nr_pages: number of pages in all of them
+ * @dma: the same for a device that copies by DMA (&hmm_p2p_engine_desc.dma_copies), or NULL.
+ *	The pieces are not those of @copies.  The addresses are mapped until the copy has
+ *	ended, and in its direction only
+ * @nr_dma: number of pieces in @dma
  * @dir: in which direction
  * @alone: nothing else is done until this copy has ended, so there is no point in
  *	-EINPROGRESS if that takes longer
@@ -67,6 +92,8 @@ struct hmm_p2p_copy_job {
 	const struct hmm_p2p_copy *copies;
 	unsigned int nr;
 	unsigned int nr_pages;
+	const struct hmm_p2p_dma_copy *dma;
+	unsigned int nr_dma;
 	enum hmm_p2p_copy_dir dir;
 	bool alone;
 	struct list_head node;
@@ -95,8 +122,9 @@ struct hmm_p2p_copy_job {
  *	writes to it earlier, to clear it for example, calls hmm_p2p_flush_writes() first.
  *	Required.
  *
- * @copy: Copy what @job says.  Returns 0 when all of it has arrived; -EINPROGRESS if
- *	it is under way, and hmm_p2p_copy_done() will be called; or another negative
+ * @copy: Copy what @job says: @job->copies, or @job->dma if the device copies by DMA.
+ *	Returns 0 when all of it has arrived; -EINPROGRESS if it is under way, and
+ *	hmm_p2p_copy_done() will be called; or another negative
  *	errno, after which none of the pages migrate.  Source pages are unmapped from
  *	every page table; all pages are locked.  Called under mmap_lock or, on
  *	eviction, without, by several tasks at a time; may sleep; neither it nor the copy
@@ -126,7 +154,11 @@ struct hmm_p2p_engine_ops {
  *	until hmm_p2p_engine_unregister() has returned
  * @priv: first argument of every op
  * @dev: the device that masters the bus when ops->copy gets at the memory of another
- *	device, or NULL if the CPU copies
+ *	device, or NULL if the CPU copies.  Stays until hmm_p2p_engine_unregister() has returned
+ * @dma_copies: @dev masters the bus in every copy: the engine maps what is copied for it, with
+ *	the DMA API, and ops->copy finds the addresses in &hmm_p2p_copy_job.dma.  @dev has a DMA
+ *	mask then.  If false, ops->copy has struct pages only, and nothing is mapped: the CPU
+ *	copies, or the driver maps by itself
  * @fault_around: bytes, a power of two up to PMD_SIZE: a CPU fault brings the pages
  *	around the one that it needs to RAM as well, as far as they are small pages of
  *	this device, in an aligned piece of that size of the VMA.  0: just the page.
@@ -138,6 +170,7 @@ struct hmm_p2p_engine_desc {
 	const struct hmm_p2p_engine_ops *ops;
 	void *priv;
 	struct device *dev;
+	bool dma_copies;
 	unsigned int fault_around;
 };
 

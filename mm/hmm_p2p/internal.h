@@ -22,6 +22,7 @@
  *	        in, or around, a lock of an importer)
  *	      abandoned_lock (copy.c; held while folios are put, and nothing else is
  *	      taken in it)
+ *	      late_mappings_lock (migrate/dma.c; likewise, while the DMA API unmaps)
  *
  *	hmm_p2p_lock (registration) nests in nothing of the above, and only
  *	hmm_p2p_pairs_lock nests in it.

@@ -62,10 +62,12 @@ struct hmm_p2p_batch *hmm_p2p_batch_alloc(unsigned long nr)
 void hmm_p2p_batch_free(struct hmm_p2p_batch *b)
 {
 	/* A driver may still have the job in it. */
-	if (b && b->abandoned)
+	if (b && b->abandoned) {
 		hmm_p2p_copy_leave(b);
-	else
+	} else if (b) {
+		kvfree(b->dma);
 		kvfree(b);
+	}
 }
 
 static void batch_set_outcome(struct hmm_p2p_batch *b, unsigned long i, unsigned long n,
@@ -448,6 +450,8 @@ void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 	b->job.copies = b->copies;
 	b->job.nr = 0;
 	b->job.nr_pages = 0;
+	b->job.dma = NULL;
+	b->job.nr_dma = 0;
 	init_completion(&b->job.done);
 }
 
@@ -619,6 +623,8 @@ int hmm_p2p_batch_end(struct hmm_p2p_batch *b)
 		return 0;
 	if (b->in_flight)
 		error = hmm_p2p_copy_wait(b) ? b->job.result : -EIO;
+	if (b->dma)
+		hmm_p2p_dma_end(b);
 	if (b->job.nr && !error && !hmm_p2p_copy_is_sound(b))
 		error = -EIO;
 	if (b->job.nr && error) {

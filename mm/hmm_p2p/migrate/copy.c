@@ -7,6 +7,7 @@
  * means anything.
  *
  *	flush		what peers have written to the pages arrives first (flush.c)
+ *	map		what is copied, for a device that copies by DMA (dma.c)
  *	copy op		the driver's; not for a device that is dead
  *	wait		for hmm_p2p_copy_done(), but not for ever if the device dies
  *	is sound?	no device has gone under the copy
@@ -92,6 +93,11 @@ void hmm_p2p_copy_start(struct hmm_p2p_batch *b)
 		flush_device_pages(b);
 	if (b->job.dir == HMM_P2P_FROM_PEER && b->from->let_go)
 		flush_peer_source(b);
+	if (desc->dma_copies) {
+		b->job.error = hmm_p2p_dma_map(b);
+		if (b->job.error)
+			return;
+	}
 	/* There is nothing to copy any more, and nobody to ask. */
 	b->job.error = -EIO;
 	if (hmm_p2p_device_enter(exp)) {
@@ -133,10 +139,13 @@ static void hmm_p2p_copy_reap(struct work_struct *work)
 {
 	struct hmm_p2p_batch *b = container_of(work, struct hmm_p2p_batch, reap);
 
+	/* Before the pages that it wrote to are free. */
+	hmm_p2p_dma_end_late(b);
 	mutex_lock(&abandoned_lock);
 	copy_put_destinations(b);
 	list_del(&b->node);
 	mutex_unlock(&abandoned_lock);
+	kvfree(b->dma);
 	kvfree(b);
 }
 
@@ -218,6 +227,17 @@ void hmm_p2p_copy_forget(struct hmm_p2p_engine *engine)
  * same.  @job stays until then, even if the engine has been unregistered meanwhile.  What
  * @job names of the dead device does not stay: five seconds after the device has died, the
  * driver looks at none of its pages and aliases.  No reset waits for such a copy.
+ *
+ * The DMA addresses of a copy that no task waits for any more do not stay either.  Those that
+ * the device reads from are unmapped at once.  Those that it writes to are unmapped after this
+ * call, or in hmm_p2p_engine_unregister() if that comes first: behind an IOMMU, a device that
+ * goes on then meets faults, and not the memory of others.
+ *
+ * Why a call that completes the job, and no dma_fence: one task waits for a copy, and no other
+ * task or driver ever sees it, so there is nothing to share.  That task waits with mmap_lock
+ * and page locks, and reports a copy that is late; a dma_fence is a promise to end in finite
+ * time, on which memory reclaim may wait.  A driver whose hardware has fences calls this from a
+ * callback of dma_fence_add_callback().
  *
  * After this call, the core frees the memory that it kept for the copy.  A copy for which this
  * call never comes keeps that memory for ever.  If the memory is that of a device which is

@@ -38,6 +38,8 @@ static const char *const counter_names[HMM_P2P_E_NR_COUNTERS] = {
 	[HMM_P2P_E_TO_RAM]	= "to_ram",
 	[HMM_P2P_E_FROM_PEER]	= "from_peer",
 	[HMM_P2P_E_CPU_FAULTS]	= "cpu_faults",
+	[HMM_P2P_E_DMA_MAPPED]	= "dma_mapped",
+	[HMM_P2P_E_DMA_UNMAPPED] = "dma_unmapped",
 };
 
 static int migrations_show(struct seq_file *m, void *v)
@@ -60,6 +62,10 @@ static const char *engine_desc_defect(const struct hmm_p2p_engine_desc *desc)
 		return "ops->alloc_folios is missing";
 	if (!desc->ops->copy)
 		return "ops->copy is missing";
+	if (desc->dma_copies && !desc->dev)
+		return "dma_copies is set, and dev is missing";
+	if (desc->dma_copies && !desc->dev->dma_mask)
+		return "dma_copies is set, and dev has no dma_mask";
 	if (desc->fault_around && (!is_power_of_2(desc->fault_around) ||
 				   desc->fault_around > PMD_SIZE))
 		return "fault_around is no power of two, or larger than PMD_SIZE";
@@ -84,8 +90,9 @@ static void engine_free(struct hmm_p2p_engine *engine)
  * Context: Process context, no locks held.
  *
  * Return: the engine, to be given back with hmm_p2p_engine_unregister(), or
- * * -EINVAL, and the kernel log names the field of @desc: an op is missing; fault_around is
- *   no power of two, or larger than PMD_SIZE
+ * * -EINVAL, and the kernel log names the field of @desc: an op is missing; dma_copies
+ *   is set for a device that is missing or has no DMA mask; fault_around is no power of two,
+ *   or larger than PMD_SIZE
  * * -EEXIST: the exporter has an engine, or another exporter's pgmap has the same owner
  * * -ENODEV: the exporter is being unregistered, or its device is dead
  * * -ENOMEM
@@ -137,6 +144,9 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_engine_register, "HMM_P2P");
  * &hmm_p2p_exporter_ops.lost says so now.  For the exporter only hmm_p2p_unregister() may
  * follow, or hmm_p2p_dead() before that; hmm_p2p_copy_done() always may.
  *
+ * No DMA mapping of a copy is left afterwards, also none of a copy that the driver has not ended
+ * because its device is dead: see hmm_p2p_copy_done().  &hmm_p2p_engine_desc.dev may go then.
+ *
  * The caller makes sure that no other call for @engine is under way or begins.  Only
  * hmm_p2p_migrate_fault() may be: this function waits for it.
  *
@@ -160,6 +170,7 @@ void hmm_p2p_engine_unregister(struct hmm_p2p_engine *engine)
 	mutex_unlock(&exp->life);
 	if (hmm_p2p_is_dead(exp))
 		hmm_p2p_copy_forget(engine);
+	hmm_p2p_dma_forget(engine);
 	WRITE_ONCE(exp->engine, NULL);
 	debugfs_remove(engine->debugfs);
 	engine_free(engine);

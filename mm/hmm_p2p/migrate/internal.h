@@ -6,6 +6,7 @@
 #ifndef _MM_HMM_P2P_MIGRATE_INTERNAL_H
 #define _MM_HMM_P2P_MIGRATE_INTERNAL_H
 
+#include <linux/dma-mapping.h>
 #include <linux/hmm_p2p_migrate.h>
 #include <linux/migrate.h>
 
@@ -17,6 +18,8 @@ enum hmm_p2p_engine_counter {
 	HMM_P2P_E_TO_RAM,		/* ... from it to RAM */
 	HMM_P2P_E_FROM_PEER,		/* ... from another device to it */
 	HMM_P2P_E_CPU_FAULTS,		/* of those to RAM, by a fault, neighbours included */
+	HMM_P2P_E_DMA_MAPPED,		/* pages mapped for copies by DMA */
+	HMM_P2P_E_DMA_UNMAPPED,		/* ... and unmapped */
 	HMM_P2P_E_NR_COUNTERS,
 };
 
@@ -66,6 +69,8 @@ void hmm_p2p_evict_all(struct hmm_p2p_engine *engine);
 struct hmm_p2p_batch {
 	struct hmm_p2p_engine *engine;	/* whose ops copy */
 	struct hmm_p2p_exporter *from;	/* FROM_PEER: whose pages */
+	enum pci_p2pdma_map_type from_type;	/* ... how the engine's device reaches them */
+	struct hmm_p2p_dma *dma;	/* dma.c; NULL: the CPU copies, or nothing was copied */
 	struct hmm_p2p_copy_job job;
 	struct migrate_vma args;	/* .vma is NULL on eviction */
 	unsigned long nr;
@@ -114,6 +119,43 @@ bool hmm_p2p_copy_wait(struct hmm_p2p_batch *b);
 void hmm_p2p_copy_leave(struct hmm_p2p_batch *b);
 bool hmm_p2p_copy_is_sound(struct hmm_p2p_batch *b);
 void hmm_p2p_copy_forget(struct hmm_p2p_engine *engine);
+
+/* dma.c */
+struct hmm_p2p_dma_extent {
+	dma_addr_t addr;
+	size_t bytes;
+};
+
+/* What is mapped for the copy of a batch. */
+struct hmm_p2p_dma {
+	struct hmm_p2p_engine *engine;	/* NULL: nothing is mapped.  late_mappings_lock if late */
+	struct device *dev;		/* its desc.dev */
+	struct list_head node;		/* late_mappings_lock: late_mappings */
+	enum dma_data_direction dir;
+	unsigned long attrs;
+	unsigned long nr_pages;		/* mapped */
+	size_t max_piece;		/* bytes; what is below a page is a power of two */
+	size_t max_extent;		/* bytes */
+	unsigned long boundary;		/* mask; no piece crosses one */
+	bool bus;			/* addresses are the bus's, and nothing is mapped */
+	struct dma_iova_state iova;	/* or one range of addresses is for all of it */
+	size_t linked;			/* ... bytes of it in use */
+	struct hmm_p2p_dma_copy *pieces;	/* behind the extents */
+	unsigned int nr;
+	unsigned int room_pieces;
+	unsigned int room_extents;
+	unsigned int nr_extents;
+	struct hmm_p2p_dma_extent extents[];	/* or each is mapped by itself */
+};
+
+int hmm_p2p_dma_map(struct hmm_p2p_batch *b);
+void hmm_p2p_dma_end(struct hmm_p2p_batch *b);
+void hmm_p2p_dma_end_late(struct hmm_p2p_batch *b);
+void hmm_p2p_dma_forget(struct hmm_p2p_engine *engine);
+#if IS_ENABLED(CONFIG_KUNIT)
+dma_addr_t hmm_p2p_dma_map_extent(struct hmm_p2p_batch *b, phys_addr_t phys, size_t bytes);
+void hmm_p2p_dma_add_pieces(struct hmm_p2p_dma *dma, struct hmm_p2p_dma_copy rest);
+#endif
 
 /* place.c */
 struct folio *hmm_p2p_alloc_ram(struct vm_area_struct *vma, unsigned long addr,

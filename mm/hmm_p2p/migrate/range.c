@@ -143,12 +143,11 @@ static bool engine_reaches(struct migration *m, struct hmm_p2p_batch *b,
 			   struct hmm_p2p_exporter *other)
 {
 	struct device *dev = m->engine->desc.dev;
-	enum pci_p2pdma_map_type type;
 
 	if (hmm_p2p_is_coherent(other) || !hmm_p2p_enabled())
 		return false;
 	b->from = other;
-	return !dev || hmm_p2p_check_reach(other, dev, &type) == HMM_P2P_REACHABLE;
+	return !dev || hmm_p2p_check_reach(other, dev, &b->from_type) == HMM_P2P_REACHABLE;
 }
 
 /*

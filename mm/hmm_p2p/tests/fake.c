@@ -148,6 +148,8 @@ static int fake_copy_now(struct fake *f, struct hmm_p2p_copy_job *job)
 
 	if (f->copy_error)
 		return f->copy_error;
+	if (f->pdev)
+		return fake_copy_dma(f, job);
 	for (i = 0; i < job->nr; i++) {
 		for (j = 0; j < job->copies[i].nr_pages; j++) {
 			ret = fake_copy_page(f, &job->copies[i], j, job->dir);
@@ -189,6 +191,7 @@ static int fake_copy(void *priv, struct hmm_p2p_copy_job *job)
 
 	f->nr_copies++;
 	f->nr_pieces = job->nr;
+	fake_see_dma(f, job);
 	complete(&f->copy_begun);
 	if (f->never_ends) {
 		f->never_job = job;

@@ -19,6 +19,7 @@
 #include "../internal.h"
 
 struct mirror;
+struct platform_device;
 
 #define NR_WINDOWS	4UL
 #define WINDOW_PAGES	HPAGE_PMD_NR
@@ -69,6 +70,13 @@ struct fake {
 	struct page *never_ram;		/* RAM to which that copy may write */
 	bool op_stays;			/* copy() stays long after death */
 	bool lost;
+	struct platform_device *pdev;	/* masters the bus; NULL: the CPU copies */
+	unsigned int nr_dma;		/* pieces of the last copy by DMA */
+	unsigned int nr_copied;		/* ... of the same in struct pages */
+	unsigned int nr_clear;		/* ... to be cleared */
+	unsigned int nr_bounced;	/* extents, of all of them, that are not where the RAM is */
+	unsigned int nr_high;		/* ... and that the device cannot reach */
+	bool dma_outside;		/* a piece was of no page of the copy */
 	int room;			/* what make_room() returns; 0: once, then none */
 	bool dies_for_room;		/* that is when the device dies */
 	unsigned int small_pages;	/* more are refused; 0: no limit */
@@ -130,6 +138,10 @@ struct page *fake_page(struct fake *f, unsigned long i);
 unsigned long fake_alias(struct fake *f, unsigned long i);
 void *fake_kva(struct fake *f, const struct page *page);
 struct folio *fake_alloc_one(struct fake *f, unsigned int order);
+/* Before fake_register(): a device that masters the bus copies.  fake_dma.c */
+void fake_use_dma(struct kunit *test, struct fake *f, u64 mask);
+int fake_copy_dma(struct fake *f, struct hmm_p2p_copy_job *job);
+void fake_see_dma(struct fake *f, struct hmm_p2p_copy_job *job);
 
 /* Functions for job_call(). */
 void fake_begin_reset(struct fake *f);

@@ -242,12 +242,81 @@ static void late_to_dead_device(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 0));
 }
 
+static u64 pages_left_mapped(struct hmm_p2p_engine *engine)
+{
+	return hmm_p2p_engine_sum(engine, HMM_P2P_E_DMA_MAPPED) -
+	       hmm_p2p_engine_sum(engine, HMM_P2P_E_DMA_UNMAPPED);
+}
+
+/* A copy by DMA to RAM that was abandoned: the batch's mappings. */
+static struct hmm_p2p_dma *abandon_dma_to_ram(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_dma *dma;
+	unsigned long start;
+
+	fake_use_dma(test, f, DMA_BIT_MASK(64));
+	fake_register(test);
+	start = memory_create(test, NR_COPIED);
+	memory_place(test, start, NR_COPIED);
+	abandon_copy(test, f, f, start, true);
+	KUNIT_ASSERT_NOT_NULL(test, f->never_job);
+	dma = container_of(f->never_job, struct hmm_p2p_batch, job)->dma;
+	/* The device may still write there. */
+	KUNIT_EXPECT_PTR_EQ(test, f->engine, dma->engine);
+	KUNIT_EXPECT_EQ(test, NR_COPIED, pages_left_mapped(f->engine));
+	return dma;
+}
+
+static void late_dma_to_ram(struct kunit *test)
+{
+	struct fake *f = test->priv;
+
+	abandon_dma_to_ram(test);
+	fake_end_late(f);
+	KUNIT_EXPECT_TRUE(test, all_reaped());
+	KUNIT_EXPECT_EQ(test, 0, pages_left_mapped(f->engine));
+}
+
+/* The device goes with its driver: nothing may be mapped for it any more. */
+static void late_dma_engine_goes_first(struct kunit *test)
+{
+	struct hmm_p2p_dma *dma = abandon_dma_to_ram(test);
+	struct fake *f = test->priv;
+
+	fake_unregister(f);
+	KUNIT_EXPECT_NULL(test, dma->engine);
+	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
+	fake_end_late(f);
+	KUNIT_EXPECT_TRUE(test, all_reaped());
+}
+
+/* What the device only reads from is the process's again, and not mapped any more. */
+static void late_dma_to_device(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+
+	fake_use_dma(test, f, DMA_BIT_MASK(64));
+	fake_register(test);
+	start = memory_create(test, NR_COPIED);
+	abandon_copy(test, f, f, start, false);
+	KUNIT_EXPECT_EQ(test, 0, pages_left_mapped(f->engine));
+	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
+	fake_end_late(f);
+	KUNIT_EXPECT_TRUE(test, all_reaped());
+	KUNIT_EXPECT_EQ(test, 0, pages_left_mapped(f->engine));
+}
+
 static struct kunit_case hmm_p2p_late_cases[] = {
 	KUNIT_CASE_SLOW(late_from_dead_peer),
 	KUNIT_CASE_SLOW(late_from_dead_peer_to_dead),
 	KUNIT_CASE_SLOW(late_while_task_has_batch),
 	KUNIT_CASE_SLOW(late_to_ram),
 	KUNIT_CASE_SLOW(late_to_dead_device),
+	KUNIT_CASE_SLOW(late_dma_to_ram),
+	KUNIT_CASE_SLOW(late_dma_engine_goes_first),
+	KUNIT_CASE_SLOW(late_dma_to_device),
 	{}
 };
 

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: DMA addresses of copies
+ *
+ * A driver whose device copies by DMA sets &hmm_p2p_engine_desc.dma_copies.  For each copy, the
+ * engine then maps the other side, which is RAM or the memory of another device, for
+ * hmm_p2p_engine_desc.dev.  Terms:
+ *
+ *	extent	memory that one call of the DMA API maps
+ *	piece	what the driver gets (struct hmm_p2p_dma_copy): bytes that follow one another
+ *		in device memory and in DMA space.  Extents that are neighbours in both make
+ *		one piece.  A piece ends where the limits of the device are: see
+ *		dma_set_max_seg_size() and dma_set_seg_boundary()
+ *
+ * There are three ways to map:
+ *
+ *	bus	The memory of another device behind the same switch has a bus address.
+ *		Nothing is mapped.
+ *	IOVA	An IOMMU gives the whole copy one range of addresses.  The extents are linked
+ *		into it one behind the other, and the IOTLB is flushed once.
+ *	each	Without an IOMMU, or if it has no such range, each extent is mapped by
+ *		itself.  The DMA API may bounce an extent.
+ *
+ * The pages stay locked until they are unmapped: data that was bounced arrives in its page
+ * only then.  When a mapping ends:
+ *
+ *	The copy has ended or failed: the task that waits for it unmaps.
+ *	The copy is abandoned (copy.c), and the device reads from the mapping: the task unmaps
+ *	at once.
+ *	The copy is abandoned, and the device writes to the mapping: it stays, because its
+ *	addresses must not become those of other memory while the device may use them.  It
+ *	ends with hmm_p2p_copy_done(), or with the engine if that is first: a driver keeps
+ *	its device until hmm_p2p_engine_unregister() has returned, and no longer.
+ */
+#include <kunit/static_stub.h>
+#include <kunit/visibility.h>
+#include <linux/dma-mapping.h>
+#include <linux/export.h>
+#include <linux/hmm.h>
+#include <linux/list.h>
+#include <linux/minmax.h>
+#include <linux/mutex.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/slab.h>
+
+#include "internal.h"
+
+/* No other lock of ours is taken in it; the DMA API unmaps under it. */
+static DEFINE_MUTEX(late_mappings_lock);
+static LIST_HEAD(late_mappings);	/* late_mappings_lock; of abandoned copies */
+
+/* How many pieces a page may be cut into. */
+static unsigned int dma_pieces_per_page(struct hmm_p2p_dma *dma)
+{
+	return max(1UL, PAGE_SIZE / dma->max_piece);
+}
+
+/* What the device can take in one piece. */
+static void dma_set_limits(struct hmm_p2p_dma *dma)
+{
+	struct device *dev = dma->dev;
+
+	dma->boundary = dma_get_seg_boundary(dev);
+	/* A boundary of ULONG_MAX is none. */
+	dma->max_piece = min_not_zero(dma->boundary + 1,
+				      (unsigned long)dma_get_max_seg_size(dev));
+	/* Whole pages, or pieces that fill a page and cross no boundary. */
+	if (dma->max_piece < PAGE_SIZE)
+		dma->max_piece = rounddown_pow_of_two(dma->max_piece);
+	else
+		dma->max_piece = ALIGN_DOWN(dma->max_piece, PAGE_SIZE);
+	dma->max_extent = max(ALIGN_DOWN(dma_max_mapping_size(dev), PAGE_SIZE), PAGE_SIZE);
+}
+
+/* A batch keeps the room for its mappings, and the next copy uses it if it is large enough. */
+static struct hmm_p2p_dma *dma_get_room(struct hmm_p2p_batch *b)
+{
+	struct hmm_p2p_dma limits = { .dev = b->engine->desc.dev }, *dma = b->dma;
+	unsigned long nr_pages = b->job.nr_pages, nr_pieces;
+
+	dma_set_limits(&limits);
+	nr_pieces = nr_pages * dma_pieces_per_page(&limits);
+	if (!dma || dma->room_extents < nr_pages || dma->room_pieces < nr_pieces) {
+		kvfree(dma);
+		dma = kvmalloc(struct_size(dma, extents, nr_pages) +
+			       nr_pieces * sizeof(*dma->pieces), GFP_KERNEL);
+		b->dma = dma;
+		if (!dma)
+			return NULL;
+		limits.room_extents = nr_pages;
+		limits.room_pieces = nr_pieces;
+	} else {
+		limits.room_extents = dma->room_extents;
+		limits.room_pieces = dma->room_pieces;
+	}
+	*dma = limits;
+	dma->pieces = (struct hmm_p2p_dma_copy *)&dma->extents[dma->room_extents];
+	return dma;
+}
+
+/* Whether @next may be a part of the piece in front of it. */
+static bool dma_piece_follows(struct hmm_p2p_dma *dma, const struct hmm_p2p_dma_copy *next)
+{
+	const struct hmm_p2p_dma_copy *last = dma->nr ? &dma->pieces[dma->nr - 1] : NULL;
+
+	if (!last || last->bytes == dma->max_piece || last->clear != next->clear ||
+	    last->offset + last->bytes != next->offset)
+		return false;
+	return next->clear || (last->addr + last->bytes == next->addr &&
+			       next->addr & dma->boundary);
+}
+
+/*
+ * hmm_p2p_dma_add_pieces - bytes that follow one another on both sides
+ * @dma: where to
+ * @rest: the bytes
+ *
+ * Makes the last piece longer as far as the bytes follow it, and new pieces of the rest.
+ */
+VISIBLE_IF_KUNIT
+void hmm_p2p_dma_add_pieces(struct hmm_p2p_dma *dma, struct hmm_p2p_dma_copy rest)
+{
+	size_t n;
+
+	for (; rest.bytes; rest.bytes -= n, rest.offset += n) {
+		n = min(rest.bytes, dma->max_piece);
+		/* The last byte before the boundary: a sum behind it may be 0. */
+		if (!rest.clear)
+			n = min(n - 1, dma->boundary - (rest.addr & dma->boundary)) + 1;
+		if (dma_piece_follows(dma, &rest)) {
+			struct hmm_p2p_dma_copy *last = &dma->pieces[dma->nr - 1];
+
+			n = min(n, dma->max_piece - last->bytes);
+			last->bytes += n;
+		} else {
+			dma->pieces[dma->nr] = rest;
+			dma->pieces[dma->nr++].bytes = n;
+		}
+		if (!rest.clear)
+			rest.addr += n;
+	}
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_dma_add_pieces);
+
+static bool dma_copy_clears(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
+{
+	return b->job.dir == HMM_P2P_TO_DEVICE && !c->ram_page;
+}
+
+/* Choose how to map.  If the way is that of the IOVA, allocate the range. */
+static void dma_choose_way(struct hmm_p2p_batch *b)
+{
+	struct hmm_p2p_dma *dma = b->dma;
+	size_t bytes = 0;
+	unsigned int i;
+
+	dma->dir = b->job.dir == HMM_P2P_TO_RAM ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
+	if (b->job.dir == HMM_P2P_FROM_PEER) {
+		if (b->from_type == PCI_P2PDMA_MAP_BUS_ADDR) {
+			dma->bus = true;
+			dma->max_extent = SIZE_MAX;
+			return;
+		}
+		dma->attrs = DMA_ATTR_MMIO;
+	}
+	/* An IOMMU with larger pages than the CPU cannot link a single page. */
+	if (dma_get_merge_boundary(dma->dev) & PAGE_MASK)
+		return;
+	for (i = 0; i < b->job.nr; i++)
+		if (!dma_copy_clears(b, &b->copies[i]))
+			bytes += (size_t)b->copies[i].nr_pages << PAGE_SHIFT;
+	if (bytes && dma_iova_try_alloc(dma->dev, &dma->iova, 0, bytes))
+		dma->max_extent = SIZE_MAX;
+}
+
+/* Map one extent.  Return: its DMA address, or %DMA_MAPPING_ERROR. */
+VISIBLE_IF_KUNIT
+dma_addr_t hmm_p2p_dma_map_extent(struct hmm_p2p_batch *b, phys_addr_t phys, size_t bytes)
+{
+	struct hmm_p2p_dma *dma = b->dma;
+	dma_addr_t addr;
+
+	KUNIT_STATIC_STUB_REDIRECT(hmm_p2p_dma_map_extent, b, phys, bytes);
+	if (dma->bus)
+		return pci_p2pdma_bus_addr_map(b->from->desc.provider, phys);
+	if (dma_use_iova(&dma->iova)) {
+		if (dma_iova_link(dma->dev, &dma->iova, phys, dma->linked, bytes, dma->dir,
+				  dma->attrs))
+			return DMA_MAPPING_ERROR;
+		addr = dma->iova.addr + dma->linked;
+		dma->linked += bytes;
+		return addr;
+	}
+	addr = dma_map_phys(dma->dev, phys, bytes, dma->dir, dma->attrs);
+	if (dma_mapping_error(dma->dev, addr))
+		return DMA_MAPPING_ERROR;
+	dma->extents[dma->nr_extents].addr = addr;
+	dma->extents[dma->nr_extents++].bytes = bytes;
+	return addr;
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_dma_map_extent);
+
+static int dma_map_copy(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
+{
+	struct hmm_p2p_dma_copy piece = {
+		.offset = hmm_p2p_page_offset(c->dev_page),
+		.addr = DMA_MAPPING_ERROR,
+		.bytes = (size_t)c->nr_pages << PAGE_SHIFT,
+		.clear = dma_copy_clears(b, c),
+	};
+	size_t bytes = piece.bytes;
+	struct hmm_p2p_dma *dma = b->dma;
+	phys_addr_t phys;
+
+	if (piece.clear) {
+		hmm_p2p_dma_add_pieces(dma, piece);
+		return 0;
+	}
+	if (b->job.dir == HMM_P2P_FROM_PEER)
+		phys = hmm_pfn_to_phys(c->peer);
+	else
+		phys = page_to_phys(c->ram_page);
+	for (; bytes; bytes -= piece.bytes) {
+		piece.bytes = min(bytes, dma->max_extent);
+		piece.addr = hmm_p2p_dma_map_extent(b, phys, piece.bytes);
+		if (piece.addr == DMA_MAPPING_ERROR)
+			return -ENOMEM;
+		dma->nr_pages += piece.bytes >> PAGE_SHIFT;
+		hmm_p2p_dma_add_pieces(dma, piece);
+		piece.offset += piece.bytes;
+		phys += piece.bytes;
+	}
+	return 0;
+}
+
+static int dma_map_copies(struct hmm_p2p_batch *b)
+{
+	struct hmm_p2p_dma *dma = b->dma;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < b->job.nr && !ret; i++)
+		ret = dma_map_copy(b, &b->copies[i]);
+	if (!ret && dma->linked)
+		ret = dma_iova_sync(dma->dev, &dma->iova, 0, dma->linked);
+	return ret;
+}
+
+static void dma_unmap(struct hmm_p2p_dma *dma)
+{
+	unsigned int i;
+
+	if (dma_use_iova(&dma->iova))
+		dma_iova_destroy(dma->dev, &dma->iova, dma->linked, dma->dir, dma->attrs);
+	/* Where the DMA API keeps nothing, there is nothing to give back. */
+	else if (dma->nr_extents && dma_need_unmap(dma->dev))
+		for (i = 0; i < dma->nr_extents; i++)
+			dma_unmap_phys(dma->dev, dma->extents[i].addr, dma->extents[i].bytes,
+				       dma->dir, dma->attrs);
+	hmm_p2p_engine_count(dma->engine, HMM_P2P_E_DMA_UNMAPPED, dma->nr_pages);
+	dma->engine = NULL;
+}
+
+/*
+ * hmm_p2p_dma_map - give the driver DMA addresses of what it is to copy
+ * @b: a batch of an engine that copies by DMA, with something to copy.  For
+ *	%HMM_P2P_FROM_PEER, b->from_type says how the device reaches b->from
+ *
+ * To be followed by hmm_p2p_dma_end(), also after an error.
+ *
+ * Return: 0 with the pieces in b->job, or -ENOMEM: there was no memory, or there were no
+ * addresses or bounce buffers.
+ */
+int hmm_p2p_dma_map(struct hmm_p2p_batch *b)
+{
+	struct hmm_p2p_engine *engine = b->engine;
+	struct hmm_p2p_dma *dma = dma_get_room(b);
+	int ret;
+
+	if (!dma)
+		return -ENOMEM;
+	dma->engine = engine;
+	dma_choose_way(b);
+	ret = dma_map_copies(b);
+	hmm_p2p_engine_count(engine, HMM_P2P_E_DMA_MAPPED, dma->nr_pages);
+	if (ret)
+		return -ENOMEM;
+	b->job.dma = dma->pieces;
+	b->job.nr_dma = dma->nr;
+	return 0;
+}
+
+/*
+ * hmm_p2p_dma_end - the copy of a batch has ended, or nobody waits for it any more
+ * @b: a batch with locked pages, and with room for mappings
+ */
+void hmm_p2p_dma_end(struct hmm_p2p_batch *b)
+{
+	struct hmm_p2p_dma *dma = b->dma;
+
+	/* It may be the room of an earlier copy. */
+	if (!dma->engine)
+		return;
+	if (b->abandoned && dma->dir == DMA_FROM_DEVICE) {
+		/* The engine is kept until the pages are unlocked: it finds these mappings. */
+		mutex_lock(&late_mappings_lock);
+		list_add_tail(&dma->node, &late_mappings);
+		mutex_unlock(&late_mappings_lock);
+		return;
+	}
+	dma_unmap(dma);
+}
+
+/* The copy of a batch that was abandoned has ended.  The pages that it wrote to are kept. */
+void hmm_p2p_dma_end_late(struct hmm_p2p_batch *b)
+{
+	struct hmm_p2p_dma *dma = b->dma;
+
+	if (!dma)
+		return;
+	mutex_lock(&late_mappings_lock);
+	/* Or hmm_p2p_dma_forget() was first. */
+	if (dma->engine) {
+		list_del(&dma->node);
+		dma_unmap(dma);
+	}
+	mutex_unlock(&late_mappings_lock);
+}
+
+/*
+ * hmm_p2p_dma_forget - the engine goes, and then its device may go
+ * @engine: none of its copies is waited for any more
+ */
+void hmm_p2p_dma_forget(struct hmm_p2p_engine *engine)
+{
+	struct hmm_p2p_dma *dma, *next;
+	u64 left;
+
+	mutex_lock(&late_mappings_lock);
+	list_for_each_entry_safe(dma, next, &late_mappings, node) {
+		if (dma->engine != engine)
+			continue;
+		list_del(&dma->node);
+		dma_unmap(dma);
+	}
+	mutex_unlock(&late_mappings_lock);
+	left = hmm_p2p_engine_sum(engine, HMM_P2P_E_DMA_MAPPED) -
+	       hmm_p2p_engine_sum(engine, HMM_P2P_E_DMA_UNMAPPED);
+	WARN(left, "hmm_p2p: %s: %llu pages are still mapped for DMA\n",
+	     engine->exp->desc.name, left);
+}
