@@ -24,3 +24,8 @@ suite_edu_no_iova() {
 	reload "${exact[@]}" no_iova=1 && HMM_P2P_EDU=no-iova "$bin/edu" -T under_way
 	reload "${exact[@]}"
 }
+
+# QEMU's edu as the copy engine of a dummy.
+suite_dma_copy_bus() { "$bin/dma_copy"; }
+suite_dma_copy_host_bridge() { "$bin/dma_copy"; }
+suite_dma_copy_iommu() { "$bin/dma_copy"; }

@@ -10,7 +10,9 @@
  * while the core unmaps the next pages.  For a few pages, as with a fault of the CPU,
  * that is not worth it.
  *
- * Replace for real hardware: copy_job_now() with the copy engine.
+ * Replace for real hardware: copy_job_now() with the copy engine.  One that masters the bus has
+ * desc.dma_copies set in hmm_dummy_engine_init(), and gets addresses in job->dma; test/edu.c is
+ * an example.
  */
 #include <linux/highmem.h>
 #include <linux/module.h>
@@ -79,6 +81,8 @@ static int copy_job_now(struct hmm_dummy_dev *dev, struct hmm_p2p_copy_job *job)
 	unsigned int i;
 	int ret = 0;
 
+	if (job->dma)
+		return hmm_dummy_test_copy_by_dma(dev, job);
 	for (i = 0; i < job->nr && !ret; i++) {
 		if (READ_ONCE(dev->dead))
 			return -EIO;
@@ -108,13 +112,19 @@ static void hmm_dummy_copy_work(struct work_struct *work)
 	}
 }
 
+/* Whether it takes less time than to let it run by itself, and to be told when it has ended. */
+static bool copy_is_short(const struct hmm_p2p_copy_job *job)
+{
+	return job->alone || (job->nr_pages < ASYNC_MIN_PAGES && !job->dma);
+}
+
 static int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
 {
 	struct hmm_dummy_dev *dev = priv;
 
 	if (hmm_dummy_test_fails())
 		return -EIO;
-	if (job->alone || job->nr_pages < ASYNC_MIN_PAGES || hmm_dummy_test_copies_at_once())
+	if (copy_is_short(job) || hmm_dummy_test_copies_at_once())
 		return copy_job_now(dev, job);
 	spin_lock(&dev->migration.lock);
 	list_add_tail(&job->node, &dev->migration.copies);
@@ -173,6 +183,7 @@ int hmm_dummy_engine_init(struct hmm_dummy_dev *dev)
 		.fault_around = fault_around_kb << 10,
 	};
 
+	hmm_dummy_test_engine_desc(dev, &desc);
 	dev->migration.fault_around = desc.fault_around;
 	spin_lock_init(&dev->migration.lock);
 	INIT_LIST_HEAD(&dev->migration.copies);

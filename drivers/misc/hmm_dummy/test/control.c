@@ -18,7 +18,9 @@
  * not in the list or not for this device, and otherwise what the core said.
  *
  * /sys/kernel/debug/hmm_dummyN/edu tells what QEMU's edu is doing, and flushes how often the
- * device was told to flush the writes of peers.
+ * device was told to flush the writes of peers.  For a device whose copies edu makes (see
+ * edu.c), copied tells how many bytes it has copied, and copy_fails takes the number of a piece
+ * of each copy that fails from now on (0: none).
  */
 #include <linux/debugfs.h>
 #include <linux/delay.h>
@@ -137,6 +139,11 @@ void hmm_dummy_control_init(struct hmm_dummy_dev *dev)
 		debugfs_create_file("edu", 0400, dev->test.debugfs, dev, &edu_fops);
 	else
 		debugfs_create_u64("flushes", 0400, dev->test.debugfs, &dev->test.flushes);
+	if (dev->test.copier) {
+		debugfs_create_u64("copied", 0400, dev->test.debugfs, &dev->test.copied);
+		debugfs_create_u32("copy_fails", 0600, dev->test.debugfs,
+				   &dev->test.copy_fails);
+	}
 }
 
 /* Waits for writes that are under way; there are none afterwards. */

@@ -14,6 +14,12 @@
  * transfer that is under way when the page is taken away is a matter of the IOMMU: for
  * tests of what hits then.
  *
+ * It can make the copies of another dummy, one with memory, that is bound while the module
+ * parameter edu_copies is set: then that one's pages migrate at the DMA addresses of the
+ * migration engine.  edu reaches RAM, or another GPU's memory, and its buffer is in the middle;
+ * from there on it is a page of RAM, from which the CPU copies to the dummy's memory.  That
+ * dummy goes before edu does.
+ *
  * Registers: QEMU, docs/specs/edu.rst.
  */
 #include <linux/crc32.h>
@@ -35,6 +41,11 @@ module_param(no_iova, bool, 0444);
 MODULE_PARM_DESC(no_iova,
 		 "Map for edu without IOVA state, as where none can be had; for tests (N)");
 
+static bool edu_copies;
+module_param(edu_copies, bool, 0644);
+MODULE_PARM_DESC(edu_copies,
+		 "Let edu make the copies of GPUs that are bound from now on; for tests (N)");
+
 #define EDU_SRC		0x80
 #define EDU_DST		0x88
 #define EDU_COUNT	0x90
@@ -45,7 +56,11 @@ MODULE_PARM_DESC(no_iova,
 /* A whole page makes QEMU 7.2 abort. */
 #define EDU_MAX		2048
 
+static DEFINE_MUTEX(edus_lock);
+static LIST_HEAD(edus);			/* edus_lock */
+
 struct hmm_dummy_edu {
+	struct list_head node;		/* edus_lock: edus */
 	struct pci_dev *pdev;
 	void __iomem *regs;
 	/* The buffer, and bounce.  Inside of hmm_dummy_file.lock, outside of hmm_dummy_ctx.lock. */
@@ -209,6 +224,79 @@ int hmm_dummy_test_engine_piece(struct hmm_dummy_job *job, u64 offset, unsigned 
 	return ret;
 }
 
+/* Let edu make the copies of a GPU, if that is what the test wants and there is one. */
+void hmm_dummy_test_engine_desc(struct hmm_dummy_dev *dev, struct hmm_p2p_engine_desc *desc)
+{
+	struct hmm_dummy_edu *edu;
+
+	if (!edu_copies || !dev->pdev)
+		return;
+	mutex_lock(&edus_lock);
+	edu = list_first_entry_or_null(&edus, struct hmm_dummy_edu, node);
+	/* The driver core then unbinds the GPU before edu. */
+	if (edu && device_link_add(&dev->pdev->dev, &edu->pdev->dev,
+				   DL_FLAG_AUTOREMOVE_CONSUMER)) {
+		dev->test.copier = edu;
+		desc->dev = &edu->pdev->dev;
+		desc->dma_copies = true;
+	}
+	mutex_unlock(&edus_lock);
+}
+
+/* Between the memory of a GPU, at @offset, and bounce. */
+static void edu_copy_vram(struct hmm_dummy_edu *edu, struct hmm_dummy_dev *dev,
+			  const struct hmm_p2p_dma_copy *piece, bool to_ram)
+{
+	void *vram = hmm_dummy_vram_get(dev, piece->offset);
+
+	if (piece->clear)
+		memset(vram, 0, piece->bytes);
+	else if (to_ram)
+		memcpy(edu->bounce, vram, piece->bytes);
+	else
+		memcpy(vram, edu->bounce, piece->bytes);
+	hmm_dummy_vram_put(dev);
+}
+
+static int edu_copy_piece(struct hmm_dummy_edu *edu, struct hmm_dummy_dev *dev,
+			  const struct hmm_p2p_dma_copy *piece, bool to_ram)
+{
+	int ret;
+
+	/* The core was told what edu can do; no such piece crosses a chunk of the memory. */
+	if (WARN_ON_ONCE(piece->bytes > EDU_MAX))
+		return -EINVAL;
+	if (to_ram || piece->clear)
+		edu_copy_vram(edu, dev, piece, to_ram);
+	if (piece->clear)
+		return 0;
+	ret = edu_transfer(edu, to_ram ? edu->bounce_dma : piece->addr, piece->bytes, false);
+	if (!ret)
+		ret = edu_transfer(edu, to_ram ? piece->addr : edu->bounce_dma, piece->bytes,
+				   true);
+	if (!ret && !to_ram)
+		edu_copy_vram(edu, dev, piece, to_ram);
+	WRITE_ONCE(dev->test.copied, dev->test.copied + piece->bytes);
+	return ret;
+}
+
+/* A copy of a dummy's migration engine. */
+int hmm_dummy_test_copy_by_dma(struct hmm_dummy_dev *dev, struct hmm_p2p_copy_job *job)
+{
+	struct hmm_dummy_edu *edu = dev->test.copier;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < job->nr_dma && !ret; i++) {
+		if (READ_ONCE(dev->dead) || i + 1 == READ_ONCE(dev->test.copy_fails))
+			return -EIO;
+		mutex_lock(&edu->lock);
+		ret = edu_copy_piece(edu, dev, &job->dma[i], job->dir == HMM_P2P_TO_RAM);
+		mutex_unlock(&edu->lock);
+	}
+	return ret;
+}
+
 /*
  * What hmm_dma_map_alloc() makes where there is no IOVA to be had: each page is mapped by
  * itself, and unmapped into the IOMMU's flush queue.
@@ -252,6 +340,8 @@ static int hmm_dummy_edu_probe(struct pci_dev *pdev, const struct pci_device_id 
 	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
 	if (ret)
 		return ret;
+	/* For copies of the migration engine: a piece is what one transfer can take. */
+	dma_set_max_seg_size(&pdev->dev, EDU_MAX);
 	pci_set_master(pdev);
 	edu->bounce = dmam_alloc_coherent(&pdev->dev, EDU_MAX, &edu->bounce_dma,
 					  GFP_KERNEL);
@@ -263,6 +353,9 @@ static int hmm_dummy_edu_probe(struct pci_dev *pdev, const struct pci_device_id 
 	if (IS_ERR(edu->dev))
 		return PTR_ERR(edu->dev);
 	pci_set_drvdata(pdev, edu);
+	mutex_lock(&edus_lock);
+	list_add_tail(&edu->node, &edus);
+	mutex_unlock(&edus_lock);
 	return 0;
 }
 
@@ -270,6 +363,9 @@ static void hmm_dummy_edu_remove(struct pci_dev *pdev)
 {
 	struct hmm_dummy_edu *edu = pci_get_drvdata(pdev);
 
+	mutex_lock(&edus_lock);
+	list_del(&edu->node);
+	mutex_unlock(&edus_lock);
 	hmm_dummy_remove(edu->dev);
 }
 

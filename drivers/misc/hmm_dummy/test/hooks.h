@@ -6,6 +6,7 @@
 #ifndef _HMM_DUMMY_TEST_HOOKS_H
 #define _HMM_DUMMY_TEST_HOOKS_H
 
+#include <linux/errno.h>
 #include <linux/list.h>
 #include <linux/miscdevice.h>
 #include <linux/pgtable.h>
@@ -20,6 +21,8 @@ struct hmm_dummy_edu;
 struct hmm_dummy_held;
 struct hmm_dummy_job;
 struct hmm_dummy_range;
+struct hmm_p2p_copy_job;
+struct hmm_p2p_engine_desc;
 struct hmm_p2p_window_map;
 struct pci_dev;
 
@@ -33,6 +36,9 @@ struct hmm_dummy_test_desc {
 /* In struct hmm_dummy_dev. */
 struct hmm_dummy_test_dev {
 	struct hmm_dummy_edu *edu;	/* a bus master without memory; edu.c */
+	struct hmm_dummy_edu *copier;	/* that makes our copies, or NULL; edu.c */
+	u64 copied;			/* ... bytes that it did */
+	u32 copy_fails;			/* ... at the piece with this number; 0: at none */
 	struct dentry *debugfs;		/* control.c */
 	u64 flushes;			/* of peers' writes; one at a time */
 	bool paused;			/* sched.lock: engines rest */
@@ -106,6 +112,8 @@ bool hmm_dummy_test_access_by_dma(struct hmm_dummy_dev *dev,
 bool hmm_dummy_test_refuses(struct hmm_dummy_dev *dev, const struct hmm_dummy_command *arg);
 bool hmm_dummy_test_has_engine(struct hmm_dummy_dev *dev);
 int hmm_dummy_test_engine_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes);
+void hmm_dummy_test_engine_desc(struct hmm_dummy_dev *dev, struct hmm_p2p_engine_desc *desc);
+int hmm_dummy_test_copy_by_dma(struct hmm_dummy_dev *dev, struct hmm_p2p_copy_job *job);
 
 /* dmirror.c */
 bool hmm_dummy_test_no_folio(struct hmm_dummy_dev *dev, unsigned int order);
@@ -285,6 +293,17 @@ static inline int hmm_dummy_test_engine_piece(struct hmm_dummy_job *job, u64 off
 					      unsigned long *bytes)
 {
 	return 0;
+}
+
+static inline void hmm_dummy_test_engine_desc(struct hmm_dummy_dev *dev,
+					      struct hmm_p2p_engine_desc *desc)
+{
+}
+
+static inline int hmm_dummy_test_copy_by_dma(struct hmm_dummy_dev *dev,
+					     struct hmm_p2p_copy_job *job)
+{
+	return -EOPNOTSUPP;
 }
 
 static inline bool hmm_dummy_test_no_folio(struct hmm_dummy_dev *dev, unsigned int order)
