@@ -127,27 +127,28 @@ static void without_engine_register_again(struct kunit *test)
 static void without_engine_unregister_locked_page(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 4);
-	struct folio *folio = page_folio(fake_page(f, 2));
+	struct mirror *m = mapped(test, 4), *behind = mirror_create_mapped(test, "soft", 4);
+	struct folio *folio = page_folio(fake_page(f, 4));
 	unsigned long end = jiffies + 30 * HZ, left;
 	struct job job;
 
 	folio_lock(folio);
 	job_call(test, &job, fake_unregister, f);
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 200));
-	/* Pages 0 and 1 are revoked, 2 is locked, and 3 is behind it. */
+	/* Pages 0 to 3 are revoked, 4 is locked, and the rest is behind it. */
 	do {
 		msleep(1);
 		mutex_lock(&m->lock);
 		left = mirror_peers(m);
 		mutex_unlock(&m->lock);
-	} while (left != 2 && time_before(jiffies, end));
-	KUNIT_EXPECT_EQ(test, 2, left);
+	} while (left && time_before(jiffies, end));
+	KUNIT_EXPECT_EQ(test, 0, left);
+	KUNIT_EXPECT_EQ(test, 4, mirror_peers(behind));
 	KUNIT_EXPECT_TRUE(test, in_state(HMM_P2P_STATE_DRAINING));
 	KUNIT_EXPECT_EQ(test, -ENODEV, fake_live(seen.exp));
 	KUNIT_EXPECT_EQ(test, 0, mirror_fault(m, 0, 1, 0));
 	KUNIT_EXPECT_FALSE(test, mirror_has(m, 0, fake_alias(f, 0)));
-	KUNIT_EXPECT_TRUE(test, mirror_has(m, 2, fake_alias(f, 2)));
+	KUNIT_EXPECT_TRUE(test, mirror_has(behind, 0, fake_alias(f, 4)));
 	/* The wait holds no reference, so that a task that has the page locked can migrate it. */
 	KUNIT_EXPECT_EQ(test, 1, folio_ref_count(folio));
 	folio_unlock(folio);
@@ -155,8 +156,10 @@ static void without_engine_unregister_locked_page(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(seen.exp));
 	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
 	KUNIT_EXPECT_EQ(test, 0, f->freed);
-	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 2));
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(behind));
+	KUNIT_EXPECT_TRUE(test, memory_right(behind->start, 0));
 	mirror_destroy(m);
+	mirror_destroy(behind);
 }
 
 static void unregister_and_be_killed(struct fake *f)
@@ -322,21 +325,21 @@ static void without_engine_flush_in_unregister(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct mirror *m = mapped(test, 4);
-	struct folio *folio = page_folio(fake_page(f, 2));
+	struct folio *folio = page_folio(fake_page(f, 0));
 	struct job job;
 
 	folio_lock(folio);
 	job_call(test, &job, fake_unregister, f);
 	KUNIT_EXPECT_TRUE(test, in_state(HMM_P2P_STATE_DRAINING));
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 100));
-	fake_post(f, 2, LATE);
+	fake_post(f, 0, LATE);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_flush_folio(folio));
 	KUNIT_EXPECT_EQ(test, 0, f->nr_posted);
 	KUNIT_EXPECT_EQ(test, 1, f->nr_flushes);
 	folio_unlock(folio);
 	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
 	KUNIT_EXPECT_EQ(test, 2, f->nr_flushes);
-	KUNIT_EXPECT_EQ(test, LATE, memory_value(m->start, 2));
+	KUNIT_EXPECT_EQ(test, LATE, memory_value(m->start, 0));
 	KUNIT_EXPECT_EQ(test, 2, f->nr_flushes);
 	mirror_destroy(m);
 }
