@@ -285,7 +285,7 @@ int hmm_p2p_flush_folio(struct folio *folio)
 		exp = NULL;
 	rcu_read_unlock();
 	if (!exp) {
-		/* The caller sees what the last flush waited for: pairs with hmm_p2p_unregister(). */
+		/* See what the last flush waited for: pairs with hmm_p2p_unregister(). */
 		smp_rmb();
 		return 0;
 	}

@@ -34,8 +34,8 @@ static bool fault_is_stale(struct vm_fault *vmf)
 /*
  * Split the huge page of a fault, for which there is no huge page of RAM.
  *
- * The batch did not split it, because it was shared then (see batch_may_split()).  Now it is back in
- * the page table, locked and with the reference of the fault.  The next fault is on a small
+ * The batch did not split it, because it was shared then: see batch_may_split().  Now it is back
+ * in the page table, locked and with the reference of the fault.  The next fault is on a small
  * page.  Without the split, the OOM handler would repeat the fault until there is a huge page.
  */
 static int fault_split(struct vm_fault *vmf)
