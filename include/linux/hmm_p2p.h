@@ -119,7 +119,7 @@ struct hmm_p2p_peer {
 	bool lazy_unmap;		/* see HMM_P2P_LAZY_IOMMU */
 	struct hmm_p2p_importer *importer;	/* NULL: it has met no exporter */
 	unsigned long meet_after;	/* jiffies; 0: see HMM_P2P_NO_PAIR */
-	struct xarray pairs;		/* exporter id -> acquaintance */
+	struct xarray pairs;		/* exporter id -> attachment */
 #endif
 };
 

@@ -128,7 +128,7 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_init, "HMM_P2P");
  */
 void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer)
 {
-	struct hmm_p2p_acquaintance *acquaintance;
+	struct hmm_p2p_attachment *attachment;
 	struct hmm_p2p_map *m = peer->map->peer;
 	unsigned long id;
 
@@ -140,8 +140,8 @@ void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer)
 		hmm_p2p_map_drop_all(peer->map);
 	if (peer->importer)
 		atomic_dec(&peer->importer->mirrors);
-	xa_for_each(&peer->pairs, id, acquaintance)
-		hmm_p2p_pair_leave(acquaintance);
+	xa_for_each(&peer->pairs, id, attachment)
+		hmm_p2p_pair_leave(attachment);
 	xa_destroy(&peer->pairs);
 	peer->map->peer = NULL;
 	kvfree(m);
@@ -151,7 +151,7 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_destroy, "HMM_P2P");
 /* Whether a mirror of @importer holds @window. */
 static bool importer_holds(struct hmm_p2p_importer *importer, struct hmm_p2p_window *window)
 {
-	struct hmm_p2p_acquaintance *acquaintance;
+	struct hmm_p2p_attachment *attachment;
 	struct hmm_p2p_pair *pair;
 	bool holds = false;
 
@@ -160,8 +160,8 @@ static bool importer_holds(struct hmm_p2p_importer *importer, struct hmm_p2p_win
 		if (pair->importer != importer)
 			continue;
 		mutex_lock(&pair->lock);
-		list_for_each_entry(acquaintance, &pair->acquaintances, node) {
-			holds = hmm_p2p_map_holds(acquaintance->peer->map, window);
+		list_for_each_entry(attachment, &pair->attachments, node) {
+			holds = hmm_p2p_map_holds(attachment->peer->map, window);
 			if (holds)
 				break;
 		}
@@ -262,7 +262,7 @@ static void pair_invalidated(struct hmm_p2p_pair *pair, unsigned long entries, s
 void hmm_p2p_invalidate_end(struct hmm_dma_map *map)
 {
 	struct hmm_p2p_map *m = READ_ONCE(map->peer);
-	struct hmm_p2p_acquaintance *acquaintance;
+	struct hmm_p2p_attachment *attachment;
 	unsigned long id;
 	s64 ns;
 
@@ -277,9 +277,9 @@ void hmm_p2p_invalidate_end(struct hmm_dma_map *map)
 		return;
 	}
 	m->dropped_pairs = false;
-	xa_for_each_marked(&m->peer->pairs, id, acquaintance, PAIR_DROPPED) {
+	xa_for_each_marked(&m->peer->pairs, id, attachment, PAIR_DROPPED) {
 		xa_clear_mark(&m->peer->pairs, id, PAIR_DROPPED);
-		pair_invalidated(acquaintance->pair, m->dropped, ns);
+		pair_invalidated(attachment->pair, m->dropped, ns);
 	}
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_invalidate_end, "HMM_P2P");

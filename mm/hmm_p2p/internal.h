@@ -260,12 +260,12 @@ struct hmm_p2p_pair {
 	bool translated;			/* ... through an IOMMU */
 	unsigned int nr_hot;			/* a power of two */
 
-	refcount_t users;			/* acquaintances */
+	refcount_t users;			/* attachments */
 	struct list_head node;			/* exp->pairs; hmm_p2p_pairs_lock */
 	struct hlist_node hash;			/* hmm_p2p_pairs_lock to change, RCU to read */
 	struct rcu_head rcu;
 	struct mutex lock;			/* of the list below */
-	struct list_head acquaintances;
+	struct list_head attachments;
 	atomic64_t slowest;			/* invalidation, ns */
 	atomic64_t cold[HMM_P2P_NR_COLD];
 	struct hmm_p2p_hot_counters hot[];
@@ -275,10 +275,10 @@ struct hmm_p2p_pair {
 static_assert(struct_size_t(struct hmm_p2p_pair, hot, HMM_P2P_MAX_HOT) <= SZ_4K);
 
 /* A mirror that has met an exporter. */
-struct hmm_p2p_acquaintance {
+struct hmm_p2p_attachment {
 	struct hmm_p2p_peer *peer;
 	struct hmm_p2p_pair *pair;
-	struct list_head node;			/* pair->acquaintances */
+	struct list_head node;			/* pair->attachments */
 };
 
 /*
@@ -514,7 +514,7 @@ extern struct mutex hmm_p2p_pairs_lock;
 
 bool hmm_p2p_pair_join(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
 void hmm_p2p_pair_create(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp);
-void hmm_p2p_pair_leave(struct hmm_p2p_acquaintance *acquaintance);
+void hmm_p2p_pair_leave(struct hmm_p2p_attachment *attachment);
 void hmm_p2p_report_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm);
 u64 hmm_p2p_pair_read(struct hmm_p2p_pair *pair, unsigned int counter);
 u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter);
@@ -522,9 +522,9 @@ u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter);
 /* The pair of a peer and the exporter with that id, NULL if they have not met. */
 static inline struct hmm_p2p_pair *hmm_p2p_pair_of(struct hmm_p2p_peer *peer, u64 id)
 {
-	struct hmm_p2p_acquaintance *acquaintance = xa_load(&peer->pairs, id);
+	struct hmm_p2p_attachment *attachment = xa_load(&peer->pairs, id);
 
-	return acquaintance ? acquaintance->pair : NULL;
+	return attachment ? attachment->pair : NULL;
 }
 
 /*

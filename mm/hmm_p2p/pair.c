@@ -2,12 +2,13 @@
 /*
  * DOC: Pairs
  *
- * A pair is for each (importer, exporter, mm) that ever met: what one did with the
- * other's memory, and the answer to the question whether they can talk.
+ * A pair stands for one importer, one exporter and one process (mm).  It keeps whether the
+ * importer reaches the exporter's memory, and counts what the importer does with it.  An
+ * attachment joins one mirror (peer) to a pair.
  *
  * A peer and an exporter meet once, outside the page walk.  From then on the walk
  * finds the pair in the peer under the exporter's id.  A pair begins when the first mirror
- * of an importer in a process meets the exporter, and ends with the last; both take
+ * of an importer in a process meets the exporter, and ends with the last.  Both take
  * hmm_p2p_pairs_lock, which all processes share.  The mirrors in between, which may come and
  * go by the thousand, do not: they find the pair in a hash table under RCU.
  *
@@ -23,8 +24,8 @@
  *						unlocks; memory goes after RCU
  *	looks again, and begins a new pair
  *
- * A mirror gets what it needs for aliases at its first meeting, too: before, its map
- * remembers nothing.
+ * A mirror also gets the memory that it needs for aliases at its first meeting.  Before, its
+ * map remembers nothing.
  *
  *	a fault meets the exporter		another fault of the same mirror
  *
@@ -34,11 +35,12 @@
  *						takes the importer's lock
  *						hmm_p2p_map_get() finds map->peer
  *
- * An invalidation that finds map->peer empty has nothing to let go of: hmm_p2p_map_get() was
- * never called, or its effect would be seen by the importer's lock.
+ * An invalidation that finds map->peer empty has nothing to let go of: both it and
+ * hmm_p2p_map_get() hold the importer's lock, so it would see map->peer.
  *
- * A pair is at most 4 KiB of memory, however many CPUs there are.  Its hot counters are in up
- * to 32 cache lines by CPU: with more CPUs some share one.  The others are there once.
+ * A pair takes at most 4 KiB of memory, whatever the number of CPUs.  Its hot counters are in up
+ * to 32 cache lines, chosen by CPU: with more CPUs some share a line.  Its other counters are
+ * there once.
  */
 #include <kunit/static_stub.h>
 #include <kunit/visibility.h>
@@ -58,8 +60,8 @@
 #include "internal.h"
 
 /*
- * Importers and pairs.  Nobody allocates memory under it: reclaim calls the callbacks
- * of importers, and all of them would wait for one that does not return.
+ * Protects importers and pairs.  No task allocates memory under it: reclaim calls the callbacks
+ * of importers, and a callback that does not return would block all users of the lock.
  */
 struct mutex hmm_p2p_pairs_lock = __MUTEX_INITIALIZER(hmm_p2p_pairs_lock);
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_pairs_lock);
@@ -67,7 +69,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_pairs_lock);
 /* hmm_p2p_pairs_lock to change, RCU to read. */
 static DEFINE_HASHTABLE(pair_table, 8);
 
-/* How long a peer for which there was no pair does not ask for one again. */
+/* How long a peer waits before it tries again to get memory for a pair. */
 #define MEET_AGAIN	(HZ / 10)
 
 static unsigned long pair_key(const struct hmm_p2p_exporter *exp, const struct mm_struct *mm)
@@ -75,7 +77,7 @@ static unsigned long pair_key(const struct hmm_p2p_exporter *exp, const struct m
 	return hash_ptr(mm, BITS_PER_LONG) + exp->id;
 }
 
-/* What all CPUs have counted; 0 if pairs do not have that counter. */
+/* The sum over all CPUs; 0 if pairs do not have that counter. */
 u64 hmm_p2p_pair_read(struct hmm_p2p_pair *pair, unsigned int counter)
 {
 	u64 sum = 0;
@@ -89,7 +91,7 @@ u64 hmm_p2p_pair_read(struct hmm_p2p_pair *pair, unsigned int counter)
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_pair_read);
 
-/* Of the exporter: its own, what pairs left behind, and the pairs that there are. */
+/* The exporter's total: its own counters, with those of ended pairs, and all pairs. */
 u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter)
 {
 	struct hmm_p2p_pair *pair;
@@ -104,7 +106,7 @@ u64 hmm_p2p_total_read(struct hmm_p2p_exporter *exp, unsigned int counter)
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_total_read);
 
-/* Visible so that tests can have it fail, and ask for one of a larger machine. */
+/* Visible so that tests can make it fail, and ask for a pair of a larger machine. */
 VISIBLE_IF_KUNIT struct hmm_p2p_pair *hmm_p2p_pair_alloc(unsigned int nr_cpus)
 {
 	unsigned int nr_hot = min(roundup_pow_of_two(nr_cpus), HMM_P2P_MAX_HOT);
@@ -117,14 +119,15 @@ VISIBLE_IF_KUNIT struct hmm_p2p_pair *hmm_p2p_pair_alloc(unsigned int nr_cpus)
 	pair->nr_hot = nr_hot;
 	refcount_set(&pair->users, 1);
 	mutex_init(&pair->lock);
-	INIT_LIST_HEAD(&pair->acquaintances);
+	INIT_LIST_HEAD(&pair->attachments);
 	return pair;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_pair_alloc);
 
 /*
- * The pair of others, with a reference.  What of it is compared is constant, and kept by
- * it or by RCU; the mm is that of a fault, so another one is not at the same address.
+ * The pair of this importer, exporter and process, if there is one, with a reference.  The
+ * fields that are compared are constant, and RCU keeps them.  The mm exists, since the caller
+ * faults in it, and each pair keeps its own: so equal addresses are the same mm.
  */
 static struct hmm_p2p_pair *pair_find_get(struct hmm_p2p_peer *peer,
 					  struct hmm_p2p_exporter *exp)
@@ -182,7 +185,7 @@ static void pair_begin(struct hmm_p2p_pair *pair, struct hmm_p2p_peer *peer,
 	hash_add_rcu(pair_table, &pair->hash, pair_key(exp, peer->mm));
 }
 
-/* Nobody of the importer in this mm has met @exp; or they do so at the same time. */
+/* The first mirror of the importer in this process meets @exp; others may do so beside it. */
 static struct hmm_p2p_pair *pair_first_meeting(struct hmm_p2p_peer *peer,
 					       struct hmm_p2p_exporter *exp)
 {
@@ -192,7 +195,7 @@ static struct hmm_p2p_pair *pair_first_meeting(struct hmm_p2p_peer *peer,
 	new = hmm_p2p_pair_alloc(nr_cpu_ids);
 	if (!new)
 		return NULL;
-	/* Software needs a mapping for the CPU, which each window says. */
+	/* Software needs a mapping for the CPU, which depends on the window. */
 	new->reason = HMM_P2P_REACHABLE;
 	new->type = PCI_P2PDMA_MAP_UNKNOWN;
 	if (peer->dev)
@@ -225,45 +228,45 @@ static struct hmm_p2p_pair *pair_first_meeting(struct hmm_p2p_peer *peer,
 }
 
 /*
- * The mirror knows the exporter from now on.  @pair and @acquaintance are consumed; another
- * fault of this mirror may have been here first, with the same pair.
+ * Attach a mirror to a pair.  @pair and @attachment are consumed.  Another fault of this mirror
+ * may have been faster, with the same pair.
  */
 static void pair_join_peer(struct hmm_p2p_peer *peer, struct hmm_p2p_pair *pair,
-			   struct hmm_p2p_acquaintance *acquaintance)
+			   struct hmm_p2p_attachment *attachment)
 {
 	u64 id = pair->exp->id;
 	bool met;
 
-	acquaintance->peer = peer;
-	acquaintance->pair = pair;
+	attachment->peer = peer;
+	attachment->pair = pair;
 	mutex_lock(&pair->lock);
 	met = xa_load(&peer->pairs, id);
 	if (!met) {
-		/* By a fault on another exporter, too, which has another lock. */
+		/* A fault on another exporter, whose pair has another lock, may set it, too. */
 		if (!cmpxchg(&peer->importer, NULL, pair->importer))
 			atomic_inc(&pair->importer->mirrors);
-		list_add_tail(&acquaintance->node, &pair->acquaintances);
+		list_add_tail(&attachment->node, &pair->attachments);
 		/* It is reserved.  Pairs with smp_rmb() in cursor_pair(). */
-		xa_store(&peer->pairs, id, acquaintance, GFP_NOWAIT);
+		xa_store(&peer->pairs, id, attachment, GFP_NOWAIT);
 	}
 	mutex_unlock(&pair->lock);
 	if (met) {
-		kfree(acquaintance);
+		kfree(attachment);
 		pair_put(pair);
 	}
 }
 
 /* What a mirror needs to meet @exp, besides a pair. */
-static struct hmm_p2p_acquaintance *pair_prepare_peer(struct hmm_p2p_peer *peer,
+static struct hmm_p2p_attachment *pair_prepare_peer(struct hmm_p2p_peer *peer,
 						      struct hmm_p2p_exporter *exp)
 {
 	if (hmm_p2p_map_alloc(peer) || xa_reserve(&peer->pairs, exp->id, GFP_KERNEL))
 		return NULL;
-	return kzalloc_obj(struct hmm_p2p_acquaintance, GFP_KERNEL_ACCOUNT);
+	return kzalloc_obj(struct hmm_p2p_attachment, GFP_KERNEL_ACCOUNT);
 }
 
 /*
- * hmm_p2p_pair_join - a mirror meets an exporter that others of its process have met
+ * hmm_p2p_pair_join - attach a mirror to the pair that its process has with an exporter
  * @peer: the mirror
  * @exp: the exporter; its provider is not needed
  *
@@ -271,68 +274,68 @@ static struct hmm_p2p_acquaintance *pair_prepare_peer(struct hmm_p2p_peer *peer,
  *
  * Context: May sleep; no mmap_lock.
  *
- * Return: whether there is such a pair, and memory to join it.
+ * Return: false if there is no such pair, or no memory.
  */
 bool hmm_p2p_pair_join(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp)
 {
-	struct hmm_p2p_acquaintance *acquaintance;
+	struct hmm_p2p_attachment *attachment;
 	struct hmm_p2p_pair *pair;
 
 	pair = pair_find_get(peer, exp);
 	if (!pair)
 		return false;
-	acquaintance = pair_prepare_peer(peer, exp);
-	if (!acquaintance) {
+	attachment = pair_prepare_peer(peer, exp);
+	if (!attachment) {
 		pair_put(pair);
 		return false;
 	}
 	trace_hmm_p2p_reach(exp->desc.name, pair->importer->name, pair->reason);
-	pair_join_peer(peer, pair, acquaintance);
+	pair_join_peer(peer, pair, attachment);
 	return true;
 }
 
 /*
- * hmm_p2p_pair_create - a peer and an exporter meet: ask, and make them a pair
- * @peer: the importer
+ * hmm_p2p_pair_create - attach a mirror to a new pair, for which p2pdma is asked
+ * @peer: the mirror
  * @exp: does not get past draining meanwhile, so its provider is there
  *
- * Without memory for a pair the peer has no alias for a while, %HMM_P2P_NO_PAIR, and its
- * faults bring pages to RAM: what works without hmm_p2p does not fail because of it.
- * Not by the pair, since there is none, but by the peer: other exporters wait, too.
+ * Without memory for a pair the peer gets no aliases for a while, %HMM_P2P_NO_PAIR, and its
+ * faults bring pages to RAM: what works without hmm_p2p does not fail because of it.  The
+ * peer notes that, since there is no pair, so other exporters wait, too.
  *
- * Context: May sleep; no mmap_lock, so that nobody waits for it behind the allocation.
+ * Context: May sleep; no mmap_lock, on which other tasks would wait for the allocation.
  */
 void hmm_p2p_pair_create(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp)
 {
-	struct hmm_p2p_acquaintance *acquaintance = pair_prepare_peer(peer, exp);
+	struct hmm_p2p_attachment *attachment = pair_prepare_peer(peer, exp);
 	struct hmm_p2p_pair *pair = NULL;
 
-	if (acquaintance)
+	if (attachment)
 		pair = pair_first_meeting(peer, exp);
 	if (!pair) {
-		kfree(acquaintance);
+		kfree(attachment);
 		WRITE_ONCE(peer->meet_after, jiffies + MEET_AGAIN);
 		return;
 	}
 	trace_hmm_p2p_reach(exp->desc.name, pair->importer->name, pair->reason);
-	pair_join_peer(peer, pair, acquaintance);
+	pair_join_peer(peer, pair, attachment);
 }
 
-/* A mirror is destroyed. */
-void hmm_p2p_pair_leave(struct hmm_p2p_acquaintance *acquaintance)
+/* Detach a mirror, which is being destroyed. */
+void hmm_p2p_pair_leave(struct hmm_p2p_attachment *attachment)
 {
-	struct hmm_p2p_pair *pair = acquaintance->pair;
+	struct hmm_p2p_pair *pair = attachment->pair;
 
 	mutex_lock(&pair->lock);
-	list_del(&acquaintance->node);
+	list_del(&attachment->node);
 	mutex_unlock(&pair->lock);
-	kfree(acquaintance);
+	kfree(attachment);
 	pair_put(pair);
 }
 
 /*
- * For the watchdog, which has named a callback by its function: the importers that have
- * memory of @exp mapped in @mm, one of which may be the device.
+ * The watchdog has named a callback by its function.  Name the importers that have memory of
+ * @exp mapped in @mm, too: one of them may have that callback.
  */
 void hmm_p2p_report_holders(struct hmm_p2p_exporter *exp, struct mm_struct *mm)
 {
@@ -353,7 +356,7 @@ static int __init hmm_p2p_pairs_init(void)
 {
 	struct hmm_p2p_pair *pair;
 
-	/* Teach lockdep what it would see only if somebody allocated, and memory was short. */
+	/* Teach lockdep the order that it would see only if memory was short. */
 	if (!IS_ENABLED(CONFIG_LOCKDEP))
 		return 0;
 	pair = hmm_p2p_pair_alloc(1);
