@@ -258,7 +258,7 @@ static void pair_join_peer(struct hmm_p2p_peer *peer, struct hmm_p2p_pair *pair,
 
 /* What a mirror needs to meet @exp, besides a pair. */
 static struct hmm_p2p_attachment *pair_prepare_peer(struct hmm_p2p_peer *peer,
-						      struct hmm_p2p_exporter *exp)
+						    struct hmm_p2p_exporter *exp)
 {
 	if (hmm_p2p_map_alloc(peer) || xa_reserve(&peer->pairs, exp->id, GFP_KERNEL))
 		return NULL;

@@ -10,7 +10,7 @@ static u64 fallbacks(struct fake *f, enum hmm_p2p_reason reason)
 }
 
 /* Place memory in all windows, and create a mirror of it. */
-static struct mirror *fill(struct kunit *test, unsigned int max_open)
+static struct mirror *place_in_windows(struct kunit *test, unsigned int max_open)
 {
 	unsigned long start;
 
@@ -24,7 +24,7 @@ static struct mirror *fill(struct kunit *test, unsigned int max_open)
 static void window_opens_on_first_use(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = fill(test, NR_WINDOWS);
+	struct mirror *m = place_in_windows(test, NR_WINDOWS);
 
 	KUNIT_EXPECT_EQ(test, 0, f->opened);
 	/* A snapshot opens no window and moves nothing. */
@@ -53,7 +53,7 @@ static void window_opens_on_first_use(struct kunit *test)
 static void window_reclaim(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = fill(test, 2);
+	struct mirror *m = place_in_windows(test, 2);
 	unsigned long i;
 
 	for (i = 0; i < 2; i++) {
@@ -103,7 +103,7 @@ static void let_go_of_window(struct mirror *m, unsigned long i)
 static void window_without_references_goes_first(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = fill(test, 2);
+	struct mirror *m = place_in_windows(test, 2);
 
 	fault_in_window(test, m, 0);
 	fault_in_window(test, m, 1);
@@ -125,7 +125,7 @@ static void window_without_references_goes_first(struct kunit *test)
 static void window_idle_for_longest_goes(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = fill(test, 3);
+	struct mirror *m = place_in_windows(test, 3);
 
 	fault_in_window(test, m, 0);
 	fault_in_window(test, m, 1);
@@ -143,7 +143,7 @@ static void window_idle_for_longest_goes(struct kunit *test)
 static void window_turns(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = fill(test, 2);
+	struct mirror *m = place_in_windows(test, 2);
 	unsigned long i;
 
 	for (i = 0; i < 9; i++) {
@@ -170,7 +170,7 @@ static int count_woken(struct wait_queue_entry *entry, unsigned int mode, int fl
 static void window_wakes_nobody_else(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = fill(test, 1);
+	struct mirror *m = place_in_windows(test, 1);
 	wait_queue_entry_t entry;
 
 	nr_woken = 0;
@@ -191,7 +191,7 @@ static void window_wakes_nobody_else(struct kunit *test)
 static void window_exhaustion(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = fill(test, 2);
+	struct mirror *m = place_in_windows(test, 2);
 	unsigned long i;
 
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, NR_PAGES, HMM_PFN_REQ_FAULT));
@@ -209,7 +209,7 @@ static void window_exhaustion(struct kunit *test)
 static void window_contention(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = fill(test, 1);
+	struct mirror *m = place_in_windows(test, 1);
 	unsigned long end = jiffies + HZ;
 	unsigned long turns = 0;
 
@@ -230,7 +230,7 @@ static void window_contention(struct kunit *test)
 static void window_slow_open(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = fill(test, NR_WINDOWS);
+	struct mirror *m = place_in_windows(test, NR_WINDOWS);
 	struct job slow, same, other;
 
 	f->slow = true;
@@ -267,7 +267,7 @@ static void window_slow_open(struct kunit *test)
 static void window_open_fails(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = fill(test, NR_WINDOWS);
+	struct mirror *m = place_in_windows(test, NR_WINDOWS);
 	unsigned long last = (NR_WINDOWS - 1) * WINDOW_PAGES;
 
 	f->open_error = -EIO;
@@ -291,7 +291,7 @@ static void window_open_lies(struct kunit *test)
 	struct mirror *m;
 
 	f->desc.name = "kunit liar";
-	m = fill(test, NR_WINDOWS);
+	m = place_in_windows(test, NR_WINDOWS);
 	f->misalign = PAGE_SIZE;
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, 0, 0));
@@ -335,7 +335,7 @@ static void window_outside_aperture(struct kunit *test)
 static void window_is_not_taken(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = fill(test, 1);
+	struct mirror *m = place_in_windows(test, 1);
 	struct hmm_p2p_window *w = f->exp->windows;
 
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
