@@ -4,7 +4,9 @@
  * The CPU, both GPUs by command and by io_uring, and a NIC read a pattern that does not
  * change.  The program prints "ready", works until it reads a line from standard input, and
  * exits with 0 if every byte is right.  With the argument "lossy", a GPU may be pulled out with
- * its memory: pages may be lost, but the data of all other pages is right.
+ * its memory: pages may be lost, but the data of all other pages is right.  With the argument
+ * "reboot" the program works until the machine goes down, and its faults are bugs in the kernel
+ * log.
  */
 #define HMM_P2P_NO_HARNESS
 #include <pthread.h>
@@ -22,7 +24,20 @@ static atomic_bool stop;
 static atomic_ulong steps[4];
 static uint32_t crcs[LEN / MiB], small_crcs[LEN / MiB];
 static bool lossy;
+static bool reboot;
 static const char *_Atomic error;
+
+/* The first of these errors is the one that is told. */
+static void failed_by(const char *what)
+{
+	const char *none = NULL;
+	char text[128];
+
+	if (!atomic_compare_exchange_strong(&error, &none, what) || !reboot)
+		return;
+	snprintf(text, sizeof(text), "BUG: load: %s\n", what);
+	write_file("/dev/kmsg", text);
+}
 
 static _Thread_local sigjmp_buf lost;
 static _Thread_local bool may_lose;
@@ -66,7 +81,7 @@ static void *cpu(void *arg)
 
 	while (!stop) {
 		if (check(rand_r(&seed) % (LEN / PAGE) * PAGE, PAGE) >= 0)
-			error = "the CPU read wrong data";
+			failed_by("the CPU read wrong data");
 		steps[0]++;
 		usleep(300);
 	}
@@ -80,9 +95,9 @@ static void *cpu(void *arg)
 static void command_ended(int failed, uint32_t crc, uint32_t expected)
 {
 	if (failed && failed != ENODEV && failed != EBUSY && !(lossy && failed == EFAULT))
-		error = strerror(failed);
+		failed_by(strerror(failed));
 	if (!failed && crc != expected && !lossy)
-		error = "a GPU read wrong data";
+		failed_by("a GPU read wrong data");
 }
 
 /* Migrate and compute.  After a failure the thread opens the device again. */
@@ -119,7 +134,7 @@ static void *uring(void *arg)
 	unsigned int seed = 5;
 
 	if (io_uring_queue_init(64, &ring, 0)) {
-		error = "io_uring_queue_init";
+		failed_by("io_uring_queue_init");
 		return NULL;
 	}
 	while (!stop) {
@@ -163,7 +178,7 @@ static void *nic(void *arg)
 	int status;
 
 	if (failed) {
-		error = failed;
+		failed_by(failed);
 		return NULL;
 	}
 	remote.mr = ibv_reg_mr(o.pair.pd, mem, LEN, RDMA_ODP);
@@ -175,7 +190,7 @@ static void *nic(void *arg)
 		if (status) {
 			/* The error has ended the queue pair. */
 			if (!lossy)
-				error = ibv_wc_status_str(status);
+				failed_by(ibv_wc_status_str(status));
 			break;
 		}
 		/*
@@ -184,7 +199,7 @@ static void *nic(void *arg)
 		 */
 		for (size_t i = 0; i < 4 * PAGE && !lossy; i++)
 			if ((unsigned char)o.stage[i] != pattern(at + i, 1))
-				error = "the NIC read wrong data";
+				failed_by("the NIC read wrong data");
 		steps[3]++;
 	}
 	if (remote.mr)
@@ -203,6 +218,7 @@ int main(int argc, char **argv)
 	char line[16];
 
 	lossy = argc > 1 && !strcmp(argv[1], "lossy");
+	reboot = argc > 1 && !strcmp(argv[1], "reboot");
 	sigaction(SIGBUS, &bus, NULL);
 	mem = anon_huge(LEN, MADV_HUGEPAGE);
 	fill_pattern(mem, LEN, 1);

@@ -172,6 +172,10 @@ void hmm_p2p_unpark_all(struct hmm_p2p_exporter *exp)
  * The memory keeps its content through the reset, and open windows stay where they are.  A
  * driver whose device loses either calls hmm_p2p_dead().
  *
+ * For system sleep, a driver calls this in suspend_late and hmm_p2p_reset_end() in
+ * resume_early, and importers stop their fault handlers in suspend: see "Sleep, shutdown and
+ * bus errors" in Documentation/misc-devices/hmm_dummy.rst.
+ *
  * Context: Process context, may sleep, for as long as another task keeps a page locked, or
  * until another task calls hmm_p2p_dead().  Not under a lock that a copy or an
  * importer's invalidate callback needs.

@@ -127,6 +127,7 @@ struct hmm_dummy_sched {
 	spinlock_t lock;
 	struct list_head ready;		/* lock: queues with work */
 	bool stopped;			/* lock: no new jobs */
+	unsigned int resting;		/* lock, READ_ONCE: the engines rest, for so many reasons */
 	wait_queue_head_t progress;	/* a job has ended */
 	struct hmm_dummy_engine engines[2];
 };
@@ -154,7 +155,10 @@ struct hmm_dummy_dev {
 	struct hmm_p2p_exporter *exporter;	/* NULL: no memory */
 	struct hmm_p2p_engine *engine;		/* engine_ops.c; NULL: no memory */
 	bool dead;			/* READ_ONCE */
-	bool in_reset;			/* by the bus, of which there is one at a time; pci.c */
+	/* Each has begun a reset of the exporter, and ends it: errors.c, errors.c, power.c. */
+	bool in_user_reset;
+	bool in_error;
+	bool in_sleep;
 
 	struct hmm_dummy_mem mem;
 	struct hmm_dummy_vram vram;
@@ -189,6 +193,17 @@ void hmm_dummy_dev_exit(struct hmm_dummy_dev *dev);
 int hmm_dummy_pci_init(void);
 void hmm_dummy_pci_exit(void);
 bool hmm_dummy_is_lost(struct hmm_dummy_dev *dev);
+void hmm_dummy_pci_remove(struct pci_dev *pdev);
+
+/* errors.c: resets and bus errors */
+extern const struct pci_error_handlers hmm_dummy_err_handler;
+
+void hmm_dummy_error_resume(struct pci_dev *pdev);
+
+/* power.c: sleep and shutdown */
+extern const struct dev_pm_ops hmm_dummy_pm_ops;
+
+void hmm_dummy_pci_shutdown(struct pci_dev *pdev);
 
 /* pagemap.c: struct pages, and where the memory is */
 int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev);
@@ -211,6 +226,7 @@ void hmm_dummy_vram_bad(struct hmm_dummy_dev *dev, unsigned long index);
 bool hmm_dummy_vram_is_bad(struct hmm_dummy_dev *dev, unsigned long index,
 			   unsigned long nr);
 void hmm_dummy_vram_touch(struct hmm_dummy_dev *dev, u64 offset);
+bool hmm_dummy_vram_is_unused(struct hmm_dummy_dev *dev);
 long hmm_dummy_vram_oldest(struct hmm_dummy_dev *dev, u64 before);
 
 /* slots.c */
@@ -406,6 +422,7 @@ int hmm_dummy_job_pieces(struct hmm_dummy_job *job, hmm_dummy_piece piece);
 int hmm_dummy_job_must_end(struct hmm_dummy_job *job);
 void hmm_dummy_job_end(struct hmm_dummy_job *job, int result);
 int hmm_dummy_wait_room(struct hmm_dummy_ctx *ctx);
+int hmm_dummy_wait_rest(struct hmm_dummy_dev *dev);
 void hmm_dummy_job_cancel(struct hmm_dummy_job *job);
 int hmm_dummy_cancel(struct hmm_dummy_ctx *ctx, void *arg);
 void hmm_dummy_ctx_drain(struct hmm_dummy_ctx *ctx, int error);
@@ -416,6 +433,8 @@ void hmm_dummy_fault_wq_exit(void);
 int hmm_dummy_sched_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev);
+void hmm_dummy_quiesce(struct hmm_dummy_dev *dev);
+void hmm_dummy_unquiesce(struct hmm_dummy_dev *dev);
 void hmm_dummy_engines_wake(struct hmm_dummy_dev *dev);
 void hmm_dummy_queue_init(struct hmm_dummy_queue *queue, struct hmm_dummy_ctx *ctx);
 bool hmm_dummy_queue_is_active(struct hmm_dummy_queue *queue);

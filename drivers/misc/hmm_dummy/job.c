@@ -14,6 +14,12 @@
 
 #include "hmm_dummy.h"
 
+/*
+ * How a task waits for engines: a fatal signal ends the wait, and the freezer does not wait for
+ * it (power.c).
+ */
+#define JOB_WAIT_STATE	(TASK_KILLABLE | TASK_FREEZABLE)
+
 /* The job is over with @result, and is not touched any more: its done may free it. */
 void hmm_dummy_job_end(struct hmm_dummy_job *job, int result)
 {
@@ -123,13 +129,22 @@ int hmm_dummy_job_pieces(struct hmm_dummy_job *job, hmm_dummy_piece piece)
 	return 0;
 }
 
-/* For who may wait until there is room: 0, or -EINTR. */
+/* Wait until @ctx may submit a job, without locks.  0, or -EINTR for a fatal signal. */
 int hmm_dummy_wait_room(struct hmm_dummy_ctx *ctx)
 {
 	struct hmm_dummy_dev *dev = ctx->dev;
 
-	return wait_event_killable(dev->sched.progress, ctx_has_room(ctx) ||
-				   READ_ONCE(dev->sched.stopped)) ? -EINTR : 0;
+	return wait_event_state(dev->sched.progress, ctx_has_room(ctx) ||
+				READ_ONCE(dev->sched.stopped),
+				JOB_WAIT_STATE) ? -EINTR : 0;
+}
+
+/* Wait until engines that rest go on, without locks.  0, or -EINTR for a fatal signal. */
+int hmm_dummy_wait_rest(struct hmm_dummy_dev *dev)
+{
+	return wait_event_state(dev->sched.progress, !READ_ONCE(dev->sched.resting) ||
+				READ_ONCE(dev->sched.stopped),
+				JOB_WAIT_STATE) ? -EINTR : 0;
 }
 
 /*
@@ -313,7 +328,7 @@ static int job_wait(struct hmm_dummy_job *job)
 	bool killed = false;
 
 	for (;;) {
-		if (!killed && wait_for_completion_killable(&job->completion)) {
+		if (!killed && wait_for_completion_state(&job->completion, JOB_WAIT_STATE)) {
 			killed = true;
 			hmm_dummy_job_cancel(job);
 		}

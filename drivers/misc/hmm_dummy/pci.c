@@ -52,6 +52,8 @@ static int hmm_dummy_pci_probe(struct pci_dev *pdev,
 	if (ret)
 		return ret;
 	pci_set_master(pdev);
+	/* For hmm_dummy_slot_reset(). */
+	pci_save_state(pdev);
 
 	desc.pdev = pdev;
 	desc.vram_size = max(size, (u64)vram_mb << 20);
@@ -78,45 +80,27 @@ bool hmm_dummy_is_lost(struct hmm_dummy_dev *dev)
 	return PCI_POSSIBLE_ERROR(command) || !(command & PCI_COMMAND_MEMORY);
 }
 
-static void hmm_dummy_pci_remove(struct pci_dev *pdev)
+/* Also when the machine goes down, and then a second time if somebody unbinds the device. */
+void hmm_dummy_pci_remove(struct pci_dev *pdev)
 {
 	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
 
+	if (!dev)
+		return;
 	if (hmm_dummy_is_lost(dev))
 		hmm_dummy_exporter_dead(dev);
+	/* The recovery from an error may not have come to its end. */
+	hmm_dummy_error_resume(pdev);
+	pci_set_drvdata(pdev, NULL);
 	hmm_dummy_remove(dev);
 }
-
-static void hmm_dummy_reset_prepare(struct pci_dev *pdev)
-{
-	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
-
-	hmm_dummy_exports_revoke(dev);
-	dev->in_reset = !hmm_p2p_reset_begin(dev->exporter);
-	if (!dev->in_reset)
-		pci_warn(pdev, "reset of a device that is in use\n");
-}
-
-static void hmm_dummy_reset_done(struct pci_dev *pdev)
-{
-	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
-
-	/* Another one's, which has kept ours from beginning, goes on. */
-	if (dev->in_reset)
-		hmm_p2p_reset_end(dev->exporter);
-	dev->in_reset = false;
-	hmm_dummy_exports_allow(dev);
-}
-
-static const struct pci_error_handlers hmm_dummy_err_handler = {
-	.reset_prepare = hmm_dummy_reset_prepare,
-	.reset_done = hmm_dummy_reset_done,
-};
 
 static struct pci_driver hmm_dummy_pci_driver = {
 	.name = "hmm_dummy",
 	.probe = hmm_dummy_pci_probe,
 	.remove = hmm_dummy_pci_remove,
+	.shutdown = hmm_dummy_pci_shutdown,
+	.driver.pm = pm_sleep_ptr(&hmm_dummy_pm_ops),
 	.err_handler = &hmm_dummy_err_handler,
 };
 

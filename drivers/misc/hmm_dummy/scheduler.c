@@ -285,7 +285,7 @@ static void hmm_dummy_engine_work(struct work_struct *work)
 	for (;;) {
 		spin_lock(&dev->sched.lock);
 		queue = NULL;
-		if (!hmm_dummy_test_paused(dev))
+		if (!dev->sched.resting && !hmm_dummy_test_paused(dev))
 			queue = list_first_entry_or_null(&dev->sched.ready,
 							 struct hmm_dummy_queue, node);
 		if (queue) {
@@ -352,6 +352,45 @@ void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
 	dev->sched.stopped = true;
 	spin_unlock(&dev->sched.lock);
 	wake_up_all(&dev->sched.progress);
+}
+
+/**
+ * hmm_dummy_quiesce - let the engines rest
+ * @dev: the device
+ *
+ * When this returns, no engine works on a job and no task copies scratch memory, until the
+ * last hmm_dummy_unquiesce().  Jobs can be submitted, and wait.
+ *
+ * Context: Process context, may sleep; not between hmm_dummy_dev_enter() and
+ * hmm_dummy_dev_exit().
+ */
+void hmm_dummy_quiesce(struct hmm_dummy_dev *dev)
+{
+	unsigned int i;
+
+	spin_lock(&dev->sched.lock);
+	WRITE_ONCE(dev->sched.resting, dev->sched.resting + 1);
+	spin_unlock(&dev->sched.lock);
+	for (i = 0; i < ARRAY_SIZE(dev->sched.engines); i++)
+		flush_work(&dev->sched.engines[i].work);
+	/* Those that hmm_dummy_wait_rest() has let through. */
+	down_write(&dev->life);
+	up_write(&dev->life);
+}
+
+/**
+ * hmm_dummy_unquiesce - undo hmm_dummy_quiesce()
+ * @dev: the device
+ *
+ * Context: Process context; need not be the task that called hmm_dummy_quiesce().
+ */
+void hmm_dummy_unquiesce(struct hmm_dummy_dev *dev)
+{
+	spin_lock(&dev->sched.lock);
+	WRITE_ONCE(dev->sched.resting, dev->sched.resting - 1);
+	spin_unlock(&dev->sched.lock);
+	wake_up_all(&dev->sched.progress);
+	hmm_dummy_engines_wake(dev);
 }
 
 void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev)

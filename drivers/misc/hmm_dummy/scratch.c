@@ -236,9 +236,18 @@ static ssize_t rw_iter(struct kiocb *iocb, struct iov_iter *iter, bool to_memory
 			return -EAGAIN;
 		}
 		if (!user_backed_iter(iter)) {
-			ret = rw_kernel(dev, pinned, iocb, iter, to_memory);
+			bool rests = READ_ONCE(dev->sched.resting);
+
+			/* The device may be in reset: its memory is not there. */
+			ret = rests ? -EAGAIN :
+			      rw_kernel(dev, pinned, iocb, iter, to_memory);
 			hmm_dummy_dev_exit(dev);
-			return ret;
+			if (!rests || !wait)
+				return ret;
+			ret = hmm_dummy_wait_rest(dev);
+			if (ret)
+				return ret;
+			continue;
 		}
 		/* It stays for as long as the file, and we have that. */
 		ctx = hmm_dummy_ctx_get(file);

@@ -149,6 +149,18 @@ void hmm_dummy_vram_touch(struct hmm_dummy_dev *dev, u64 offset)
 		   atomic64_inc_return(&dev->vram.clock));
 }
 
+/* Whether no page of the memory is in use. */
+bool hmm_dummy_vram_is_unused(struct hmm_dummy_dev *dev)
+{
+	unsigned long irq;
+	bool unused;
+
+	spin_lock_irqsave(&dev->vram.lock, irq);
+	unused = dev->vram.nr_free + dev->vram.nr_bad == PHYS_PFN(dev->mem.paged);
+	spin_unlock_irqrestore(&dev->vram.lock, irq);
+	return unused;
+}
+
 /* Of the chunks that were last used before @before: the oldest in use, or -1. */
 long hmm_dummy_vram_oldest(struct hmm_dummy_dev *dev, u64 before)
 {

@@ -26,6 +26,8 @@
  *
  *	write to plant		races with other writers, for KCSAN to find
  *	write to leak		loses some memory, for kmemleak to find
+ *	write to sleep		virtio devices sleep and wake up without a reset, which the 9p
+ *				transport of the root file system does not survive
  *
  * A task that lingers at the beginning of a function has interrupts disabled.  Operations
  * that need all CPUs wait for it.
@@ -41,6 +43,7 @@
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/pci.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
@@ -270,12 +273,35 @@ static const struct file_operations leak_fops = {
 	.write = leak_write,
 };
 
+/*
+ * The driver of virtio devices resets them when the machine wakes up.  Without its callbacks the
+ * PCI core saves and restores their registers.  That is enough where the machine only steps
+ * through the phases of sleep (/sys/power/pm_test).
+ */
+static ssize_t sleep_write(struct file *file, const char __user *user, size_t size,
+			   loff_t *pos)
+{
+	struct pci_dev *pdev = NULL;
+
+	while ((pdev = pci_get_device(PCI_VENDOR_ID_REDHAT_QUMRANET, PCI_ANY_ID, pdev)))
+		if (pdev->dev.driver && !strcmp(pdev->dev.driver->name, "virtio-pci"))
+			pdev->dev.driver->pm = NULL;
+	return size;
+}
+
+static const struct file_operations sleep_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = sleep_write,
+};
+
 static int __init race_init(void)
 {
 	race_dir = debugfs_create_dir("hmm_p2p_race", NULL);
 	debugfs_create_file("pair", 0600, race_dir, NULL, &pair_fops);
 	debugfs_create_file("plant", 0200, race_dir, NULL, &plant_fops);
 	debugfs_create_file("leak", 0200, race_dir, NULL, &leak_fops);
+	debugfs_create_file("sleep", 0200, race_dir, NULL, &sleep_fops);
 	return 0;
 }
 

@@ -55,12 +55,15 @@ int hmm_dummy_test_init(void)
 	ret = hmm_dummy_own_add();
 	if (ret < 0)
 		debugfs_remove_recursive(fail_dir);
+	else
+		hmm_dummy_shutdown_init();
 	return ret;
 }
 
 /* There is no device but those that hmm_dummy_test_init() has added. */
 void hmm_dummy_test_exit(void)
 {
+	hmm_dummy_shutdown_exit();
 	hmm_dummy_own_remove();
 	debugfs_remove_recursive(fail_dir);
 }

@@ -14,6 +14,10 @@ extern bool hmm_dummy_offers_kmap;
 int hmm_dummy_own_add(void);
 void hmm_dummy_own_remove(void);
 
+/* shutdown.c */
+void hmm_dummy_shutdown_init(void);
+void hmm_dummy_shutdown_exit(void);
+
 /* canary.c */
 extern bool hmm_dummy_canary;
 

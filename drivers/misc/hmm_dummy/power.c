@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DOC: Sleep and shutdown
+ *
+ * While the machine sleeps, nothing reaches the memory of the device.  The kernel puts a
+ * machine to sleep in phases, and begins a phase when all devices have ended the one before:
+ *
+ *	phase		importer				exporter
+ *	(tasks freeze)
+ *	prepare		stops its engines			moves memory to RAM that
+ *								would lose its content
+ *	suspend		stops its DMA and its fault handler
+ *	suspend_late						hmm_p2p_reset_begin()
+ *	(the machine sleeps)
+ *	resume_early						hmm_p2p_reset_end()
+ *	resume		starts its DMA and its fault handler
+ *	complete	starts its engines
+ *	(tasks thaw)
+ *
+ * The dummy is both, and its engines are all that it has as an importer.
+ *
+ * An exporter begins the reset in suspend_late because importers must not wait for it in
+ * suspend.  Between hmm_p2p_reset_begin() and hmm_p2p_reset_end() a fault on the memory waits,
+ * in a kernel thread without end.  An importer that waits for its fault handler in suspend
+ * would wait for a machine that is not asleep yet:
+ *
+ *	exporter, in suspend (wrong)	importer
+ *	hmm_p2p_reset_begin()
+ *					its fault handler waits for the page
+ *					in suspend: waits for its fault handler
+ *	would end the reset in resume, which does not come
+ *
+ * No order of devices avoids that, since two devices can import from each other.
+ *
+ * The freezer waits for each task that is in the kernel.  A task that waits for a command
+ * holds no lock, and so it freezes where it waits (job.c): a long command does not keep the
+ * machine awake.  A task that migrates memory holds page locks.  It does not freeze before it
+ * has unlocked them, and so hmm_p2p_reset_begin() does not wait for frozen tasks.
+ *
+ * Shutdown takes the device apart, as unbinding it does.  Tasks still run then and other
+ * devices may still work: what they use is in RAM from then on, and nothing waits for memory
+ * that does not come back.  A reset that nobody ends would make the next device wait, whose
+ * shutdown waits for its fault handler.
+ *
+ * Replace for real hardware: hmm_dummy_loses_memory() by what is known of the device.  Save the
+ * registers in suspend_late.  Set up the device in resume_early before hmm_p2p_reset_end(), and
+ * the windows of a small BAR with it.  Save memory without struct pages as well, if it loses its
+ * content: the dummy does not do that for its scratch memory.
+ */
+#include <linux/delay.h>
+#include <linux/pci.h>
+#include <linux/pm.h>
+#include <linux/suspend.h>
+
+#include "hmm_dummy.h"
+
+/* How often memory is looked at for pages that were locked when they were to move. */
+#define EVICT_ATTEMPTS	100
+
+/*
+ * Whether the memory loses its content in the sleep that is about to begin.  It has power in
+ * suspend-to-idle only; %PM_SUSPEND_ON means hibernation.
+ */
+static bool hmm_dummy_loses_memory(void)
+{
+	return pm_suspend_target_state != PM_SUSPEND_TO_IDLE;
+}
+
+/* Move all of the memory to RAM.  0, or -EBUSY if there are pages that stay locked. */
+static int hmm_dummy_evict_all(struct hmm_dummy_dev *dev)
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < EVICT_ATTEMPTS; i++) {
+		ret = hmm_p2p_evict(dev->engine, 0, dev->mem.paged, NULL);
+		if (ret)
+			return ret;
+		if (hmm_dummy_vram_is_unused(dev))
+			return 0;
+		msleep(20);
+	}
+	return -EBUSY;
+}
+
+/* Tasks are frozen.  An error keeps the machine awake. */
+static int hmm_dummy_prepare(struct device *device)
+{
+	struct hmm_dummy_dev *dev = dev_get_drvdata(device);
+	int ret = 0;
+
+	hmm_dummy_quiesce(dev);
+	/*
+	 * Here the kernel does not write to disks for memory.  A driver with much memory moves
+	 * most of it in a notifier of register_pm_notifier() before.
+	 */
+	if (!READ_ONCE(dev->dead) && hmm_dummy_loses_memory())
+		ret = hmm_dummy_evict_all(dev);
+	if (ret)
+		hmm_dummy_unquiesce(dev);
+	return ret;
+}
+
+static void hmm_dummy_complete(struct device *device)
+{
+	hmm_dummy_unquiesce(dev_get_drvdata(device));
+}
+
+static int hmm_dummy_suspend_late(struct device *device)
+{
+	struct hmm_dummy_dev *dev = dev_get_drvdata(device);
+	int ret = hmm_p2p_reset_begin(dev->exporter);
+
+	dev->in_sleep = !ret;
+	/* Nothing reaches the memory of a device that is dead. */
+	if (ret == -ENODEV)
+		return 0;
+	if (ret)
+		return ret;
+	/* A fault handler may have moved pages here since hmm_dummy_prepare(). */
+	if (hmm_dummy_loses_memory() && !hmm_dummy_vram_is_unused(dev)) {
+		hmm_p2p_reset_end(dev->exporter);
+		dev->in_sleep = false;
+		return -EBUSY;
+	}
+	return 0;
+}
+
+static int hmm_dummy_resume_early(struct device *device)
+{
+	struct hmm_dummy_dev *dev = dev_get_drvdata(device);
+
+	if (!dev->in_sleep)
+		return 0;
+	dev->in_sleep = false;
+	/* It may have been taken out while the machine slept. */
+	if (!hmm_dummy_is_lost(dev)) {
+		hmm_p2p_reset_end(dev->exporter);
+		return 0;
+	}
+	hmm_dummy_exporter_dead(dev);
+	hmm_dummy_exports_revoke(dev);
+	return 0;
+}
+
+const struct dev_pm_ops hmm_dummy_pm_ops = {
+	.prepare = pm_sleep_ptr(hmm_dummy_prepare),
+	.complete = pm_sleep_ptr(hmm_dummy_complete),
+	LATE_SYSTEM_SLEEP_PM_OPS(hmm_dummy_suspend_late, hmm_dummy_resume_early)
+};
+
+/*
+ * The machine goes down or starts another kernel.  The device must not write to memory any
+ * more.
+ */
+void hmm_dummy_pci_shutdown(struct pci_dev *pdev)
+{
+	hmm_dummy_pci_remove(pdev);
+	pci_clear_master(pdev);
+}
