@@ -39,7 +39,7 @@ static u64 command_total(const struct hmm_dummy_command *arg)
  * The @i'th of @count numbers in an order that follows from @seed: a bijection of the
  * next power of two, walked on until it hits one that counts.
  */
-static u64 permute(u64 i, u64 count, u64 seed)
+static u64 command_permute(u64 i, u64 count, u64 seed)
 {
 	u64 mask = roundup_pow_of_two(count) - 1;
 
@@ -67,7 +67,7 @@ static u64 command_offset(struct hmm_dummy_job *job, unsigned long *bytes)
 	*bytes = arg->unit - in_unit;
 	if (arg->pattern == HMM_DUMMY_STRIDED)
 		return i * arg->stride + in_unit;
-	return permute(i, arg->length / arg->unit, arg->seed) * arg->unit + in_unit;
+	return command_permute(i, arg->length / arg->unit, arg->seed) * arg->unit + in_unit;
 }
 
 /**
@@ -174,7 +174,7 @@ static void command_work_on(struct hmm_dummy_job *job, void *p, const void *src,
 }
 
 /* Of a command on scratch memory. */
-static int scratch_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
+static int command_scratch_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
 {
 	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
 	u64 pos = job->arg.addr + offset;
@@ -202,7 +202,7 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	if (hmm_dummy_test_has_engine(ctx->dev))
 		return hmm_dummy_test_engine_piece(job, offset, bytes);
 	if (arg->flags & HMM_DUMMY_IN_SCRATCH)
-		return scratch_piece(job, offset, bytes);
+		return command_scratch_piece(job, offset, bytes);
 	if (arg->op == HMM_DUMMY_OP_ATOMIC_ADD) {
 		*bytes = min(*bytes, PAGE_SIZE - offset_in_page(arg->addr + offset));
 		job->fault.addr = arg->addr + offset;
@@ -262,7 +262,7 @@ static int command_step(struct hmm_dummy_job *job)
 	return ret;
 }
 
-static int check_pattern(const struct hmm_dummy_command *arg)
+static int command_check_pattern(const struct hmm_dummy_command *arg)
 {
 	if (arg->pattern == HMM_DUMMY_LINEAR)
 		return arg->unit || arg->stride || arg->seed ? -EOPNOTSUPP : 0;
@@ -279,24 +279,24 @@ static int check_pattern(const struct hmm_dummy_command *arg)
 	return arg->length % arg->unit ? -EINVAL : 0;
 }
 
-static bool migrates(const struct hmm_dummy_command *arg)
+static bool command_migrates(const struct hmm_dummy_command *arg)
 {
 	return arg->op == HMM_DUMMY_OP_TO_DEVICE || arg->op == HMM_DUMMY_OP_TO_RAM;
 }
 
-static int check_op(const struct hmm_dummy_command *arg)
+static int command_check_op(const struct hmm_dummy_command *arg)
 {
 	if (arg->op == HMM_DUMMY_OP_ADD || arg->op == HMM_DUMMY_OP_ATOMIC_ADD)
 		return (arg->addr | arg->length | arg->unit | arg->stride) & 7 ?
 		       -EINVAL : 0;
-	if (!migrates(arg))
+	if (!command_migrates(arg))
 		return 0;
 	if (arg->pattern != HMM_DUMMY_LINEAR)
 		return -EOPNOTSUPP;
 	return PAGE_ALIGNED(arg->addr | arg->length) ? 0 : -EINVAL;
 }
 
-static bool has_source(const struct hmm_dummy_command *arg)
+static bool command_has_source(const struct hmm_dummy_command *arg)
 {
 	return arg->op == HMM_DUMMY_OP_COPY || arg->op == HMM_DUMMY_OP_COMPARE;
 }
@@ -307,10 +307,10 @@ static int command_check(const struct hmm_dummy_command *arg)
 	int ret;
 
 	if (arg->flags & ~HMM_DUMMY_IN_SCRATCH || arg->queue >= HMM_DUMMY_QUEUES ||
-	    arg->op > HMM_DUMMY_OP_TO_RAM || (!has_source(arg) && arg->src) ||
+	    arg->op > HMM_DUMMY_OP_TO_RAM || (!command_has_source(arg) && arg->src) ||
 	    (arg->op == HMM_DUMMY_OP_COPY && arg->value))
 		return -EOPNOTSUPP;
-	ret = check_pattern(arg) ?: check_op(arg);
+	ret = command_check_pattern(arg) ?: command_check_op(arg);
 	if (ret)
 		return ret;
 	if (!arg->length || check_add_overflow(arg->addr, arg->length, &end) ||
@@ -321,8 +321,8 @@ static int command_check(const struct hmm_dummy_command *arg)
 	return 0;
 }
 
-static int scratch_check(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned,
-			 const struct hmm_dummy_command *arg)
+static int command_check_scratch(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned,
+				 const struct hmm_dummy_command *arg)
 {
 	if (arg->op != HMM_DUMMY_OP_FILL && arg->op != HMM_DUMMY_OP_CRC32C &&
 	    arg->op != HMM_DUMMY_OP_ADD)
@@ -346,11 +346,11 @@ int hmm_dummy_command_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 
 	if (ret)
 		return ret;
-	if ((migrates(arg) && !ctx->dev->exporter) || hmm_dummy_test_refuses(ctx->dev, arg))
+	if ((command_migrates(arg) && !ctx->dev->exporter) || hmm_dummy_test_refuses(ctx->dev, arg))
 		return -EOPNOTSUPP;
 	if (arg->flags & HMM_DUMMY_IN_SCRATCH) {
 		job->pinned = hmm_dummy_file_pinned(ctx->file);
-		ret = scratch_check(ctx->dev, job->pinned, arg);
+		ret = command_check_scratch(ctx->dev, job->pinned, arg);
 		if (ret)
 			return ret;
 	}
@@ -359,8 +359,8 @@ int hmm_dummy_command_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 	job->total = command_total(arg);
 	job->tagged = true;
 	job->crc = ~0;
-	job->step = migrates(arg) ? command_migrate : command_step;
-	if (has_source(arg)) {
+	job->step = command_migrates(arg) ? command_migrate : command_step;
+	if (command_has_source(arg)) {
 		job->buffer = kmalloc(BUFFER_SIZE, GFP_KERNEL_ACCOUNT);
 		if (!job->buffer)
 			return -ENOMEM;

@@ -62,7 +62,7 @@ static void ctx_destroy(struct hmm_dummy_ctx *ctx)
 }
 
 /* Those of processes that have ended.  Nobody can come with their mm any more. */
-static void prune_contexts(struct hmm_dummy_file *file)
+static void file_prune_contexts(struct hmm_dummy_file *file)
 {
 	struct hmm_dummy_ctx *ctx, *next;
 
@@ -93,7 +93,7 @@ struct hmm_dummy_ctx *hmm_dummy_ctx_get(struct hmm_dummy_file *file)
 	list_for_each_entry(ctx, &file->contexts, node)
 		if (ctx->mm == current->mm)
 			goto out;
-	prune_contexts(file);
+	file_prune_contexts(file);
 	ctx = ERR_PTR(-ENODEV);
 	if (file->closed)
 		goto out;

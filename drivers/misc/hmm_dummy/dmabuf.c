@@ -28,7 +28,7 @@
 #include "hmm_dummy.h"
 
 /* The exporter's; dma_buf.priv. */
-struct export {
+struct scratch_export {
 	struct hmm_dummy_dev *dev;
 	struct list_head node;		/* dev->exports.lock */
 	struct dma_buf *dmabuf;
@@ -49,15 +49,15 @@ struct hmm_dummy_pinned {
 
 static const struct dma_buf_attach_ops pinned_ops;
 
-static int export_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
+static int scratch_export_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 {
 	return attach->importer_ops == &pinned_ops ? 0 : -EOPNOTSUPP;
 }
 
-static struct sg_table *export_map(struct dma_buf_attachment *attach,
-				   enum dma_data_direction dir)
+static struct sg_table *scratch_export_map(struct dma_buf_attachment *attach,
+					   enum dma_data_direction dir)
 {
-	struct export *exp = attach->dmabuf->priv;
+	struct scratch_export *exp = attach->dmabuf->priv;
 	struct sg_table *sgt;
 
 	dma_resv_assert_held(attach->dmabuf->resv);
@@ -72,9 +72,9 @@ static struct sg_table *export_map(struct dma_buf_attachment *attach,
 	return sgt == ERR_PTR(-EINVAL) ? ERR_PTR(-EOPNOTSUPP) : sgt;
 }
 
-static void export_release(struct dma_buf *dmabuf)
+static void scratch_export_release(struct dma_buf *dmabuf)
 {
-	struct export *exp = dmabuf->priv;
+	struct scratch_export *exp = dmabuf->priv;
 	struct hmm_dummy_dev *dev = exp->dev;
 
 	mutex_lock(&dev->exports.lock);
@@ -84,17 +84,17 @@ static void export_release(struct dma_buf *dmabuf)
 	hmm_dummy_put(dev);
 }
 
-static const struct dma_buf_ops export_ops = {
-	.attach = export_attach,
-	.map_dma_buf = export_map,
+static const struct dma_buf_ops scratch_export_ops = {
+	.attach = scratch_export_attach,
+	.map_dma_buf = scratch_export_map,
 	.unmap_dma_buf = dma_buf_free_sgt,
-	.release = export_release,
+	.release = scratch_export_release,
 };
 
-static int export_new(struct hmm_dummy_dev *dev)
+static int scratch_export_create(struct hmm_dummy_dev *dev)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
-	struct export *exp;
+	struct scratch_export *exp;
 	struct dma_buf *dmabuf;
 	int fd;
 
@@ -107,7 +107,7 @@ static int export_new(struct hmm_dummy_dev *dev)
 	exp->dev = dev;
 	exp->where.paddr = dev->mem.bar_phys + dev->mem.paged;
 	exp->where.len = hmm_dummy_scratch_size(dev, NULL);
-	info.ops = &export_ops;
+	info.ops = &scratch_export_ops;
 	info.size = exp->where.len;
 	info.flags = O_RDWR | O_CLOEXEC;
 	info.priv = exp;
@@ -116,7 +116,7 @@ static int export_new(struct hmm_dummy_dev *dev)
 		kfree(exp);
 		return PTR_ERR(dmabuf);
 	}
-	/* From here on it is export_release()'s. */
+	/* From here on it is scratch_export_release()'s. */
 	kref_get(&dev->kref);
 	exp->dmabuf = dmabuf;
 	list_add(&exp->node, &dev->exports.list);
@@ -136,12 +136,12 @@ int hmm_dummy_export(struct hmm_dummy_ctx *ctx, void *data)
 	if (arg->flags || !dev->pdev || dev->slots.nr || !hmm_dummy_scratch_size(dev, NULL))
 		return -EOPNOTSUPP;
 	mutex_lock(&dev->exports.lock);
-	ret = export_new(dev);
+	ret = scratch_export_create(dev);
 	mutex_unlock(&dev->exports.lock);
 	return ret;
 }
 
-static void export_revoke(struct export *exp)
+static void scratch_export_revoke(struct scratch_export *exp)
 {
 	struct dma_buf *dmabuf = exp->dmabuf;
 
@@ -163,7 +163,7 @@ static void export_revoke(struct export *exp)
  */
 void hmm_dummy_exports_revoke(struct hmm_dummy_dev *dev)
 {
-	struct export *exp;
+	struct scratch_export *exp;
 
 	mutex_lock(&dev->exports.lock);
 	dev->exports.closed++;
@@ -171,7 +171,7 @@ void hmm_dummy_exports_revoke(struct hmm_dummy_dev *dev)
 		/* Or it is waiting for the lock to be released, and mapped by nobody. */
 		if (!get_file_active(&exp->dmabuf->file))
 			continue;
-		export_revoke(exp);
+		scratch_export_revoke(exp);
 		fput(exp->dmabuf->file);
 	}
 	mutex_unlock(&dev->exports.lock);
@@ -216,7 +216,7 @@ static const struct dma_buf_attach_ops pinned_ops = {
 };
 
 /* Whether the device can put that on the bus.  An address in a BAR is the same for all. */
-static bool can_master(struct device *dev, u64 addr, u64 length)
+static bool pinned_can_master(struct device *dev, u64 addr, u64 length)
 {
 	return addr + length - 1 <= min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);
 }
@@ -224,13 +224,13 @@ static bool can_master(struct device *dev, u64 addr, u64 length)
 static int pinned_map(struct hmm_dummy_pinned *pinned)
 {
 	struct dma_buf_attachment *attach = pinned->attach;
-	struct export *exp = attach->dmabuf->priv;
+	struct scratch_export *exp = attach->dmabuf->priv;
 	int ret;
 
 	dma_resv_assert_held(attach->dmabuf->resv);
 	/* Without an IOMMU the DMA API would warn of it, as of a driver that did not look. */
 	if (!use_dma_iommu(attach->dev) &&
-	    !can_master(attach->dev, exp->where.paddr, exp->where.len))
+	    !pinned_can_master(attach->dev, exp->where.paddr, exp->where.len))
 		return -EOPNOTSUPP;
 	ret = dma_buf_pin(attach);
 	if (ret)
@@ -244,7 +244,7 @@ static int pinned_map(struct hmm_dummy_pinned *pinned)
 	}
 	pinned->dma = sg_dma_address(pinned->sgt->sgl);
 	/* Behind a switch there is no IOMMU on the way; and in one piece, up to 4 GiB. */
-	if (pinned->sgt->nents > 1 || !can_master(attach->dev, pinned->dma, pinned->size)) {
+	if (pinned->sgt->nents > 1 || !pinned_can_master(attach->dev, pinned->dma, pinned->size)) {
 		pinned_invalidate(attach);
 		return -EOPNOTSUPP;
 	}
@@ -259,7 +259,7 @@ static struct hmm_dummy_pinned *pinned_create(struct hmm_dummy_dev *dev,
 	struct hmm_dummy_pinned *pinned;
 	int ret;
 
-	if (dmabuf->ops != &export_ops || !hmm_dummy_test_may_import(dev))
+	if (dmabuf->ops != &scratch_export_ops || !hmm_dummy_test_may_import(dev))
 		return ERR_PTR(-EOPNOTSUPP);
 	pinned = kzalloc_obj(*pinned, GFP_KERNEL_ACCOUNT);
 	if (!pinned)

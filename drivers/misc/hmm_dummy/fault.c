@@ -106,7 +106,7 @@ int hmm_dummy_range_fault(struct hmm_dummy_range *range, unsigned long first,
 }
 
 /* Whether the device should have the range for itself now; sets @cpu_faults. */
-static bool wants_migration(struct hmm_dummy_range *range, u64 *cpu_faults)
+static bool fault_wants_migration(struct hmm_dummy_range *range, u64 *cpu_faults)
 {
 	struct hmm_dummy_dev *dev = range->ctx->dev;
 	unsigned long moved_at = READ_ONCE(range->moved_at);
@@ -123,8 +123,8 @@ static bool wants_migration(struct hmm_dummy_range *range, u64 *cpu_faults)
 }
 
 /* What cannot move is used where it is. */
-static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
-			  unsigned long end)
+static void fault_migrate_range(struct hmm_dummy_range *range, unsigned long start,
+				unsigned long end)
 {
 	struct hmm_dummy_dev *dev = range->ctx->dev;
 	unsigned long around = max(dev->migration.fault_around, PAGE_SIZE);
@@ -133,7 +133,7 @@ static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
 	u64 cpu_faults;
 	int ret;
 
-	if (!wants_migration(range, &cpu_faults))
+	if (!fault_wants_migration(range, &cpu_faults))
 		return;
 	ret = hmm_p2p_migrate_to_device(dev->engine, range->ctx->mm, first, last, 0,
 					&result);
@@ -157,7 +157,7 @@ static void migrate_range(struct hmm_dummy_range *range, unsigned long start,
  * userfaultfd waits for a write.  hmm reports own pages as they are, so bring it to RAM,
  * where a write fault sorts it out.
  */
-static int range_unshare(struct hmm_dummy_range *range, unsigned long addr)
+static int fault_unshare_page(struct hmm_dummy_range *range, unsigned long addr)
 {
 	struct hmm_p2p_result result = {};
 	int ret;
@@ -171,7 +171,7 @@ static int range_unshare(struct hmm_dummy_range *range, unsigned long addr)
 	return ret;
 }
 
-static bool own_read_only(struct hmm_dummy_range *range, unsigned long index)
+static bool range_is_own_read_only(struct hmm_dummy_range *range, unsigned long index)
 {
 	unsigned long entry;
 
@@ -188,7 +188,7 @@ static int fault_unshare(struct hmm_dummy_range *range, struct hmm_dummy_dev *de
 
 	if (hmm_dummy_dev_enter(dev, false))
 		return -ENODEV;
-	ret = range_unshare(range, addr);
+	ret = fault_unshare_page(range, addr);
 	hmm_dummy_dev_exit(dev);
 	return ret;
 }
@@ -234,13 +234,13 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	first = (addr - range->start) >> PAGE_SHIFT;
 	nr = min(RANGE_PAGES - first, PFN_UP(offset_in_page(addr) + length));
 	start = range->start + (first << PAGE_SHIFT);
-	if (!write || !own_read_only(range, first))
-		migrate_range(range, start, start + (nr << PAGE_SHIFT));
+	if (!write || !range_is_own_read_only(range, first))
+		fault_migrate_range(range, start, start + (nr << PAGE_SHIFT));
 	kref_get(&range->kref);
 	hmm_dummy_dev_exit(ctx->dev);
 	ret = hmm_dummy_range_fault(range, first, nr, flags);
 	/* A page that was only read until now may be written where it is: ask before. */
-	if (!ret && write && own_read_only(range, first)) {
+	if (!ret && write && range_is_own_read_only(range, first)) {
 		ret = fault_unshare(range, ctx->dev, addr);
 		ret = ret ?: hmm_dummy_range_fault(range, first, nr, flags);
 	}
@@ -249,7 +249,7 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 }
 
 /* Anonymous, or shared memory; not what a file system has to fetch. */
-static bool is_kernels_own(struct vm_area_struct *vma)
+static bool fault_vma_is_kernels_own(struct vm_area_struct *vma)
 {
 	return !vma->vm_file || file_inode(vma->vm_file)->i_sb->s_magic == TMPFS_MAGIC;
 }
@@ -277,20 +277,20 @@ bool hmm_dummy_fault_may_block(struct hmm_dummy_ctx *ctx, unsigned long addr,
 
 	mmap_read_lock(ctx->mm);
 	for_each_vma_range(vmi, vma, end)
-		may |= userfaultfd_armed(vma) || !is_kernels_own(vma);
+		may |= userfaultfd_armed(vma) || !fault_vma_is_kernels_own(vma);
 	mmap_read_unlock(ctx->mm);
 	return may;
 }
 
-static void add_u64(void *p, unsigned long bytes, u64 value)
+static void fault_add_u64(void *p, unsigned long bytes, u64 value)
 {
 	for (; bytes; p += sizeof(u64), bytes -= sizeof(u64))
 		atomic64_add(value, p);
 }
 
 /* In system memory the device needs the page for itself: bus atomics are not RAM's. */
-static int exclusive_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
-			 unsigned long bytes, u64 value)
+static int fault_add_exclusive(struct hmm_dummy_ctx *ctx, unsigned long addr,
+			       unsigned long bytes, u64 value)
 {
 	struct folio *folio;
 	struct page *page;
@@ -305,7 +305,7 @@ static int exclusive_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	 * The CPU's next access takes the page back, and waits for its lock first.
 	 * Hardware would be given an entry, and would lose it at MMU_NOTIFY_EXCLUSIVE.
 	 */
-	add_u64(page_address(page) + offset_in_page(addr), bytes, value);
+	fault_add_u64(page_address(page) + offset_in_page(addr), bytes, value);
 	folio_mark_dirty(folio);
 	folio_unlock(folio);
 	folio_put(folio);
@@ -334,12 +334,12 @@ int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	if (ret)
 		return ret;
 	if (access.own || access.entry & HMM_PFN_PEER) {
-		add_u64(access.kva, bytes, value);
+		fault_add_u64(access.kva, bytes, value);
 		hmm_dummy_access_put(&access);
 		return 0;
 	}
 	hmm_dummy_access_put(&access);
-	ret = exclusive_add(ctx, addr, bytes, value);
+	ret = fault_add_exclusive(ctx, addr, bytes, value);
 	/* What vanished since the access: the fault handler says why. */
 	return ret == -EFAULT || ret == -EBUSY ? HMM_DUMMY_FAULT : ret;
 }

@@ -226,7 +226,7 @@ static unsigned int ctx_take_jobs(struct hmm_dummy_ctx *ctx, const u64 *tag,
 	return n;
 }
 
-static void jobs_end_taken(struct list_head *taken, int result)
+static void job_end_taken(struct list_head *taken, int result)
 {
 	struct hmm_dummy_job *job, *next;
 
@@ -245,7 +245,7 @@ int hmm_dummy_cancel(struct hmm_dummy_ctx *ctx, void *data)
 	if (arg->flags)
 		return -EOPNOTSUPP;
 	arg->cancelled = ctx_take_jobs(ctx, &arg->tag, &taken);
-	jobs_end_taken(&taken, -ECANCELED);
+	job_end_taken(&taken, -ECANCELED);
 	return arg->cancelled ? 0 : -ENOENT;
 }
 
@@ -301,9 +301,9 @@ void hmm_dummy_ctx_drain(struct hmm_dummy_ctx *ctx, int error)
 	LIST_HEAD(taken);
 
 	ctx_take_jobs(ctx, NULL, &taken);
-	jobs_end_taken(&taken, error);
+	job_end_taken(&taken, error);
 	ctx_take_faulted(ctx, error, &taken);
-	jobs_end_taken(&taken, error);
+	job_end_taken(&taken, error);
 	wait_event(ctx->dev->sched.progress, ctx_is_idle(ctx));
 }
 

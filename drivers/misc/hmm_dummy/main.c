@@ -17,7 +17,7 @@
 
 #include "hmm_dummy.h"
 
-static bool have_pci;		/* the driver is registered */
+static bool hmm_dummy_have_pci;		/* the driver is registered */
 
 DEFINE_MUTEX(hmm_dummy_list_lock);	/* hmm_dummy_list */
 LIST_HEAD(hmm_dummy_list);
@@ -169,8 +169,8 @@ int hmm_dummy_copy_arg(void *arg, size_t size, size_t min_size, void __user *use
 	return ret;
 }
 
-static int ioctl_in_ctx(struct hmm_dummy_file *file, const struct hmm_dummy_ioctl *op,
-			void *arg)
+static int hmm_dummy_ioctl_in_ctx(struct hmm_dummy_file *file, const struct hmm_dummy_ioctl *op,
+				  void *arg)
 {
 	struct hmm_dummy_ctx *ctx;
 	int ret;
@@ -205,7 +205,7 @@ static long hmm_dummy_ioctl(struct file *file, unsigned int cmd,
 	ret = hmm_dummy_copy_arg(&arg, op->size, op->min_size, user);
 	if (ret)
 		return ret;
-	ret = ioctl_in_ctx(file->private_data, op, &arg);
+	ret = hmm_dummy_ioctl_in_ctx(file->private_data, op, &arg);
 
 	/* Its file descriptor is all that there is to tell. */
 	if (op->fn == hmm_dummy_export)
@@ -377,9 +377,9 @@ static int __init hmm_dummy_init(void)
 		goto err_wq;
 	}
 	ret = hmm_dummy_pci_init();
-	have_pci = !ret;
+	hmm_dummy_have_pci = !ret;
 	/* Once there is a device, it may be open, and loading must not fail any more. */
-	if (have_pci || nr)
+	if (hmm_dummy_have_pci || nr)
 		return 0;
 	hmm_dummy_test_exit();
 err_wq:
@@ -389,7 +389,7 @@ err_wq:
 
 static void __exit hmm_dummy_exit(void)
 {
-	if (have_pci)
+	if (hmm_dummy_have_pci)
 		hmm_dummy_pci_exit();
 	hmm_dummy_test_exit();
 	hmm_dummy_fault_wq_exit();

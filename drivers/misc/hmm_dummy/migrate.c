@@ -62,8 +62,8 @@ static int migrate_mm_range(struct hmm_dummy_dev *dev, struct mm_struct *mm,
 }
 
 /* What became of the pages, as far as it went. */
-static int vec_to_user(const struct hmm_dummy_migrate *arg,
-		       const struct hmm_p2p_result *result)
+static int migrate_vec_to_user(const struct hmm_dummy_migrate *arg,
+			       const struct hmm_p2p_result *result)
 {
 	unsigned long nr = result->migrated + result->skipped + result->failed;
 
@@ -110,7 +110,7 @@ int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *data)
 	arg->migrated = result.migrated;
 	arg->skipped = result.skipped;
 	arg->failed = result.failed;
-	if (result.vec && vec_to_user(arg, &result) && !ret)
+	if (result.vec && migrate_vec_to_user(arg, &result) && !ret)
 		ret = -EFAULT;
 	kvfree(result.vec);
 	return ret;

@@ -107,8 +107,8 @@ bool hmm_dummy_has_pfn(const struct hmm_dummy_dev *dev, unsigned long hmm_pfn)
 }
 
 /* A folio of memory that was free, locked and with one reference, or NULL: it is broken. */
-static struct folio *folio_init(struct hmm_dummy_dev *dev, unsigned long index,
-				unsigned int order)
+static struct folio *devmem_init_folio(struct hmm_dummy_dev *dev, unsigned long index,
+				       unsigned int order)
 {
 	struct folio *folio = hmm_p2p_folio_init(&dev->mem.pgmap, PFN_PHYS(index), order);
 
@@ -133,7 +133,7 @@ unsigned int hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int orde
 		if (index < 0)
 			break;
 		for (; n--; index += BIT(order)) {
-			folios[got] = folio_init(dev, index, order);
+			folios[got] = devmem_init_folio(dev, index, order);
 			if (folios[got])
 				got++;
 		}
@@ -192,7 +192,7 @@ static const struct dev_pagemap_ops hmm_dummy_coherent_ops = {
 };
 
 /* Write-combining, for as long as the driver is bound. */
-static int map_bar(struct hmm_dummy_dev *dev)
+static int devmem_map_bar(struct hmm_dummy_dev *dev)
 {
 	dev->mem.bar_phys = pci_resource_start(dev->pdev, VRAM_BAR) + dev->mem.bar_offset;
 	dev->mem.bar_kva = (__force void *)devm_ioremap_wc(&dev->pdev->dev, dev->mem.bar_phys,
@@ -202,7 +202,7 @@ static int map_bar(struct hmm_dummy_dev *dev)
 	return hmm_dummy_test_bar_map(dev);
 }
 
-static int alloc_backing(struct hmm_dummy_dev *dev)
+static int devmem_alloc_backing(struct hmm_dummy_dev *dev)
 {
 	u64 i;
 
@@ -215,7 +215,7 @@ static int alloc_backing(struct hmm_dummy_dev *dev)
 	return 0;
 }
 
-static void unmap_vram(struct hmm_dummy_dev *dev)
+static void devmem_unmap_vram(struct hmm_dummy_dev *dev)
 {
 	u64 i;
 
@@ -227,7 +227,7 @@ static void unmap_vram(struct hmm_dummy_dev *dev)
 	hmm_dummy_test_bar_unmap(dev);
 }
 
-static int map_vram(struct hmm_dummy_dev *dev)
+static int devmem_map_vram(struct hmm_dummy_dev *dev)
 {
 	bool small = dev->pdev && dev->mem.bar_size < dev->mem.size;
 	int ret = 0;
@@ -236,24 +236,24 @@ static int map_vram(struct hmm_dummy_dev *dev)
 	if (!dev->vram.chunks)
 		return -ENOMEM;
 	if (dev->pdev)
-		ret = map_bar(dev);
+		ret = devmem_map_bar(dev);
 	if (!ret && !dev->mem.coherent_base && (!dev->pdev || small))
-		ret = alloc_backing(dev);
+		ret = devmem_alloc_backing(dev);
 	if (!ret && small)
 		ret = hmm_dummy_slots_init(dev);
 	if (ret)
-		unmap_vram(dev);
+		devmem_unmap_vram(dev);
 	return ret;
 }
 
-static void release_pfns(struct hmm_dummy_dev *dev)
+static void devmem_release_pfns(struct hmm_dummy_dev *dev)
 {
 	if (dev->mem.res)
 		release_mem_region(dev->mem.res->start, resource_size(dev->mem.res));
 }
 
 /* Where the core moves pages to RAM on behalf of others. */
-static int nearest_node(struct hmm_dummy_dev *dev)
+static int devmem_nearest_node(struct hmm_dummy_dev *dev)
 {
 	int node = dev->pdev ? dev_to_node(&dev->pdev->dev) : NUMA_NO_NODE;
 
@@ -261,7 +261,7 @@ static int nearest_node(struct hmm_dummy_dev *dev)
 }
 
 /* Struct pages for the memory. */
-static int map_pages(struct hmm_dummy_dev *dev)
+static int devmem_map_pages(struct hmm_dummy_dev *dev)
 {
 	u64 start = dev->mem.coherent_base;
 	void *addr;
@@ -287,9 +287,9 @@ static int map_pages(struct hmm_dummy_dev *dev)
 	dev->mem.pgmap.nr_range = 1;
 	/* One owner per device: hmm tells our own pages by it. */
 	dev->mem.pgmap.owner = dev;
-	addr = memremap_pages(&dev->mem.pgmap, nearest_node(dev));
+	addr = memremap_pages(&dev->mem.pgmap, devmem_nearest_node(dev));
 	if (IS_ERR(addr))
-		release_pfns(dev);
+		devmem_release_pfns(dev);
 	return PTR_ERR_OR_ZERO(addr);
 }
 
@@ -311,12 +311,12 @@ int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
 		scratch = 0;
 	dev->mem.paged = dev->mem.size - ALIGN_DOWN(scratch, VRAM_CHUNK);
 
-	ret = map_vram(dev);
+	ret = devmem_map_vram(dev);
 	if (ret)
 		return ret;
-	ret = map_pages(dev);
+	ret = devmem_map_pages(dev);
 	if (ret) {
-		unmap_vram(dev);
+		devmem_unmap_vram(dev);
 		return ret;
 	}
 	hmm_dummy_vram_init(dev);
@@ -329,6 +329,6 @@ void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev)
 	/* Waits for the last folio_free. */
 	memunmap_pages(&dev->mem.pgmap);
 	hmm_dummy_vram_exit(dev);
-	release_pfns(dev);
-	unmap_vram(dev);
+	devmem_release_pfns(dev);
+	devmem_unmap_vram(dev);
 }

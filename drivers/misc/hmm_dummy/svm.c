@@ -50,7 +50,7 @@
 #define MAPPED_FLAGS	(HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS)
 
 /* The device that masters the bus; without one, the CPU stands in for it. */
-static struct device *bus_master(struct hmm_dummy_dev *dev)
+static struct device *svm_bus_master(struct hmm_dummy_dev *dev)
 {
 	return dev->pdev ? &dev->pdev->dev : NULL;
 }
@@ -167,7 +167,7 @@ static struct hmm_dummy_range *range_create(struct hmm_dummy_ctx *ctx,
 	range->ctx = ctx;
 	range->start = start;
 	mutex_init(&range->lock);
-	range->dma_dev = get_device(bus_master(ctx->dev));
+	range->dma_dev = get_device(svm_bus_master(ctx->dev));
 	range->dma = kvcalloc(RANGE_PAGES, sizeof(*range->dma),
 			      GFP_KERNEL_ACCOUNT);
 	if (!range->dma)
@@ -239,7 +239,7 @@ static void range_close(struct hmm_dummy_range *range)
 	hmm_dummy_range_put(range);
 }
 
-static bool addr_is_mapped(struct mm_struct *mm, unsigned long addr)
+static bool svm_addr_is_mapped(struct mm_struct *mm, unsigned long addr)
 {
 	bool mapped;
 
@@ -270,7 +270,7 @@ struct hmm_dummy_range *hmm_dummy_range_get(struct hmm_dummy_ctx *ctx,
 
 	if (range)
 		return range;
-	if (!addr_is_mapped(ctx->mm, addr))
+	if (!svm_addr_is_mapped(ctx->mm, addr))
 		return ERR_PTR(-EFAULT);
 	mutex_lock(&ctx->lock);
 	range = xa_load(&ctx->ranges, index);
@@ -292,7 +292,7 @@ struct hmm_dummy_range *hmm_dummy_range_get(struct hmm_dummy_ctx *ctx,
 }
 
 /* Whether all that was found is one huge page, mapped as such. */
-static bool found_huge_page(const unsigned long *found, unsigned long nr)
+static bool range_found_huge_page(const unsigned long *found, unsigned long nr)
 {
 	return nr == RANGE_PAGES && found[0] & HMM_PFN_VALID &&
 	       hmm_pfn_to_map_order(found[0]) >= PMD_SHIFT - PAGE_SHIFT &&
@@ -344,11 +344,11 @@ int hmm_dummy_range_merge(struct hmm_dummy_range *range, unsigned long first,
 			return -EFAULT;
 		}
 	}
-	range->huge = found_huge_page(found, nr);
+	range->huge = range_found_huge_page(found, nr);
 	return 0;
 }
 
-static bool entry_usable(unsigned long hmm_pfn, bool write)
+static bool range_entry_is_usable(unsigned long hmm_pfn, bool write)
 {
 	unsigned long need = HMM_PFN_VALID | (write ? HMM_PFN_WRITE : 0);
 
@@ -360,8 +360,8 @@ static bool entry_usable(unsigned long hmm_pfn, bool write)
  * by side where they are, with the same rights.  Memory is in one piece up to the end of a
  * chunk, and so is what a peer shows of its memory.
  */
-static unsigned long contiguous_bytes(struct hmm_dummy_range *range, unsigned long offset,
-				      unsigned long bytes)
+static unsigned long range_contiguous_bytes(struct hmm_dummy_range *range, unsigned long offset,
+					    unsigned long bytes)
 {
 	const unsigned long *entry = &range->map.pfn_list[offset >> PAGE_SHIFT];
 	unsigned long in_page = offset_in_page(offset), nr = 1, max;
@@ -377,20 +377,20 @@ static unsigned long contiguous_bytes(struct hmm_dummy_range *range, unsigned lo
 }
 
 /* What hmm_dummy_access_get() says of @range, which is locked. */
-static int access_locked(struct hmm_dummy_range *range, unsigned long addr,
-			 unsigned long bytes, bool write,
-			 struct hmm_dummy_access *access)
+static int access_get_locked(struct hmm_dummy_range *range, unsigned long addr,
+			     unsigned long bytes, bool write,
+			     struct hmm_dummy_access *access)
 {
 	struct hmm_dummy_dev *dev = range->ctx->dev;
 	unsigned long idx = (addr - range->start) >> PAGE_SHIFT;
 	unsigned long entry = range->map.pfn_list[idx];
 
-	if (!entry_usable(entry, write))
+	if (!range_entry_is_usable(entry, write))
 		return HMM_DUMMY_FAULT;
 	*access = (struct hmm_dummy_access) {
 		.range = range,
 		.entry = entry,
-		.bytes = contiguous_bytes(range, addr - range->start, bytes),
+		.bytes = range_contiguous_bytes(range, addr - range->start, bytes),
 		.dma = range->dma[idx] + offset_in_page(addr),
 		.write = write,
 		.own = hmm_dummy_entry_is_own(entry),
@@ -442,7 +442,7 @@ int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	if (IS_ERR(range))
 		return PTR_ERR(range);
 	mutex_lock(&range->lock);
-	ret = access_locked(range, addr, bytes, write, access);
+	ret = access_get_locked(range, addr, bytes, write, access);
 	if (ret)
 		mutex_unlock(&range->lock);
 	return ret;
@@ -483,9 +483,9 @@ bool hmm_dummy_access_two(struct hmm_dummy_ctx *ctx, unsigned long src, unsigned
 	mutex_lock(&source->lock);
 	if (!mutex_trylock(&range->lock))
 		goto unlock;
-	if (access_locked(source, src, min(bytes, TWO_MOST), false, from))
+	if (access_get_locked(source, src, min(bytes, TWO_MOST), false, from))
 		goto unlock_both;
-	if (!access_locked(range, addr, from->bytes, write, to))
+	if (!access_get_locked(range, addr, from->bytes, write, to))
 		return true;
 	mutex_unlock(&range->lock);
 	hmm_dummy_access_put(from);
@@ -499,7 +499,7 @@ unlock:
 }
 
 /* Of pages in system memory, side by side. */
-static void mark_dirty(unsigned long pfn, unsigned long nr)
+static void access_mark_dirty(unsigned long pfn, unsigned long nr)
 {
 	unsigned long end = pfn + nr;
 	struct folio *folio;
@@ -522,8 +522,8 @@ void hmm_dummy_access_put(struct hmm_dummy_access *access)
 		hmm_pfn_kunmap_local(entry,
 				     (void *)((unsigned long)access->kva & PAGE_MASK));
 	if (access->write && !access->own && !(entry & HMM_PFN_PEER))
-		mark_dirty(entry & ~HMM_PFN_FLAGS,
-			   PFN_UP(offset_in_page(access->kva) + access->bytes));
+		access_mark_dirty(entry & ~HMM_PFN_FLAGS,
+				  PFN_UP(offset_in_page(access->kva) + access->bytes));
 	mutex_unlock(&range->lock);
 }
 

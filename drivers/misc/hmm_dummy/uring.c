@@ -24,7 +24,7 @@ struct uring_pdu {
 	struct hmm_dummy_job *job;
 };
 
-static struct uring_pdu *pdu_of(struct io_uring_cmd *ioucmd)
+static struct uring_pdu *uring_pdu_of(struct io_uring_cmd *ioucmd)
 {
 	return io_uring_cmd_to_pdu(ioucmd, struct uring_pdu);
 }
@@ -39,7 +39,7 @@ static void uring_job_free(struct hmm_dummy_job *job)
 static void uring_complete(struct io_tw_req tw_req, io_tw_token_t tw)
 {
 	struct io_uring_cmd *ioucmd = io_uring_cmd_from_tw(tw_req);
-	struct hmm_dummy_job *job = pdu_of(ioucmd)->job;
+	struct hmm_dummy_job *job = uring_pdu_of(ioucmd)->job;
 	int result = job->result;
 
 	if (job->user && !tw.cancel &&
@@ -71,9 +71,9 @@ static int uring_ptr(struct io_uring_cmd *ioucmd, void __user **user)
 	return READ_ONCE(sqe->reserved) ? -EOPNOTSUPP : 0;
 }
 
-static int read_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags,
-			struct hmm_dummy_command *arg,
-			struct hmm_dummy_command __user **user)
+static int uring_read_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags,
+			      struct hmm_dummy_command *arg,
+			      struct hmm_dummy_command __user **user)
 {
 	struct hmm_dummy_inline in;
 	void __user *ptr = NULL;
@@ -121,7 +121,7 @@ static int uring_submit(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
 	job->ioucmd = ioucmd;
 	job->user = user;
 	job->cqe32 = issue_flags & IO_URING_F_CQE32;
-	pdu_of(ioucmd)->job = job;
+	uring_pdu_of(ioucmd)->job = job;
 
 	/* An engine may be done with it, and somebody else free it, right behind this. */
 	io_uring_cmd_mark_cancelable(ioucmd, issue_flags);
@@ -138,7 +138,7 @@ static int uring_submit(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
  * The context, with the device kept from being taken apart until hmm_dummy_dev_exit(); or an
  * ERR_PTR().  If it is on its way out, a worker waits for that.
  */
-static struct hmm_dummy_ctx *enter(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
+static struct hmm_dummy_ctx *uring_ctx_enter(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 {
 	struct hmm_dummy_file *file = ioucmd->file->private_data;
 	struct hmm_dummy_ctx *ctx;
@@ -162,10 +162,10 @@ static int uring_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 	struct hmm_dummy_dev *dev;
 	int ret;
 
-	ret = read_command(ioucmd, issue_flags, &arg, &user);
+	ret = uring_read_command(ioucmd, issue_flags, &arg, &user);
 	if (ret)
 		return ret;
-	ctx = enter(ioucmd, issue_flags);
+	ctx = uring_ctx_enter(ioucmd, issue_flags);
 	if (IS_ERR(ctx))
 		return PTR_ERR(ctx);
 	/* What is submitted may be over at once, and the file with it: not so the device. */
@@ -189,7 +189,7 @@ static int uring_cancel(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 	if (ret)
 		return ret;
 	user = ptr;
-	ctx = enter(ioucmd, issue_flags);
+	ctx = uring_ctx_enter(ioucmd, issue_flags);
 	if (IS_ERR(ctx))
 		return PTR_ERR(ctx);
 	ret = hmm_dummy_cancel(ctx, &arg);
@@ -203,7 +203,7 @@ static int uring_cancel(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 int hmm_dummy_uring_cmd(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 {
 	if (issue_flags & IO_URING_F_CANCEL) {
-		hmm_dummy_job_cancel(pdu_of(ioucmd)->job);
+		hmm_dummy_job_cancel(uring_pdu_of(ioucmd)->job);
 		return 0;
 	}
 	switch (ioucmd->cmd_op) {

@@ -19,13 +19,13 @@
 
 #include "hmm_dummy.h"
 
-static unsigned long nr_chunks(struct hmm_dummy_dev *dev)
+static unsigned long vram_nr_chunks(struct hmm_dummy_dev *dev)
 {
 	return dev->mem.paged / VRAM_CHUNK;
 }
 
 /* Put the chunk in the list where it belongs. */
-static void chunk_file(struct hmm_dummy_dev *dev, struct hmm_dummy_chunk *chunk)
+static void vram_list_chunk(struct hmm_dummy_dev *dev, struct hmm_dummy_chunk *chunk)
 {
 	if (!chunk->nr_used)
 		list_move(&chunk->node, &dev->vram.free);
@@ -35,8 +35,8 @@ static void chunk_file(struct hmm_dummy_dev *dev, struct hmm_dummy_chunk *chunk)
 		list_del_init(&chunk->node);
 }
 
-static struct hmm_dummy_chunk *chunk_find(struct hmm_dummy_dev *dev,
-					  unsigned int order)
+static struct hmm_dummy_chunk *vram_find_chunk(struct hmm_dummy_dev *dev,
+					       unsigned int order)
 {
 	struct hmm_dummy_chunk *chunk = NULL;
 
@@ -63,7 +63,7 @@ long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 	struct hmm_dummy_chunk *chunk;
 
 	spin_lock_irqsave(&dev->vram.lock, irq);
-	chunk = chunk_find(dev, order);
+	chunk = vram_find_chunk(dev, order);
 	if (chunk) {
 		if (!order) {
 			bit = find_next_zero_bit(chunk->used, CHUNK_PAGES,
@@ -76,7 +76,7 @@ long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 		chunk->nr_used += n;
 		/* It stays in the list where it is, most often. */
 		if (chunk->nr_used == n || chunk->nr_used == CHUNK_PAGES)
-			chunk_file(dev, chunk);
+			vram_list_chunk(dev, chunk);
 		chunk->last_use = atomic64_inc_return(&dev->vram.clock);
 		dev->vram.nr_free -= n;
 		*nr = n >> order;
@@ -105,7 +105,7 @@ void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 		chunk->nr_used--;
 		dev->vram.nr_free++;
 	}
-	chunk_file(dev, chunk);
+	vram_list_chunk(dev, chunk);
 	spin_unlock_irqrestore(&dev->vram.lock, irq);
 }
 
@@ -121,7 +121,7 @@ void hmm_dummy_vram_bad(struct hmm_dummy_dev *dev, unsigned long index)
 		if (!__test_and_set_bit(bit, chunk->used)) {
 			chunk->nr_used++;
 			dev->vram.nr_free--;
-			chunk_file(dev, chunk);
+			vram_list_chunk(dev, chunk);
 		}
 	}
 	spin_unlock_irqrestore(&dev->vram.lock, irq);
@@ -168,7 +168,7 @@ long hmm_dummy_vram_oldest(struct hmm_dummy_dev *dev, u64 before)
 	u64 oldest = before;
 	long found = -1;
 
-	for (i = 0; i < nr_chunks(dev); i++) {
+	for (i = 0; i < vram_nr_chunks(dev); i++) {
 		u64 last_use = READ_ONCE(dev->vram.chunks[i].last_use);
 
 		if (READ_ONCE(dev->vram.chunks[i].nr_used) && last_use < oldest) {
@@ -187,7 +187,7 @@ void hmm_dummy_vram_init(struct hmm_dummy_dev *dev)
 	INIT_LIST_HEAD(&dev->vram.free);
 	INIT_LIST_HEAD(&dev->vram.partial);
 	dev->vram.nr_free = PHYS_PFN(dev->mem.paged);
-	for (i = 0; i < nr_chunks(dev); i++)
+	for (i = 0; i < vram_nr_chunks(dev); i++)
 		list_add_tail(&dev->vram.chunks[i].node, &dev->vram.free);
 	hmm_dummy_test_vram_init(dev);
 }

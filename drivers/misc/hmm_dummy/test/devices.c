@@ -29,7 +29,7 @@ module_param(coherent_mb, uint, 0444);
 MODULE_PARM_DESC(coherent_mb, "Memory of each coherent device, in MiB (256)");
 
 /* Those in reserved pages, then coherent ones. */
-static int own_add_one(unsigned int i)
+static int devices_add_one(unsigned int i)
 {
 	struct hmm_dummy_desc desc = {
 		.vram_size = (u64)reserved_mb << 20,
@@ -58,7 +58,7 @@ int hmm_dummy_own_add(void)
 	int ret;
 
 	for (i = 0; i < nr; i++) {
-		ret = own_add_one(i);
+		ret = devices_add_one(i);
 		if (!ret)
 			continue;
 		pr_err("hmm_dummy: device %u of %u without PCI: error %d\n",

@@ -48,7 +48,7 @@ struct mirror_command {
 	bool waits;
 };
 
-static int fault_all(struct mirror *m, unsigned long addr, bool write)
+static int mirror_fault_all(struct mirror *m, unsigned long addr, bool write)
 {
 	unsigned long next;
 	int ret = 0;
@@ -62,7 +62,7 @@ static int fault_all(struct mirror *m, unsigned long addr, bool write)
 }
 
 /* Copy between the data and memory, for as long as the page table has entries. */
-static int copy_mapped(struct mirror *m, bool write)
+static int mirror_copy_mapped(struct mirror *m, bool write)
 {
 	struct hmm_dummy_access access;
 	u8 *data;
@@ -86,7 +86,7 @@ static int copy_mapped(struct mirror *m, bool write)
 	}
 }
 
-static int copy_all(struct mirror *m, bool write)
+static int mirror_copy_all(struct mirror *m, bool write)
 {
 	struct hmm_dummy_dev *dev = m->ctx->dev;
 	int ret;
@@ -95,11 +95,11 @@ static int copy_all(struct mirror *m, bool write)
 		ret = hmm_dummy_dev_enter(dev, true);
 		if (ret)
 			return ret;
-		ret = copy_mapped(m, write);
+		ret = mirror_copy_mapped(m, write);
 		hmm_dummy_dev_exit(dev);
 		if (ret != HMM_DUMMY_FAULT)
 			return ret;
-		ret = fault_all(m, m->start + (m->cmd->cpages << PAGE_SHIFT), write);
+		ret = mirror_fault_all(m, m->start + (m->cmd->cpages << PAGE_SHIFT), write);
 		if (ret)
 			return ret;
 		if (fatal_signal_pending(current))
@@ -110,22 +110,22 @@ static int copy_all(struct mirror *m, bool write)
 static int mirror_read(struct mirror *m)
 {
 	m->answer = m->end - m->start;
-	return copy_all(m, false);
+	return mirror_copy_all(m, false);
 }
 
 static int mirror_write(struct mirror *m)
 {
 	if (copy_from_user(m->data, u64_to_user_ptr(m->cmd->ptr), m->end - m->start))
 		return -EFAULT;
-	return copy_all(m, true);
+	return mirror_copy_all(m, true);
 }
 
 /*
  * Take over what is in the device's own memory.  Faults nothing; entries for other memory in
  * the range are dropped.
  */
-static int populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
-			unsigned long length)
+static int mirror_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
+			       unsigned long length)
 {
 	unsigned long end = addr + length, next, first;
 	struct hmm_dummy_range *range;
@@ -143,7 +143,7 @@ static int populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
 }
 
 /* What test_hmm says of a range that it cannot migrate. */
-static int migrate_error(int ret)
+static int mirror_migrate_error(int ret)
 {
 	return ret == -EFAULT || ret == -EOPNOTSUPP ? -EINVAL : ret;
 }
@@ -158,10 +158,10 @@ static int mirror_to_device(struct mirror *m)
 	ret = hmm_p2p_migrate_to_device(ctx->dev->engine, ctx->mm, m->start, m->end,
 					HMM_P2P_ONLY_RAM, &result);
 	if (ret)
-		return migrate_error(ret);
-	ret = populate_own(ctx, m->start, m->end - m->start);
+		return mirror_migrate_error(ret);
+	ret = mirror_populate_own(ctx, m->start, m->end - m->start);
 	if (!ret)
-		ret = copy_mapped(m, false);
+		ret = mirror_copy_mapped(m, false);
 	m->answer = m->end - m->start;
 	return ret == HMM_DUMMY_FAULT ? -ENOENT : ret;
 }
@@ -176,11 +176,11 @@ static int mirror_to_ram(struct mirror *m)
 	ret = hmm_p2p_migrate_to_ram(m->ctx->dev->engine, m->ctx->mm, m->start, m->end,
 				     &result);
 	m->cmd->cpages = result.migrated;
-	return migrate_error(ret);
+	return mirror_migrate_error(ret);
 }
 
 /* Without ranges' locks, so no question to a page of private memory: hmm_dummy_has_pfn(). */
-static u8 prot_of_page(struct hmm_dummy_dev *dev, unsigned long entry)
+static u8 mirror_prot_of_page(struct hmm_dummy_dev *dev, unsigned long entry)
 {
 	if (hmm_dummy_has_pfn(dev, entry))
 		return dev->mem.coherent_base ? HMM_DMIRROR_PROT_DEV_COHERENT_LOCAL :
@@ -192,7 +192,7 @@ static u8 prot_of_page(struct hmm_dummy_dev *dev, unsigned long entry)
 	       HMM_DMIRROR_PROT_DEV_COHERENT_REMOTE : HMM_DMIRROR_PROT_NONE;
 }
 
-static u8 prot_of(struct hmm_dummy_dev *dev, unsigned long entry)
+static u8 mirror_prot_of(struct hmm_dummy_dev *dev, unsigned long entry)
 {
 	u8 prot;
 
@@ -200,7 +200,7 @@ static u8 prot_of(struct hmm_dummy_dev *dev, unsigned long entry)
 		return HMM_DMIRROR_PROT_ERROR;
 	if (!(entry & HMM_PFN_VALID))
 		return HMM_DMIRROR_PROT_NONE;
-	prot = prot_of_page(dev, entry);
+	prot = mirror_prot_of_page(dev, entry);
 	prot |= entry & HMM_PFN_WRITE ? HMM_DMIRROR_PROT_WRITE : HMM_DMIRROR_PROT_READ;
 	if (hmm_pfn_to_map_order(entry) + PAGE_SHIFT == PMD_SHIFT)
 		prot |= HMM_DMIRROR_PROT_PMD;
@@ -209,21 +209,21 @@ static u8 prot_of(struct hmm_dummy_dev *dev, unsigned long entry)
 	return prot;
 }
 
-static bool snapshot_invalidate(struct mmu_interval_notifier *mni,
-				const struct mmu_notifier_range *range,
-				unsigned long cur_seq)
+static bool mirror_snapshot_invalidate(struct mmu_interval_notifier *mni,
+				       const struct mmu_notifier_range *range,
+				       unsigned long cur_seq)
 {
 	mmu_interval_set_seq(mni, cur_seq);
 	return true;
 }
 
 static const struct mmu_interval_notifier_ops snapshot_ops = {
-	.invalidate = snapshot_invalidate,
+	.invalidate = mirror_snapshot_invalidate,
 };
 
 /* What the pages are, as the device with @owner sees them. */
-static int snapshot_pfns(struct mm_struct *mm, unsigned long addr, unsigned long nr,
-			 void *owner, unsigned long *pfns)
+static int mirror_snapshot_pfns(struct mm_struct *mm, unsigned long addr, unsigned long nr,
+				void *owner, unsigned long *pfns)
 {
 	struct mmu_interval_notifier notifier;
 	int ret;
@@ -249,9 +249,9 @@ static int mirror_snapshot(struct mirror *m)
 	for (addr = m->start; addr < m->end && !ret; addr = next) {
 		next = pmd_addr_end(addr, m->end);
 		nr = (next - addr) >> PAGE_SHIFT;
-		ret = snapshot_pfns(m->ctx->mm, addr, nr, dev, pfns);
+		ret = mirror_snapshot_pfns(m->ctx->mm, addr, nr, dev, pfns);
 		for (i = 0; i < nr && !ret; i++)
-			m->data[pages++] = prot_of(dev, pfns[i]);
+			m->data[pages++] = mirror_prot_of(dev, pfns[i]);
 	}
 	kvfree(pfns);
 	m->answer = pages;
@@ -259,7 +259,7 @@ static int mirror_snapshot(struct mirror *m)
 	return ret;
 }
 
-static int exclusive_page(struct mirror *m, unsigned long addr)
+static int mirror_exclusive_page(struct mirror *m, unsigned long addr)
 {
 	struct hmm_dummy_range *range = hmm_dummy_range_get(m->ctx, addr);
 	struct folio *folio;
@@ -288,7 +288,7 @@ static int mirror_exclusive(struct mirror *m)
 	int ret;
 
 	for (addr = m->start; addr < m->end; addr += PAGE_SIZE) {
-		ret = exclusive_page(m, addr);
+		ret = mirror_exclusive_page(m, addr);
 		if (ret)
 			return ret;
 		m->cmd->cpages++;
