@@ -2,13 +2,14 @@
 /*
  * DOC: Commands
  *
- * What the dummy's compute engine can do.  A command goes through its memory in pieces,
- * none beyond an entry of the device page table; where there is no entry, it faults.
+ * What the compute engines of the dummy can do.  A command goes through its memory in pieces.
+ * Where the device page table has no entry, it faults.
+ *
  * A command never blocks on one range lock while it holds another: two commands could take
  * them in opposite order.  A copy or comparison that cannot have both pieces of memory
  * without waiting goes through a buffer.
  *
- * Progress is counted in bytes of what is worked on.  The pattern says where those are.
+ * job->progress counts bytes that the command has worked on.  The pattern tells where they are.
  */
 #include <linux/crc32.h>
 #include <linux/kcsan-checks.h>
@@ -21,11 +22,11 @@
 #include "hmm_dummy.h"
 
 #define BUFFER_SIZE	SZ_16K
-/* As HMM_DUMMY_QUANTUM, where pages move. */
+/* HMM_DUMMY_QUANTUM for commands that migrate. */
 #define MIGRATE_QUANTUM	SZ_32M
 #define MAX_UNIT	4096
 
-/* Bytes that will have been worked on at the end. */
+/* Bytes that the command works on in all. */
 static u64 command_total(const struct hmm_dummy_command *arg)
 {
 	if (arg->pattern != HMM_DUMMY_STRIDED)
@@ -36,8 +37,8 @@ static u64 command_total(const struct hmm_dummy_command *arg)
 }
 
 /*
- * The @i'th of @count numbers in an order that follows from @seed: a bijection of the
- * next power of two, walked on until it hits one that counts.
+ * The @i'th of @count numbers, in an order that follows from @seed.  The loop applies a bijection
+ * of the next power of two until the result is below @count.
  */
 static u64 command_permute(u64 i, u64 count, u64 seed)
 {
@@ -52,7 +53,7 @@ static u64 command_permute(u64 i, u64 count, u64 seed)
 	return i;
 }
 
-/* Where the command is, and in *bytes how far it goes on there. */
+/* The offset of the next piece.  Sets *bytes to the bytes that follow it without a gap. */
 static u64 command_offset(struct hmm_dummy_job *job, unsigned long *bytes)
 {
 	const struct hmm_dummy_command *arg = &job->arg;
@@ -71,10 +72,10 @@ static u64 command_offset(struct hmm_dummy_job *job, unsigned long *bytes)
 }
 
 /**
- * hmm_dummy_job_access - access to memory, and if there is none, note what to fault in
+ * hmm_dummy_job_access - access memory, or note the fault if there is no entry
  * @job: a command
  * @addr: any address
- * @bytes: how much is wanted there
+ * @bytes: bytes from @addr on that the command wants
  * @write: the access is a write
  * @access: set on success; see hmm_dummy_access_get()
  *
@@ -90,13 +91,13 @@ int hmm_dummy_job_access(struct hmm_dummy_job *job, unsigned long addr,
 		return ret;
 	job->fault.addr = addr;
 	job->fault.write = write;
-	/* What lies behind is needed soon, or never. */
+	/* A linear command needs the memory behind it soon. */
 	job->fault.length = job->arg.pattern == HMM_DUMMY_LINEAR ?
 			    job->arg.length - job->progress : bytes;
 	return ret;
 }
 
-/* Copy from the source into the buffer, as much as there is in one piece. */
+/* Copy a contiguous piece of the source into the buffer. */
 static int command_load_source(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
 {
 	unsigned long wanted = min(*bytes, BUFFER_SIZE);
@@ -121,8 +122,8 @@ static void command_add(void *p, unsigned long bytes, u64 value)
 }
 
 /*
- * Returns the offset of the first byte that differs, or @bytes.  Others may write there: what
- * differed a moment ago may be the same now.  By itself, so that a test can stop here.
+ * The offset of the first byte that differs, or @bytes: other tasks may write there, and bytes
+ * that differed may be the same now.  noinline, so that a test can set a kprobe.
  */
 static noinline __noclone unsigned long
 hmm_dummy_first_difference(const u8 *a, const u8 *b, unsigned long bytes)
@@ -145,7 +146,7 @@ static void command_work_on(struct hmm_dummy_job *job, void *p, const void *src,
 	struct hmm_dummy_command *arg = &job->arg;
 	unsigned long same;
 
-	/* Who else uses the memory meanwhile is for its owner to say, as with any device. */
+	/* The process may use the memory at the same time, as with any device. */
 	kcsan_disable_current();
 	switch (arg->op) {
 	case HMM_DUMMY_OP_FILL:
@@ -163,7 +164,7 @@ static void command_work_on(struct hmm_dummy_job *job, void *p, const void *src,
 		if (same == bytes)
 			break;
 		arg->value = offset + same;
-		/* There is no need to look any further. */
+		/* The command ends here. */
 		job->progress = job->total - bytes;
 		break;
 	case HMM_DUMMY_OP_ADD:
@@ -173,7 +174,7 @@ static void command_work_on(struct hmm_dummy_job *job, void *p, const void *src,
 	kcsan_enable_current();
 }
 
-/* Of a command on scratch memory. */
+/* One piece of a command on scratch memory. */
 static int command_scratch_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes)
 {
 	struct hmm_dummy_dev *dev = job->queue->ctx->dev;
@@ -188,7 +189,7 @@ static int command_scratch_piece(struct hmm_dummy_job *job, u64 offset, unsigned
 	return 0;
 }
 
-/* One piece of a command; *bytes is set to what was done. */
+/* One piece of a command; sets *bytes to its length. */
 static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 {
 	struct hmm_dummy_command *arg = &job->arg;
@@ -327,15 +328,15 @@ static int command_check_scratch(struct hmm_dummy_dev *dev, struct hmm_dummy_pin
 	if (arg->op != HMM_DUMMY_OP_FILL && arg->op != HMM_DUMMY_OP_CRC32C &&
 	    arg->op != HMM_DUMMY_OP_ADD)
 		return -EOPNOTSUPP;
-	/* command_check() saw that it does not wrap. */
+	/* command_check() has refused a range that wraps. */
 	return arg->addr + arg->length > hmm_dummy_scratch_size(dev, pinned) ? -EFAULT : 0;
 }
 
 /**
  * hmm_dummy_command_init - make a job of a command
- * @job: zeroed; undone by hmm_dummy_command_exit()
- * @ctx: whose memory it is about
- * @arg: as user space gave it; checked here
+ * @job: the job; zeroed.  The caller calls hmm_dummy_command_exit() after its end
+ * @ctx: the context whose memory the command works on
+ * @arg: the command, from user space; checked here
  *
  * Return: 0 or an errno of HMM_DUMMY_COMMAND.
  */

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DOC: Who uses the device
+ * DOC: Processes that use the device
  *
- * A context is one process as the device sees it: a page table that mirrors the
- * process's (svm.c), and queues of commands (scheduler.c).  It belongs to a file and an
- * address space.  Threads, workers of io_uring and its polling thread act for the process
- * whose memory they share; a file that was inherited over fork() is the child's own
- * business, with the child's memory.
+ * A context is one process as the device sees it: a page table that mirrors that of the
+ * process (svm.c), and queues of commands (scheduler.c).  There is one for each file and
+ * address space.  Threads, and workers of io_uring, use the context of the process whose memory
+ * they share.  A child that inherits the file by fork() gets a context of its own.
  *
- * Contexts live as long as the file, or until their process has ended and another comes; a
- * worker that handles a fault keeps the memory of one for longer, since nobody waits for it.
+ * A context lives as long as its file.  If its process has ended, the next process that comes to
+ * the file frees it.  A worker that handles a fault holds a reference, since the end of a
+ * context does not wait for faults.
  */
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -55,13 +55,13 @@ void hmm_dummy_ctx_put(struct hmm_dummy_ctx *ctx)
 
 static void ctx_destroy(struct hmm_dummy_ctx *ctx)
 {
-	/* None is left that somebody waits for, but a worker may be on its way out. */
+	/* No task waits for a job any more, but a worker may still leave the context. */
 	hmm_dummy_ctx_drain(ctx, -ESRCH);
 	hmm_dummy_svm_close(ctx);
 	hmm_dummy_ctx_put(ctx);
 }
 
-/* Those of processes that have ended.  Nobody can come with their mm any more. */
+/* Free the contexts of processes that have ended.  No task can come with their mm any more. */
 static void file_prune_contexts(struct hmm_dummy_file *file)
 {
 	struct hmm_dummy_ctx *ctx, *next;
@@ -76,12 +76,13 @@ static void file_prune_contexts(struct hmm_dummy_file *file)
 
 /**
  * hmm_dummy_ctx_get - the context of the calling process
- * @file: open
+ * @file: the file, which the caller has open
  *
- * Context: Process context, under dev->life.
+ * Context: Process context, between hmm_dummy_dev_enter() and hmm_dummy_dev_exit().
  *
- * Return: the context, which stays as long as the caller runs, or -ENOMEM, -ENODEV if
- * the device has been removed, or -ESRCH for a thread without an address space.
+ * Return: the context, which stays while the caller has the file and its address space, or an
+ * ERR_PTR(): -ENOMEM, -ENODEV if the device has been removed, -ESRCH for a thread without an
+ * address space.
  */
 struct hmm_dummy_ctx *hmm_dummy_ctx_get(struct hmm_dummy_file *file)
 {
@@ -123,7 +124,7 @@ struct hmm_dummy_file *hmm_dummy_file_open(struct hmm_dummy_dev *dev)
 	return file;
 }
 
-/* End all jobs and let go of everything, now and for good. */
+/* End all jobs of the file and free its mappings.  It gets no new ones. */
 void hmm_dummy_file_close(struct hmm_dummy_file *file)
 {
 	struct hmm_dummy_ctx *ctx;
@@ -138,13 +139,13 @@ void hmm_dummy_file_close(struct hmm_dummy_file *file)
 	mutex_unlock(&file->lock);
 }
 
-/* The last reference on the file is gone, and so is every job: each has one. */
+/* The last reference on the file is gone.  Each job has one, so there is no job. */
 void hmm_dummy_file_free(struct hmm_dummy_file *file)
 {
 	struct hmm_dummy_dev *dev = file->dev;
 	struct hmm_dummy_ctx *ctx, *next;
 
-	/* Either we close it, or hmm_dummy_remove() has. */
+	/* hmm_dummy_remove() may have closed it before. */
 	mutex_lock(&dev->files_lock);
 	list_del(&file->node);
 	hmm_dummy_file_close(file);

@@ -2,18 +2,18 @@
 /*
  * DOC: Scratch memory that is pinned for a peer
  *
- * What devices do without hmm_p2p, to compare with: a driver gives out a piece of its
- * memory as a dma-buf, and a peer's driver maps it once, for as long as it likes.  No fault,
- * no invalidation; but memory that a process has to ask this driver for, that stays where
- * it is, and that nobody else has room in.
+ * What devices do without hmm_p2p, for comparison: a driver exports a piece of its memory as a
+ * dma-buf, and the driver of a peer maps that once, for any time.  There is no fault and no
+ * invalidation.  But a process has to ask this driver for the memory, the memory cannot move,
+ * and nothing else can use it.
  *
- * Only the owner takes it back, when it is reset, dies or goes, and for that it waits for
- * nobody: exporter and importer are both here, and the importer lets go at once.  Others may
- * not attach.
+ * The owner revokes an export when the device is reset, dies or is removed.  It does not wait
+ * for user space: exporter and importer are both in this file, and the importer unmaps at once.
+ * Other drivers may not attach.
  *
- * The DMA addresses are for hardware.  The dummy's engines are the CPU, which cannot use
- * them, and a dma-buf has no kernel mapping that can be revoked: so they use the exporter's
- * mapping of the BAR directly.
+ * Only edu uses the DMA addresses.  The engines of the dummy are the CPU, which cannot, and
+ * dma-buf has no kernel mapping that can be revoked.  So they use the exporter's mapping of
+ * the BAR directly.
  */
 #include <linux/dma-buf.h>
 #include <linux/dma-buf-mapping.h>
@@ -27,7 +27,7 @@
 
 #include "hmm_dummy.h"
 
-/* The exporter's; dma_buf.priv. */
+/* The exporter's side; dma_buf.priv. */
 struct scratch_export {
 	struct hmm_dummy_dev *dev;
 	struct list_head node;		/* dev->exports.lock */
@@ -36,10 +36,10 @@ struct scratch_export {
 	bool revoked;			/* the reservation lock */
 };
 
-/* The importer's; dma_buf_attachment.importer_priv. */
+/* The importer's side; dma_buf_attachment.importer_priv. */
 struct hmm_dummy_pinned {
-	struct dma_buf_attachment *attach;	/* file->lock; NULL: let go */
-	struct sg_table *sgt;		/* the reservation lock; NULL: likewise, or revoked */
+	struct dma_buf_attachment *attach;	/* file->lock; NULL: detached */
+	struct sg_table *sgt;		/* the reservation lock; NULL: unmapped */
 	u64 size;
 	dma_addr_t dma;
 	void *kva;
@@ -61,14 +61,14 @@ static struct sg_table *scratch_export_map(struct dma_buf_attachment *attach,
 	struct sg_table *sgt;
 
 	dma_resv_assert_held(attach->dmabuf->resv);
-	/* Until then the device is there. */
+	/* A device whose exports are not revoked exists. */
 	if (exp->revoked)
 		return ERR_PTR(-ENODEV);
 	if (hmm_dummy_test_fails())
 		return ERR_PTR(-EIO);
 	sgt = dma_buf_phys_vec_to_sgt(attach, pcim_p2pdma_provider(exp->dev->pdev, VRAM_BAR),
 				      &exp->where, 1, exp->where.len, dir);
-	/* That is how it says that p2pdma sees no way between the two. */
+	/* -EINVAL means that p2pdma finds no way between the two devices. */
 	return sgt == ERR_PTR(-EINVAL) ? ERR_PTR(-EOPNOTSUPP) : sgt;
 }
 
@@ -116,7 +116,7 @@ static int scratch_export_create(struct hmm_dummy_dev *dev)
 		kfree(exp);
 		return PTR_ERR(dmabuf);
 	}
-	/* From here on it is scratch_export_release()'s. */
+	/* From here on scratch_export_release() frees it. */
 	kref_get(&dev->kref);
 	exp->dmabuf = dmabuf;
 	list_add(&exp->node, &dev->exports.list);
@@ -147,17 +147,17 @@ static void scratch_export_revoke(struct scratch_export *exp)
 
 	dma_resv_lock(dmabuf->resv, NULL);
 	exp->revoked = true;
-	/* Others might use it for longer, and leave fences to wait for; ours are done. */
+	/* There are no fences to wait for: pinned_invalidate() waits for accesses. */
 	dma_buf_invalidate_mappings(dmabuf);
 	dma_resv_unlock(dmabuf->resv);
 }
 
 /**
- * hmm_dummy_exports_revoke - take back what peers have pinned
+ * hmm_dummy_exports_revoke - revoke all exports of a device
  * @dev: the device
  *
- * Nobody has it mapped afterwards, and nothing is exported until hmm_dummy_exports_allow()
- * was called for each call of this.
+ * When this returns, no peer has the scratch memory mapped.  HMM_DUMMY_EXPORT fails until
+ * hmm_dummy_exports_allow() has been called as often as this.
  *
  * Context: Process context.  Waits for accesses that are under way.
  */
@@ -168,7 +168,7 @@ void hmm_dummy_exports_revoke(struct hmm_dummy_dev *dev)
 	mutex_lock(&dev->exports.lock);
 	dev->exports.closed++;
 	list_for_each_entry(exp, &dev->exports.list, node) {
-		/* Or it is waiting for the lock to be released, and mapped by nobody. */
+		/* If not, scratch_export_release() waits for the mutex, and no peer maps it. */
 		if (!get_file_active(&exp->dmabuf->file))
 			continue;
 		scratch_export_revoke(exp);
@@ -177,7 +177,7 @@ void hmm_dummy_exports_revoke(struct hmm_dummy_dev *dev)
 	mutex_unlock(&dev->exports.lock);
 }
 
-/* What hmm_dummy_exports_revoke() was called for is over. */
+/* Undo hmm_dummy_exports_revoke(), but for the exports that it has revoked. */
 void hmm_dummy_exports_allow(struct hmm_dummy_dev *dev)
 {
 	mutex_lock(&dev->exports.lock);
@@ -192,8 +192,8 @@ void hmm_dummy_exports_init(struct hmm_dummy_dev *dev)
 }
 
 /*
- * It is revoked, or we let go of it.  Hardware's engines would be stopped where the lock is
- * taken.
+ * Unmap, because the export is revoked or the importer closes it.  A driver of hardware stops its
+ * engines where this takes pinned->lock.
  */
 static void pinned_invalidate(struct dma_buf_attachment *attach)
 {
@@ -215,7 +215,7 @@ static const struct dma_buf_attach_ops pinned_ops = {
 	.invalidate_mappings = pinned_invalidate,
 };
 
-/* Whether the device can put that on the bus.  An address in a BAR is the same for all. */
+/* Whether the device can address that.  Behind a switch an address in a BAR is a bus address. */
 static bool pinned_can_master(struct device *dev, u64 addr, u64 length)
 {
 	return addr + length - 1 <= min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);
@@ -228,7 +228,7 @@ static int pinned_map(struct hmm_dummy_pinned *pinned)
 	int ret;
 
 	dma_resv_assert_held(attach->dmabuf->resv);
-	/* Without an IOMMU the DMA API would warn of it, as of a driver that did not look. */
+	/* Without an IOMMU the DMA API warns about an address that the device cannot reach. */
 	if (!use_dma_iommu(attach->dev) &&
 	    !pinned_can_master(attach->dev, exp->where.paddr, exp->where.len))
 		return -EOPNOTSUPP;
@@ -243,7 +243,7 @@ static int pinned_map(struct hmm_dummy_pinned *pinned)
 		return ret;
 	}
 	pinned->dma = sg_dma_address(pinned->sgt->sgl);
-	/* Behind a switch there is no IOMMU on the way; and in one piece, up to 4 GiB. */
+	/* There is no IOMMU between devices behind a switch.  One entry has up to 4 GiB. */
 	if (pinned->sgt->nents > 1 || !pinned_can_master(attach->dev, pinned->dma, pinned->size)) {
 		pinned_invalidate(attach);
 		return -EOPNOTSUPP;
@@ -304,20 +304,20 @@ int hmm_dummy_import(struct hmm_dummy_ctx *ctx, void *data)
 		smp_store_release(&file->pinned, pinned);
 	}
 	mutex_unlock(&file->lock);
-	/* Otherwise the reference goes with it. */
+	/* On success hmm_dummy_pinned_close() puts the reference. */
 	if (IS_ERR(pinned))
 		dma_buf_put(dmabuf);
 	return PTR_ERR_OR_ZERO(pinned);
 }
 
-/* What the file has imported, which is as good as the file, or NULL. */
+/* The memory that the file has imported, which lives as long as the file, or NULL. */
 struct hmm_dummy_pinned *hmm_dummy_file_pinned(struct hmm_dummy_file *file)
 {
 	/* Pairs with hmm_dummy_import(). */
 	return smp_load_acquire(&file->pinned);
 }
 
-/* Let go of what was imported, for good: the device may go, and nothing runs any more. */
+/* Unmap and detach what the file has imported.  No job of the file runs. */
 void hmm_dummy_pinned_close(struct hmm_dummy_file *file)
 {
 	struct hmm_dummy_pinned *pinned = file->pinned;
@@ -351,14 +351,14 @@ static bool pinned_get(struct hmm_dummy_pinned *pinned)
 }
 
 /**
- * hmm_dummy_scratch_get - get at scratch memory, as hmm_dummy_vram_get()
- * @dev: the device that wants to
- * @pinned: what it has imported, or NULL: its own
- * @pos: bytes from the start of it, before the end
+ * hmm_dummy_scratch_get - access scratch memory, as hmm_dummy_vram_get()
+ * @dev: the device whose engine accesses it
+ * @pinned: imported memory; NULL: the device's own
+ * @pos: bytes from the start of the scratch memory
  *
- * Undo it with hmm_dummy_scratch_put(), and do not sleep in between.
+ * The caller calls hmm_dummy_scratch_put() after the access, and does not sleep before.
  *
- * Return: the address, good up to the end of the chunk, or NULL if it was revoked.
+ * Return: the address, valid up to the end of the chunk, or NULL if the memory was revoked.
  */
 void *hmm_dummy_scratch_get(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned,
 			    u64 pos)
@@ -369,14 +369,15 @@ void *hmm_dummy_scratch_get(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *
 }
 
 /**
- * hmm_dummy_pinned_get_dma - let hardware get at what was imported
+ * hmm_dummy_pinned_get_dma - let hardware access imported memory
  * @pinned: from hmm_dummy_file_pinned(), not NULL
- * @pos: bytes from the start of it, before the end
+ * @pos: bytes from the start of the memory
  * @dma: set to the DMA address
  *
- * Undo it with hmm_dummy_scratch_put(), when hardware is done: whoever revokes it waits.
+ * The caller calls hmm_dummy_scratch_put() when the hardware is done.  A revocation waits for
+ * that.
  *
- * Return: false if it was revoked.
+ * Return: false if the memory was revoked.
  */
 bool hmm_dummy_pinned_get_dma(struct hmm_dummy_pinned *pinned, u64 pos, dma_addr_t *dma)
 {
@@ -391,7 +392,7 @@ void hmm_dummy_scratch_put(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *p
 		hmm_dummy_vram_put(dev);
 		return;
 	}
-	/* As there: it is mapped write-combining. */
+	/* The BAR is mapped write-combining: see hmm_dummy_vram_put(). */
 	wmb();
 	up_read(&pinned->lock);
 }

@@ -2,14 +2,14 @@
 /*
  * DOC: The exporter
  *
- * What peer access asks of a driver: where its memory is visible, a flush of what peers
- * write there, and whether the device is lost.  Where the BAR covers all of the memory, every
- * window is always open; where it does not, the second set of ops opens and closes them.
- * What the migration engine asks for is in engine_ops.c.
+ * What peer access needs of a driver: where its memory is visible, a flush of the writes of
+ * peers, and whether the device is lost.  If the BAR covers the memory, all windows are open
+ * from registration on.  If it does not, the second set of ops opens and closes windows.
+ * engine_ops.c has what the migration engine needs.
  *
- * Replace for real hardware: what opens and closes windows with the registers that do, and
- * add to the read in hmm_dummy_flush_writes() what the device has between its BAR and its
- * memory.
+ * Replace for real hardware: hmm_dummy_open_slot() and hmm_dummy_close_slot(), with the
+ * registers of the device.  If the device has a cache between its BAR and its memory,
+ * hmm_dummy_flush_writes() flushes that after the read.
  */
 #include <linux/module.h>
 #include <linux/pci-p2pdma.h>
@@ -52,7 +52,7 @@ static void hmm_dummy_close_slot(void *priv, unsigned long index)
 	hmm_dummy_slot_close(priv, index);
 }
 
-/* A read from the BAR does not pass the writes in front of it. */
+/* A read from the BAR pushes the writes before it into the memory. */
 static void hmm_dummy_flush_writes(void *priv)
 {
 	struct hmm_dummy_dev *dev = priv;
@@ -60,7 +60,7 @@ static void hmm_dummy_flush_writes(void *priv)
 	hmm_dummy_test_flush(dev);
 	if (!dev->pdev)
 		return;
-	/* The writes of this CPU leave before the read. */
+	/* The writes of this CPU leave it before the read. */
 	mb();
 	(void)READ_ONCE(*(u32 *)dev->mem.bar_kva);
 }
@@ -109,10 +109,9 @@ int hmm_dummy_exporter_init(struct hmm_dummy_dev *dev)
 }
 
 /*
- * The memory is lost.  Copies end first, as hmm_p2p_dead() wants it: those of our engine do
- * so with an error when they see that the device is dead, and none begins.  Real hardware
- * that does not answer ends no copy: its driver takes each off its ring and ends it with
- * hmm_p2p_copy_done().
+ * The memory is lost.  The driver ends its copies before it calls hmm_p2p_dead().  The dummy's
+ * copy engine sees dev->dead and ends them with an error.  Real hardware that does not answer
+ * ends no copy: its driver takes each off the ring and calls hmm_p2p_copy_done().
  */
 void hmm_dummy_exporter_dead(struct hmm_dummy_dev *dev)
 {
@@ -121,7 +120,7 @@ void hmm_dummy_exporter_dead(struct hmm_dummy_dev *dev)
 	hmm_p2p_dead(dev->exporter);
 }
 
-/* The engine is unregistered: everything that was in the memory is in RAM. */
+/* The migration engine has been unregistered, and has moved all of the memory to RAM. */
 void hmm_dummy_exporter_exit(struct hmm_dummy_dev *dev)
 {
 	hmm_p2p_unregister(dev->exporter);

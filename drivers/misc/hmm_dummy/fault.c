@@ -2,20 +2,21 @@
 /*
  * DOC: Device page faults
  *
- * The device found no entry for an address: ask hmm_range_fault() what is there, and
- * take it over into the page table.  The handler runs for a job that waits meanwhile
- * (scheduler.c), not for the process, whose memory may change at any time.
+ * The device has found no entry for an address.  The handler asks hmm_range_fault() for the
+ * page and stores the entry in the device page table.  A job waits for the handler
+ * (scheduler.c).  The process does not wait, and may change its memory at any time.
  *
- * Policy, which is the driver's and not the core's: where should memory live?  By default
- * it stays where it is.  With the module parameter migrate_on_fault, what the device
- * faults on moves to it, and what is beside it along, as it is on the way back
- * (fault_around_kb): it is likely to be next, and most of what a migration takes is the same
- * for a page and for a few.  Then a page that the CPU uses as well would go back and forth;
- * so, if the CPU took memory of a range back within timeslice_ms of its coming here, the
- * device works on the range where it is until that time is over.  That the CPU did it is
- * seen by the core's counter of CPU faults.
+ * Where memory should live is the driver's policy, not the core's.  By default memory stays
+ * where it is.  With the module parameter migrate_on_fault, memory moves to the device when the
+ * device faults on it.  Pages around it move as well (fault_around_kb), since the device is
+ * likely to need them next and a migration of a few pages takes little longer than that of one.
  *
- * Replace for real hardware: nothing in the order of steps; the policy by a better one.
+ * A page that both the device and the CPU use would move all the time.  So the policy damps: if
+ * the CPU takes memory of a range back within timeslice_ms of its move to the device, the device
+ * uses the range where it is until that time is over.  The core's counter of CPU faults tells
+ * that the CPU did it.
+ *
+ * Replace for real hardware: the policy, by a better one.  Keep the order of steps.
  */
 #include <linux/atomic.h>
 #include <linux/fs.h>
@@ -41,11 +42,11 @@ MODULE_PARM_DESC(timeslice_ms,
 		 "Milliseconds for which memory is left where the CPU took it back to (20)");
 
 /**
- * hmm_dummy_range_fault - look at pages of a range, and take them over
- * @range: of the device page table
+ * hmm_dummy_range_fault - look up pages of a range, and store their entries
+ * @range: the range
  * @first: index of the first page
  * @nr: pages
- * @flags: HMM_PFN_REQ_*, or 0: only pages in the device's own memory, and nothing is faulted
+ * @flags: HMM_PFN_REQ_*; 0: store entries of the device's own memory only, and fault nothing in
  *
  * On success the pages are mapped, but may be invalidated again at once.
  *
@@ -89,8 +90,8 @@ int hmm_dummy_range_fault(struct hmm_dummy_range *range, unsigned long first,
 		 *                              page table changes
 		 *   lock, retry?  yes
 		 *
-		 * Without the question an entry would be stored that nobody
-		 * clears any more.
+		 * Without mmu_interval_read_retry() the fault would store an entry
+		 * that no invalidation clears.
 		 */
 		if (!mmu_interval_read_retry(&range->notifier,
 					     fault.notifier_seq)) {
@@ -105,7 +106,7 @@ int hmm_dummy_range_fault(struct hmm_dummy_range *range, unsigned long first,
 	return ret;
 }
 
-/* Whether the device should have the range for itself now; sets @cpu_faults. */
+/* Whether the policy moves the range to the device now; sets @cpu_faults. */
 static bool fault_wants_migration(struct hmm_dummy_range *range, u64 *cpu_faults)
 {
 	struct hmm_dummy_dev *dev = range->ctx->dev;
@@ -122,7 +123,7 @@ static bool fault_wants_migration(struct hmm_dummy_range *range, u64 *cpu_faults
 	return true;
 }
 
-/* What cannot move is used where it is. */
+/* Move pages to the device.  The device uses pages that cannot move where they are. */
 static void fault_migrate_range(struct hmm_dummy_range *range, unsigned long start,
 				unsigned long end)
 {
@@ -137,25 +138,25 @@ static void fault_migrate_range(struct hmm_dummy_range *range, unsigned long sta
 		return;
 	ret = hmm_p2p_migrate_to_device(dev->engine, range->ctx->mm, first, last, 0,
 					&result);
-	/* Not all that is around can be moved: then nothing was. */
+	/* A page around the fault cannot move, and so none has. */
 	if (ret == -EFAULT || ret == -EOPNOTSUPP)
 		hmm_p2p_migrate_to_device(dev->engine, range->ctx->mm, start, end, 0,
 					  &result);
 	if (!result.migrated)
 		return;
-	/* Two faults at once may both write this: either is right. */
+	/* Two faults may write this at once, and either value is right. */
 	WRITE_ONCE(range->cpu_faults, cpu_faults);
 	WRITE_ONCE(range->moved_at, jiffies ?: 1);
-	/* What came along is not to be faulted on page by page, if that can be helped. */
+	/* Store entries of the pages around the fault, which saves later faults. */
 	if (!ret && last - first > end - start)
 		hmm_dummy_range_fault(range, (first - range->start) >> PAGE_SHIFT,
 				      (last - first) >> PAGE_SHIFT, 0);
 }
 
 /*
- * Our own page, but read-only: it is shared after fork(), or was made read-only, or
- * userfaultfd waits for a write.  hmm reports own pages as they are, so bring it to RAM,
- * where a write fault sorts it out.
+ * A page of own memory is read-only: it is shared after fork(), it was made read-only, or
+ * userfaultfd waits for a write.  hmm reports own pages as they are, so move the page to RAM,
+ * where a write fault does what the process is due.
  */
 static int fault_unshare_page(struct hmm_dummy_range *range, unsigned long addr)
 {
@@ -165,7 +166,7 @@ static int fault_unshare_page(struct hmm_dummy_range *range, unsigned long addr)
 	addr &= PAGE_MASK;
 	ret = hmm_p2p_migrate_to_ram(range->ctx->dev->engine, range->ctx->mm,
 				     addr, addr + PAGE_SIZE, &result);
-	/* Somebody else has it in hand: give them a moment. */
+	/* Another task migrates the page.  Let it finish. */
 	if (!ret && !result.migrated)
 		schedule_timeout_killable(1);
 	return ret;
@@ -180,7 +181,7 @@ static bool range_is_own_read_only(struct hmm_dummy_range *range, unsigned long 
 	return hmm_dummy_entry_is_own(entry) && !(entry & HMM_PFN_WRITE);
 }
 
-/* Needs the device, which may have gone since the fault began, and waits for no user space. */
+/* The device may have been removed since the fault began.  Does not wait for user space. */
 static int fault_unshare(struct hmm_dummy_range *range, struct hmm_dummy_dev *dev,
 			 unsigned long addr)
 {
@@ -197,19 +198,17 @@ static int fault_unshare(struct hmm_dummy_range *range, struct hmm_dummy_dev *de
  * hmm_dummy_fault - handle a device page fault
  * @ctx: the context; the caller holds references on it and on its mm (mmget())
  * @addr: where the device found no entry, or none that it may write to
- * @length: bytes from @addr on that will be needed as well; faulted in with it
- * @write: it was a write
+ * @length: bytes from @addr on that the job needs; faulted in as well
+ * @write: the access was a write
  *
- * The fault may wait for user space (userfaultfd), for as long as user space likes.  The
- * device can be removed meanwhile: from there on only the range is used, and it has been
- * closed by then.
+ * The fault may wait for user space (userfaultfd) without end.  The device may be removed
+ * meanwhile.  After the wait the function uses the range only, which is closed then.
  *
  * Context: Process context, may sleep; not between hmm_dummy_dev_enter() and
  * hmm_dummy_dev_exit().
  *
- * Return: 0, after which the device is to try again, whatever it then finds; -ENODEV if
- * the device goes, or another errno of HMM_DUMMY_COMMAND, of which -EBUSY is worth another
- * attempt.
+ * Return: 0, and the device tries again and may fault again; -ENODEV if the device goes; or
+ * another errno of HMM_DUMMY_COMMAND.  After -EBUSY the caller may try again.
  */
 int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 		    unsigned long length, bool write)
@@ -220,7 +219,7 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	int ret;
 
 	/*
-	 * Only the removal of the device is waited for here, and it may wait for who waits
+	 * Do not wait: only a removal holds the lock, and that may wait for the task that waits
 	 * for this fault.
 	 */
 	if (hmm_dummy_dev_enter(ctx->dev, false))
@@ -239,7 +238,7 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	kref_get(&range->kref);
 	hmm_dummy_dev_exit(ctx->dev);
 	ret = hmm_dummy_range_fault(range, first, nr, flags);
-	/* A page that was only read until now may be written where it is: ask before. */
+	/* hmm may have made the page writable in place, so look at the entry again. */
 	if (!ret && write && range_is_own_read_only(range, first)) {
 		ret = fault_unshare(range, ctx->dev, addr);
 		ret = ret ?: hmm_dummy_range_fault(range, first, nr, flags);
@@ -248,7 +247,7 @@ int hmm_dummy_fault(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	return ret;
 }
 
-/* Anonymous, or shared memory; not what a file system has to fetch. */
+/* Whether no file system fetches the memory: it is anonymous, or in tmpfs. */
 static bool fault_vma_is_kernels_own(struct vm_area_struct *vma)
 {
 	return !vma->vm_file || file_inode(vma->vm_file)->i_sb->s_magic == TMPFS_MAGIC;
@@ -260,11 +259,11 @@ static bool fault_vma_is_kernels_own(struct vm_area_struct *vma)
  * @addr: first address
  * @length: bytes
  *
- * Memory that userfaultfd watches, or that a file has, may be fetched by user space, in its
- * own time.  A worker must not wait for that: no signal would get it out when the process is
+ * User space may fetch memory that userfaultfd watches, or that is in a file, and may take any
+ * time.  A worker must not wait for that, since no signal ends its wait when the process is
  * killed.
  *
- * Return: whether it does.
+ * Return: whether the fault may wait for user space.
  */
 bool hmm_dummy_fault_may_block(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			       unsigned long length)
@@ -288,7 +287,10 @@ static void fault_add_u64(void *p, unsigned long bytes, u64 value)
 		atomic64_add(value, p);
 }
 
-/* In system memory the device needs the page for itself: bus atomics are not RAM's. */
+/*
+ * In system memory the device needs exclusive access to the page: atomic operations of a device
+ * are not atomic to the CPU.
+ */
 static int fault_add_exclusive(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			       unsigned long bytes, u64 value)
 {
@@ -302,8 +304,8 @@ static int fault_add_exclusive(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	if (IS_ERR(page))
 		return PTR_ERR(page);
 	/*
-	 * The CPU's next access takes the page back, and waits for its lock first.
-	 * Hardware would be given an entry, and would lose it at MMU_NOTIFY_EXCLUSIVE.
+	 * The next access of the CPU takes the page back, and waits for the page lock.  Hardware
+	 * would use an entry, and the driver would clear it at MMU_NOTIFY_EXCLUSIVE.
 	 */
 	fault_add_u64(page_address(page) + offset_in_page(addr), bytes, value);
 	folio_mark_dirty(folio);
@@ -313,14 +315,14 @@ static int fault_add_exclusive(struct hmm_dummy_ctx *ctx, unsigned long addr,
 }
 
 /**
- * hmm_dummy_atomic_add - add atomically, whoever else does
+ * hmm_dummy_atomic_add - add, atomically to CPUs and other devices
  * @ctx: the context; the caller holds a reference on its mm (mmget())
  * @addr: aligned to 8
- * @bytes: of one page, a multiple of 8
- * @value: what to add to each u64
+ * @bytes: a multiple of 8; all in one page
+ * @value: added to each u64
  *
- * Memory of devices is added to where it is: who else gets at it comes the same way, by
- * the CPU here, by PCI atomics for hardware.
+ * In the memory of a device the value is added in place.  All importers reach that memory in
+ * the same way: with the CPU here, and by PCI atomics where there is hardware.
  *
  * Return: 0, %HMM_DUMMY_FAULT, or an errno of HMM_DUMMY_COMMAND.
  */
@@ -340,6 +342,6 @@ int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	}
 	hmm_dummy_access_put(&access);
 	ret = fault_add_exclusive(ctx, addr, bytes, value);
-	/* What vanished since the access: the fault handler says why. */
+	/* The page has gone since the access: the fault handler finds out why. */
 	return ret == -EFAULT || ret == -EBUSY ? HMM_DUMMY_FAULT : ret;
 }

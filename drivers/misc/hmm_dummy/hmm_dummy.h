@@ -1,8 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Private to the dummy GPU.  One section per file, in the order in which the
- * files are best read.  What is called hmm_dummy_test_*, or test, is of use for tests
- * only, and compiles to nothing without CONFIG_HMM_DUMMY_TEST: see test/hooks.h.
+ * files are best read.  Names with hmm_dummy_test_, and members called test, serve tests
+ * only.  They compile to nothing without CONFIG_HMM_DUMMY_TEST: see test/hooks.h.
+ *
+ * Terms:
+ *
+ *	VRAM		the memory of the device
+ *	chunk		a piece of VRAM of the size of a huge page
+ *	slot		a place for a chunk in a BAR that is smaller than the VRAM
+ *	scratch memory	VRAM without struct pages, for read(), write() and export
+ *	context		a process as the device sees it
+ *	range		2 MiB of the device page table of a context
+ *	job		a command, or a read() or write(), that an engine works on
+ *	peer		another device, or memory of one
  *
  * Lock order, outermost first:
  *
@@ -15,8 +26,8 @@
  *	            hmm_dummy_vram.lock
  *	              hmm_dummy_slots.lock	which windows are in the BAR
  *
- *	hmm_dummy_sched.lock nests in all of them and nothing in it.  Of two ranges the
- *	second lock is only ever tried.
+ *	hmm_dummy_sched.lock nests in all of them and nothing in it.  A task that holds the
+ *	lock of one range only tries that of another.
  *
  *	hmm_dummy_file.lock, hmm_dummy_exports.lock
  *	  dma_buf.resv		in mmap_lock, and around reclaim: see dma_resv_lockdep()
@@ -59,8 +70,8 @@ struct io_uring_cmd;
 struct hmm_dummy_mem {
 	struct dev_pagemap pgmap;
 	struct resource *res;		/* the fake PFNs */
-	u64 size;			/* all of it; 0: the device has none */
-	u64 paged;			/* that has struct pages; scratch memory is behind it */
+	u64 size;			/* bytes; 0: the device has no memory */
+	u64 paged;			/* bytes with struct pages; the rest is scratch memory */
 	u64 bar_size;			/* PCI only */
 	u64 bar_offset;			/* PCI only: where in the BAR the memory begins */
 	phys_addr_t bar_phys;		/* PCI only: of the memory */
@@ -68,42 +79,42 @@ struct hmm_dummy_mem {
 	u64 coherent_base;		/* physical address of coherent memory, or 0 */
 };
 
-/* A piece of the memory of the size of a huge page; hmm_dummy_vram.lock. */
+/* A chunk; hmm_dummy_vram.lock. */
 struct hmm_dummy_chunk {
 	struct page *backing;		/* unless it is in a BAR; constant */
-	struct list_head node;		/* in one of the lists, or empty: all is used */
+	struct list_head node;		/* in free or partial; empty: all pages are used */
 	DECLARE_BITMAP(used, CHUNK_PAGES);	/* in use, or bad */
 	DECLARE_BITMAP(bad, CHUNK_PAGES);
 	unsigned int nr_used;
-	unsigned long first_free;	/* no free page is in front of it */
+	unsigned long first_free;	/* no page before this one is free */
 	u64 last_use;			/* READ_ONCE */
 };
 
-/* What is free; vram_alloc.c. */
+/* The allocator; vram_alloc.c. */
 struct hmm_dummy_vram {
 	struct hmm_dummy_chunk *chunks;
 	spinlock_t lock;		/* all below */
 	struct list_head free;		/* chunks without a used page */
-	struct list_head partial;	/* with used and free ones */
+	struct list_head partial;	/* chunks with used and free pages */
 	unsigned long nr_free;
 	unsigned long nr_bad;
-	atomic64_t clock;		/* without the lock: ticks with each use of a chunk */
+	atomic64_t clock;		/* without the lock: uses of chunks */
 };
 
 /* A BAR that is smaller than the memory; slots.c. */
 struct hmm_dummy_slots {
-	unsigned int nr;		/* 0: it is not */
+	unsigned int nr;		/* 0: the BAR shows all of the memory */
 	rwlock_t lock;			/* both below; held over accesses to VRAM */
 	int *slot_of;			/* for each chunk, or -1 */
 	int *chunk_in;			/* for each slot, or -1 */
 };
 
-/* What moves memory; engine_ops.c. */
+/* The copy engine; engine_ops.c. */
 struct hmm_dummy_migration {
 	unsigned long fault_around;	/* bytes; 0: a page */
 	atomic64_t evicted;		/* pages */
 	spinlock_t lock;
-	struct list_head copies;	/* lock: jobs of the copy engine */
+	struct list_head copies;	/* lock: copies that wait for the engine */
 	struct work_struct work;
 };
 
@@ -111,24 +122,24 @@ struct hmm_dummy_migration {
 struct hmm_dummy_exports {
 	struct mutex lock;		/* all below */
 	struct list_head list;
-	unsigned int closed;		/* no new ones, for so many reasons */
+	unsigned int closed;		/* reasons not to export; 0: none */
 };
 
-/* What works on jobs. */
+/* An engine, which works on jobs. */
 struct hmm_dummy_engine {
 	struct work_struct work;
 	struct hmm_dummy_dev *dev;
 };
 
-/* Whose turn it is; scheduler.c. */
+/* The scheduler; scheduler.c. */
 struct hmm_dummy_sched {
-	struct workqueue_struct *wq;		/* the engines; no piece waits for user space */
-	struct workqueue_struct *copy_wq;	/* nobody's fault is in front of a copy */
+	struct workqueue_struct *wq;		/* the engines, which never wait for user space */
+	struct workqueue_struct *copy_wq;	/* the copy engine: a fault may wait for it */
 	spinlock_t lock;
 	struct list_head ready;		/* lock: queues with work */
 	bool stopped;			/* lock: no new jobs */
-	unsigned int resting;		/* lock, READ_ONCE: the engines rest, for so many reasons */
-	wait_queue_head_t progress;	/* a job has ended */
+	unsigned int resting;		/* lock, READ_ONCE: reasons for the engines to rest */
+	wait_queue_head_t progress;	/* a job has ended, or the engines go on */
 	struct hmm_dummy_engine engines[2];
 };
 
@@ -155,7 +166,7 @@ struct hmm_dummy_dev {
 	struct hmm_p2p_exporter *exporter;	/* NULL: no memory */
 	struct hmm_p2p_engine *engine;		/* engine_ops.c; NULL: no memory */
 	bool dead;			/* READ_ONCE */
-	/* Each has begun a reset of the exporter, and ends it: errors.c, errors.c, power.c. */
+	/* A reset of the exporter has begun: errors.c, errors.c, power.c. */
 	bool in_user_reset;
 	bool in_error;
 	bool in_sleep;
@@ -247,21 +258,22 @@ void hmm_dummy_copies_end(struct hmm_dummy_dev *dev);
 
 /* ctx.c: a process that uses the device */
 
-/* Commands that are worked on one after another.  dev->sched.lock. */
+/* dev->sched.lock. */
 enum hmm_dummy_queue_state {
-	HMM_DUMMY_IDLE,			/* without a job */
+	HMM_DUMMY_IDLE,			/* the queue has no job */
 	HMM_DUMMY_READY,		/* in dev->sched.ready */
 	HMM_DUMMY_RUNNING,		/* an engine works on the first job */
-	HMM_DUMMY_FAULTED,		/* the fault of the first job is handled */
+	HMM_DUMMY_FAULTED,		/* a fault of the first job is being handled */
 };
 
-/* What a fault is about. */
+/* A device page fault. */
 struct hmm_dummy_fault {
 	unsigned long addr;
 	unsigned long length;
 	bool write;
 };
 
+/* Jobs that an engine works on one after another. */
 struct hmm_dummy_queue {
 	struct hmm_dummy_ctx *ctx;
 	enum hmm_dummy_queue_state state;
@@ -270,10 +282,10 @@ struct hmm_dummy_queue {
 	struct work_struct fault;
 };
 
-/* One (file, mm). */
+/* A process that uses the device: one for each file and address space. */
 struct hmm_dummy_ctx {
-	struct kref kref;		/* its file, and each fault in a worker */
-	struct hmm_dummy_dev *dev;	/* with a reference */
+	struct kref kref;		/* held by its file, and by each fault in a worker */
+	struct hmm_dummy_dev *dev;	/* the context holds a reference */
 	struct hmm_dummy_file *file;
 	struct list_head node;		/* file->lock */
 	struct mm_struct *mm;		/* mmgrab() */
@@ -304,20 +316,20 @@ void hmm_dummy_ctx_put(struct hmm_dummy_ctx *ctx);
 #define RANGE_PAGES	(RANGE_SIZE >> PAGE_SHIFT)
 
 struct hmm_dummy_range {
-	struct kref kref;		/* ctx->ranges, and each fault that is handled */
+	struct kref kref;		/* held by ctx->ranges, and by each fault */
 	struct mmu_interval_notifier notifier;
-	struct device *dma_dev;		/* the bus master, with a reference, or NULL; constant */
+	struct device *dma_dev;		/* the bus master or NULL; constant, with a reference */
 	struct mutex lock;		/* all below */
-	bool closed;			/* for good: nothing is stored any more */
+	bool closed;			/* no entry is stored any more */
 	struct hmm_dummy_ctx *ctx;
 	unsigned long start;
 	struct hmm_dma_map map;		/* pfn_list: entries of 4 KiB */
-	bool huge;			/* they are one entry of 2 MiB */
-	dma_addr_t *dma;		/* what hardware would be given */
+	bool huge;			/* the entries are one of 2 MiB */
+	dma_addr_t *dma;		/* DMA addresses, which hardware would use */
 	struct hmm_p2p_peer peer;
 	/* Policy, without the lock: see fault.c. */
 	unsigned long moved_at;		/* jiffies; 0: never */
-	u64 cpu_faults;			/* of the device, then */
+	u64 cpu_faults;			/* the engine's counter at that time */
 	struct hmm_dummy_test_range test;
 };
 
@@ -333,11 +345,11 @@ bool hmm_dummy_entry_is_own(unsigned long hmm_pfn);
 struct hmm_dummy_access {
 	struct hmm_dummy_range *range;	/* locked */
 	unsigned long entry;		/* of the first page, as from hmm_range_fault() */
-	void *kva;			/* of the address that was asked for */
-	dma_addr_t dma;			/* likewise; of no use for own memory */
-	unsigned long bytes;		/* from there on */
+	void *kva;			/* of the address that the caller asked for */
+	dma_addr_t dma;			/* likewise; not for own memory */
+	unsigned long bytes;		/* from that address on */
 	bool write;
-	bool own;
+	bool own;			/* it is memory of this device */
 	struct hmm_dummy_test_access test;
 };
 
@@ -359,37 +371,37 @@ int hmm_dummy_range_fault(struct hmm_dummy_range *range, unsigned long first,
 int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			 unsigned long bytes, u64 value);
 
-/* job.c: what is worked on */
-#define HMM_DUMMY_QUEUE_DEPTH	1024	/* jobs of a context that may be under way */
+/* job.c: the life of a job */
+#define HMM_DUMMY_QUEUE_DEPTH	1024	/* jobs that a context may have under way */
 
-/* What a step returns when the job goes on: behind a fault, or at its next turn. */
+/* A step returns these when the job goes on: after a fault, or at its next turn. */
 #define HMM_DUMMY_FAULT		1
 #define HMM_DUMMY_YIELD		2
 
-/* How much of one job is worked on before it is another queue's turn. */
+/* Bytes of one job that an engine works on before it is another queue's turn. */
 #define HMM_DUMMY_QUANTUM	SZ_2M
 
 struct hmm_dummy_job {
 	struct list_head node;		/* in its queue; dev->sched.lock */
 	struct hmm_dummy_dev *dev;
-	struct hmm_dummy_queue *queue;	/* not any more when it has ended */
-	/* 0 or an errno when it has ended, HMM_DUMMY_FAULT with fault set, or YIELD. */
+	struct hmm_dummy_queue *queue;	/* not valid after the end of the job */
+	/* 0 or an errno ends the job; HMM_DUMMY_FAULT with fault set; HMM_DUMMY_YIELD. */
 	int (*step)(struct hmm_dummy_job *job);
-	/* It has ended with job->result; from a worker. */
+	/* The job has ended with job->result.  Called from a worker. */
 	void (*done)(struct hmm_dummy_job *job);
 	int result;
-	bool queued;			/* dev->sched.lock: in the queue, and nobody's */
+	bool queued;			/* dev->sched.lock: it is in the queue */
 	bool cancelled;			/* READ_ONCE */
 	bool tagged;			/* HMM_DUMMY_CANCEL may end it */
-	bool waited_for;		/* by job_wait() */
-	bool handed_over;		/* dev->sched.lock: the fault is its business */
+	bool waited_for;		/* a task is in job_wait() */
+	bool handed_over;		/* dev->sched.lock: that task handles the fault */
 	unsigned int retries;
 	struct hmm_dummy_fault fault;
 
-	/* Bytes; by the step. */
+	/* Bytes, counted by the step. */
 	u64 progress;
 	u64 total;
-	/* The scratch memory, where that is meant: NULL for the device's own. */
+	/* For jobs on scratch memory; NULL: the device's own. */
 	struct hmm_dummy_pinned *pinned;
 
 	/* command.c */
@@ -398,20 +410,23 @@ struct hmm_dummy_job {
 	void *buffer;
 
 	/* scratch.c */
-	struct iov_iter iter;		/* what is left */
-	const void *iov;		/* a copy, to be freed */
-	u64 pos;			/* in the scratch memory, of the beginning */
+	struct iov_iter iter;		/* the rest of the caller's buffer */
+	const void *iov;		/* the job's copy of the caller's array */
+	u64 pos;			/* where the job begins in the scratch memory */
 	bool to_memory;
 
-	/* Who waits: one of these. */
+	/* One of these learns of the end. */
 	struct completion completion;
 	struct io_uring_cmd *ioucmd;
 	struct kiocb *iocb;
-	struct hmm_dummy_command __user *user;	/* gets the value */
-	bool cqe32;				/* and so does the CQE */
+	struct hmm_dummy_command __user *user;	/* where the value goes */
+	bool cqe32;				/* the value goes to the CQE as well */
 };
 
-/* Does some of a job, from job->progress on, and says in *bytes how much: 0, or as a step. */
+/*
+ * Works on a piece of a job from job->progress on, and sets *bytes to its length.  Returns 0,
+ * or what a step returns.
+ */
 typedef int (*hmm_dummy_piece)(struct hmm_dummy_job *job, unsigned long *bytes);
 
 void hmm_dummy_job_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
@@ -427,7 +442,7 @@ void hmm_dummy_job_cancel(struct hmm_dummy_job *job);
 int hmm_dummy_cancel(struct hmm_dummy_ctx *ctx, void *arg);
 void hmm_dummy_ctx_drain(struct hmm_dummy_ctx *ctx, int error);
 
-/* scheduler.c: whose turn it is */
+/* scheduler.c: engines, and the queues that they take turns at */
 int hmm_dummy_fault_wq_init(void);
 void hmm_dummy_fault_wq_exit(void);
 int hmm_dummy_sched_init(struct hmm_dummy_dev *dev);
@@ -453,7 +468,7 @@ int hmm_dummy_job_access(struct hmm_dummy_job *job, unsigned long addr,
 			 struct hmm_dummy_access *access);
 int hmm_dummy_command(struct hmm_dummy_ctx *ctx, void *arg);
 
-/* dmabuf.c: scratch memory, and that of peers */
+/* dmabuf.c: scratch memory, the device's own and that of peers */
 int hmm_dummy_export(struct hmm_dummy_ctx *ctx, void *arg);
 int hmm_dummy_import(struct hmm_dummy_ctx *ctx, void *arg);
 void hmm_dummy_exports_init(struct hmm_dummy_dev *dev);
@@ -476,7 +491,7 @@ ssize_t hmm_dummy_write_iter(struct kiocb *iocb, struct iov_iter *from);
 loff_t hmm_dummy_llseek(struct file *file, loff_t offset, int whence);
 
 /* migrate.c */
-#define HMM_DUMMY_VEC_MAX	SZ_1G	/* a byte for each page of so much at a time */
+#define HMM_DUMMY_VEC_MAX	SZ_1G	/* bytes of memory, at a byte of the answer per page */
 
 struct mm_struct *hmm_dummy_mm_get(u64 addr, u64 length, int pidfd);
 int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *arg);

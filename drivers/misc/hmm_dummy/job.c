@@ -2,12 +2,12 @@
 /*
  * DOC: Jobs
  *
- * The life of a job: it is submitted to a queue, an engine works on it piece by piece, and
- * it ends, by itself, because it is cancelled, or because its context or the device goes.
- * A task can wait for its job, and then handles the faults of the job.  The scheduler
- * (scheduler.c) says which job is worked on.
+ * A job is submitted to a queue, and an engine works on it piece by piece.  It ends when its
+ * work is done, when it is cancelled, or when its context or the device goes.  A task that waits
+ * for its job handles the faults of the job.  The scheduler (scheduler.c) chooses the job that
+ * an engine works on.
  *
- * Replace for real hardware: the pieces, by what the engine writes to its ring.
+ * Replace for real hardware: the pieces, by packets in a ring.
  */
 #include <linux/nospec.h>
 #include <linux/sched/signal.h>
@@ -20,7 +20,7 @@
  */
 #define JOB_WAIT_STATE	(TASK_KILLABLE | TASK_FREEZABLE)
 
-/* The job is over with @result, and is not touched any more: its done may free it. */
+/* End the job with @result.  The caller does not use it after that: job->done may free it. */
 void hmm_dummy_job_end(struct hmm_dummy_job *job, int result)
 {
 	job->result = result;
@@ -28,8 +28,8 @@ void hmm_dummy_job_end(struct hmm_dummy_job *job, int result)
 }
 
 /*
- * Whether a job is not to go on.  A device that goes says so, and then cancels all jobs,
- * which end because of the device.
+ * The errno that a job ends with if it must not go on, or 0.  A removal sets dev->gone before it
+ * cancels all jobs, so that they end with -ENODEV.
  */
 int hmm_dummy_job_must_end(struct hmm_dummy_job *job)
 {
@@ -47,12 +47,12 @@ static bool ctx_has_room(struct hmm_dummy_ctx *ctx)
 }
 
 /**
- * hmm_dummy_job_init - where a job belongs
- * @job: zeroed
- * @ctx: whose memory it is about
- * @queue: index
+ * hmm_dummy_job_init - prepare a job
+ * @job: the job; zeroed
+ * @ctx: the context whose memory it works on
+ * @queue: index of its queue
  *
- * From here on it may be cancelled, submitted or not.
+ * From here on the job may be cancelled, before it is submitted as well.
  */
 void hmm_dummy_job_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 			unsigned int queue)
@@ -65,13 +65,13 @@ void hmm_dummy_job_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
 
 /**
  * hmm_dummy_job_submit - let an engine work on a job
- * @job: after hmm_dummy_job_init(); step and done are set; it is the engine's until
- *	job->done is called
+ * @job: the job, after hmm_dummy_job_init(), with step and done set; the caller does not use
+ *	it until job->done is called
  *
  * Context: Process context; does not sleep.
  *
- * Return: 0, or, with nothing changed, -EAGAIN if there are too many, -ENODEV, or
- * -ECANCELED if it was cancelled before.
+ * Return: 0; or, and the job is the caller's, -EAGAIN if the context has too many jobs, -ENODEV
+ * if the device goes, -ECANCELED if the job has been cancelled.
  */
 int hmm_dummy_job_submit(struct hmm_dummy_job *job)
 {
@@ -100,8 +100,8 @@ int hmm_dummy_job_submit(struct hmm_dummy_job *job)
 
 /**
  * hmm_dummy_job_pieces - a step that works on one piece after another
- * @job: job->total is set
- * @piece: does one, and never more than what is left
+ * @job: the job, with job->total set
+ * @piece: works on one piece, and not beyond job->total
  *
  * Context: Process context, from an engine.  May sleep.
  *
@@ -148,8 +148,8 @@ int hmm_dummy_wait_rest(struct hmm_dummy_dev *dev)
 }
 
 /*
- * Take a job out that waits.  False if an engine has it, or it has ended: then it may be
- * that its context has gone.
+ * Take a job out of its queue.  False if an engine has it, or if it has ended: then its context
+ * may have gone.
  */
 static bool job_take_out(struct hmm_dummy_job *job)
 {
@@ -166,29 +166,29 @@ static bool job_take_out(struct hmm_dummy_job *job)
 		list_del_init(&queue->node);
 		hmm_dummy_queue_idle(queue);
 	}
-	/* There is room for another. */
+	/* The context may submit another job. */
 	wake_up_all(&job->dev->sched.progress);
 	return true;
 }
 
 /**
- * hmm_dummy_job_cancel - end a job before its time
- * @job: after hmm_dummy_job_init(), and not freed
+ * hmm_dummy_job_cancel - cancel a job
+ * @job: the job, after hmm_dummy_job_init()
  *
- * If it waits it ends now, with -ECANCELED; if it runs, when it gets to it; if it has not
- * been submitted, it will not be.  One that has ended may have outlived its context:
+ * A job that waits ends now, with -ECANCELED.  A job that runs ends after its piece.  A job that
+ * has not been submitted is refused.  A job that has ended may have outlived its context:
  *
- *	who submitted		engine		another process		its ring ends
+ *	submitter		engine		another process		its ring ends
  *	exits; mm is gone
  *				job ends,
  *				to be freed
  *				by that task
- *						first to come since:
+ *						uses the file:
  *						frees the context
  *									cancels
  *	frees the job
  *
- * So what is needed here is the job's own, or the device's, which its file keeps.
+ * So this function uses the job and the device only.  The file of the job holds the device.
  */
 void hmm_dummy_job_cancel(struct hmm_dummy_job *job)
 {
@@ -203,7 +203,10 @@ void hmm_dummy_job_cancel(struct hmm_dummy_job *job)
 		hmm_dummy_job_end(job, -ECANCELED);
 }
 
-/* Take out all jobs of @ctx, or those with a tag.  Returns how many there were. */
+/*
+ * Cancel all jobs of @ctx, or those with a tag, and move those that wait to @taken.  Returns how
+ * many were cancelled.
+ */
 static unsigned int ctx_take_jobs(struct hmm_dummy_ctx *ctx, const u64 *tag,
 				  struct list_head *taken)
 {
@@ -262,8 +265,8 @@ static bool ctx_is_idle(struct hmm_dummy_ctx *ctx)
 }
 
 /*
- * Take out the jobs whose faults are handled, for however long.  A task that waits for its
- * job handles the fault itself, and finds the result when it waits again.
+ * Take the jobs out whose faults are being handled, which may take any time.  A task that waits
+ * for its job handles the fault itself, and finds the result when it waits again.
  */
 static void ctx_take_faulted(struct hmm_dummy_ctx *ctx, int error, struct list_head *taken)
 {
@@ -284,7 +287,7 @@ static void ctx_take_faulted(struct hmm_dummy_ctx *ctx, int error, struct list_h
 			continue;
 		}
 		job->result = error;
-		/* If it has not begun with the fault, what told it of that wakes it. */
+		/* If the task has not begun with the fault, it is about to wake up. */
 		if (!job->handed_over)
 			complete(&job->completion);
 		job->handed_over = false;
@@ -293,8 +296,8 @@ static void ctx_take_faulted(struct hmm_dummy_ctx *ctx, int error, struct list_h
 }
 
 /*
- * End all jobs of a context, to which no new ones come.  No engine touches it any more; what
- * handles a fault may be at it, with references.
+ * End all jobs of a context, which gets no new ones.  When this returns, no engine uses the
+ * context.  A fault handler may use it, and holds references.
  */
 void hmm_dummy_ctx_drain(struct hmm_dummy_ctx *ctx, int error)
 {
@@ -320,8 +323,8 @@ static bool job_take_over_fault(struct hmm_dummy_job *job)
 }
 
 /*
- * Wait for a job of this process, which job_complete() ends.  What it ended with; -EINTR if a
- * fatal signal made us cancel it.
+ * Wait for a job of the calling process, and handle its faults.  Returns the result of the job,
+ * or -EINTR if a fatal signal has cancelled it.
  */
 static int job_wait(struct hmm_dummy_job *job)
 {
@@ -332,7 +335,7 @@ static int job_wait(struct hmm_dummy_job *job)
 			killed = true;
 			hmm_dummy_job_cancel(job);
 		}
-		/* It is over soon: by us, if its fault was on the way to us. */
+		/* The job ends soon.  If its fault was handed to this task, it ends here. */
 		if (killed)
 			wait_for_completion(&job->completion);
 		if (!job_take_over_fault(job))

@@ -6,7 +6,7 @@
  * that works on the memory of processes wherever it is: the reference for
  * drivers that use hmm_p2p, and the device under its tests.
  *
- * Here: life of a device, /dev/hmm_dummyN, and dispatch of ioctls.
+ * This file: the life of a device, /dev/hmm_dummyN, and the dispatch of ioctls.
  */
 #include <linux/fs.h>
 #include <linux/idr.h>
@@ -17,7 +17,7 @@
 
 #include "hmm_dummy.h"
 
-static bool hmm_dummy_have_pci;		/* the driver is registered */
+static bool hmm_dummy_have_pci;		/* the PCI driver is registered */
 
 DEFINE_MUTEX(hmm_dummy_list_lock);	/* hmm_dummy_list */
 LIST_HEAD(hmm_dummy_list);
@@ -45,8 +45,8 @@ void hmm_dummy_put(struct hmm_dummy_dev *dev)
  * The removal of the device waits for hmm_dummy_dev_exit(), so the caller must not wait for
  * user space before that.
  *
- * Return: 0, to be followed by hmm_dummy_dev_exit(); -ENODEV if it is gone or dead, or
- * -EAGAIN.
+ * Return: 0, and the caller calls hmm_dummy_dev_exit(); -ENODEV if the device is gone or dead;
+ * -EAGAIN if a removal is under way and @wait is false.
  */
 int hmm_dummy_dev_enter(struct hmm_dummy_dev *dev, bool wait)
 {
@@ -67,12 +67,12 @@ void hmm_dummy_dev_exit(struct hmm_dummy_dev *dev)
 
 static int hmm_dummy_open(struct inode *inode, struct file *file)
 {
-	/* misc_open() keeps misc_deregister(), and so the device, waiting. */
+	/* misc_deregister() waits for misc_open(), so the device stays. */
 	struct hmm_dummy_dev *dev =
 		container_of(file->private_data, struct hmm_dummy_dev, misc);
 
 	file->private_data = hmm_dummy_file_open(dev);
-	/* io_uring need not send a worker: we do not block it. */
+	/* No call blocks if IOCB_NOWAIT is set, so io_uring needs no worker. */
 	file->f_mode |= FMODE_NOWAIT | FMODE_CAN_ODIRECT;
 	return file->private_data ? 0 : -ENOMEM;
 }
@@ -113,8 +113,8 @@ struct hmm_dummy_ioctl {
 	unsigned int size;
 	int (*fn)(struct hmm_dummy_ctx *ctx, void *arg);
 	/*
-	 * It waits, for a job or for user space's memory (which may be behind userfaultfd):
-	 * not under dev->life, of which it takes what it needs by itself.
+	 * The function waits for a job or for memory of user space, which userfaultfd may
+	 * watch.  It is called without hmm_dummy_dev_enter(), and calls that where it needs it.
 	 */
 	bool waits;
 };
@@ -146,11 +146,11 @@ union hmm_dummy_arg {
 /**
  * hmm_dummy_copy_arg - read a structure that begins with its size
  * @arg: zeroed, @size bytes
- * @size: of the kernel's version
- * @min_size: of the first version
- * @user: where it is
+ * @size: bytes of the kernel's version
+ * @min_size: bytes of the first version
+ * @user: address of the structure
  *
- * Return: 0, -EFAULT, -EINVAL if it is too short, or -E2BIG.
+ * Return: 0, -EFAULT, -EINVAL if the structure is too short, or -E2BIG.
  */
 int hmm_dummy_copy_arg(void *arg, size_t size, size_t min_size, void __user *user)
 {
@@ -164,7 +164,7 @@ int hmm_dummy_copy_arg(void *arg, size_t size, size_t min_size, void __user *use
 	if (user_size > PAGE_SIZE)
 		return -E2BIG;
 	ret = copy_struct_from_user(arg, size, user, user_size);
-	/* It may have changed since. */
+	/* User space may have changed it since get_user(). */
 	*(u32 *)arg = user_size;
 	return ret;
 }
@@ -178,7 +178,7 @@ static int hmm_dummy_ioctl_in_ctx(struct hmm_dummy_file *file, const struct hmm_
 	ret = hmm_dummy_dev_enter(file->dev, true);
 	if (ret)
 		return ret;
-	/* It stays for as long as the file, and we have that. */
+	/* The context stays as long as the file, which the caller has. */
 	ctx = hmm_dummy_ctx_get(file);
 	ret = PTR_ERR_OR_ZERO(ctx);
 	if (!ret && !op->waits)
@@ -199,7 +199,7 @@ static long hmm_dummy_ioctl(struct file *file, unsigned int cmd,
 	    _IOC_SIZE(cmd) || _IOC_NR(cmd) >= ARRAY_SIZE(hmm_dummy_ioctls))
 		return -ENOTTY;
 	op = &hmm_dummy_ioctls[array_index_nospec(_IOC_NR(cmd), ARRAY_SIZE(hmm_dummy_ioctls))];
-	/* Of io_uring. */
+	/* Numbers that only io_uring uses. */
 	if (!op->fn)
 		return -ENOTTY;
 	ret = hmm_dummy_copy_arg(&arg, op->size, op->min_size, user);
@@ -207,10 +207,10 @@ static long hmm_dummy_ioctl(struct file *file, unsigned int cmd,
 		return ret;
 	ret = hmm_dummy_ioctl_in_ctx(file->private_data, op, &arg);
 
-	/* Its file descriptor is all that there is to tell. */
+	/* The result is a file descriptor; nothing is written back. */
 	if (op->fn == hmm_dummy_export)
 		return ret;
-	/* On errors too: a migration says how far it got. */
+	/* Also on errors: a migration tells how far it got. */
 	if (copy_to_user(user, &arg, min(arg.info.size, op->size)) && !ret)
 		ret = -EFAULT;
 	return ret;
@@ -230,7 +230,7 @@ static const struct file_operations hmm_dummy_fops = {
 
 /**
  * hmm_dummy_add - make a device
- * @desc: what it is
+ * @desc: what the device is like
  *
  * Return: the device, or an ERR_PTR().
  */
@@ -260,7 +260,7 @@ struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc)
 	dev->mem.coherent_base = desc->coherent_base;
 	hmm_dummy_test_dev_init(dev, desc);
 
-	/* Until there is an exporter to speak of; memory_failure() may ask. */
+	/* hmm_dummy_memory_failure() must not use the exporter before there is one. */
 	dev->gone = true;
 	ret = hmm_dummy_sched_init(dev);
 	if (ret)
@@ -291,7 +291,7 @@ struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc)
 		.name = dev->name,
 		.fops = &hmm_dummy_fops,
 		.parent = dev->pdev ? &dev->pdev->dev : NULL,
-		/* Memory is the caller's own, or guarded by ptrace rules. */
+		/* Callers reach their own memory, and that which ptrace rules allow. */
 		.mode = 0666,
 	};
 	ret = misc_register(&dev->misc);
@@ -325,9 +325,9 @@ err_put:
  * hmm_dummy_remove - take a device apart
  * @dev: from hmm_dummy_add(); files may be open, commands and memory in use
  *
- * Processes keep their data, which moves to RAM; commands end, and open files say
- * -ENODEV.  A task that waits for user space in a fault of its command gets to know that
- * when it comes back: nobody waits for it here.
+ * The data of processes moves to RAM, commands end, and calls on open files fail with -ENODEV.
+ * A task may wait for user space in a fault of its command.  The removal does not wait for that
+ * task, which gets -ENODEV when it comes back.
  */
 void hmm_dummy_remove(struct hmm_dummy_dev *dev)
 {
@@ -336,25 +336,25 @@ void hmm_dummy_remove(struct hmm_dummy_dev *dev)
 	hmm_dummy_test_dev_remove(dev);
 	misc_deregister(&dev->misc);
 
-	/* Nobody comes in any more. */
+	/* From here on hmm_dummy_dev_enter() fails. */
 	down_write(&dev->life);
 	WRITE_ONCE(dev->gone, true);
 	up_write(&dev->life);
 	hmm_dummy_sched_stop(dev);
 	hmm_dummy_exports_revoke(dev);
 
-	/* As importer: end what runs, and let go of what others lent us. */
+	/* As an importer: end jobs, and let go of the memory of peers. */
 	mutex_lock(&dev->files_lock);
 	list_for_each_entry(file, &dev->files, node)
 		hmm_dummy_file_close(file);
 	mutex_unlock(&dev->files_lock);
 
-	/* As exporter: get everything back. */
+	/* As an exporter: take aliases back, and move the memory to RAM. */
 	if (dev->exporter) {
 		hmm_dummy_engine_exit(dev);
 		hmm_dummy_exporter_exit(dev);
 	}
-	/* Until then queries find here what is in its memory. */
+	/* Until the memory is in RAM, queries need the device in this list. */
 	mutex_lock(&hmm_dummy_list_lock);
 	list_del(&dev->node);
 	mutex_unlock(&hmm_dummy_list_lock);
@@ -378,7 +378,7 @@ static int __init hmm_dummy_init(void)
 	}
 	ret = hmm_dummy_pci_init();
 	hmm_dummy_have_pci = !ret;
-	/* Once there is a device, it may be open, and loading must not fail any more. */
+	/* A device may be open as soon as it exists, and then loading must not fail. */
 	if (hmm_dummy_have_pci || nr)
 		return 0;
 	hmm_dummy_test_exit();

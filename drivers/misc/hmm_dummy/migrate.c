@@ -2,8 +2,8 @@
 /*
  * DOC: Moving memory
  *
- * The migration engine does the moving.  This file is the entry from user space, and
- * checks whether the memory is the caller's business.
+ * The migration engine moves memory.  This file has the entry from user space, and checks
+ * whether the caller may reach the memory.
  */
 #include <linux/build_bug.h>
 #include <linux/mm.h>
@@ -19,9 +19,9 @@
  * @length: bytes
  * @pidfd: the process, or -1 for the caller
  *
- * Return: the address space, with a reference for mmput(), or an ERR_PTR(): -EINVAL if it
- * is no range of pages, -EFAULT if it is beyond where processes have memory, or an errno of
- * hmm_p2p_mm_get_pidfd().
+ * Return: the address space, with a reference that the caller gives back by mmput(), or an
+ * ERR_PTR(): -EINVAL if the range is unaligned, empty or wraps; -EFAULT if it is beyond where
+ * processes have memory; an errno of hmm_p2p_mm_get_pidfd().
  */
 struct mm_struct *hmm_dummy_mm_get(u64 addr, u64 length, int pidfd)
 {
@@ -30,7 +30,7 @@ struct mm_struct *hmm_dummy_mm_get(u64 addr, u64 length, int pidfd)
 	if (!length || !PAGE_ALIGNED(addr) || !PAGE_ALIGNED(length) ||
 	    check_add_overflow(addr, length, &end))
 		return ERR_PTR(-EINVAL);
-	/* No process has anything there. */
+	/* No process has memory there. */
 	if (end > TASK_SIZE_MAX)
 		return ERR_PTR(-EFAULT);
 	if (pidfd == -1) {
@@ -40,7 +40,7 @@ struct mm_struct *hmm_dummy_mm_get(u64 addr, u64 length, int pidfd)
 	return hmm_p2p_mm_get_pidfd(pidfd);
 }
 
-/* hmm_dummy_outcome is hmm_p2p_outcome, by another name. */
+/* enum hmm_dummy_outcome has the values of enum hmm_p2p_outcome. */
 static_assert(HMM_DUMMY_MOVED == (int)HMM_P2P_MOVED);
 static_assert(HMM_DUMMY_LOST == (int)HMM_P2P_LOST);
 static_assert(HMM_DUMMY_BUSY == (int)HMM_P2P_BUSY);
@@ -61,7 +61,7 @@ static int migrate_mm_range(struct hmm_dummy_dev *dev, struct mm_struct *mm,
 					 arg->addr + arg->length, flags, result);
 }
 
-/* What became of the pages, as far as it went. */
+/* Tell user space what became of the pages that the migration has come to. */
 static int migrate_vec_to_user(const struct hmm_dummy_migrate *arg,
 			       const struct hmm_p2p_result *result)
 {

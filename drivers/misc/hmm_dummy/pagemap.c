@@ -2,16 +2,14 @@
 /*
  * DOC: Device memory
  *
- * Where the VRAM is, and the struct pages that stand for it.  It lies in a PCI BAR, or
- * in pages set aside from system memory.  Either way processes cannot map it: its struct
- * pages have PFNs of a free stretch of the physical address space that nobody decodes,
- * and hmm_p2p_page_offset() tells which piece of VRAM a page stands for.
+ * Where the VRAM is, and the struct pages that stand for it.  VRAM lies in a PCI BAR, or
+ * in pages set aside from system memory.  Processes cannot map it.  Its struct pages have PFNs
+ * of a free part of the physical address space, which no device decodes.
+ * hmm_p2p_page_offset() tells which piece of VRAM a page stands for.
  *
- * Coherent memory is another kind: its struct pages are those of real addresses, which
- * the CPU maps like RAM.
+ * The struct pages of coherent memory have PFNs of real addresses, which the CPU maps like RAM.
  *
- * The last piece of the VRAM is scratch memory for read() and write(), and to be exported,
- * which has no struct pages.
+ * The end of the VRAM is scratch memory for read(), write() and export.  It has no struct pages.
  *
  * Replace for real hardware: hmm_dummy_vram_get(), which is how the dummy's "hardware"
  * gets at its own memory.
@@ -61,10 +59,10 @@ void hmm_dummy_copy_bytes(void *to, const void *from, unsigned long bytes)
  * @dev: the device
  * @offset: bytes from the start of its memory
  *
- * Undo it with hmm_dummy_vram_put(), and do not sleep in between: a window may be
- * waiting to open or to close, which moves what is in it.
+ * The caller calls hmm_dummy_vram_put() after the access and does not sleep before: a window
+ * that opens or closes moves a chunk, and waits.
  *
- * Return: the address, good up to the end of the chunk.
+ * Return: the address, valid up to the end of the chunk.
  */
 void *hmm_dummy_vram_get(struct hmm_dummy_dev *dev, u64 offset)
 {
@@ -84,19 +82,16 @@ void *hmm_dummy_vram_get(struct hmm_dummy_dev *dev, u64 offset)
 
 void hmm_dummy_vram_put(struct hmm_dummy_dev *dev)
 {
-	/*
-	 * The BAR is mapped write-combining: what was written is there before
-	 * anybody else looks.
-	 */
+	/* The BAR is mapped write-combining: writes arrive before another CPU reads. */
 	wmb();
 	if (dev->slots.nr)
 		read_unlock(&dev->slots.lock);
 }
 
 /*
- * Whether an entry of hmm_range_fault(), no alias, names a page of the device's memory.
- * By its PFN: without the lock that the invalidate callback takes, the folio may be being
- * split, and a tail page has no pgmap meanwhile.
+ * Whether an entry of hmm_range_fault() is a page of the device's memory, and no alias.  The
+ * PFN tells, not the pgmap of the page: the caller does not hold the lock that the invalidate
+ * callback takes, and a tail page has no pgmap while its folio is split.
  */
 bool hmm_dummy_has_pfn(const struct hmm_dummy_dev *dev, unsigned long hmm_pfn)
 {
@@ -106,13 +101,13 @@ bool hmm_dummy_has_pfn(const struct hmm_dummy_dev *dev, unsigned long hmm_pfn)
 	       addr >= dev->mem.pgmap.range.start && addr <= dev->mem.pgmap.range.end;
 }
 
-/* A folio of memory that was free, locked and with one reference, or NULL: it is broken. */
+/* Make a folio of free memory, locked and with one reference.  NULL if the memory is bad. */
 static struct folio *devmem_init_folio(struct hmm_dummy_dev *dev, unsigned long index,
 				       unsigned int order)
 {
 	struct folio *folio = hmm_p2p_folio_init(&dev->mem.pgmap, PFN_PHYS(index), order);
 
-	/* Found broken while it was neither free nor in use? */
+	/* The page may have gone bad after it was allocated, and before it was in use. */
 	if (!hmm_dummy_vram_is_bad(dev, index, BIT(order)))
 		return folio;
 	folio_unlock(folio);
@@ -142,7 +137,7 @@ unsigned int hmm_dummy_devmem_alloc(struct hmm_dummy_dev *dev, unsigned int orde
 }
 
 /*
- * The last reference is gone.  The caller may hold spinlocks; of coherent memory it may be an
+ * dev_pagemap_ops.folio_free.  The caller may hold spinlocks; of coherent memory it may be an
  * interrupt, at the end of I/O.
  */
 static void hmm_dummy_folio_free(struct folio *folio)
@@ -155,7 +150,7 @@ static void hmm_dummy_folio_free(struct folio *folio)
 			    folio_nr_pages(folio));
 }
 
-/* Memory of ours is broken: memory_failure() heard of it. */
+/* dev_pagemap_ops.memory_failure: a part of the device's memory is broken. */
 static int hmm_dummy_memory_failure(struct dev_pagemap *pgmap, unsigned long pfn,
 				    unsigned long nr_pages, int mf_flags)
 {
@@ -166,8 +161,8 @@ static int hmm_dummy_memory_failure(struct dev_pagemap *pgmap, unsigned long pfn
 	int ret = -ENODEV;
 
 	/*
-	 * Keeps hmm_dummy_remove() from unregistering under us.  Not waited for:
-	 * memory_failure() holds up the whole machine.
+	 * Keep hmm_dummy_remove() from unregistering the exporter.  Do not wait for it: while
+	 * this call lasts, memory_failure() handles no other error of the machine.
 	 */
 	if (!down_read_trylock(&dev->life))
 		return -EBUSY;
@@ -186,7 +181,7 @@ static const struct dev_pagemap_ops hmm_dummy_pagemap_ops = {
 	.memory_failure = hmm_dummy_memory_failure,
 };
 
-/* The CPU has it mapped: nothing comes back by a fault, or fails differently. */
+/* The CPU maps coherent memory: no fault brings it back, and its failures are those of RAM. */
 static const struct dev_pagemap_ops hmm_dummy_coherent_ops = {
 	.folio_free = hmm_dummy_folio_free,
 };
@@ -252,7 +247,7 @@ static void devmem_release_pfns(struct hmm_dummy_dev *dev)
 		release_mem_region(dev->mem.res->start, resource_size(dev->mem.res));
 }
 
-/* Where the core moves pages to RAM on behalf of others. */
+/* The node where the core puts pages that it moves to RAM for peers. */
 static int devmem_nearest_node(struct hmm_dummy_dev *dev)
 {
 	int node = dev->pdev ? dev_to_node(&dev->pdev->dev) : NUMA_NO_NODE;
@@ -285,7 +280,7 @@ static int devmem_map_pages(struct hmm_dummy_dev *dev)
 	/* The region is rounded up to a memory section; the memory is not. */
 	dev->mem.pgmap.range.end = start + dev->mem.paged - 1;
 	dev->mem.pgmap.nr_range = 1;
-	/* One owner per device: hmm tells our own pages by it. */
+	/* One owner per device: hmm recognises the device's own pages by the owner. */
 	dev->mem.pgmap.owner = dev;
 	addr = memremap_pages(&dev->mem.pgmap, devmem_nearest_node(dev));
 	if (IS_ERR(addr))
@@ -306,7 +301,7 @@ int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
 	dev->mem.size = ALIGN_DOWN(dev->mem.size, VRAM_CHUNK);
 	dev->mem.bar_size = ALIGN_DOWN(dev->mem.bar_size, VRAM_CHUNK);
 	scratch = min((u64)scratch_mb << 20, dev->mem.size / 4);
-	/* What has no struct pages is not mapped in the kernel either. */
+	/* The kernel does not map coherent memory that has no struct pages. */
 	if (dev->mem.coherent_base)
 		scratch = 0;
 	dev->mem.paged = dev->mem.size - ALIGN_DOWN(scratch, VRAM_CHUNK);
@@ -323,7 +318,7 @@ int hmm_dummy_devmem_init(struct hmm_dummy_dev *dev)
 	return 0;
 }
 
-/* Nobody uses the memory any more: hmm_p2p_engine_unregister() saw to it. */
+/* No page is in use any more: hmm_p2p_engine_unregister() has moved them to RAM. */
 void hmm_dummy_devmem_exit(struct hmm_dummy_dev *dev)
 {
 	/* Waits for the last folio_free. */

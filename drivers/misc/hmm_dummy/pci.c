@@ -2,15 +2,18 @@
 /*
  * DOC: A PCI device as GPU
  *
- * Any PCI device whose BAR 2 is plain memory will do; QEMU's ivshmem-plain is
- * one.  There is no id table: other drivers and user space have uses for such
- * devices, so one is bound on request only,
+ * The driver works with any PCI device whose BAR 2 is plain memory, such as QEMU's
+ * ivshmem-plain.  There is no id table, since other drivers and user space use such devices
+ * as well.  A device is bound on request only:
  *
  *	echo hmm_dummy > /sys/bus/pci/devices/ADDRESS/driver_override
  *	echo ADDRESS > /sys/bus/pci/drivers_probe
  *
- * With the module parameter vram_mb the device has that much memory, and a BAR that
- * is smaller shows windows of it: see slots.c.
+ * The module parameter vram_mb makes the memory larger than the BAR.  The BAR then shows
+ * windows of the memory: see slots.c.
+ *
+ * Replace for real hardware: the probe, and hmm_dummy_is_lost() by what tells that the device
+ * does not answer.
  */
 #include <linux/dma-mapping.h>
 #include <linux/module.h>
@@ -46,7 +49,7 @@ static int hmm_dummy_pci_probe(struct pci_dev *pdev,
 	ret = pcim_p2pdma_init(pdev);
 	if (ret)
 		return ret;
-	/* As importer it masters the bus. */
+	/* As an importer it masters the bus. */
 	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
 	ret = ret ?: hmm_dummy_test_limit_dma(pdev);
 	if (ret)
@@ -67,7 +70,7 @@ static int hmm_dummy_pci_probe(struct pci_dev *pdev,
 
 /*
  * Whether the memory is not there any more: the device was pulled out, or does not
- * decode its BAR, so that what is read from it means nothing.
+ * decode its BAR.  Then the bus answers a read, and not the memory.
  */
 bool hmm_dummy_is_lost(struct hmm_dummy_dev *dev)
 {
@@ -75,12 +78,12 @@ bool hmm_dummy_is_lost(struct hmm_dummy_dev *dev)
 
 	if (!dev->pdev)
 		return false;
-	/* Of a device that is gone, all bits are set. */
+	/* A read from a device that is gone has all bits set. */
 	pci_read_config_word(dev->pdev, PCI_COMMAND, &command);
 	return PCI_POSSIBLE_ERROR(command) || !(command & PCI_COMMAND_MEMORY);
 }
 
-/* Also when the machine goes down, and then a second time if somebody unbinds the device. */
+/* Also called at shutdown.  If user space unbinds the device after that, it does nothing. */
 void hmm_dummy_pci_remove(struct pci_dev *pdev)
 {
 	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
@@ -89,7 +92,7 @@ void hmm_dummy_pci_remove(struct pci_dev *pdev)
 		return;
 	if (hmm_dummy_is_lost(dev))
 		hmm_dummy_exporter_dead(dev);
-	/* The recovery from an error may not have come to its end. */
+	/* The device may go before its recovery from an error has ended. */
 	hmm_dummy_error_resume(pdev);
 	pci_set_drvdata(pdev, NULL);
 	hmm_dummy_remove(dev);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DOC: Telling where memory is
+ * DOC: Where memory is
  *
- * HMM_DUMMY_QUERY asks each dummy which pages of a range it has.  Nothing is faulted and
- * nothing moves.
+ * HMM_DUMMY_QUERY asks each dummy which pages of a range it has.  No page is faulted in and
+ * none moves.
  */
 #include <linux/hmm.h>
 #include <linux/mm.h>
@@ -17,7 +17,7 @@ static bool query_invalidate(struct mmu_interval_notifier *mni,
 			     const struct mmu_notifier_range *range,
 			     unsigned long cur_seq)
 {
-	/* Nothing is kept: what changes while we look was true at some point. */
+	/* The answer is kept nowhere, and was true at some time during the query. */
 	mmu_interval_set_seq(mni, cur_seq);
 	return true;
 }
@@ -53,8 +53,9 @@ int hmm_dummy_query_pfns(struct mmu_interval_notifier *notifier, unsigned long a
 }
 
 /*
- * By an entry that @dev was told of.  Each is told of its own memory and of what the CPU
- * can reach, which may be the coherent memory of one that was asked before.
+ * Where a page is, by the entry that hmm gives @dev.  A device gets entries of its own memory and
+ * of memory that the CPU reaches.  That may be coherent memory of a device before it in the
+ * list: @before has its answer.
  */
 static u8 query_where_is(struct hmm_dummy_dev *self, struct hmm_dummy_dev *dev,
 			 unsigned long entry, u8 before)
@@ -64,7 +65,7 @@ static u8 query_where_is(struct hmm_dummy_dev *self, struct hmm_dummy_dev *dev,
 	return before == HMM_DUMMY_AT_NONE ? HMM_DUMMY_AT_RAM : before;
 }
 
-/* One PMD's worth of pages.  Every dummy is asked for the pages that it owns. */
+/* Pages of one PMD.  Each dummy tells which of them are its own. */
 static int query_batch(struct hmm_dummy_dev *self,
 		       struct mmu_interval_notifier *notifier,
 		       unsigned long addr, unsigned long nr,
@@ -120,7 +121,7 @@ out:
 	return ret;
 }
 
-/* Whether all of the range is mapped: an answer about nothing is no answer. */
+/* 0 if all of the range is mapped, and maps no device. */
 static int query_check_mapped(struct mm_struct *mm, unsigned long addr,
 			      unsigned long end)
 {

@@ -2,31 +2,30 @@
 /*
  * DOC: The scheduler: queues, engines and faults
  *
- * Commands wait in queues, and two engines take turns at the queues that have work, a
- * piece of a command at a time.  A command that faults leaves its engine, and its queue
- * waits for the fault handler; others go on.  No thread waits for a command, unless it
- * chose to: thousands can be under way.
+ * Jobs wait in queues.  Two engines take turns at the queues that have jobs, and work on a
+ * piece of a job at a time.  If a job faults, its engine goes on with other queues, and the
+ * queue of the job waits for the fault handler.  Thousands of jobs can be under way, since no
+ * thread waits for a job unless user space asks for that.
  *
  *	         submit
  *	IDLE ------------> READY ------------> RUNNING ---+--> IDLE or READY: it has
  *	                     ^    an engine               |    ended, the next one's turn
- *	                     +----------------------------+    its time is over
+ *	                     +----------------------------+    its quantum is over
  *	                     |                            |
  *	                     +-------- FAULTED <----------+    it has faulted
  *	                      handled, or to
  *	                      be tried again
  *
- * In one queue commands run and complete in order.  A job is told that it is over before
- * its queue goes on, and its queue goes on before anybody can free it: whoever takes a
- * context apart waits for its queues to be idle.
+ * The jobs of one queue run and complete in order.  job->done is called before the next job of
+ * the queue runs.  A context is freed when its queues are idle.
  *
- * A fault may have to wait for user space (userfaultfd, a file system in user space), and then
- * a worker could not be got out when the process is killed.  So who waits for a job handles its
- * faults, and can be killed; a worker does that for the others, and only for memory that the
- * kernel has by itself.
+ * A fault may wait for user space (userfaultfd, a file system in user space).  A worker that
+ * waits there could not be killed.  So the task that waits for a job handles the faults of the
+ * job, and can be killed.  A worker handles the faults of other jobs, and only on memory that
+ * no user space fetches.
  *
- * A device that goes waits for neither.  It ends the job whose fault is being handled; the
- * handler finds that out when it comes back, and has references on what it needs until then:
+ * The removal of a device waits for neither.  It ends the job whose fault is being handled.  The
+ * handler has references on the context and the range, and finds out when it comes back:
  *
  *	fault				removal
  *	  waits for user space
@@ -35,11 +34,11 @@
  *	  comes back
  *	  hmm_dummy_queue_fault_handled(): no job
  *
- * The mm of a job's process is only held while a piece is worked on: a process that ends
- * is not kept from it by what it has left in the queue.
+ * An engine holds a reference on the mm only while it works on a piece.  So jobs in a queue do
+ * not keep the memory of a process that has ended.
  *
- * Replace for real hardware: the engines by doorbells and rings, the fault work by what
- * reads the fault buffer.
+ * Replace for real hardware: the engines, by rings and doorbells; the fault work, by the
+ * handler of the device's fault buffer.
  */
 #include <linux/module.h>
 #include <linux/sched/mm.h>
@@ -47,13 +46,13 @@
 
 #include "hmm_dummy.h"
 
-/* Faults of all devices: one that goes would wait for a workqueue of its own. */
+/* One for all devices: the removal of a device would wait for a workqueue of its own. */
 static struct workqueue_struct *hmm_dummy_fault_wq;
 
-/* How often a fault is tried again whose handler found memory on the move. */
+/* How often a fault is tried again after -EBUSY: the memory was being migrated. */
 #define FAULT_RETRIES	8
 
-/* Whether the first job of @queue is an engine's, or its fault is handled.  dev->sched.lock. */
+/* Whether an engine, or a fault handler, has the first job of @queue.  dev->sched.lock. */
 bool hmm_dummy_queue_is_active(struct hmm_dummy_queue *queue)
 {
 	return queue->state == HMM_DUMMY_RUNNING || queue->state == HMM_DUMMY_FAULTED;
@@ -65,7 +64,7 @@ struct hmm_dummy_job *hmm_dummy_queue_first(struct hmm_dummy_queue *queue)
 	return list_first_entry_or_null(&queue->jobs, struct hmm_dummy_job, node);
 }
 
-/* Let the engines look for work. */
+/* Let the engines look for queues with jobs. */
 void hmm_dummy_engines_wake(struct hmm_dummy_dev *dev)
 {
 	unsigned int i;
@@ -74,7 +73,7 @@ void hmm_dummy_engines_wake(struct hmm_dummy_dev *dev)
 		queue_work(dev->sched.wq, &dev->sched.engines[i].work);
 }
 
-/* It is the turn of @queue, which has a job, when those in front of it had theirs. */
+/* Put @queue, which has a job, at the end of the queues that wait for an engine. */
 void hmm_dummy_queue_ready(struct hmm_dummy_queue *queue)
 {
 	struct hmm_dummy_dev *dev = queue->ctx->dev;
@@ -85,7 +84,7 @@ void hmm_dummy_queue_ready(struct hmm_dummy_queue *queue)
 	hmm_dummy_engines_wake(dev);
 }
 
-/* Nothing of the queue may be touched after dev->sched.lock is dropped. */
+/* The queue may be freed as soon as the caller releases dev->sched.lock. */
 void hmm_dummy_queue_idle(struct hmm_dummy_queue *queue)
 {
 	struct hmm_dummy_dev *dev = queue->ctx->dev;
@@ -95,7 +94,7 @@ void hmm_dummy_queue_idle(struct hmm_dummy_queue *queue)
 	wake_up_all(&dev->sched.progress);
 }
 
-/* The first job of @queue, which is active, has ended. */
+/* End the first job of @queue, which is active. */
 static void queue_end_first(struct hmm_dummy_queue *queue, int result)
 {
 	struct hmm_dummy_ctx *ctx = queue->ctx;
@@ -108,7 +107,7 @@ static void queue_end_first(struct hmm_dummy_queue *queue, int result)
 	job->queued = false;
 	ctx->nr_jobs--;
 	spin_unlock(&dev->sched.lock);
-	/* Before the next one can begin, so that they complete in order. */
+	/* Before the next job can begin, so that jobs complete in order. */
 	hmm_dummy_job_end(job, result);
 	spin_lock(&dev->sched.lock);
 	if (list_empty(&queue->jobs))
@@ -120,8 +119,8 @@ static void queue_end_first(struct hmm_dummy_queue *queue, int result)
 }
 
 /*
- * The first job of @queue, which is active, goes on when it is its turn.  Not one that is
- * cancelled: engines that rest would never come to it, and whoever cancelled it waits.
+ * Let the first job of @queue, which is active, go on at its next turn.  A cancelled job ends
+ * here: engines that rest would not come to it, and a task waits for its end.
  */
 static void queue_requeue_first(struct hmm_dummy_queue *queue)
 {
@@ -137,7 +136,7 @@ static void queue_requeue_first(struct hmm_dummy_queue *queue)
 		queue_end_first(queue, hmm_dummy_job_must_end(job));
 }
 
-/* Some of a job, with the memory of its process. */
+/* Call job->step with a reference on the mm of the job's process. */
 static int job_step_with_mm(struct hmm_dummy_job *job)
 {
 	struct hmm_dummy_ctx *ctx = job->queue->ctx;
@@ -151,26 +150,26 @@ static int job_step_with_mm(struct hmm_dummy_job *job)
 	if (!mmget_not_zero(mm))
 		return -ESRCH;
 	ret = job->step(job);
-	/* The last one to let go waits for AIO, which may wait for us. */
+	/* The last mmput() waits for AIO, which may wait for this engine. */
 	mmput_async(mm);
 	return ret;
 }
 
-/* Handle a fault of a job on @ctx: 0, or what the job is to end with. */
+/* Handle a fault of a job of @ctx: 0, or the errno that the job ends with. */
 int hmm_dummy_job_fault(struct hmm_dummy_ctx *ctx, const struct hmm_dummy_fault *fault)
 {
 	int ret = hmm_dummy_fault(ctx, fault->addr, fault->length, fault->write);
 
-	/* What is wrong may lie behind: up to there the job can go on. */
+	/* The error may be behind the first page, and then the job goes on up to there. */
 	if ((ret == -EFAULT || ret == -EPERM) && fault->length > 1)
 		ret = hmm_dummy_fault(ctx, fault->addr, 1, fault->write);
 	return ret;
 }
 
 /*
- * The memory may become one that blocks between the question and the fault: then this worker
- * waits for user space, as long as that takes, and others that it has (the queue is unbound)
- * go on.  A real driver has the same gap: the answer holds under mmap_lock, which
+ * Between hmm_dummy_fault_may_block() and the fault, the memory may become one that user space
+ * fetches.  Then this worker waits for user space, and other workers go on, since the workqueue
+ * is unbound.  A real driver has the same gap: the answer holds under mmap_lock, which
  * hmm_range_fault() drops.
  */
 static int job_fault_in_worker(struct hmm_dummy_ctx *ctx,
@@ -187,8 +186,8 @@ static int job_fault_in_worker(struct hmm_dummy_ctx *ctx,
 }
 
 /*
- * The fault of the queue's first job has been handled, or it cannot be.  The job is the
- * caller's again, unless it was ended meanwhile.
+ * A fault of the first job of @queue has been handled, with @ret.  A removal may have ended the
+ * job meanwhile.
  */
 void hmm_dummy_queue_fault_handled(struct hmm_dummy_queue *queue, int ret)
 {
@@ -212,7 +211,7 @@ void hmm_dummy_queue_fault_handled(struct hmm_dummy_queue *queue, int ret)
 		queue_requeue_first(queue);
 }
 
-/* Whether the first job of @queue still waits for its fault, and for which. */
+/* Whether the first job of @queue still waits for a fault; sets @fault. */
 static bool queue_fault_copy(struct hmm_dummy_queue *queue, struct hmm_dummy_fault *fault)
 {
 	struct hmm_dummy_dev *dev = queue->ctx->dev;
@@ -232,20 +231,20 @@ static void hmm_dummy_fault_work(struct work_struct *work)
 	struct hmm_dummy_ctx *ctx = queue->ctx;
 	struct hmm_dummy_fault fault;
 
-	/* If it is cancelled it ends where it would go on. */
+	/* A cancelled job ends in hmm_dummy_queue_fault_handled(). */
 	hmm_dummy_queue_fault_handled(queue, queue_fault_copy(queue, &fault) ?
 					     job_fault_in_worker(ctx, &fault) : 0);
 	hmm_dummy_ctx_put(ctx);
-	/* hmm_dummy_fault_wq_exit() waits for what comes behind this. */
+	/* hmm_dummy_fault_wq_exit() waits for the end of this function. */
 	module_put(THIS_MODULE);
 }
 
-/* The first job of the queue, which runs, has faulted.  dev->sched.lock is held. */
+/* @job, the first of @queue, has faulted.  The caller holds dev->sched.lock. */
 static void queue_fault(struct hmm_dummy_queue *queue, struct hmm_dummy_job *job)
 {
 	queue->state = HMM_DUMMY_FAULTED;
 	if (!job->waited_for) {
-		/* The job has the file, and so the module; its fault may outlast it. */
+		/* The file of the job holds the module, but the fault may outlast the job. */
 		__module_get(THIS_MODULE);
 		kref_get(&queue->ctx->kref);
 		queue_work(hmm_dummy_fault_wq, &queue->fault);
@@ -308,14 +307,14 @@ void hmm_dummy_queue_init(struct hmm_dummy_queue *queue, struct hmm_dummy_ctx *c
 	INIT_WORK(&queue->fault, hmm_dummy_fault_work);
 }
 
-/* Before there is a device. */
+/* Called before there is a device. */
 int hmm_dummy_fault_wq_init(void)
 {
 	hmm_dummy_fault_wq = alloc_workqueue("hmm_dummy-fault", WQ_UNBOUND, 0);
 	return hmm_dummy_fault_wq ? 0 : -ENOMEM;
 }
 
-/* When there is none any more.  Faults keep the module. */
+/* Called when there is no device any more.  A fault in a worker holds the module. */
 void hmm_dummy_fault_wq_exit(void)
 {
 	destroy_workqueue(hmm_dummy_fault_wq);
@@ -335,7 +334,7 @@ int hmm_dummy_sched_init(struct hmm_dummy_dev *dev)
 	dev->sched.wq = alloc_workqueue("%s", WQ_UNBOUND, 0, dev->name);
 	if (!dev->sched.wq)
 		return -ENOMEM;
-	/* Faults, and reclaim, may wait for pages that are being copied. */
+	/* Reclaim may wait for a page that is being copied. */
 	dev->sched.copy_wq = alloc_workqueue("%s-copy", WQ_UNBOUND | WQ_MEM_RECLAIM, 1,
 					     dev->name);
 	if (!dev->sched.copy_wq) {
@@ -345,7 +344,7 @@ int hmm_dummy_sched_init(struct hmm_dummy_dev *dev)
 	return 0;
 }
 
-/* No new jobs.  What there is ends with -ENODEV, by hmm_dummy_file_close(). */
+/* Refuse new jobs.  hmm_dummy_file_close() ends the others with -ENODEV. */
 void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
 {
 	spin_lock(&dev->sched.lock);
@@ -358,8 +357,8 @@ void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
  * hmm_dummy_quiesce - let the engines rest
  * @dev: the device
  *
- * When this returns, no engine works on a job and no task copies scratch memory, until the
- * last hmm_dummy_unquiesce().  Jobs can be submitted, and wait.
+ * When this returns, no engine works on a job and no task copies scratch memory.  That holds
+ * until hmm_dummy_unquiesce() has been called as often.  Jobs can be submitted, and wait.
  *
  * Context: Process context, may sleep; not between hmm_dummy_dev_enter() and
  * hmm_dummy_dev_exit().
@@ -373,7 +372,7 @@ void hmm_dummy_quiesce(struct hmm_dummy_dev *dev)
 	spin_unlock(&dev->sched.lock);
 	for (i = 0; i < ARRAY_SIZE(dev->sched.engines); i++)
 		flush_work(&dev->sched.engines[i].work);
-	/* Those that hmm_dummy_wait_rest() has let through. */
+	/* Tasks in rw_kernel(), which have not seen that the engines rest. */
 	down_write(&dev->life);
 	up_write(&dev->life);
 }

@@ -2,15 +2,14 @@
 /*
  * DOC: read() and write()
  *
- * The scratch memory of the device, or what it has imported (dmabuf.c), as a file: the
- * device copies between it and the caller's buffer by way of its page table, like any
- * command, so a buffer that lives on a device stays there.  Several run beside each other,
- * in queues that are chosen by position.
+ * The scratch memory of the device, or imported memory (dmabuf.c), as a file.  An engine copies
+ * between it and the caller's buffer through the device page table, as for any command.  So a
+ * buffer that lives on a device stays there.  The position selects the queue, and copies in
+ * different queues run at the same time.
  *
- * A caller that can wait for the result elsewhere (AIO, io_uring) does not wait here, and
- * no thread waits for it; one that cannot, and says RWF_NOWAIT, gets -EAGAIN.  Buffers
- * that are no memory of a process (registered ones, splice) have no address to fault on, and
- * are copied to by the CPU at once.
+ * An asynchronous call (AIO, io_uring) does not wait, and no thread waits for it.  A synchronous
+ * call with RWF_NOWAIT gets -EAGAIN.  Buffers that the kernel has pinned or owns (registered
+ * buffers, splice) have no address to fault on.  The calling task copies them.
  */
 #include <linux/fs.h>
 #include <linux/mm.h>
@@ -19,13 +18,13 @@
 
 #include "hmm_dummy.h"
 
-/* Without memory of its own, a device has commands for what it imported, and no file. */
+/* A device without memory has no file.  Its commands work on imported memory. */
 static u64 rw_size(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned)
 {
 	return dev->mem.size ? hmm_dummy_scratch_size(dev, pinned) : 0;
 }
 
-/* Where the job is in the scratch memory, and how far that goes on in one piece. */
+/* The job's position in the scratch memory; limits *bytes to the end of its chunk. */
 static u64 scratch_pos(struct hmm_dummy_job *job, unsigned long *bytes)
 {
 	u64 pos = job->pos + job->progress;
@@ -34,7 +33,7 @@ static u64 scratch_pos(struct hmm_dummy_job *job, unsigned long *bytes)
 	return pos;
 }
 
-/* 0, or -ENODEV if it is another device's and was taken back. */
+/* 0, or -ENODEV if the memory is imported and has been revoked. */
 static int scratch_copy(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned,
 			void *p, u64 pos, unsigned long bytes, bool to_memory)
 {
@@ -51,8 +50,8 @@ static int scratch_copy(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinn
 }
 
 /*
- * Where the BAR has slots, memory of the process and our own may both be behind their
- * lock, which is not taken twice: through a buffer.
+ * Where the BAR has slots, the memory of the process and the scratch memory may both need
+ * slots.lock, which a task takes once only.  Then the copy goes through a buffer.
  */
 static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 {
@@ -63,7 +62,7 @@ static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	int ret = 0;
 
 	*bytes = min(iter_iov_len(&job->iter), iov_iter_count(&job->iter));
-	/* A piece of nothing is passed over. */
+	/* An empty element of the caller's array. */
 	if (!*bytes)
 		goto out;
 	job->fault.addr = addr;
@@ -111,7 +110,7 @@ static void rw_job_free(struct hmm_dummy_job *job)
 	kfree(job);
 }
 
-/* What was done counts, if it is anything at all. */
+/* The bytes that were copied, or @ret if there are none. */
 static ssize_t rw_result(struct hmm_dummy_job *job, int ret)
 {
 	return job->progress ?: ret;
@@ -150,7 +149,7 @@ static struct hmm_dummy_job *rw_job_create(struct kiocb *iocb, struct iov_iter *
 	if (!is_sync_kiocb(iocb)) {
 		job->iocb = iocb;
 		job->done = rw_done;
-		/* The caller's array is gone by then. */
+		/* The caller frees its array before the job ends. */
 		job->iov = dup_iter(&job->iter, iter, GFP_KERNEL_ACCOUNT);
 		if (!job->iov && iter_is_iovec(iter))
 			goto err;
@@ -184,7 +183,7 @@ static ssize_t rw_user(struct hmm_dummy_ctx *ctx, struct hmm_dummy_pinned *pinne
 	return ret;
 }
 
-/* Memory that is nobody's address space. */
+/* Copy to or from a buffer that is in no address space of a process. */
 static ssize_t rw_kernel(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned,
 			 struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
 {
@@ -230,7 +229,7 @@ static ssize_t rw_iter(struct kiocb *iocb, struct iov_iter *iter, bool to_memory
 		ret = hmm_dummy_dev_enter(dev, wait);
 		if (ret)
 			return ret;
-		/* What the caller itself waits for takes as long as the device. */
+		/* A synchronous call has to wait for the device. */
 		if (!wait && is_sync_kiocb(iocb)) {
 			hmm_dummy_dev_exit(dev);
 			return -EAGAIN;
@@ -238,7 +237,7 @@ static ssize_t rw_iter(struct kiocb *iocb, struct iov_iter *iter, bool to_memory
 		if (!user_backed_iter(iter)) {
 			bool rests = READ_ONCE(dev->sched.resting);
 
-			/* The device may be in reset: its memory is not there. */
+			/* Engines rest during a reset, when the memory is out of reach. */
 			ret = rests ? -EAGAIN :
 			      rw_kernel(dev, pinned, iocb, iter, to_memory);
 			hmm_dummy_dev_exit(dev);
@@ -249,7 +248,7 @@ static ssize_t rw_iter(struct kiocb *iocb, struct iov_iter *iter, bool to_memory
 				return ret;
 			continue;
 		}
-		/* It stays for as long as the file, and we have that. */
+		/* The context stays as long as the file, which the caller has. */
 		ctx = hmm_dummy_ctx_get(file);
 		hmm_dummy_dev_exit(dev);
 		if (IS_ERR(ctx))

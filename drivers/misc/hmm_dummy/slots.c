@@ -2,11 +2,11 @@
 /*
  * DOC: A BAR that is smaller than the memory
  *
- * A GPU with a small BAR shows a piece of its memory there, and has registers that
- * say which.  The dummy has none: opening a window copies a chunk of its memory into
- * a slot of the BAR, where it then lives, and closing copies it back.  Whoever gets at
- * the memory through hmm_dummy_vram_get() is told where it is, and so everything that
- * is written through a slot, and nothing else, is in the chunk when it is closed.
+ * A GPU with a small BAR has registers that select the part of its memory that the BAR shows.
+ * The dummy has no such registers.  It copies a chunk into a slot of the BAR when a window
+ * opens, and back when the window closes.  In between, the chunk lives in the slot, and
+ * hmm_dummy_vram_get() returns the address there.  Writes through the slot are in the chunk
+ * when the window has closed.
  *
  * Replace for real hardware: all of it, with two register writes.
  */
@@ -46,7 +46,7 @@ void hmm_dummy_slots_exit(struct hmm_dummy_dev *dev)
 	kvfree(dev->slots.chunk_in);
 }
 
-/* The slot that shows @chunk from now on, or -ENOSPC. */
+/* Show @chunk in a slot.  Returns the slot, or -ENOSPC. */
 int hmm_dummy_slot_open(struct hmm_dummy_dev *dev, unsigned long chunk)
 {
 	int slot;
@@ -76,7 +76,7 @@ void hmm_dummy_slot_close(struct hmm_dummy_dev *dev, unsigned long chunk)
 	slot = dev->slots.slot_of[chunk];
 	memcpy(page_address(dev->vram.chunks[chunk].backing), slot_kva(dev, slot), VRAM_CHUNK);
 	hmm_dummy_test_slot_closed(dev, slot);
-	/* As above: there before somebody else gets the slot. */
+	/* The BAR is mapped write-combining: writes arrive before the slot is used again. */
 	wmb();
 	dev->slots.slot_of[chunk] = -1;
 	dev->slots.chunk_in[slot] = -1;

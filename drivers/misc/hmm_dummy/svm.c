@@ -2,24 +2,23 @@
 /*
  * DOC: The device page table of a process
  *
- * It mirrors the process's page table, filled by device page faults (fault.c).  It
- * consists of ranges of 2 MiB, each with an mmu interval notifier, a lock and its
- * entries, so that neither a fault nor an invalidation concerns more of the process than
- * it has to.  The entries of a range are 512 of 4 KiB, or one of 2 MiB if all of it is
- * one huge page.
+ * The device page table mirrors the page table of the process.  Device page faults (fault.c)
+ * fill it.  It consists of ranges of 2 MiB.  Each range has an mmu interval notifier, a lock and
+ * entries of its own, so that a fault or an invalidation stops no other range.  A range has 512
+ * entries of 4 KiB, or one of 2 MiB if all of it is one huge page.
  *
- * This is the importer side, the same for own memory, RAM and other devices:
+ * This is the importer's side.  It is the same for own memory, RAM and the memory of peers:
  *
- *  - fault with hmm_range_fault(), without locks, into an array of its own
- *  - take the range's lock and ask mmu_interval_read_retry(); if the answer is
- *    yes, what was found is history: start again
- *  - map the entries with hmm_dma_map_pfn(); own pages need none, the device
- *    knows its way around its memory
- *  - use them, under the lock or until invalidated
- *  - on invalidation, under the same lock, let go of them
+ *  - call hmm_range_fault() without locks, with an array of the call's own
+ *  - take the lock of the range and call mmu_interval_read_retry(); if it returns true, the
+ *    array is out of date: start again
+ *  - map the entries with hmm_dma_map_pfn(), but for own pages, which the device reaches
+ *    without the bus
+ *  - use the entries, under the lock or until the invalidate callback
+ *  - in the invalidate callback, take the same lock and unmap the entries
  *
- * A fault may wait for user space for as long as user space likes, with the notifier and
- * the mirror of a range in its hands.  The device does not wait for the fault when it goes:
+ * A fault may wait for user space without end, and it uses the notifier and the mirror of its
+ * range.  The removal of the device does not wait for the fault:
  *
  *	fault					removal
  *	  takes a reference on the range
@@ -33,9 +32,9 @@
  *	  drops the last reference
  *	    the mirror and the memory go
  *
- * Replace for real hardware: the dummy executes commands on the CPU, so it gets
- * at the entries by their kernel addresses and under the lock.  A GPU would be given
- * the DMA addresses, and invalidation would flush its TLB and wait for that.
+ * Replace for real hardware: the dummy executes commands on the CPU, so it accesses memory
+ * through kernel addresses and under the lock.  A GPU uses the DMA addresses, and the
+ * invalidate callback flushes the TLB of the GPU and waits for that.
  */
 #include <linux/device.h>
 #include <linux/dma-mapping.h>
@@ -49,13 +48,13 @@
 
 #define MAPPED_FLAGS	(HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS)
 
-/* The device that masters the bus; without one, the CPU stands in for it. */
+/* The device that masters the bus, or NULL: the CPU plays an importer in software. */
 static struct device *svm_bus_master(struct hmm_dummy_dev *dev)
 {
 	return dev->pdev ? &dev->pdev->dev : NULL;
 }
 
-/* An entry in our own memory has a made-up PFN, good for nothing but its offset. */
+/* The PFN of an entry in own memory is made up.  Only hmm_p2p_page_offset() uses it. */
 bool hmm_dummy_entry_is_own(unsigned long hmm_pfn)
 {
 	return hmm_pfn & HMM_PFN_VALID && !(hmm_pfn & HMM_PFN_PEER) &&
@@ -69,7 +68,7 @@ static void range_clear(struct hmm_dummy_range *range, unsigned long first,
 	unsigned long i;
 
 	lockdep_assert_held(&range->lock);
-	/* What is left of a huge entry are small ones. */
+	/* The rest of a huge entry is small ones. */
 	range->huge = false;
 	hmm_dummy_test_range_cleared(range, first, last - first + 1);
 	if (dev)
@@ -95,12 +94,12 @@ static bool range_invalidate(struct mmu_interval_notifier *mni,
 				 range->start + RANGE_SIZE - 1);
 
 	/*
-	 * A window of our memory is revoked, the memory stays: of no concern to
-	 * us, who do not use the BAR.  Nobody else may skip this event.
+	 * A window of this device's own memory is revoked.  The pages stay, and the device does
+	 * not use the BAR for them.  Other importers must not skip this event.
 	 */
 	if (mmu_range->owner && mmu_range->owner == range->ctx->dev->exporter)
 		return true;
-	/* We take pages for ourselves, and set up what follows from it. */
+	/* This context takes pages by make_device_exclusive(), and uses no entry for them. */
 	if (mmu_range->event == MMU_NOTIFY_EXCLUSIVE &&
 	    mmu_range->owner == range->ctx)
 		return true;
@@ -110,8 +109,8 @@ static bool range_invalidate(struct mmu_interval_notifier *mni,
 		return false;
 	mmu_interval_set_seq(mni, cur_seq);
 	/*
-	 * Also for our own migrations: the owner of the event only says that the
-	 * source was ours, not that this context had nothing of it mapped.
+	 * Do not skip the driver's own migrations: the owner of the event tells whose memory is
+	 * the source, and this context may have that mapped.
 	 */
 	hmm_p2p_invalidate_begin(&range->map);
 	range_clear(range, (start - range->start) >> PAGE_SHIFT,
@@ -139,7 +138,7 @@ static int range_map_alloc(struct hmm_dummy_range *range)
 	return range->map.pfn_list ? 0 : -ENOMEM;
 }
 
-/* The device may have lost its driver since range_close(): nothing is asked of it. */
+/* The device may be without driver since range_close(), so no DMA mapping is left here. */
 static void range_map_free(struct hmm_dummy_range *range)
 {
 	struct device *dev = range->dma_dev;
@@ -213,7 +212,7 @@ static void hmm_dummy_range_release(struct kref *kref)
 
 /**
  * hmm_dummy_range_put - drop a reference on a range
- * @range: from kref_get() of its kref
+ * @range: the range; the caller got the reference by kref_get()
  *
  * Context: Process context, may sleep.  Neither the context nor the device is needed.
  */
@@ -222,16 +221,16 @@ void hmm_dummy_range_put(struct hmm_dummy_range *range)
 	kref_put(&range->kref, hmm_dummy_range_release);
 }
 
-/* Let go of everything that is the device's or the process's, whoever is at a fault. */
+/* Free what the range has of the device and of the process.  A fault may still use the range. */
 static void range_close(struct hmm_dummy_range *range)
 {
-	/* First, since nobody tells when pages move once the notifier is removed. */
+	/* Before the notifier goes, since nothing tells of pages that move after that. */
 	mutex_lock(&range->lock);
 	range->closed = true;
 	range_clear(range, 0, RANGE_PAGES - 1);
 	mutex_unlock(&range->lock);
 	mmu_interval_notifier_remove(&range->notifier);
-	/* hmm_dma_map_free() may come when the device is behind no IOMMU any more. */
+	/* When hmm_dma_map_free() is called, the device may have left its IOMMU. */
 	if (range->dma_dev && dma_use_iova(&range->map.state)) {
 		dma_iova_free(range->dma_dev, &range->map.state);
 		range->map.state = (struct dma_iova_state) {};
@@ -250,13 +249,14 @@ static bool svm_addr_is_mapped(struct mm_struct *mm, unsigned long addr)
 }
 
 /**
- * hmm_dummy_range_get - the range of an address, made if need be
+ * hmm_dummy_range_get - the range of an address, made if there is none
  * @ctx: the context; the caller holds a reference on its mm (mmget())
  * @addr: the address
  *
- * Ranges live until the context closes, so none is made for an address where there is
- * nothing.  A job that an engine works on keeps the context from closing, and so does
- * hmm_dummy_dev_enter(); whoever needs the range for longer takes a reference.
+ * A range lives until its context closes, so the function makes none for an address that is not
+ * mapped.  The context does not close while an engine works on one of its jobs, nor between
+ * hmm_dummy_dev_enter() and hmm_dummy_dev_exit().  A caller that needs the range for longer
+ * takes a reference.
  *
  * Return: the range, or an ERR_PTR(): -EFAULT, -ENODEV, -ENOMEM, or -EOPNOTSUPP if the
  * device cannot map memory for DMA.
@@ -291,7 +291,7 @@ struct hmm_dummy_range *hmm_dummy_range_get(struct hmm_dummy_ctx *ctx,
 	return range;
 }
 
-/* Whether all that was found is one huge page, mapped as such. */
+/* Whether @found is one huge page that the process has mapped as such. */
 static bool range_found_huge_page(const unsigned long *found, unsigned long nr)
 {
 	return nr == RANGE_PAGES && found[0] & HMM_PFN_VALID &&
@@ -301,14 +301,14 @@ static bool range_found_huge_page(const unsigned long *found, unsigned long nr)
 }
 
 /**
- * hmm_dummy_range_merge - take over what a fault found
- * @range: locked, and mmu_interval_read_retry() said no
+ * hmm_dummy_range_merge - store the entries of a fault
+ * @range: the range; locked, after mmu_interval_read_retry() has returned false
  * @first: index of the first page
- * @found: what hmm_range_fault() said
+ * @found: entries from hmm_range_fault()
  * @nr: pages
  *
- * Return: 0, -EFAULT if something cannot be mapped for DMA, or -ENODEV if the range was
- * closed meanwhile.
+ * Return: 0, -EFAULT if a page cannot be mapped for DMA, or -ENODEV if the range has been
+ * closed.
  */
 int hmm_dummy_range_merge(struct hmm_dummy_range *range, unsigned long first,
 			  const unsigned long *found, unsigned long nr)
@@ -336,7 +336,7 @@ int hmm_dummy_range_merge(struct hmm_dummy_range *range, unsigned long first,
 				hmm_p2p_map_get(&range->map, i);
 			continue;
 		}
-		/* Once is enough, where something is mapped already. */
+		/* For a page that is mapped this returns the address that it has. */
 		range->dma[i] = hmm_dma_map_pfn(dev, &range->map, i, &state);
 		if (dma_mapping_error(dev, range->dma[i]) ||
 		    hmm_dummy_test_fails_dma(i - first, nr)) {
@@ -356,9 +356,9 @@ static bool range_entry_is_usable(unsigned long hmm_pfn, bool write)
 }
 
 /*
- * How much from @offset in a range on can be accessed at once, @bytes at most: pages side
- * by side where they are, with the same rights.  Memory is in one piece up to the end of a
- * chunk, and so is what a peer shows of its memory.
+ * How many bytes from @offset in a range on can be accessed at once, @bytes at most: pages that
+ * lie side by side and have the same rights.  VRAM is contiguous up to the end of a chunk, and
+ * so is the memory in a window of a peer.
  */
 static unsigned long range_contiguous_bytes(struct hmm_dummy_range *range, unsigned long offset,
 					    unsigned long bytes)
@@ -376,7 +376,7 @@ static unsigned long range_contiguous_bytes(struct hmm_dummy_range *range, unsig
 	return min(bytes, PFN_PHYS(nr) - in_page);
 }
 
-/* What hmm_dummy_access_get() says of @range, which is locked. */
+/* hmm_dummy_access_get() for @range, which is locked. */
 static int access_get_locked(struct hmm_dummy_range *range, unsigned long addr,
 			     unsigned long bytes, bool write,
 			     struct hmm_dummy_access *access)
@@ -405,10 +405,10 @@ static int access_get_locked(struct hmm_dummy_range *range, unsigned long addr,
 	} else if (entry & HMM_PFN_PEER) {
 		access->kva = hmm_pfn_kmap_local(entry);
 	} else {
-		/* As kmap_local_page(), but of all of the run: RAM is mapped on 64 bits. */
+		/* kmap_local_page() maps one page.  On 64 bits the kernel maps all RAM. */
 		access->kva = page_address(hmm_pfn_to_page(entry));
 	}
-	/* Real hardware would use the DMA address; we are the CPU. */
+	/* Real hardware uses the DMA address. */
 	if (!access->kva)
 		return -EOPNOTSUPP;
 	access->kva += offset_in_page(addr);
@@ -421,16 +421,16 @@ static int access_get_locked(struct hmm_dummy_range *range, unsigned long addr,
  * hmm_dummy_access_get - let the device access memory of the process
  * @ctx: the context; the caller holds a reference on its mm (mmget())
  * @addr: any address
- * @bytes: how much from there on is of use; not 0
+ * @bytes: bytes from @addr on that the caller wants; not 0
  * @write: the access is a write
  * @access: set on success
  *
- * On success @access->bytes from @addr on, which may be less than @bytes, cannot be
- * invalidated until hmm_dummy_access_put(), before which the caller must not sleep for
- * long, nor wait for anything that needs the process's memory.
+ * On success, @access->bytes from @addr on cannot be invalidated until hmm_dummy_access_put().
+ * They may be fewer than @bytes.  Before that call the caller must not sleep for long, nor wait
+ * for anything that needs the memory of the process.
  *
- * Return: 0; %HMM_DUMMY_FAULT if there is no entry, and hmm_dummy_fault() is to make one;
- * or an errno of hmm_dummy_range_get().
+ * Return: 0; %HMM_DUMMY_FAULT if there is no entry, and hmm_dummy_fault() can make one; or an
+ * errno of hmm_dummy_range_get().
  */
 int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			 unsigned long bytes, bool write,
@@ -449,26 +449,26 @@ int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
 }
 
 /*
- * Of two pieces at once.  The longer run is looked at up to here for each piece of the
- * shorter, which may be a page.
+ * The most that hmm_dummy_access_two() gives at once.  It looks through one run of pages for
+ * each piece of the other, which may be a page.
  */
 #define TWO_MOST	SZ_64K
 
 /**
  * hmm_dummy_access_two - let the device access two pieces of memory at once
  * @ctx: as for hmm_dummy_access_get()
- * @src: an address, to be read
- * @addr: another
- * @bytes: how much from both on is of use; not 0
- * @write: what is at @addr is written
+ * @src: an address to read from
+ * @addr: another address
+ * @bytes: bytes from both on that the caller wants; not 0
+ * @write: the access to @addr is a write
  * @from: set on success, for @src
  * @to: likewise, for @addr; @to->bytes of both can be accessed
  *
- * Undo it with hmm_dummy_access_put() of @to, then of @from.  What can be had only by
- * waiting is not: somebody else may have the one and wait for the other, or both are in
- * the same range, or behind the same lock (hmm_dummy_vram_get()).
+ * The caller calls hmm_dummy_access_put() of @to, then of @from.  The function does not wait
+ * for a second lock: another task may hold that and wait for the first, both addresses may be in
+ * one range, or both need the lock of hmm_dummy_vram_get().
  *
- * Return: whether both are there.  If not, hmm_dummy_access_get() of one after the other
+ * Return: whether both can be accessed.  If not, hmm_dummy_access_get() of one after the other
  * tells why, or succeeds.
  */
 bool hmm_dummy_access_two(struct hmm_dummy_ctx *ctx, unsigned long src, unsigned long addr,
@@ -498,7 +498,7 @@ unlock:
 	return false;
 }
 
-/* Of pages in system memory, side by side. */
+/* The device has written to pages in system memory, which lie side by side. */
 static void access_mark_dirty(unsigned long pfn, unsigned long nr)
 {
 	unsigned long end = pfn + nr;
@@ -528,8 +528,8 @@ void hmm_dummy_access_put(struct hmm_dummy_access *access)
 }
 
 /*
- * Let go of everything, now and for good.  No engine works on a job of the context; a fault
- * may still be handled, and finds its range closed.
+ * Close all ranges; the context gets no new ones.  No engine works on a job of the context.  A
+ * fault that is being handled finds its range closed.
  */
 void hmm_dummy_svm_close(struct hmm_dummy_ctx *ctx)
 {

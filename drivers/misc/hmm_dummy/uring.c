@@ -2,16 +2,17 @@
 /*
  * DOC: Commands by io_uring
  *
- * A command is accepted when it is submitted and completes when an engine has worked on
- * it: no thread waits for it.  There are two ways to come here, with the ring's lock or,
- * from a worker, without, and three ways for a command to end: by an engine, by
- * HMM_DUMMY_CANCEL, or because the ring goes.  All of them lead to uring_done(), once,
- * and from there to the submitter's task, which alone may write to its memory and where
- * the job is freed, under the ring's lock.  So who is told to cancel, under that lock,
- * finds the job there.
+ * A command is accepted when it is submitted, and completes when an engine has worked on it.
+ * No thread waits for it.  io_uring calls hmm_dummy_uring_cmd() with the ring's lock held, or
+ * from a worker without it.
  *
- * A queue that is full is said in the completion, and not by -EAGAIN from here: io_uring
- * would only issue the command once more, from a worker.
+ * A command ends by an engine, by HMM_DUMMY_CANCEL, or because the ring goes.  In each case
+ * uring_done() is called once, and then uring_complete() in the submitter's task.  Only that
+ * task may write to its memory.  It frees the job under the ring's lock.  io_uring asks for a
+ * cancellation under the same lock, so the job exists then.
+ *
+ * If a queue is full, the completion says -EAGAIN.  Returning it here would make io_uring issue
+ * the command once more, from a worker.
  */
 #include <linux/io_uring/cmd.h>
 #include <linux/sched.h>
@@ -35,7 +36,7 @@ static void uring_job_free(struct hmm_dummy_job *job)
 	kfree(job);
 }
 
-/* In the submitter's task, or in a worker that stands in for it when it is gone. */
+/* In the submitter's task, or in a worker if that task has exited. */
 static void uring_complete(struct io_tw_req tw_req, io_tw_token_t tw)
 {
 	struct io_uring_cmd *ioucmd = io_uring_cmd_from_tw(tw_req);
@@ -59,8 +60,8 @@ static void uring_done(struct hmm_dummy_job *job)
 }
 
 /*
- * What the SQE points to.  Not as a result with IS_ERR(): user space chooses any number,
- * -EIOCBQUEUED among them, and would choose what we say to io_uring.
+ * The pointer in the SQE, in *@user.  An ERR_PTR() would not do: user space may choose any number,
+ * -EIOCBQUEUED as well, and would choose what io_uring is told.
  */
 static int uring_ptr(struct io_uring_cmd *ioucmd, void __user **user)
 {
@@ -89,7 +90,7 @@ static int uring_read_command(struct io_uring_cmd *ioucmd, unsigned int issue_fl
 	*user = NULL;
 	if (!(issue_flags & IO_URING_F_SQE128))
 		return -EINVAL;
-	/* User space may write to it meanwhile: what is checked is what is used. */
+	/* User space may write to the SQE at any time, so check and use a copy. */
 	memcpy(&in, io_uring_sqe128_cmd(ioucmd->sqe, struct hmm_dummy_inline),
 	       sizeof(in));
 	barrier();
@@ -123,11 +124,11 @@ static int uring_submit(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
 	job->cqe32 = issue_flags & IO_URING_F_CQE32;
 	uring_pdu_of(ioucmd)->job = job;
 
-	/* An engine may be done with it, and somebody else free it, right behind this. */
+	/* After hmm_dummy_job_submit() the job may end and be freed at any time. */
 	io_uring_cmd_mark_cancelable(ioucmd, issue_flags);
 	ret = hmm_dummy_job_submit(job);
 	if (ret) {
-		/* Forget that it can be cancelled, which only this does. */
+		/* This is also the only way to take the mark back. */
 		io_uring_cmd_done(ioucmd, ret, issue_flags);
 		uring_job_free(job);
 	}
@@ -135,8 +136,8 @@ static int uring_submit(struct hmm_dummy_ctx *ctx, struct io_uring_cmd *ioucmd,
 }
 
 /*
- * The context, with the device kept from being taken apart until hmm_dummy_dev_exit(); or an
- * ERR_PTR().  If it is on its way out, a worker waits for that.
+ * The context of the caller, after hmm_dummy_dev_enter(), or an ERR_PTR().  Only a worker waits
+ * for a removal that is under way.
  */
 static struct hmm_dummy_ctx *uring_ctx_enter(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 {
@@ -153,7 +154,7 @@ static struct hmm_dummy_ctx *uring_ctx_enter(struct io_uring_cmd *ioucmd, unsign
 	return ctx;
 }
 
-/* Memory of user space, which may take its time, is read and written outside. */
+/* Memory of user space is read before hmm_dummy_dev_enter(), since that may take any time. */
 static int uring_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 {
 	struct hmm_dummy_command __user *user;
@@ -168,7 +169,7 @@ static int uring_command(struct io_uring_cmd *ioucmd, unsigned int issue_flags)
 	ctx = uring_ctx_enter(ioucmd, issue_flags);
 	if (IS_ERR(ctx))
 		return PTR_ERR(ctx);
-	/* What is submitted may be over at once, and the file with it: not so the device. */
+	/* The command may end at once, and its file with it, but the device stays. */
 	dev = ctx->dev;
 	ret = uring_submit(ctx, ioucmd, issue_flags, &arg, user);
 	hmm_dummy_dev_exit(dev);

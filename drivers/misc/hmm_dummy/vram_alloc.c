@@ -2,12 +2,11 @@
 /*
  * DOC: The allocator of device memory
  *
- * Memory is handed out in chunks of the size of a huge page, or in single pages of a
- * chunk.  Single pages come from a chunk that is in use already, as long as there is
- * one, so that whole ones are left for huge pages.
+ * The allocator hands out chunks, or single pages of a chunk.  It takes single pages from a
+ * chunk that is partly in use, if there is one, and so keeps whole chunks for huge pages.
  *
- * A chunk remembers when something in it was used last: the one that was not used for
- * longest is evicted first when there is no room.
+ * A chunk remembers when it was used last.  When there is no room, the chunk with the oldest
+ * use is evicted first.
  *
  * Replace for real hardware: all of it, with the driver's own memory manager.
  */
@@ -48,13 +47,15 @@ static struct hmm_dummy_chunk *vram_find_chunk(struct hmm_dummy_dev *dev,
 }
 
 /**
- * hmm_dummy_vram_alloc - take memory that is free
+ * hmm_dummy_vram_alloc - take free memory
  * @dev: the device
- * @order: 0, or of a chunk
- * @nr: how many pieces of 2^@order pages are wanted; set to how many there are, side by
- *	side, of which the index is returned
+ * @order: 0, or that of a chunk
+ * @nr: pieces of 2^@order pages that the caller wants; set to the pieces that it gets, which
+ *	lie side by side
  *
- * Return: the index of the first page, or -1.
+ * Context: Any.
+ *
+ * Return: the index of the first page, or -1 if nothing is free.
  */
 long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 			  unsigned int *nr)
@@ -74,7 +75,7 @@ long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 		bitmap_set(chunk->used, bit, n);
 		chunk->first_free = bit + n;
 		chunk->nr_used += n;
-		/* It stays in the list where it is, most often. */
+		/* Most often it stays in its list. */
 		if (chunk->nr_used == n || chunk->nr_used == CHUNK_PAGES)
 			vram_list_chunk(dev, chunk);
 		chunk->last_use = atomic64_inc_return(&dev->vram.clock);
@@ -87,7 +88,7 @@ long hmm_dummy_vram_alloc(struct hmm_dummy_dev *dev, unsigned int order,
 	return chunk ? index : -1;
 }
 
-/* Called from anywhere, also from interrupts (coherent memory that was pinned for I/O). */
+/* Any context, also interrupts: coherent memory may have been pinned for I/O. */
 void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 			 unsigned long nr)
 {
@@ -97,7 +98,7 @@ void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 	spin_lock_irqsave(&dev->vram.lock, irq);
 	hmm_dummy_test_vram_freed(dev, index, nr);
 	for (i = bit; i < bit + nr; i++) {
-		/* What is broken is not handed out again. */
+		/* A bad page stays in use for ever. */
 		if (test_bit(i, chunk->bad))
 			continue;
 		__clear_bit(i, chunk->used);
@@ -109,7 +110,7 @@ void hmm_dummy_vram_free(struct hmm_dummy_dev *dev, unsigned long index,
 	spin_unlock_irqrestore(&dev->vram.lock, irq);
 }
 
-/* A page is broken: if it is free it is taken out, if not, when it becomes so. */
+/* A page is broken.  It is not handed out again, now or when it becomes free. */
 void hmm_dummy_vram_bad(struct hmm_dummy_dev *dev, unsigned long index)
 {
 	struct hmm_dummy_chunk *chunk = &dev->vram.chunks[index / CHUNK_PAGES];
@@ -142,7 +143,7 @@ bool hmm_dummy_vram_is_bad(struct hmm_dummy_dev *dev, unsigned long index,
 	return bad;
 }
 
-/* The device uses what is at @offset. */
+/* The device uses the chunk at @offset. */
 void hmm_dummy_vram_touch(struct hmm_dummy_dev *dev, u64 offset)
 {
 	WRITE_ONCE(dev->vram.chunks[offset / VRAM_CHUNK].last_use,
@@ -161,7 +162,10 @@ bool hmm_dummy_vram_is_unused(struct hmm_dummy_dev *dev)
 	return unused;
 }
 
-/* Of the chunks that were last used before @before: the oldest in use, or -1. */
+/*
+ * The chunk in use whose last use is the oldest, if that was before @before in terms of
+ * hmm_dummy_vram.clock.  -1 if there is none.
+ */
 long hmm_dummy_vram_oldest(struct hmm_dummy_dev *dev, u64 before)
 {
 	unsigned long i;

@@ -29,7 +29,7 @@
 
 /* hmm_dummy_info.caps */
 #define HMM_DUMMY_CAP_PCI	0x1	/* a PCI device: its memory, if any, is a BAR */
-#define HMM_DUMMY_CAP_KMAP	0x2	/* offers software a mapping */
+#define HMM_DUMMY_CAP_KMAP	0x2	/* offers software importers a mapping */
 #define HMM_DUMMY_CAP_CANARY	0x4	/* free memory is watched */
 #define HMM_DUMMY_CAP_COHERENT	0x8	/* memory that the CPU maps as well */
 #define HMM_DUMMY_CAP_EDU	0x10	/* QEMU's edu: a bus master without memory */
@@ -43,10 +43,10 @@
  * @vram_bytes: size of the device memory
  * @vram_free: bytes of it that are not in use
  * @device_faults: device page faults handled
- * @stale_writes: pages of device memory that somebody wrote while they were
- *	free; only with HMM_DUMMY_CAP_CANARY.  Looks at all free memory now.
+ * @stale_writes: pages of device memory that were written to while they were
+ *	free; only with HMM_DUMMY_CAP_CANARY.  The call looks at all free memory.
  * @scratch_bytes: memory of the device, beside @vram_bytes, that read() and write()
- *	work on unless the file has imported other; it never moves
+ *	work on unless the file has imported other memory; it never moves
  * @evicted: pages that went to RAM to make room for others
  * @damped: device page faults that left pages in RAM because they had just come
  *	from the device
@@ -67,17 +67,17 @@ struct hmm_dummy_info {
 
 #define HMM_DUMMY_INFO		_IO(HMM_DUMMY_TYPE, 0x00)
 
-/* hmm_dummy_migrate.flags; the others mean nothing on the way to RAM, and are refused */
+/* hmm_dummy_migrate.flags; with HMM_DUMMY_MIGRATE_TO_RAM the others are refused */
 #define HMM_DUMMY_MIGRATE_TO_RAM	0x1	/* default: to the device */
 #define HMM_DUMMY_MIGRATE_ONLY_RAM	0x2	/* leave what is on other devices */
-#define HMM_DUMMY_MIGRATE_NO_EVICT	0x4	/* a device that is full is full */
+#define HMM_DUMMY_MIGRATE_NO_EVICT	0x4	/* if the device is full, evict nothing */
 
 /* What became of a page: one byte each in hmm_dummy_migrate.vec */
 enum hmm_dummy_outcome {
 	HMM_DUMMY_MOVED,
-	HMM_DUMMY_THERE,	/* was there before */
-	HMM_DUMMY_ABSENT,	/* nothing to move: a hole on the way to RAM or that
-				 * userfaultfd watches, in swap
+	HMM_DUMMY_THERE,	/* was at the destination before */
+	HMM_DUMMY_ABSENT,	/* nothing to move: in swap, a hole on the way to RAM,
+				 * or a hole that userfaultfd watches
 				 */
 	HMM_DUMMY_NOT_ANON,	/* of a file, or shared memory */
 	HMM_DUMMY_KSM,		/* merged by KSM */
@@ -85,7 +85,7 @@ enum hmm_dummy_outcome {
 	HMM_DUMMY_BUSY,		/* pinned, locked or being migrated */
 	HMM_DUMMY_NO_MEMORY,	/* no memory at the destination */
 	HMM_DUMMY_COPY_FAILED,
-	HMM_DUMMY_LOST,		/* somebody took a reference meanwhile */
+	HMM_DUMMY_LOST,		/* another task took a reference meanwhile */
 };
 
 /**
@@ -97,15 +97,15 @@ enum hmm_dummy_outcome {
  * @addr: first address, page-aligned
  * @length: bytes, a multiple of the page size, not 0
  * @migrated: out: pages moved
- * @skipped: out: pages that stayed for a reason of their own (already there, holes
+ * @skipped: out: pages that did not have to move, or could not (already there, holes
  *	on the way to RAM, file-backed, shared by KSM, pinned or locked)
  * @failed: out: pages that were ready to move and did not (no memory, device full)
- * @vec: 0, or the address of one byte per page for what became of it,
- *	enum hmm_dummy_outcome; written as far as the migration went
+ * @vec: 0, or the address of one byte per page, enum hmm_dummy_outcome; written as far
+ *	as the migration went
  *
- * To the device, pages of other devices come along, directly where this device reaches
- * them, and by way of RAM where not.  If it is full, what was used least recently is
- * evicted to RAM.
+ * A migration to the device moves pages of other devices as well, directly if this device
+ * reaches them, and through RAM if not.  If the device is full, it evicts to RAM what was used
+ * least recently.
  *
  * The counts are written on every return but those listed at the top and the
  * first four here:
@@ -188,17 +188,15 @@ enum hmm_dummy_op {
 				 * src differ, or length
 				 */
 	HMM_DUMMY_OP_ADD,	/* each __u64 of addr[length] += value */
-	HMM_DUMMY_OP_ATOMIC_ADD, /* the same, so that no other device or CPU that adds
-				  * atomically loses anything
-				  */
+	HMM_DUMMY_OP_ATOMIC_ADD, /* the same, atomically to other devices and CPUs */
 	HMM_DUMMY_OP_TO_DEVICE,	/* as HMM_DUMMY_MIGRATE; value = pages moved */
 	HMM_DUMMY_OP_TO_RAM,
 };
 
-/* hmm_dummy_command.pattern: in which order, and what of it, is worked on */
+/* hmm_dummy_command.pattern: which bytes the command works on, in which order */
 enum hmm_dummy_pattern {
 	HMM_DUMMY_LINEAR,
-	HMM_DUMMY_STRIDED,	/* unit bytes every stride bytes, while they fit */
+	HMM_DUMMY_STRIDED,	/* unit bytes every stride bytes, as often as they fit */
 	HMM_DUMMY_RANDOM,	/* all units, each once, in an order that follows from
 				 * seed; not for CRC32C and COMPARE
 				 */
@@ -207,12 +205,12 @@ enum hmm_dummy_pattern {
 #define HMM_DUMMY_QUEUES	8
 
 /* hmm_dummy_command.flags */
-#define HMM_DUMMY_IN_SCRATCH	0x1	/* on what read() and write() of this file work on */
+#define HMM_DUMMY_IN_SCRATCH	0x1	/* work on the memory of read() and write() */
 
 /**
  * struct hmm_dummy_command - HMM_DUMMY_COMMAND: let the device work on memory
  * @size: sizeof(struct hmm_dummy_command)
- * @flags: HMM_DUMMY_IN_SCRATCH: @addr is a position there; FILL, CRC32C and ADD only
+ * @flags: HMM_DUMMY_IN_SCRATCH: @addr is a position as of read(); FILL, CRC32C and ADD only
  * @op: enum hmm_dummy_op
  * @queue: 0 to HMM_DUMMY_QUEUES - 1
  * @addr: first address, any alignment (ADD and ATOMIC_ADD: of 8, TO_*: of a page)
@@ -224,37 +222,36 @@ enum hmm_dummy_pattern {
  * @unit: STRIDED and RANDOM: bytes, 1 to 4096 (ADD and ATOMIC_ADD: a multiple of 8);
  *	@length is no less (STRIDED), or a multiple of it (RANDOM)
  * @stride: STRIDED: bytes, @unit or more (ADD and ATOMIC_ADD: a multiple of 8)
- * @seed: RANDOM; these three must be 0 where they mean nothing
- * @tag: any number, to cancel it by
+ * @seed: RANDOM: any number; @unit, @stride and @seed must be 0 for other patterns
+ * @tag: any number, for HMM_DUMMY_CANCEL
  *
- * The device works on the memory of the calling process, wherever it is: RAM, its own
- * memory, or, if it reaches it, that of another device.  What it has no entry for in its
- * page table it faults in.
+ * The device works on the memory of the calling process where it is: in RAM, in its own
+ * memory, or in the memory of another device that it reaches.  It faults in what its page table
+ * has no entry for.
  *
- * Commands of one process, file and queue are worked on one after another, in the order
- * in which they were accepted, and complete in that order.  Between queues there is none.
+ * Commands of one process, file and queue run and complete in the order in which they were
+ * accepted.  Commands in different queues have no order.
  *
  *  EINVAL	@length is 0, a range wraps, or a size or alignment is not as above
  *  EAGAIN	the process has as many commands waiting on this file as it may have;
  *		nothing was done
- *  EFAULT	memory is not mapped, maps a device, or could not be fetched from where it
- *		is: no memory on its way, its copy or its mapping for DMA failed.  Also: a
- *		position is behind the end
- *  EIO		to migrate: as for HMM_DUMMY_MIGRATE
+ *  EFAULT	memory is not mapped, maps a device, or could not be reached: out of memory,
+ *		or a copy or a DMA mapping failed.  Also: a position is behind the end
+ *  EIO		TO_*: as for HMM_DUMMY_MIGRATE
  *  EPERM	write to memory that is mapped read-only
  *  EBUSY	memory kept moving for longer than the fault handler waits
  *  ENOMEM	out of memory
  *  EOPNOTSUPP	also: @queue is above its range; the device cannot map memory for DMA, or
- *		not do this op; or, of commands that nobody waits for in a system call, the
- *		memory may be fetched by user space: userfaultfd watches it, or a file has
- *		it that is not in tmpfs
- *  ECANCELED	somebody cancelled it
+ *		cannot do this op; or no system call waits for the command, and user space
+ *		may have to fetch the memory: userfaultfd watches it, or it is in a file
+ *		that is not in tmpfs
+ *  ECANCELED	HMM_DUMMY_CANCEL, or the end of its ring, cancelled it
  *  EINTR	a fatal signal arrived
  *  ESRCH	the process has ended
- *  ENODEV	the device went while it was waiting or running, or what the file had
- *		imported was revoked
+ *  ENODEV	the device went before the command ended, or the memory that the file
+ *		had imported was revoked
  *
- * On an error the range may have been worked on in part.
+ * On an error the command may have worked on a part of the range.
  */
 struct hmm_dummy_command {
 	__u32 size;
@@ -281,8 +278,8 @@ struct hmm_dummy_command {
  * @tag: of the commands
  * @cancelled: out: how many
  *
- * Those that wait complete at once, with ECANCELED.  So does one that runs, at the next
- * step of its work; if that was the last, it is counted, and ends with its own result.
+ * A command that waits completes at once, with ECANCELED.  A command that runs does so after its
+ * piece of work.  If that was the last, the command is counted and ends with its own result.
  *
  *  ENOENT	the process has no such command on this file
  */
@@ -298,14 +295,14 @@ struct hmm_dummy_cancel {
 /*
  * IORING_OP_URING_CMD: sqe->cmd_op is one of
  *
- *  HMM_DUMMY_COMMAND		sqe->cmd is a struct hmm_dummy_uring; the command, which
- *				has to have its tag, is read when it is submitted, and its
- *				value written before it completes
+ *  HMM_DUMMY_COMMAND		sqe->cmd is a struct hmm_dummy_uring.  The command is read
+ *				when it is submitted, and must be long enough for its tag;
+ *				its value is written before it completes
  *  HMM_DUMMY_COMMAND_INLINE	sqe->cmd, in a ring with IORING_SETUP_SQE128, is a struct
  *				hmm_dummy_inline; the value is in the CQE's first extra word
- *				in a ring with IORING_SETUP_CQE32, and otherwise not told
- *  HMM_DUMMY_CANCEL		sqe->cmd is a struct hmm_dummy_uring that leads to a struct
- *				hmm_dummy_cancel
+ *				in a ring with IORING_SETUP_CQE32, and in other rings lost
+ *  HMM_DUMMY_CANCEL		sqe->cmd is a struct hmm_dummy_uring with a pointer to a
+ *				struct hmm_dummy_cancel
  *
  * cqe->res is 0 or a negative errno as above.  EINVAL also says that the ring lacks
  * IORING_SETUP_SQE128.  IORING_OP_ASYNC_CANCEL does not reach a command: use
@@ -352,8 +349,8 @@ struct hmm_dummy_inline {
  * @size: sizeof(struct hmm_dummy_export)
  * @flags: must be 0
  *
- * All of it, for HMM_DUMMY_IMPORT and no other driver.  It is revoked when the device is
- * reset, dies or is removed, and is of no use any more then.
+ * The dma-buf has all of the scratch memory.  Only HMM_DUMMY_IMPORT takes it.  It is revoked
+ * when the device is reset, dies or is removed, and cannot be used after that.
  *
  * Returns a file descriptor, close-on-exec, or fails with
  *
@@ -376,13 +373,13 @@ struct hmm_dummy_export {
  * @fd: from HMM_DUMMY_EXPORT
  * @reserved: must be 0
  *
- * What read(), write() and HMM_DUMMY_IN_SCRATCH on this file begin from now on works on
- * that, without a fault and with nothing to be invalidated: it is mapped here, once, and
- * pinned until the file is closed, this device goes, or it is revoked.  The end of it is
- * where SEEK_END leads.  It may be the device's own as well.
+ * From now on, read(), write() and HMM_DUMMY_IN_SCRATCH on this file work on that memory.  The
+ * call maps it once.  It stays pinned until the file is closed, this device goes, or the export
+ * is revoked.  There are no faults and no invalidations.  SEEK_END leads to its end.  It may be
+ * the device's own scratch memory.
  *
- * With HMM_DUMMY_CAP_EDU HMM_DUMMY_IN_SCRATCH works on it, and the file stays empty for
- * read() and write().
+ * With HMM_DUMMY_CAP_EDU only HMM_DUMMY_IN_SCRATCH works on it.  For read() and write() the
+ * file is empty.
  *
  *  EBADF	@fd is not open
  *  EINVAL	@fd is not a dma-buf
@@ -403,14 +400,15 @@ struct hmm_dummy_import {
 #define HMM_DUMMY_IMPORT	_IO(HMM_DUMMY_TYPE, 0x07)
 
 /*
- * read() and write(), plain, by AIO or by io_uring, on the scratch memory of the device
- * (hmm_dummy_info.scratch_bytes), which all who open the device share, or on what the file
- * has imported: the device copies between it and the caller's buffers, wherever those are.
- * Buffers that the kernel has pinned (io_uring's registered ones) are in RAM, and the CPU
+ * read() and write(), by AIO and io_uring as well, work on the scratch memory of the device
+ * (hmm_dummy_info.scratch_bytes), which all files share, or on the memory that the file has
+ * imported.  The device copies between it and the caller's buffers, in RAM or on a device.
+ * Buffers that the kernel has pinned (registered buffers of io_uring) are in RAM, and the CPU
  * copies.
  *
- *  EAGAIN	as for HMM_DUMMY_COMMAND, where the caller must not wait
- *  ENOSPC	write beyond the end (at the end of the memory a read gives 0)
+ *  EAGAIN	as for HMM_DUMMY_COMMAND, with RWF_NOWAIT and the like; also: the device is
+ *		being reset
+ *  ENOSPC	a write begins at the end or behind it (a read returns 0 there)
  *  EFAULT, EPERM, EBUSY, ENOMEM, EINTR, ENODEV, EOPNOTSUPP	as for HMM_DUMMY_COMMAND
  */
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DOC: A mapping of the BAR that the emulator likes
+ * DOC: A mapping of the BAR that is fast in QEMU
  *
- * Huge pages and BARs are aligned, so their pages sit at the same index of a direct-mapped
- * TLB, which is what QEMU has where it emulates the CPU.  A copy from one to the other then
- * misses at each turn from loads to stores, and takes five times as long.  So the driver
- * uses a second mapping of the BAR, which begins some pages behind an aligned address.
+ * Where QEMU emulates the CPU, it has a direct-mapped TLB.  Huge pages and BARs are aligned, so
+ * their pages have the same index there.  A copy from one to the other misses at each change
+ * from loads to stores, and takes five times as long.  So the driver uses a second mapping of
+ * the BAR, which begins some pages behind an aligned address.
  */
 #include <linux/io.h>
 #include <linux/mm.h>
@@ -14,13 +14,13 @@
 
 #include "test.h"
 
-/* How many pages the mapping has in front of the BAR. */
+/* Pages of the mapping before the BAR. */
 static unsigned long bar_skew(struct hmm_dummy_dev *dev)
 {
 	return 1 + dev->id % (CHUNK_PAGES - 1);
 }
 
-/* Replaces dev->mem.bar_kva, which goes on to be mapped. */
+/* Replaces dev->mem.bar_kva.  The first mapping stays. */
 int hmm_dummy_test_bar_map(struct hmm_dummy_dev *dev)
 {
 	unsigned long i, skew = bar_skew(dev), nr = skew + PHYS_PFN(dev->mem.bar_size);
@@ -29,7 +29,7 @@ int hmm_dummy_test_bar_map(struct hmm_dummy_dev *dev)
 	pfns = kvmalloc_objs(*pfns, nr);
 	if (!pfns)
 		return -ENOMEM;
-	/* In front of the first page is the first page, for want of another. */
+	/* Before the BAR, the mapping has the first page of the BAR. */
 	for (i = 0; i < nr; i++)
 		pfns[i] = PHYS_PFN(dev->mem.bar_phys) + max(i, skew) - skew;
 	dev->test.bar_kva = vmap_pfn(pfns, nr,

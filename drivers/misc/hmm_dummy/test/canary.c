@@ -2,11 +2,11 @@
 /*
  * DOC: A watch on memory that is free
  *
- * With the module parameter canary, memory of the device that is free is filled with a
- * pattern.  A device or a program that still writes there, to memory that was taken from it,
- * is found out when the memory is handed out again, or when HMM_DUMMY_INFO asks.
+ * With the module parameter canary, free memory of the device has a pattern.  If a device or a
+ * program still writes to memory that was taken from it, the pattern changes.  The driver looks
+ * when the memory is handed out again, and when HMM_DUMMY_INFO asks.
  *
- * The slots of a small BAR that show nothing are filled with it as well.
+ * The unused slots of a small BAR have the pattern as well.
  */
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -21,7 +21,7 @@ module_param_named(canary, hmm_dummy_canary, bool, 0444);
 MODULE_PARM_DESC(canary,
 		 "Fill free device memory with a pattern, and report writes to it");
 
-/* By itself, so that a test can stop here. */
+/* noinline, so that a test can set a kprobe. */
 static noinline __noclone void hmm_dummy_canary_set(struct hmm_dummy_dev *dev,
 						    unsigned long index)
 {
@@ -39,7 +39,7 @@ static bool canary_dead(struct hmm_dummy_dev *dev, unsigned long index)
 	return dead;
 }
 
-/* dev->vram.lock is held.  What is found is repaired, so that one write is counted once. */
+/* The caller holds dev->vram.lock.  The pattern is repaired, so that a write counts once. */
 static void canary_check(struct hmm_dummy_dev *dev, unsigned long index)
 {
 	lockdep_assert_held(&dev->vram.lock);
@@ -54,7 +54,7 @@ static void *slot_kva(struct hmm_dummy_dev *dev, int slot)
 	return dev->mem.bar_kva + (u64)slot * VRAM_CHUNK;
 }
 
-/* Slots that are closed and were written to; repaired. */
+/* Counts the closed slots that were written to, and repairs the pattern. */
 static unsigned long canary_check_slots(struct hmm_dummy_dev *dev)
 {
 	unsigned long found = 0;
@@ -72,7 +72,7 @@ static unsigned long canary_check_slots(struct hmm_dummy_dev *dev)
 	return found;
 }
 
-/* Look at all that is free. */
+/* Look at all free memory. */
 static void canary_check_all(struct hmm_dummy_dev *dev)
 {
 	unsigned long in_slots = canary_check_slots(dev), index, irq;
@@ -92,7 +92,7 @@ static void canary_check_all(struct hmm_dummy_dev *dev)
 	spin_unlock_irqrestore(&dev->vram.lock, irq);
 }
 
-/* Returns, and tells, the pages found written since loading. */
+/* The pages that were found written since the device was bound; user space is told of them. */
 unsigned long hmm_dummy_test_stale_writes(struct hmm_dummy_dev *dev)
 {
 	unsigned long found, irq;
@@ -106,7 +106,7 @@ unsigned long hmm_dummy_test_stale_writes(struct hmm_dummy_dev *dev)
 	return found;
 }
 
-/* dev->vram.lock is held: the pages are not free any more. */
+/* The pages are not free any more.  The caller holds dev->vram.lock. */
 void hmm_dummy_test_vram_taken(struct hmm_dummy_dev *dev, unsigned long index,
 			       unsigned long nr)
 {
@@ -115,8 +115,8 @@ void hmm_dummy_test_vram_taken(struct hmm_dummy_dev *dev, unsigned long index,
 }
 
 /*
- * dev->vram.lock is held: the pages are free as soon as it is released.  A write that was held
- * back (held.c) arrives in what is in use, and looks for that under the lock.
+ * The pages are free as soon as the caller releases dev->vram.lock.  A write that was held back
+ * (held.c) takes the lock and arrives in pages that are in use only.
  */
 void hmm_dummy_test_vram_freed(struct hmm_dummy_dev *dev, unsigned long index,
 			       unsigned long nr)
@@ -127,7 +127,7 @@ void hmm_dummy_test_vram_freed(struct hmm_dummy_dev *dev, unsigned long index,
 		hmm_dummy_canary_set(dev, index + i);
 }
 
-/* dev->slots.lock is held, or nobody knows the slot yet. */
+/* The caller holds dev->slots.lock, or is about to make the slots. */
 void hmm_dummy_test_slot_closed(struct hmm_dummy_dev *dev, int slot)
 {
 	memset(slot_kva(dev, slot), CANARY, VRAM_CHUNK);
@@ -138,7 +138,7 @@ void hmm_dummy_test_vram_init(struct hmm_dummy_dev *dev)
 	hmm_dummy_test_vram_freed(dev, 0, PHYS_PFN(dev->mem.paged));
 }
 
-/* The last moment at which a write to memory that the device had back can be seen. */
+/* Look for writes to free memory for the last time. */
 void hmm_dummy_test_vram_exit(struct hmm_dummy_dev *dev)
 {
 	unsigned long told = dev->test.stale_told, found = told;

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DOC: Misfortune on demand
+ * DOC: Failures of the device on demand
  *
- * /sys/kernel/debug/hmm_dummyN/control lets root do to the device what hardware,
- * firmware and administrators do to a real one.  One command a write:
+ * /sys/kernel/debug/hmm_dummyN/control lets root do to the device what hardware, firmware and
+ * administrators do to a real one.  A write is one command:
  *
- *	revoke OFFSET LENGTH	take aliases of that part of the memory away
- *	revoke-importer NAME	take all aliases of an importing device away
- *	reset MS		reset the device, which revokes exports and takes that long,
- *				or until the writer gets a signal
- *	dead			the device is gone for good, and so are exports
- *	poison OFFSET LENGTH	that part of the memory is broken
- *	pause, resume		the engines rest: commands pile up
- *	loose 0|1		edu: do not wait for DMA under the lock of the page table
+ *	revoke OFFSET LENGTH	take back the aliases of a part of the memory
+ *	revoke-importer NAME	take back all aliases of an importing device
+ *	reset MS		reset the device and revoke its exports.  The reset takes MS
+ *				milliseconds; a signal to the writer ends it earlier
+ *	dead			the device dies, and its exports are revoked
+ *	poison OFFSET LENGTH	a part of the memory breaks
+ *	pause, resume		the engines rest, and jobs wait; the engines go on
+ *	loose 0|1		edu does not wait for DMA under the lock of the page table
  *
- * The write returns when it is done, or with its error: -EINVAL for a command that is
- * not in the list or not for this device, and otherwise what the core said.
+ * The write returns when the command is done, or fails: -EINVAL for a command that is not in the
+ * list or not for this device, and otherwise the errno of the core.
  *
  * /sys/kernel/debug/hmm_dummyN/edu tells what QEMU's edu is doing, and flushes how often the
  * device was told to flush the writes of peers.  For a device whose copies edu makes (see
@@ -45,7 +45,7 @@ static int control_reset(struct hmm_dummy_dev *dev, unsigned int ms)
 	return hmm_p2p_reset_end(dev->exporter);
 }
 
-/* Let commands pile up, or go on. */
+/* Let the engines rest, or go on. */
 static void control_pause(struct hmm_dummy_dev *dev, bool pause)
 {
 	spin_lock(&dev->sched.lock);
@@ -54,13 +54,13 @@ static void control_pause(struct hmm_dummy_dev *dev, bool pause)
 	hmm_dummy_engines_wake(dev);
 }
 
-/* Whether the engines rest: dev->sched.lock is held. */
+/* Whether the engines rest.  The caller holds dev->sched.lock. */
 bool hmm_dummy_test_paused(struct hmm_dummy_dev *dev)
 {
 	return dev->test.paused;
 }
 
-/* The device is told to flush the writes of peers. */
+/* The core tells the device to flush the writes of peers. */
 void hmm_dummy_test_flush(struct hmm_dummy_dev *dev)
 {
 	WRITE_ONCE(dev->test.flushes, dev->test.flushes + 1);
@@ -146,7 +146,7 @@ void hmm_dummy_control_init(struct hmm_dummy_dev *dev)
 	}
 }
 
-/* Waits for writes that are under way; there are none afterwards. */
+/* Waits for writes to the files that are under way. */
 void hmm_dummy_control_exit(struct hmm_dummy_dev *dev)
 {
 	debugfs_remove_recursive(dev->test.debugfs);

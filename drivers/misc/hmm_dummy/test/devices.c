@@ -2,9 +2,9 @@
 /*
  * DOC: Devices without hardware
  *
- * For tests where there is no PCI device: the memory of a device is made of pages set aside
- * from system memory, or is memory that the kernel was told not to use, and then coherent.
- * The module has these devices from when it is loaded, and no bus finds them.
+ * For tests without a PCI device.  The memory of such a device is pages of system memory, or
+ * coherent: memory that the kernel was told not to use.  The devices exist as long as the module
+ * is loaded.
  */
 #include <linux/module.h>
 
@@ -28,7 +28,7 @@ static unsigned int coherent_mb = 256;
 module_param(coherent_mb, uint, 0444);
 MODULE_PARM_DESC(coherent_mb, "Memory of each coherent device, in MiB (256)");
 
-/* Those in reserved pages, then coherent ones. */
+/* Devices in pages of system memory come first, then coherent ones. */
 static int devices_add_one(unsigned int i)
 {
 	struct hmm_dummy_desc desc = {
@@ -47,8 +47,8 @@ static int devices_add_one(unsigned int i)
 }
 
 /*
- * Add the devices that were asked for.  Once there is one, it may be open, and loading must
- * not fail any more: there are fewer, then.
+ * Add the devices that the module parameters ask for.  A device may be open as soon as it exists,
+ * and then loading must not fail.  So an error behind the first one means fewer devices.
  *
  * Returns how many there are, or an errno.
  */

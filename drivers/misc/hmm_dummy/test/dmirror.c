@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DOC: The face of lib/test_hmm
+ * DOC: The interface of lib/test_hmm
  *
  * With the module parameter dmirror each device also appears as /dev/hmm_dmirrorN with the
  * ioctls of the kernel's own HMM test driver, so that its test program,
  * tools/testing/selftests/mm/hmm-tests, runs on this driver, unmodified.  It expects
  * devices 0 and 1 to have private memory, and 2 and 3 coherent memory.
  *
- * What a command means is test_hmm's business: see lib/test_hmm_uapi.h.  A mirror is of
- * the process that opened the file.
+ * lib/test_hmm_uapi.h has the meaning of the commands.  A mirror is of the process that opened the
+ * file.
  *
- * A command can have the next huge page refused, and pages taken for the device alone: both
- * need a word from the driver, see the end of this file.
+ * One command makes the driver refuse the next huge page, and another takes pages for the
+ * exclusive use of the device.  For these two the driver calls the functions at the end of this
+ * file.
  */
 #include <linux/fs.h>
 #include <linux/hmm.h>
@@ -44,7 +45,7 @@ struct mirror {
 
 struct mirror_command {
 	int (*fn)(struct mirror *m);
-	/* It waits for user space, so it is not under dev->life: see hmm_dummy_ioctls. */
+	/* The command waits for user space: see struct hmm_dummy_ioctl. */
 	bool waits;
 };
 
@@ -121,8 +122,8 @@ static int mirror_write(struct mirror *m)
 }
 
 /*
- * Take over what is in the device's own memory.  Faults nothing; entries for other memory in
- * the range are dropped.
+ * Store entries of the device's own memory.  Faults nothing in, and drops entries of other
+ * memory in the range.
  */
 static int mirror_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			       unsigned long length)
@@ -142,13 +143,13 @@ static int mirror_populate_own(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	return ret;
 }
 
-/* What test_hmm says of a range that it cannot migrate. */
+/* The errno of test_hmm for a range that it cannot migrate. */
 static int mirror_migrate_error(int ret)
 {
 	return ret == -EFAULT || ret == -EOPNOTSUPP ? -EINVAL : ret;
 }
 
-/* Returns the data of what is on the device now, which has to be all of it. */
+/* Migrates the range, all of which must move, and answers with its data. */
 static int mirror_to_device(struct mirror *m)
 {
 	struct hmm_dummy_ctx *ctx = m->ctx;
@@ -171,7 +172,7 @@ static int mirror_to_ram(struct mirror *m)
 	struct hmm_p2p_result result = {};
 	int ret;
 
-	/* FLAG_FAIL_ALLOC would have to fail an allocation of system memory: not supported. */
+	/* FLAG_FAIL_ALLOC is ignored: it asks for a failed allocation of system memory here. */
 	WRITE_ONCE(m->ctx->dev->test.fail_huge, false);
 	ret = hmm_p2p_migrate_to_ram(m->ctx->dev->engine, m->ctx->mm, m->start, m->end,
 				     &result);
@@ -179,7 +180,7 @@ static int mirror_to_ram(struct mirror *m)
 	return mirror_migrate_error(ret);
 }
 
-/* Without ranges' locks, so no question to a page of private memory: hmm_dummy_has_pfn(). */
+/* The caller does not hold the lock of the range: see hmm_dummy_has_pfn(). */
 static u8 mirror_prot_of_page(struct hmm_dummy_dev *dev, unsigned long entry)
 {
 	if (hmm_dummy_has_pfn(dev, entry))
@@ -187,7 +188,7 @@ static u8 mirror_prot_of_page(struct hmm_dummy_dev *dev, unsigned long entry)
 					    HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL;
 	if (is_zero_pfn(page_to_pfn(hmm_pfn_to_page(entry))))
 		return HMM_DMIRROR_PROT_ZERO;
-	/* Others' private memory is not reported, and coherent memory has no huge pages. */
+	/* hmm reports no private memory of others, and coherent memory has no huge pages. */
 	return is_device_coherent_page(hmm_pfn_to_page(entry)) ?
 	       HMM_DMIRROR_PROT_DEV_COHERENT_REMOTE : HMM_DMIRROR_PROT_NONE;
 }
@@ -221,7 +222,7 @@ static const struct mmu_interval_notifier_ops snapshot_ops = {
 	.invalidate = mirror_snapshot_invalidate,
 };
 
-/* What the pages are, as the device with @owner sees them. */
+/* The entries of the pages, as hmm reports them to the device with @owner. */
 static int mirror_snapshot_pfns(struct mm_struct *mm, unsigned long addr, unsigned long nr,
 				void *owner, unsigned long *pfns)
 {
@@ -270,7 +271,7 @@ static int mirror_exclusive_page(struct mirror *m, unsigned long addr)
 	mmap_read_lock(m->ctx->mm);
 	page = make_device_exclusive(m->ctx->mm, addr, m->ctx, &folio);
 	if (!IS_ERR(page)) {
-		/* Whoever takes it back has to lock the folio first. */
+		/* A CPU that takes the page back waits for the folio lock. */
 		mutex_lock(&range->lock);
 		__set_bit((addr - range->start) >> PAGE_SHIFT, range->test.exclusive);
 		mutex_unlock(&range->lock);
@@ -341,7 +342,7 @@ static const struct mirror_command mirror_commands[] = {
 	[_IOC_NR(HMM_DMIRROR_CHECK_EXCLUSIVE)] = { mirror_check_exclusive },
 	[_IOC_NR(HMM_DMIRROR_RELEASE)] = { mirror_release },
 	[_IOC_NR(HMM_DMIRROR_FLAGS)] = { mirror_flags },
-	/* We never hold mmap_lock while a page is fetched. */
+	/* No command holds mmap_lock while a page is fetched. */
 	[_IOC_NR(HMM_DMIRROR_READ_UNLOCKED)] = { mirror_read, true },
 };
 
@@ -405,7 +406,7 @@ static long mirror_ioctl(struct file *filp, unsigned int command, unsigned long 
 	return ret;
 }
 
-/* Pages of RAM in a device's mapping: hmm is to look at those as well. */
+/* Map pages of RAM by the file: hmm has to find those as well. */
 static int mirror_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	unsigned long addr;
@@ -446,7 +447,7 @@ static int mirror_fop_release(struct inode *inode, struct file *filp)
 	return 0;
 }
 
-/* Whether there is no room for a folio of @order: as a command has asked for. */
+/* Whether to refuse a folio of @order, as a command has asked for. */
 bool hmm_dummy_test_no_folio(struct hmm_dummy_dev *dev, unsigned int order)
 {
 	if (!order || !READ_ONCE(dev->test.fail_huge))
@@ -455,7 +456,7 @@ bool hmm_dummy_test_no_folio(struct hmm_dummy_dev *dev, unsigned int order)
 	return true;
 }
 
-/* The device has lost the pages: range->lock is held. */
+/* The device has lost the pages.  The caller holds range->lock. */
 void hmm_dummy_test_range_cleared(struct hmm_dummy_range *range, unsigned long first,
 				  unsigned long nr)
 {

@@ -13,8 +13,8 @@
  * The device that has the memory does not access it over the bus, and does not see the
  * write before.  So each flush that the core leaves out loses data, which a test can see.
  *
- * A write that arrives in free memory is dropped.  It was sent in time, and must not count
- * as a write to free memory (module parameter canary).
+ * A write that arrives in free memory is dropped.  It was sent before the memory became free, and
+ * must not count as a write to free memory (module parameter canary).
  *
  * Drop for real hardware, where the bus does all this.
  */
@@ -33,7 +33,7 @@ struct hmm_dummy_held {
 	struct list_head node;
 	struct hmm_dummy_dev *dev;	/* whose memory it is */
 	void *kva;			/* where in its BAR */
-	long index;			/* of the page, or -1: nothing is shown there */
+	long index;			/* of the page; -1: the slot shows none */
 	unsigned long bytes;
 	u8 data[] __aligned(8);
 };
@@ -60,7 +60,7 @@ static void held_free(struct hmm_dummy_held *held)
 	kfree(held);
 }
 
-/* The exporter was unregistered: no write may be on its way. */
+/* The exporter has been unregistered, so no write may be on its way. */
 void hmm_dummy_test_exporter_exit(struct hmm_dummy_dev *dev)
 {
 	struct hmm_dummy_held *held, *next;
@@ -76,7 +76,7 @@ void hmm_dummy_test_exporter_exit(struct hmm_dummy_dev *dev)
 	     "%s: its memory goes, and writes are on their way there\n", dev->name);
 }
 
-/* By itself, so that a test can see it. */
+/* noinline, so that a test can set a kprobe. */
 static noinline __noclone void hmm_dummy_held_land_one(struct hmm_dummy_held *held)
 {
 	struct hmm_dummy_dev *dev = held->dev;
@@ -120,8 +120,8 @@ static struct hmm_dummy_dev *held_dev(const void *kva)
 }
 
 /*
- * The page of @dev's memory that is at @kva in its BAR, or -1.  It is mapped: the window
- * does not close.
+ * The page of @dev's memory that is at @kva in its BAR, or -1.  The caller has it mapped, so the
+ * window does not close.
  */
 static long held_index(struct hmm_dummy_dev *dev, const void *kva)
 {

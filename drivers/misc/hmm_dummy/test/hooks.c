@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DOC: What tests take away from the driver
+ * DOC: Module parameters that limit the driver, and injected failures
  *
- * The simple ones of the calls in hooks.h: module parameters with which a test switches off
- * what the driver can do, and failures on demand.
+ * The short functions of hooks.h.  With the module parameters a test switches off what the driver
+ * can do.
  *
- * /sys/kernel/debug/fail_hmm_dummy has what lib/fault-inject.c offers, for the failures
- * that no allocation brings about: of a window that opens, a copy and a DMA mapping.
+ * /sys/kernel/debug/fail_hmm_dummy has the settings of lib/fault-inject.c for failures that no
+ * failed allocation causes: of a window that opens, of a copy and of a DMA mapping.
  */
 #include <linux/debugfs.h>
 #include <linux/dma-mapping.h>
@@ -60,7 +60,7 @@ int hmm_dummy_test_init(void)
 	return ret;
 }
 
-/* There is no device but those that hmm_dummy_test_init() has added. */
+/* Only the devices that hmm_dummy_test_init() has added are left. */
 void hmm_dummy_test_exit(void)
 {
 	hmm_dummy_shutdown_exit();
@@ -74,7 +74,7 @@ void hmm_dummy_test_dev_init(struct hmm_dummy_dev *dev, const struct hmm_dummy_d
 	dev->test.edu = desc->test.edu;
 }
 
-/* The device is there, and may be open: what is for tests does not fail it. */
+/* The device exists and may be open, so this must not fail. */
 void hmm_dummy_test_dev_add(struct hmm_dummy_dev *dev)
 {
 	hmm_dummy_dmirror_init(dev);
@@ -88,7 +88,7 @@ void hmm_dummy_test_dev_remove(struct hmm_dummy_dev *dev)
 	hmm_dummy_dmirror_exit(dev);
 }
 
-/* What the device can do, out of the HMM_DUMMY_CAP_* that the driver has for it. */
+/* HMM_DUMMY_CAP_* of the device, given those that the driver knows. */
 u32 hmm_dummy_test_caps(struct hmm_dummy_dev *dev, u32 caps)
 {
 	if (!hmm_dummy_offers_kmap)
@@ -100,13 +100,13 @@ u32 hmm_dummy_test_caps(struct hmm_dummy_dev *dev, u32 caps)
 	return caps;
 }
 
-/* Whether hardware is to fail here. */
+/* Whether to fail here, as hardware does. */
 bool hmm_dummy_test_fails(void)
 {
 	return should_fail(&fail_hmm_dummy, 1);
 }
 
-/* Whether a page, of @nr to be mapped, fails: none but the one in the middle is asked for. */
+/* Whether to fail the DMA mapping of page @index of @nr.  Only the middle one can fail. */
 bool hmm_dummy_test_fails_dma(unsigned long index, unsigned long nr)
 {
 	return index == nr / 2 && hmm_dummy_test_fails();

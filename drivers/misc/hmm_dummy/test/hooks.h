@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * All that the driver calls for the sake of tests.  Without CONFIG_HMM_DUMMY_TEST each call
- * is nothing, or a constant.
+ * The functions that the driver calls for tests only.  Without CONFIG_HMM_DUMMY_TEST each of them
+ * does nothing, or returns a constant.
  */
 #ifndef _HMM_DUMMY_TEST_HOOKS_H
 #define _HMM_DUMMY_TEST_HOOKS_H
