@@ -252,6 +252,37 @@ TEST_F_TIMEOUT(rdma, read_write_on_device, 120)
 	EXPECT_EQ(-1, check_pattern(self->mem[1], LEN, 4));
 }
 
+/* A huge page of the device is read and written where it is, and stays whole. */
+TEST_F_TIMEOUT(rdma, huge_page_on_device, 120)
+{
+	long reached = expect_reach() ? 2 * LEN / PAGE : 0;
+	char *p = anon_huge(2 * LEN, MADV_HUGEPAGE);
+	struct rdma_buf b = { .addr = p };
+
+	ASSERT_NE(NULL, p);
+	fill_pattern(p, 2 * LEN, 3);
+	ASSERT_EQ(0, gpu_to_device(self->gpu, p, 2 * LEN));
+	b.mr = ibv_reg_mr(self->pair.pd, p, 2 * LEN, RDMA_ODP);
+	ASSERT_NE(NULL, b.mr);
+	for (size_t from = 0; from < 2 * LEN; from += LEN) {
+		ASSERT_EQ(0, rdma_read(&self->pair, self->buf[0], at(b, from), LEN));
+		for (size_t i = 0; i < LEN; i++) {
+			ASSERT_EQ(pattern(from + i, 3), (unsigned char)self->mem[0][i]);
+		}
+	}
+	EXPECT_EQ(reached, gpu_counter(0, "mapped_now"));
+	fill_pattern(self->mem[0], LEN, 9);
+	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], at(b, LEN), LEN));
+	EXPECT_EQ(reached, pages_on_device(0, p, 2 * LEN));
+	/* Only a huge page comes back whole when one byte of it is touched. */
+	EXPECT_EQ(pattern(1, 3), (unsigned char)p[1]);
+	EXPECT_EQ(0, pages_on_device(0, p, 2 * LEN));
+	EXPECT_EQ(-1, check_pattern(p, LEN, 3));
+	EXPECT_EQ(-1, check_pattern(p + LEN, LEN, 9));
+	EXPECT_EQ(0, ibv_dereg_mr(b.mr));
+	munmap(p, 2 * LEN);
+}
+
 TEST_F_TIMEOUT(rdma, send_receive_on_device, 120)
 {
 	fill_pattern(self->mem[0], LEN, 5);

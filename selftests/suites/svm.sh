@@ -54,13 +54,14 @@ suite_svm_reserved() {
 suite_iotlb() { insmod "$ko/hmm_p2p_umem.ko" && "$bin/iotlb" && rmmod hmm_p2p_umem; }
 
 # Memory that begins within a window of the BAR, so that huge pages lie in two.
-at_an_offset() { # PROGRAM
+at_an_offset() { # PROGRAM ARGUMENT...
 	local status
 	reload "${exact[@]}" bar_offset_kb=64 || return
-	HMM_P2P_EXPECT=reach "$bin/$1"
+	HMM_P2P_EXPECT=reach "$bin/$1" "${@:2}"
 	status=$?
 	reload "${exact[@]}" && return $status
 }
+suite_engine_offset() { at_an_offset engine "${between[@]}"; }
 suite_svm_offset() { at_an_offset svm; }
 suite_rdma_offset() { at_an_offset rdma; }
 suite_revoke_offset() { at_an_offset revoke; }
