@@ -165,6 +165,7 @@ struct mover {
 	pthread_t thread;
 	int gpu;
 	char *p;
+	size_t length;
 	int error;
 };
 
@@ -172,7 +173,7 @@ static void *moves(void *arg)
 {
 	struct mover *m = arg;
 
-	m->error = gpu_to_device(m->gpu, m->p, LEN) ? errno : 0;
+	m->error = gpu_to_device(m->gpu, m->p, m->length) ? errno : 0;
 	return NULL;
 }
 
@@ -181,13 +182,51 @@ static bool move_is_under_way(struct mover *m)
 {
 	for (int i = 0; i < 60000 && copy_file("copied") <= 0; i++)
 		usleep(1000);
-	return copy_file("copied") < LEN && mapped_now() == NR;
+	return copy_file("copied") < m->length && mapped_now() == m->length / PAGE;
+}
+
+/* edu works on commands of its own meanwhile: what is in its buffer for them stays theirs. */
+TEST_F_TIMEOUT(dma_copy, beside_commands, 240)
+{
+	struct mover m = { .gpu = self->gpu[0], .p = self->p, .length = 2 * LEN };
+	struct hmm_dummy_info info = {};
+	char *q = anon(2 * PAGE);
+	unsigned int n = 2, met = 0;
+	int edu = -1;
+
+	for (; n < 8 && !(info.caps & HMM_DUMMY_CAP_EDU); n++) {
+		close(edu);
+		edu = gpu_open(n);
+		if (edu >= 0)
+			ASSERT_EQ(0, gpu_info(edu, &info));
+	}
+	ASSERT_TRUE(info.caps & HMM_DUMMY_CAP_EDU);
+	fill_pattern(q, PAGE, 2);
+	fill_pattern(self->p, m.length, 1);
+	/* What edu needs to begin with waits for mmap_lock, which a migration holds. */
+	ASSERT_EQ(0, gpu_copy(edu, q + PAGE, q, 512));
+	ASSERT_EQ(0, pthread_create(&m.thread, NULL, moves, &m));
+	ASSERT_TRUE(move_is_under_way(&m));
+	do {
+		memset(q + PAGE, 0, 512);
+		ASSERT_EQ(0, gpu_copy(edu, q + PAGE, q, 512));
+		EXPECT_EQ(0, memcmp(q, q + PAGE, 512));
+		met += copy_file("copied") < m.length;
+	} while (copy_file("copied") < m.length);
+	pthread_join(m.thread, NULL);
+	TH_LOG("%u commands in the middle of a copy", met);
+	EXPECT_EQ(0, m.error);
+	EXPECT_LT(0, met);
+	EXPECT_EQ(m.length / PAGE, pages_on_gpu(0, self->p, m.length));
+	EXPECT_EQ(-1, check_pattern(self->p, m.length, 1));
+	munmap(q, 2 * PAGE);
+	close(edu);
 }
 
 /* The GPU goes in the middle of a copy: that ends, and edu brings the pages back to RAM. */
 TEST_F_TIMEOUT(dma_copy, gpu_goes, 240)
 {
-	struct mover m = { .gpu = self->gpu[0], .p = self->p };
+	struct mover m = { .gpu = self->gpu[0], .p = self->p, .length = LEN };
 	struct unbinding unbinding;
 
 	ASSERT_EQ(0, pthread_create(&m.thread, NULL, moves, &m));
@@ -208,7 +247,7 @@ TEST_F_TIMEOUT(dma_copy, gpu_goes, 240)
 /* The device dies in the middle of a copy. */
 TEST_F_TIMEOUT(dma_copy, gpu_dies, 240)
 {
-	struct mover m = { .gpu = self->gpu[0], .p = self->p };
+	struct mover m = { .gpu = self->gpu[0], .p = self->p, .length = LEN };
 
 	ASSERT_EQ(0, pthread_create(&m.thread, NULL, moves, &m));
 	ASSERT_TRUE(move_is_under_way(&m));

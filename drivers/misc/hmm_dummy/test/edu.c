@@ -52,9 +52,14 @@ MODULE_PARM_DESC(edu_copies,
 #define EDU_CMD		0x98
 #define   EDU_START	0x1
 #define   EDU_TO_MEMORY	0x2
-#define EDU_BUFFER	0x40000		/* of the device, as its DMA engine sees it */
-/* A whole page makes QEMU 7.2 abort. */
-#define EDU_MAX		2048
+/*
+ * The buffer of the device, as its DMA engine sees it: a page, of which commands have the first
+ * part and copies another.  A transfer that ends with the last byte makes QEMU 7.2 abort.
+ */
+#define EDU_BUFFER	0x40000
+#define EDU_MAX		2040
+#define EDU_COPY_BUFFER	(EDU_BUFFER + EDU_MAX)
+#define EDU_COPY_MAX	2048
 
 static DEFINE_MUTEX(edus_lock);
 static LIST_HEAD(edus);			/* edus_lock */
@@ -63,10 +68,19 @@ struct hmm_dummy_edu {
 	struct list_head node;		/* edus_lock: edus */
 	struct pci_dev *pdev;
 	void __iomem *regs;
-	/* The buffer, and bounce.  Inside of hmm_dummy_file.lock, outside of hmm_dummy_ctx.lock. */
+	/*
+	 * Of commands: their part of the buffer, and bounce.  Inside of hmm_dummy_file.lock,
+	 * outside of hmm_dummy_ctx.lock and mmap_lock.
+	 */
 	struct mutex lock;
 	void *bounce;
 	dma_addr_t bounce_dma;
+	/* Of copies: theirs, and copy_bounce.  Inside of mmap_lock. */
+	struct mutex copy_lock;
+	void *copy_bounce;
+	dma_addr_t copy_bounce_dma;
+	/* One transfer at a time.  Inside of all other locks. */
+	struct mutex dma_lock;
 	bool loose;
 	/* READ_ONCE, for tests: which way, since when. */
 	bool storing;
@@ -94,23 +108,11 @@ void hmm_dummy_edu_show(struct hmm_dummy_edu *edu, struct seq_file *m)
 			   jiffies_to_msecs(jiffies - READ_ONCE(edu->since)));
 }
 
-static void edu_start_transfer(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned long bytes,
-			       bool to_memory)
-{
-	lockdep_assert_held(&edu->lock);
-	WRITE_ONCE(edu->storing, to_memory);
-	WRITE_ONCE(edu->since, jiffies);
-	/* In one piece each: it has no registers for the upper halves. */
-	writeq(to_memory ? EDU_BUFFER : addr, edu->regs + EDU_SRC);
-	writeq(to_memory ? addr : EDU_BUFFER, edu->regs + EDU_DST);
-	writeq(bytes, edu->regs + EDU_COUNT);
-	writeq(EDU_START | (to_memory ? EDU_TO_MEMORY : 0), edu->regs + EDU_CMD);
-}
-
 static int edu_wait_transfer(struct hmm_dummy_edu *edu)
 {
 	unsigned long deadline = jiffies + 5 * HZ;
 
+	lockdep_assert_held(&edu->dma_lock);
 	while (edu_is_busy(edu)) {
 		if (time_after(jiffies, deadline))
 			return -EIO;
@@ -119,11 +121,60 @@ static int edu_wait_transfer(struct hmm_dummy_edu *edu)
 	return 0;
 }
 
+/* Between a place in the buffer and memory. */
+static int edu_start_transfer(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned int buffer,
+			      unsigned long bytes, bool to_memory)
+{
+	int ret;
+
+	/* A loose one may be under way. */
+	ret = edu_wait_transfer(edu);
+	if (ret)
+		return ret;
+	WRITE_ONCE(edu->storing, to_memory);
+	WRITE_ONCE(edu->since, jiffies);
+	/* In one piece each: it has no registers for the upper halves. */
+	writeq(to_memory ? buffer : addr, edu->regs + EDU_SRC);
+	writeq(to_memory ? addr : buffer, edu->regs + EDU_DST);
+	writeq(bytes, edu->regs + EDU_COUNT);
+	writeq(EDU_START | (to_memory ? EDU_TO_MEMORY : 0), edu->regs + EDU_CMD);
+	return 0;
+}
+
+static int edu_transfer_buffer(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned int buffer,
+			       unsigned long bytes, bool to_memory)
+{
+	int ret;
+
+	mutex_lock(&edu->dma_lock);
+	ret = edu_start_transfer(edu, addr, buffer, bytes, to_memory);
+	ret = ret ?: edu_wait_transfer(edu);
+	mutex_unlock(&edu->dma_lock);
+	return ret;
+}
+
+/* Of a command. */
 static int edu_transfer(struct hmm_dummy_edu *edu, dma_addr_t addr, unsigned long bytes,
 			bool to_memory)
 {
-	edu_start_transfer(edu, addr, bytes, to_memory);
-	return edu_wait_transfer(edu);
+	lockdep_assert_held(&edu->lock);
+	return edu_transfer_buffer(edu, addr, EDU_BUFFER, bytes, to_memory);
+}
+
+/* The page may go while the transfer is under way. */
+static int edu_transfer_loose(struct hmm_dummy_edu *edu, struct hmm_dummy_access *access,
+			      bool to_memory)
+{
+	int ret;
+
+	mutex_lock(&edu->dma_lock);
+	ret = edu_start_transfer(edu, access->dma, EDU_BUFFER, access->bytes, to_memory);
+	mutex_unlock(&edu->dma_lock);
+	hmm_dummy_access_put(access);
+	mutex_lock(&edu->dma_lock);
+	ret = ret ?: edu_wait_transfer(edu);
+	mutex_unlock(&edu->dma_lock);
+	return ret;
 }
 
 /* What was imported never moves, and whoever revokes it waits for us. */
@@ -155,12 +206,9 @@ static int edu_transfer_process(struct hmm_dummy_job *job, unsigned long addr,
 	if (ret)
 		return ret;
 	*bytes = access.bytes;
-	edu_start_transfer(edu, access.dma, *bytes, to_memory);
-	if (READ_ONCE(edu->loose)) {
-		hmm_dummy_access_put(&access);
-		return edu_wait_transfer(edu);
-	}
-	ret = edu_wait_transfer(edu);
+	if (READ_ONCE(edu->loose))
+		return edu_transfer_loose(edu, &access, to_memory);
+	ret = edu_transfer(edu, access.dma, *bytes, to_memory);
 	hmm_dummy_access_put(&access);
 	return ret;
 }
@@ -243,7 +291,7 @@ void hmm_dummy_test_engine_desc(struct hmm_dummy_dev *dev, struct hmm_p2p_engine
 	mutex_unlock(&edus_lock);
 }
 
-/* Between the memory of a GPU, at @offset, and bounce. */
+/* Between the memory of a GPU and copy_bounce. */
 static void edu_copy_vram(struct hmm_dummy_edu *edu, struct hmm_dummy_dev *dev,
 			  const struct hmm_p2p_dma_copy *piece, bool to_ram)
 {
@@ -252,9 +300,9 @@ static void edu_copy_vram(struct hmm_dummy_edu *edu, struct hmm_dummy_dev *dev,
 	if (piece->clear)
 		memset(vram, 0, piece->bytes);
 	else if (to_ram)
-		memcpy(edu->bounce, vram, piece->bytes);
+		memcpy(edu->copy_bounce, vram, piece->bytes);
 	else
-		memcpy(vram, edu->bounce, piece->bytes);
+		memcpy(vram, edu->copy_bounce, piece->bytes);
 	hmm_dummy_vram_put(dev);
 }
 
@@ -264,16 +312,17 @@ static int edu_copy_piece(struct hmm_dummy_edu *edu, struct hmm_dummy_dev *dev,
 	int ret;
 
 	/* The core was told what edu can do; no such piece crosses a chunk of the memory. */
-	if (WARN_ON_ONCE(piece->bytes > EDU_MAX))
+	if (WARN_ON_ONCE(piece->bytes > EDU_COPY_MAX))
 		return -EINVAL;
 	if (to_ram || piece->clear)
 		edu_copy_vram(edu, dev, piece, to_ram);
 	if (piece->clear)
 		return 0;
-	ret = edu_transfer(edu, to_ram ? edu->bounce_dma : piece->addr, piece->bytes, false);
+	ret = edu_transfer_buffer(edu, to_ram ? edu->copy_bounce_dma : piece->addr,
+				  EDU_COPY_BUFFER, piece->bytes, false);
 	if (!ret)
-		ret = edu_transfer(edu, to_ram ? piece->addr : edu->bounce_dma, piece->bytes,
-				   true);
+		ret = edu_transfer_buffer(edu, to_ram ? piece->addr : edu->copy_bounce_dma,
+					  EDU_COPY_BUFFER, piece->bytes, true);
 	if (!ret && !to_ram)
 		edu_copy_vram(edu, dev, piece, to_ram);
 	WRITE_ONCE(dev->test.copied, dev->test.copied + piece->bytes);
@@ -290,9 +339,9 @@ int hmm_dummy_test_copy_by_dma(struct hmm_dummy_dev *dev, struct hmm_p2p_copy_jo
 	for (i = 0; i < job->nr_dma && !ret; i++) {
 		if (READ_ONCE(dev->dead) || i + 1 == READ_ONCE(dev->test.copy_fails))
 			return -EIO;
-		mutex_lock(&edu->lock);
+		mutex_lock(&edu->copy_lock);
 		ret = edu_copy_piece(edu, dev, &job->dma[i], job->dir == HMM_P2P_TO_RAM);
-		mutex_unlock(&edu->lock);
+		mutex_unlock(&edu->copy_lock);
 	}
 	return ret;
 }
@@ -329,6 +378,8 @@ static int hmm_dummy_edu_probe(struct pci_dev *pdev, const struct pci_device_id 
 		return -ENOMEM;
 	edu->pdev = pdev;
 	ret = devm_mutex_init(&pdev->dev, &edu->lock);
+	ret = ret ?: devm_mutex_init(&pdev->dev, &edu->copy_lock);
+	ret = ret ?: devm_mutex_init(&pdev->dev, &edu->dma_lock);
 	if (ret)
 		return ret;
 	ret = pcim_enable_device(pdev);
@@ -341,11 +392,13 @@ static int hmm_dummy_edu_probe(struct pci_dev *pdev, const struct pci_device_id 
 	if (ret)
 		return ret;
 	/* For copies of the migration engine: a piece is what one transfer can take. */
-	dma_set_max_seg_size(&pdev->dev, EDU_MAX);
+	dma_set_max_seg_size(&pdev->dev, EDU_COPY_MAX);
 	pci_set_master(pdev);
 	edu->bounce = dmam_alloc_coherent(&pdev->dev, EDU_MAX, &edu->bounce_dma,
 					  GFP_KERNEL);
-	if (!edu->bounce)
+	edu->copy_bounce = dmam_alloc_coherent(&pdev->dev, EDU_COPY_MAX, &edu->copy_bounce_dma,
+					       GFP_KERNEL);
+	if (!edu->bounce || !edu->copy_bounce)
 		return -ENOMEM;
 
 	desc.test.edu = edu;
