@@ -2,16 +2,16 @@
 /*
  * DOC: Aliases
  *
- * From a device-private page and an importer to an alias, the bus-visible
- * address of the page, or to the reason why there is none.
+ * A lookup turns a device-private page into its alias, the bus-visible address of the page, or
+ * into the reason why the importer gets none.
  *
- * hmm_p2p_lookup() runs inside the page walk: no lock, no sleep, no search.  What
- * has to sleep - whether the two can talk is asked of p2pdma once, a window may have
- * to be opened, a device may be in reset - makes it return HMM_P2P_NO_WAIT with a
- * reference on the exporter: hmm.c leaves the walk and drops mmap_lock,
- * hmm_p2p_resolve() does it, and the walk starts again.
+ * hmm_p2p_lookup() runs inside the page walk: no lock, no sleep, no search.  Three things have
+ * to sleep: asking p2pdma once whether the two devices reach each other, opening a window, and
+ * waiting for a reset.  For these the lookup returns HMM_P2P_NO_WAIT with a reference on the
+ * exporter.  hmm.c leaves the walk and drops mmap_lock, hmm_p2p_resolve() does the work, and
+ * the walk starts again.
  *
- * There is no policy here.  The answer is "reachable" or why not.
+ * There is no policy here.  The answer is "reachable", or why not.
  */
 #include <kunit/visibility.h>
 #include <linux/dma-direct.h>
@@ -31,7 +31,7 @@
 #include "../internal.h"
 #include "internal.h"
 
-/* As the tracepoints call them. */
+/* Names in tracepoints and debugfs. */
 #undef EM
 #undef EMe
 #define EM(reason, name)	\
@@ -45,7 +45,7 @@ const char *const hmm_p2p_reason_names[HMM_P2P_NR_REASONS] = { HMM_P2P_REASONS }
  * hmm_p2p_check_reach - whether a bus master reaches an exporter's memory
  * @exp: the exporter, which does not get past draining meanwhile
  * @dev: the bus master
- * @type: set to how, if it does
+ * @type: set to the kind of mapping, if it does
  *
  * Context: Any but interrupts; p2pdma does not wait for memory.
  */
@@ -84,11 +84,11 @@ enum hmm_p2p_reason hmm_p2p_check_reach(struct hmm_p2p_exporter *exp, struct dev
  *	%HMM_P2P_NO_WAIT; its reference on the exporter is consumed
  * @since: jiffies when the fault began
  *
- * Introduces the two, waits for the end of a reset, or opens the window.
+ * Makes the two a pair, waits for the end of a reset, or opens the window.
  *
  * Context: May sleep; no mmap_lock.
  *
- * Return: 0, after which the walk is to start again, or -EINTR.
+ * Return: 0, after which the caller starts the walk again, or -EINTR.
  */
 int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 		    unsigned long since)
@@ -101,14 +101,14 @@ int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 		ret = -EINTR;
 		goto out;
 	}
-	/* The first one of its process to meet it asks p2pdma, for all of them. */
+	/* Other mirrors of the process may have a pair with it already. */
 	if (!hmm_p2p_pair_of(peer, exp->id) && hmm_p2p_pair_join(peer, exp))
 		goto out;
 	/*
-	 * A draining exporter's provider may be on its way out.  A live one's is
+	 * The provider of a draining exporter may go away.  That of a live one does
 	 * not: live_sem keeps hmm_p2p_unregister() from getting past draining.
-	 * If that waits for it already, the state has changed and the walk falls
-	 * back: nobody's fault waits behind somebody else's migration.
+	 * If live_sem is taken for writing, the state has changed and the walk falls
+	 * back: so no fault waits behind another task's migration.
 	 */
 	if (!down_read_trylock(&exp->live_sem))
 		goto out;
@@ -125,7 +125,7 @@ out:
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_resolve);
 
-/* They have not met.  Not at once again, if there was no memory to remember it. */
+/* Peer and exporter are no pair yet.  After a lack of memory for one, try again later. */
 static enum hmm_p2p_reason lookup_stranger(struct hmm_p2p_peer *peer)
 {
 	unsigned long after = READ_ONCE(peer->meet_after);
@@ -133,7 +133,7 @@ static enum hmm_p2p_reason lookup_stranger(struct hmm_p2p_peer *peer)
 	return after && time_before(jiffies, after) ? HMM_P2P_NO_PAIR : HMM_P2P_NO_WAIT;
 }
 
-/* Everything that does not depend on the window. */
+/* All reasons that do not depend on the window. */
 static enum hmm_p2p_reason lookup_pair(struct hmm_p2p_peer *peer,
 				       struct hmm_p2p_pair *pair,
 				       unsigned int flags)
@@ -151,7 +151,7 @@ static enum hmm_p2p_reason lookup_pair(struct hmm_p2p_peer *peer,
 	return HMM_P2P_REACHABLE;
 }
 
-/* For tests: no allocation that fails makes a lookup fail. */
+/* For tests, since no failing allocation makes a lookup fail. */
 DECLARE_FAULT_ATTR(hmm_p2p_fail_lookup);
 
 static enum hmm_p2p_reason lookup_window(struct hmm_p2p_peer *peer,
@@ -163,7 +163,7 @@ static enum hmm_p2p_reason lookup_window(struct hmm_p2p_peer *peer,
 	if (hmm_p2p_window_usable(window))
 		return peer->dev || window->kva ? HMM_P2P_REACHABLE :
 						  HMM_P2P_NO_KMAP;
-	/* A window is opened for those only who cannot do without the page. */
+	/* Open a window only for a fault that requires the page. */
 	return flags & HMM_P2P_FAULT && hmm_p2p_window_may_open(window) ?
 	       HMM_P2P_NO_WAIT : HMM_P2P_NO_WINDOW;
 }
@@ -180,8 +180,8 @@ static void count_fallback(struct hmm_p2p_exporter *exp,
 }
 
 /*
- * hmm_p2p_lookup_done - a walk ends, or goes on with another exporter
- * @cursor: what it remembers; counted, and forgotten
+ * hmm_p2p_lookup_done - add what a walk has counted, and forget its cached window
+ * @cursor: of the walk, which ends or goes on with another exporter
  */
 void hmm_p2p_lookup_done(struct hmm_p2p_cursor *cursor)
 {
@@ -195,7 +195,7 @@ void hmm_p2p_lookup_done(struct hmm_p2p_cursor *cursor)
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup_done);
 
-/* By id, and not by address: the next exporter may be where this one was. */
+/* By id, not by address: a later exporter may have the address of an earlier one. */
 static struct hmm_p2p_pair *cursor_pair(struct hmm_p2p_cursor *cursor,
 					struct hmm_p2p_peer *peer, u64 id)
 {
@@ -211,18 +211,19 @@ static struct hmm_p2p_pair *cursor_pair(struct hmm_p2p_cursor *cursor,
 
 /*
  * hmm_p2p_lookup_again - the alias of a page near the last one
- * @peer: as for hmm_p2p_lookup(), and all that follows
- * @cursor: what the walk remembers
- * @page: a device-private page, not the importer's own, whose entry allows what is wanted
+ * @peer: the importer
+ * @cursor: what the walk has cached
+ * @page: a device-private page, not the importer's own, whose entry allows the access
  * @required: the page is required
- * @alias_pfn: set if it is known
+ * @alias_pfn: set to the alias, if the function returns true
  *
- * For a page of the window that the last alias was in: only what can have changed is
- * looked at, since this is what a page of a large range costs.  The pair keeps the
- * exporter's memory; if it was unregistered, and the PFNs are another's by now, it is
- * not LIVE any more.
+ * Knows only pages of the window of the last alias, and checks only what may have changed: this
+ * is the cost of each page of a large range.  The pair keeps the exporter's memory.  If the
+ * exporter was unregistered, and another one has its PFNs now, it is not LIVE any more.
  *
- * Context: As hmm_p2p_lookup(), which is to be asked if this does not know.
+ * Context: As hmm_p2p_lookup().
+ *
+ * Return: true if the alias is known.  If not, the caller calls hmm_p2p_lookup().
  */
 bool hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
 			  struct page *page, bool required, unsigned long *alias_pfn)
@@ -246,12 +247,12 @@ bool hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *curs
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup_again);
 
 /*
- * hmm_p2p_lookup_span - for how many pages a lookup is good
+ * hmm_p2p_lookup_span - for how many pages a lookup holds
  * @page: a device-private page
  * @nr: number of pages of the same folio, from @page on
  *
- * A large folio may lie in two windows.  What hmm_p2p_lookup() says of a page holds for those
- * that follow it in the same window.
+ * A large folio may lie in two windows.  The answer of hmm_p2p_lookup() for a page also holds for
+ * the pages that follow it in the same window.
  *
  * Context: As hmm_p2p_lookup().
  *
@@ -288,9 +289,9 @@ unsigned long hmm_p2p_lookup_span(struct page *page, unsigned long nr)
  * While a large folio is split its tail pages have no pgmap: page_pgmap_lockless().
  * Their entries have been replaced by then.
  *
- * Everything but %HMM_P2P_REACHABLE, %HMM_P2P_DEAD, %HMM_P2P_STALE, and
- * %HMM_P2P_NO_WAIT with @pending set, is a fallback: the caller moves the page to RAM
- * if it is required, which is counted, and reports it absent if not.
+ * All answers but %HMM_P2P_REACHABLE, %HMM_P2P_DEAD, %HMM_P2P_STALE, and %HMM_P2P_NO_WAIT with
+ * @pending set, are fallbacks.  The caller moves the page to RAM if it is required, and reports
+ * it absent if not.  The lookup counts the fallbacks of pages that are required.
  */
 enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 				   struct hmm_p2p_cursor *cursor,
@@ -360,7 +361,7 @@ enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_lookup);
 
 /*
- * What keeps a device from writing by an entry, as a flag for hmm_p2p_lookup(), or 0.
+ * The flag for hmm_p2p_lookup() that says why a device must not write by an entry, or 0.
  * Under the page table lock.
  */
 static unsigned int entry_why_not_write(struct vm_area_struct *vma, softleaf_t entry,
@@ -378,7 +379,7 @@ static unsigned int entry_why_not_write(struct vm_area_struct *vma, softleaf_t e
 	return PageAnon(page) && PageAnonExclusive(page) ? 0 : HMM_P2P_READ_ONLY_ENTRY;
 }
 
-/* An entry was made writable, or was already; the entry keeps the page. */
+/* Count an entry that is writable now.  The entry keeps the page. */
 static void count_upgrade(softleaf_t old)
 {
 	struct hmm_p2p_exporter *exp;
@@ -396,18 +397,18 @@ static void count_upgrade(softleaf_t old)
  * @addr: the page
  * @pmdp: the PMD entry that maps it or its table
  *
- * A device-private entry loses write access at fork(), at mprotect() and whenever
- * NUMA balancing comes by, and nothing but a fault gives it back: one that brings
- * the page to RAM.  If nobody else has the page, it can be given back in place, as
- * do_wp_page() does for a page in RAM.  Allowing more needs no notifier.
+ * A device-private entry loses write access at fork(), at mprotect() and by a scan of NUMA
+ * balancing.  Otherwise only a fault gives it back, and that brings the page to RAM.  If the
+ * page is exclusive to the process, this function gives it back in place, as do_wp_page() does
+ * for a page in RAM.  Allowing more needs no notifier.
  *
- * Like that fault, this marks the entry soft-dirty: the device is about to write, and
- * an entry that is writable but not marked yet gets here, too.  A huge page is marked
- * as a whole, as in RAM.  What userfaultfd waits for is left to the fault.
+ * Like that fault, the function marks the entry soft-dirty, because the device is about to
+ * write.  It also gets entries that are writable but not marked yet.  A huge page is marked as
+ * a whole, as in RAM.  The fault handles entries for which userfaultfd waits.
  *
  * Context: Under mmap_lock, no page table lock.
  *
- * Return: 0 if the device may write now, or why not: %HMM_P2P_READ_ONLY_ENTRY or
+ * Return: 0 if the device may write now; otherwise %HMM_P2P_READ_ONLY_ENTRY or
  * %HMM_P2P_WATCHED_ENTRY, for hmm_p2p_lookup().
  */
 unsigned int hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long addr,
@@ -452,12 +453,12 @@ unsigned int hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long add
 }
 
 /*
- * hmm_p2p_dma_type - how an alias is to be mapped, for hmm_dma_map_pfn()
+ * hmm_p2p_dma_type - the kind of mapping of an alias, for hmm_dma_map_pfn()
  * @map: the importer's map
  * @idx: of an entry with %HMM_PFN_PEER, current under the importer's lock
  * @provider: set to the provider for %PCI_P2PDMA_MAP_BUS_ADDR
  *
- * p2pdma was asked when the two met.
+ * The pair has the answer of p2pdma.
  */
 enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
 					  struct p2pdma_provider **provider)
@@ -480,8 +481,8 @@ enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
  *
  * See hmm_pfn_kmap_local(), which takes any entry.
  *
- * Return: the address of the first byte of the page.  NULL if the exporter offers
- * none: a lookup for software is refused then, one for a bus master is not.
+ * Return: the address of the first byte of the page, or NULL if the exporter offers none.  A
+ * lookup for software is refused then; a lookup for a bus master is not.
  */
 void *hmm_p2p_kmap_local(unsigned long hmm_pfn)
 {
@@ -502,10 +503,10 @@ void hmm_p2p_kunmap_local(const void *kva)
 {
 	/*
 	 * The mapping may be write-combining, and neither a store-release nor an
-	 * unlock drains those buffers on x86.  What was written must leave the CPU
-	 * before the importer's lock is dropped: then it is a posted write like any
-	 * peer's, and a flush after hmm_p2p_map_put() waits for it.  A write that leaves
-	 * the CPU after that flush lands when the page has moved.
+	 * unlock drains those buffers on x86.  The writes must leave the CPU before
+	 * the importer drops its lock.  Then they are posted writes like those of any
+	 * peer, and a flush after hmm_p2p_map_put() waits for them.  A write that leaves
+	 * the CPU after that flush would land when the page has moved.
 	 */
 	wmb();
 }

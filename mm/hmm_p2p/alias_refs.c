@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DOC: Tracking
+ * DOC: References of aliases
  *
- * Who holds an alias.  Each entry of an importer's map that holds one counts
- * once in the alias's window, however often it is mapped again: a bit per map
- * index remembers it.  The bit is only touched under the lock that serialises
- * the importer's invalidation, so neither side needs an atomic for it.
+ * Each entry of an importer's map that holds an alias counts once in the window of the alias,
+ * however often it is mapped again: a bit for each map index remembers it.  The bit is only
+ * touched under the lock of the importer's invalidate callback, so it needs no atomic.
  *
- * Taking a reference succeeds always, even while the window's users are being
- * thrown out: the invalidation waits for the very lock that is held here and
- * will find the bit.  Dropping one cannot fail, allocates nothing and is O(1).
+ * Taking a reference always succeeds, even while the window is being revoked: the callback
+ * waits for the lock that is held here, and finds the bit.  Dropping a reference cannot fail,
+ * allocates nothing and is O(1).
  */
 #include <kunit/visibility.h>
 #include <linux/bitmap.h>
@@ -25,8 +24,8 @@
 static DEFINE_XARRAY(hmm_p2p_aliases);
 
 /*
- * The window of an alias.  The caller holds, or is about to take, a reference on
- * the window (see internal.h on why it is there); RCU is for the xarray's nodes.
+ * The window of an alias.  The caller holds, or is about to take, a reference on the window:
+ * internal.h says why the window exists then.  RCU protects the nodes of the xarray.
  */
 struct hmm_p2p_window *hmm_p2p_window_of_alias(unsigned long alias_pfn)
 {
@@ -38,20 +37,21 @@ static unsigned long nr_slots(struct hmm_p2p_window *window)
 	return BIT(window->exp->window_order - HMM_P2P_ALIAS_ORDER);
 }
 
-/* The window's aliases are forgotten. */
+/* Remove the window's aliases from the index. */
 void hmm_p2p_track_erase(struct hmm_p2p_window *window)
 {
 	unsigned long nr = nr_slots(window);
 
 	while (nr--)
 		xa_erase(&hmm_p2p_aliases, window->alias + nr);
-	/* Nobody who remembers the window takes the next one there for it. */
+	/* Maps that have cached this window must not use it for the next one at its address. */
 	WRITE_ONCE(window->alias, 0);
 }
 
 /*
- * Make the window's aliases known, from @alias on.  -EBUSY if one is another window's: then
- * who remembers this one from earlier has not seen it there for a moment.
+ * Add the window's aliases to the index, from @alias on.  Return: 0, -ENOMEM, or -EBUSY if
+ * another window has one of them.  In that case maps that cached this window earlier miss it
+ * for a moment.
  */
 int hmm_p2p_track_insert(struct hmm_p2p_window *window, u32 alias)
 {
@@ -71,7 +71,7 @@ err:
 	return ret;
 }
 
-/* Map entries of all importers that hold an alias of @exp. */
+/* The number of map entries, of all importers, that hold an alias of @exp. */
 unsigned long hmm_p2p_refs(struct hmm_p2p_exporter *exp)
 {
 	unsigned long i, refs = 0;
@@ -83,15 +83,14 @@ unsigned long hmm_p2p_refs(struct hmm_p2p_exporter *exp)
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_refs);
 
 /*
- * hmm_p2p_map_alloc - room to remember which entries of a map hold aliases
- * @peer: a mirror, which is about to meet an exporter; until then there is nothing to
- *	remember
+ * hmm_p2p_map_alloc - allocate the bits that tell which entries of a map hold aliases
+ * @peer: a mirror that is about to meet an exporter; before that no entry holds an alias
  *
  * The memory is charged to the memory cgroup of the caller; hmm_p2p_peer_destroy() frees it.
  *
  * Context: May sleep; no mmap_lock.
  *
- * Return: 0, also if it is there already, or -ENOMEM.
+ * Return: 0, also if the memory is there already, or -ENOMEM.
  */
 int hmm_p2p_map_alloc(struct hmm_p2p_peer *peer)
 {
@@ -106,13 +105,13 @@ int hmm_p2p_map_alloc(struct hmm_p2p_peer *peer)
 		return -ENOMEM;
 	m->peer = peer;
 	m->nr_entries = peer->nr_entries;
-	/* Another fault of this mirror may be at it, too. */
+	/* Another fault of this mirror may do the same. */
 	if (cmpxchg(&map->peer, NULL, m))
 		kvfree(m);
 	return 0;
 }
 
-/* See hmm_p2p_map_window(): it is not the same as last time. */
+/* The window of an entry that is not in the cached window: see hmm_p2p_map_window(). */
 struct hmm_p2p_window *hmm_p2p_map_other_window(struct hmm_p2p_map *m,
 						unsigned long pfn)
 {
@@ -131,7 +130,7 @@ struct hmm_p2p_window *hmm_p2p_map_other_window(struct hmm_p2p_map *m,
 }
 
 /**
- * hmm_p2p_map_get - an entry of a map holds an alias now
+ * hmm_p2p_map_get - count an entry that holds an alias from now on
  * @map: the importer's map
  * @idx: index of an entry with %HMM_PFN_PEER
  *
@@ -164,14 +163,14 @@ void hmm_p2p_map_get(struct hmm_dma_map *map, size_t idx)
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_get, "HMM_P2P");
 
 /**
- * hmm_p2p_map_put - an entry of a map holds no alias any more
+ * hmm_p2p_map_put - undo hmm_p2p_map_get()
  * @map: the importer's map
- * @idx: index of any entry; one that holds no alias is left alone
+ * @idx: index of any entry; nothing happens if it holds no alias
  *
  * hmm_dma_unmap_pfn() calls it; a software importer calls it when it clears the
  * entry.  The entry must still have the PFN that it had at hmm_p2p_map_get().
  *
- * The importer's device has stopped: its last writes to the page may be on their way to
+ * The importer's device has stopped.  Its last writes to the page may be on their way to
  * the exporter's memory, and no more follow.  See the importer's contract in
  * Documentation/mm/hmm_p2p-contracts.rst.
  *
@@ -196,7 +195,7 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 	if (m->began && m->pair != m->dropped_pair)
 		hmm_p2p_set_dropped_pair(m);
 
-	/* The pair keeps the exporter, also where this is the last reference. */
+	/* The pair keeps the exporter, also if this is the last reference. */
 	hmm_p2p_pair_count(m->pair, HMM_P2P_C_UNMAPPED, 1);
 	if (trace_hmm_p2p_unmap_enabled())
 		trace_hmm_p2p_unmap(window->exp->desc.name, pfn);
@@ -209,7 +208,7 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_map_put, "HMM_P2P");
 
-/* Whether an entry holds an alias in @window; see hmm_p2p_quarantine(). */
+/* Return: true if an entry holds an alias in @window; see hmm_p2p_quarantine(). */
 bool hmm_p2p_map_holds(struct hmm_dma_map *map, struct hmm_p2p_window *window)
 {
 	struct hmm_p2p_map *m = map->peer;
@@ -224,7 +223,7 @@ bool hmm_p2p_map_holds(struct hmm_dma_map *map, struct hmm_p2p_window *window)
 	return false;
 }
 
-/* For a map that goes away with aliases in it. */
+/* Drop the references of a map that goes away with aliases in it. */
 void hmm_p2p_map_drop_all(struct hmm_dma_map *map)
 {
 	unsigned long idx;

@@ -9,11 +9,11 @@
  * exporter in dev_pagemap.p2p_exporter.  From there the page walk finds it.
  *
  * Unregistering cannot fail.  It stops new aliases, revokes all windows, waits for RCU readers
- * and takes the exporter apart.  When it returns no importer reaches the memory, whose pages
- * may be in use all the same.  What moves them is not its business: a driver that uses the
- * core's engine has unregistered that before, and one that has its own engine evicts them
- * after.  The object itself stays for as long as pairs of importers, or windows that one
- * of them does not let go of, point to it.
+ * and takes the exporter apart.  When it returns, no importer reaches the memory.  Pages of the
+ * memory may still be in use, and unregistering does not move them.  A driver that uses the
+ * core's engine has unregistered the engine before; a driver with its own engine evicts the
+ * pages after.  The object itself stays as long as a pair points to it, or a window that an
+ * importer does not let go of.
  */
 #include <kunit/visibility.h>
 #include <linux/bits.h>
@@ -42,7 +42,7 @@ module_param(enable, bool, 0644);
 MODULE_PARM_DESC(enable,
 		 "Give peers aliases (default). Off: pages go back to RAM when a peer touches them, as without hmm_p2p");
 
-/* Whether range.peer counts at all; mappings that exist are not touched. */
+/* Whether hmm heeds range.peer.  Existing mappings do not change. */
 bool hmm_p2p_enabled(void)
 {
 	return READ_ONCE(enable);
@@ -96,7 +96,7 @@ struct hmm_p2p_exporter *hmm_p2p_exporter_of(const struct page *page)
 	return rcu_dereference(page_pgmap(page)->p2p_exporter);
 }
 
-/* Whether the driver says that its device has vanished.  As for ops->lost. */
+/* Return: true if the driver says that its device has vanished.  Context: as ops->lost. */
 bool hmm_p2p_is_lost(struct hmm_p2p_exporter *exp)
 {
 	const struct hmm_p2p_exporter_desc *desc = &exp->desc;
@@ -129,7 +129,7 @@ void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp)
 	kref_put(&exp->kref, hmm_p2p_exporter_release);
 }
 
-/* Of coherent memory: the CPU maps it, so no peer needs a window, and it is not lost. */
+/* The ops of coherent memory: the CPU maps it, so it needs no windows, and it cannot vanish. */
 static const struct hmm_p2p_exporter_ops no_ops;
 
 static bool hmm_p2p_has_no_ops(const struct hmm_p2p_exporter_ops *ops)
@@ -163,13 +163,13 @@ static const char *hmm_p2p_pgmap_defect(const struct hmm_p2p_exporter_desc *desc
 	return NULL;
 }
 
-/* The bytes of memory that there are. */
+/* The size of the memory in bytes. */
 static u64 hmm_p2p_memory_size(const struct hmm_p2p_exporter_desc *desc)
 {
 	return desc->size ?: range_len(&desc->pgmap->range);
 }
 
-/* The same of where the memory begins and ends. */
+/* What is wrong with the bounds of the memory, or NULL. */
 static const char *hmm_p2p_size_defect(const struct hmm_p2p_exporter_desc *desc)
 {
 	if (!IS_ALIGNED(desc->pgmap->range.start, PMD_SIZE))
@@ -182,7 +182,7 @@ static const char *hmm_p2p_size_defect(const struct hmm_p2p_exporter_desc *desc)
 	return NULL;
 }
 
-/* The same of windows. */
+/* What is wrong with the windows, or NULL. */
 static const char *hmm_p2p_window_defect(const struct hmm_p2p_exporter_desc *desc,
 					 const struct hmm_p2p_exporter_ops *ops,
 					 unsigned int shift)
@@ -213,7 +213,7 @@ static int hmm_p2p_check_desc(const struct hmm_p2p_exporter_desc *desc,
 	return -EINVAL;
 }
 
-/* Under hmm_p2p_lock: claim the name, the id and the place in the list. */
+/* Claim the name, the id and a place in the list.  Under hmm_p2p_lock. */
 static int hmm_p2p_claim(struct hmm_p2p_exporter *exp)
 {
 	struct hmm_p2p_exporter *other;
@@ -237,10 +237,10 @@ static void hmm_p2p_unclaim(struct hmm_p2p_exporter *exp)
 }
 
 /*
- * hmm_p2p_claim_owner - no other exporter has the owner of this one's memory
+ * hmm_p2p_claim_owner - make sure that no other exporter has the owner of this one's memory
  * @exp: an exporter that is registered
  *
- * For an engine: migrate_vma_setup() takes pages of an owner, and they must be this device's.
+ * An engine needs that: migrate_vma_setup() selects pages by owner.
  *
  * Return: 0, or -EEXIST if another exporter has the owner, or this one was claimed before.
  */
@@ -350,12 +350,12 @@ err_put:
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
 
 /**
- * hmm_p2p_unregister - no peer reaches a device's memory any more
+ * hmm_p2p_unregister - take a device's memory away from peers, for good
  * @exp: from hmm_p2p_register(); its engine, if it had one, is unregistered
  *
- * Stops handing out aliases, takes back all that there are, and waits until every importer
- * had its chance to let go.  After it returns nobody reaches the memory through an alias, and
- * no write of a peer is on its way to it.
+ * The call stops handing out aliases, takes back all that there are, and waits until every
+ * importer had its chance to let go.  After it returns, no peer reaches the memory through an
+ * alias, and no write of a peer is on its way to it.
  *
  * Pages of the memory may be in use before and after the call.  A driver that uses the core's
  * engine has none left: hmm_p2p_engine_unregister() has moved them to RAM.  A driver with an
@@ -365,18 +365,17 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
  * device when no page is in use.
  *
  * The dev_pagemap_ops of a driver with an engine of its own run beside this call and after it.
- * They call hmm_p2p_flush_folio() and hmm_p2p_page_offset(), which need a page and not @exp.
- * What does need @exp, such as hmm_p2p_poison() in dev_pagemap_ops.memory_failure, the driver
- * keeps from running beside this call.  A lock will do: hmm_p2p_poison() waits for a second at
- * most, and for nothing that waits for this call.
+ * They may call hmm_p2p_flush_folio() and hmm_p2p_page_offset(), which need a page and not @exp.
+ * Functions that need @exp, such as hmm_p2p_poison() in dev_pagemap_ops.memory_failure, must not
+ * run beside this call.  The driver may use a lock for that: hmm_p2p_poison() waits for at most
+ * a second, and for nothing that waits for this call.
  *
- * What takes no exporter may be called after this: hmm_p2p_page_offset() and
+ * Functions that take no exporter may be called after this: hmm_p2p_page_offset() and
  * hmm_p2p_page_at() until memunmap_pages() returns, and hmm_p2p_copy_done() for a copy that
  * ends late.
  *
- * An importer that breaks its contract and holds on is named and quarantined, and
- * cannot keep the driver here; the addresses that it holds are refused to whoever
- * registers them next, until it lets go.
+ * An importer that breaks its contract and holds on does not delay this call.  The core names
+ * and quarantines it.  Until it lets go, hmm_p2p_register() refuses the addresses that it holds.
  *
  * Context: Process context, no locks held, in particular none that an importer's invalidate
  * callback needs, nor one that a task needs while it has a page of the memory locked: this
@@ -386,12 +385,12 @@ void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
 {
 	struct dev_pagemap *pgmap = exp->desc.pgmap;
 
-	/* Its pages stay where they are, and nobody is there to move them. */
+	/* Its pages stay where they are: without the engine, no task can move them. */
 	WARN_ONCE(exp->engine, "hmm_p2p: %s: unregistered before its engine\n",
 		  exp->desc.name);
 	hmm_p2p_begin_drain(exp);
 	hmm_p2p_revoke_all(exp);
-	/* hmm_p2p_dead() may have come in between, and is waited for.  Later it does nothing. */
+	/* Wait for hmm_p2p_dead(), if it has begun.  From here on it does nothing. */
 	mutex_lock(&exp->life);
 	exp->closed = true;
 	mutex_unlock(&exp->life);
@@ -418,8 +417,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_unregister, "HMM_P2P");
  * hmm_p2p_page_offset - where in its device a device-private page is
  * @page: a page of an exporter's dev_pagemap
  *
- * The only answer to how the PFN of a device-private page relates to device memory:
- * such PFNs are not addresses of anything, and may go away.
+ * Drivers use only this function to get from a page to a place in device memory: the PFNs of
+ * device-private pages are not addresses of anything.
  *
  * Context: Any, also from dev_pagemap_ops.folio_free, which may still run when
  * hmm_p2p_unregister() has returned: this needs the pgmap, not the exporter.
@@ -437,8 +436,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_page_offset, "HMM_P2P");
  * @pgmap: the device memory, after memremap_pages()
  * @offset: bytes from its start, less than its size
  *
- * The inverse of hmm_p2p_page_offset().  The page may be free, and then it may look like the
- * tail of a huge page that was there before: the caller does not ask for its folio.
+ * The inverse of hmm_p2p_page_offset().  If the page is free, it may look like the tail of an
+ * earlier huge page: the caller does not use page_folio() on it.
  *
  * Context: Any.
  *
@@ -456,12 +455,12 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_page_at, "HMM_P2P");
  * @offset: bytes from its start, a multiple of the folio's size
  * @order: the folio has 2^@order pages, all of which are free
  *
- * What an allocator of device-private or coherent pages hands out: for
- * &hmm_p2p_engine_ops.alloc_folios, or for the destination of a driver's own migration.  The
- * folio comes back through dev_pagemap_ops.folio_free when its last reference goes.
+ * A driver calls it in &hmm_p2p_engine_ops.alloc_folios, and for the destinations of migrations
+ * of its own.  The folio comes back through dev_pagemap_ops.folio_free when its last reference
+ * goes.
  *
- * Context: Process context, no spinlock held: takes the lock of the first page, which nobody
- * else has for long.
+ * Context: Process context, no spinlock held: takes the lock of the first page, which no other
+ * task has for long.
  *
  * Return: the folio, locked and with one reference.
  */
@@ -469,7 +468,7 @@ struct folio *hmm_p2p_folio_init(struct dev_pagemap *pgmap, u64 offset, unsigned
 {
 	struct page *page = hmm_p2p_page_at(pgmap, offset);
 
-	/* Not page_folio(), before: the page may have been the tail of a huge page. */
+	/* page_folio() is valid only from here on: the page may have been a tail page. */
 	zone_device_page_init(page, pgmap, order);
 	return page_folio(page);
 }
@@ -478,12 +477,12 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_folio_init, "HMM_P2P");
 /**
  * hmm_p2p_get_stat - how peers use an exporter's memory
  * @exp: the exporter
- * @stat: what is to be told of it
+ * @stat: which of its counters
  *
  * For a driver's policy: the core has none.
  *
- * Context: Process context, may sleep, takes a lock that all exporters share: what peers do is
- * kept by importer.
+ * Context: Process context, may sleep, takes a lock that all exporters share: the counters are
+ * kept by pair.
  *
  * Return: a total since the exporter was registered, that only grows.
  */
@@ -496,7 +495,7 @@ u64 hmm_p2p_get_stat(struct hmm_p2p_exporter *exp, enum hmm_p2p_stat stat)
 	case HMM_P2P_STAT_PEER_FAULTS:
 		return hmm_p2p_total_read(exp, HMM_P2P_C_FAULTS);
 	case HMM_P2P_STAT_PEER_FALLBACKS:
-		/* Not those that a dead device refuses: nothing goes to RAM for them. */
+		/* Without refusals of a dead device: those move nothing to RAM. */
 		for (i = HMM_P2P_NOT_LIVE; i < HMM_P2P_DEAD; i++)
 			n += hmm_p2p_total_read(exp, HMM_P2P_C_FALLBACK + i);
 		break;

@@ -35,9 +35,8 @@
  * sees the number.  While a window has references, its peers may go on writing, and a
  * caller needs a flush that begins after its call.
  *
- * Of two callers at a time the second waits for the first, whose op may have begun too
- * early for it.  If it has not, the second is done when the first is; else it calls the op
- * itself.
+ * If there are two callers at a time, the second waits for the first.  The first one's op may
+ * have begun too early for the second, which then calls the op itself.
  *
  * An invalidate callback must not flush: reclaim waits for the callback, and must not wait
  * for a device.  So the core flushes later, where the memory is used next:
@@ -59,13 +58,13 @@
 
 #include "internal.h"
 
-/* Which is the later of two flushes: their numbers wrap around. */
+/* The later of two flushes: their numbers wrap around. */
 static u32 later_flush(u32 a, u32 b)
 {
 	return (s32)(a - b) > 0 ? a : b;
 }
 
-/* Whether a flush later than @after has ended. */
+/* Return: true if a flush later than @after has ended. */
 static bool flush_is_over(struct hmm_p2p_exporter *exp, u32 after)
 {
 	/* Pairs with the release in hmm_p2p_flush_after(): its op has returned. */
@@ -85,8 +84,8 @@ int hmm_p2p_flush_init(struct hmm_p2p_exporter *exp)
 }
 
 /*
- * hmm_p2p_flush_note - a peer lets go of a page
- * @window: which has the page, and still a reference for it
+ * hmm_p2p_flush_note - note that a peer lets go of a page
+ * @window: the window of the page, which still has a reference for it
  *
  * Context: As hmm_p2p_map_put(), before the reference is dropped.
  */
@@ -106,7 +105,7 @@ void hmm_p2p_flush_note(struct hmm_p2p_window *window)
 }
 
 /*
- * hmm_p2p_flush_need - which flush is not enough for some pages
+ * hmm_p2p_flush_need - the last flush that is not enough for some pages
  * @exp: the exporter
  * @pfn: the first page, counted from the start of the device memory
  * @nr: number of pages, not 0
@@ -154,7 +153,7 @@ static void assert_may_flush(struct hmm_p2p_exporter *exp)
 }
 
 /*
- * hmm_p2p_flush_after - return when a flush later than @after has ended
+ * hmm_p2p_flush_after - wait until a flush later than @after has ended
  * @exp: the exporter, which the caller keeps
  * @after: from hmm_p2p_flush_need()
  *
@@ -184,7 +183,7 @@ void hmm_p2p_flush_after(struct hmm_p2p_exporter *exp, u32 after)
 	mutex_unlock(&exp->flush_lock);
 }
 
-/* Pages that are counted from the start of the device memory. */
+/* Flush for @nr pages from @pfn, counted from the start of the device memory. */
 static void hmm_p2p_flush_pages(struct hmm_p2p_exporter *exp, unsigned long pfn,
 				unsigned long nr)
 {
@@ -194,7 +193,7 @@ static void hmm_p2p_flush_pages(struct hmm_p2p_exporter *exp, unsigned long pfn,
 	hmm_p2p_flush_after(exp, after);
 }
 
-/* When this returns, what peers have written through the window is in the memory. */
+/* Wait until all that peers have written through a window is in the memory. */
 void hmm_p2p_flush_window(struct hmm_p2p_window *window)
 {
 	struct hmm_p2p_exporter *exp = window->exp;
@@ -202,7 +201,7 @@ void hmm_p2p_flush_window(struct hmm_p2p_window *window)
 	hmm_p2p_flush_pages(exp, hmm_p2p_window_begin(window), 1);
 }
 
-/* The same for all windows. */
+/* Wait until all that peers have written is in the memory. */
 void hmm_p2p_flush_all(struct hmm_p2p_exporter *exp)
 {
 	hmm_p2p_flush_pages(exp, 0, exp->nr_pages);
@@ -222,8 +221,8 @@ void hmm_p2p_flush_end(struct hmm_p2p_exporter *exp)
  * @offset: bytes from the start of the device memory
  * @length: bytes; with @offset rounded outward to whole windows
  *
- * For a driver whose device reads, in place, what peers have written to a part of its memory.
- * A driver that moves pages calls hmm_p2p_flush_folio() instead.
+ * A driver calls it before its device reads, in place, what peers have written to a part of its
+ * memory.  A driver that moves pages calls hmm_p2p_flush_folio() instead.
  *
  * Calls ops->flush_writes if a peer has a window of the range mapped, or had it mapped when
  * the last flush began.  If not, the cost is a look at each window.
@@ -250,9 +249,9 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_flush_writes, "HMM_P2P");
  * hmm_p2p_flush_folio - wait until what peers have written to a folio is in the device memory
  * @folio: device memory that the caller keeps in use, by its lock or a reference
  *
- * For a driver that moves pages by itself, without the core's migration engine.  The
- * driver calls it when the pages are unmapped and their notifiers were called
- * (migrate_vma_setup() and migrate_device_range() do both), and before
+ * A driver that moves pages by itself, without the core's migration engine, calls it when the
+ * pages are unmapped and their notifiers were called (migrate_vma_setup() and
+ * migrate_device_range() do both), and before
  *
  * * the folio is copied out;
  * * the driver writes to a new folio whose memory came back through

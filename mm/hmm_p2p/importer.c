@@ -4,14 +4,13 @@
  *
  * Importers by name, and their mirrors (peers).
  *
- * A mirror that has met no exporter is known to nobody: hmm_p2p_peer_init() takes no lock
- * and allocates nothing, so a memory region costs the same with hmm_p2p as without, until
- * memory of a device turns up in it.  Then pair.c introduces the two.
+ * The core does not know a mirror that has met no exporter: hmm_p2p_peer_init() takes no lock
+ * and allocates nothing.  So a memory region costs the same with hmm_p2p as without, until a
+ * fault meets memory of a device in it.  Then pair.c makes the two a pair.
  *
- * An importer that did not let go of an alias when its callback returned is
- * quarantined: all of its mirrors, in all address spaces, for as long as one that has met
- * an exporter is there, get their data by way of RAM.  A driver that broke the contract
- * once is not asked whether it will do so again.
+ * An importer that keeps an alias when its callback returns is quarantined: all of its mirrors,
+ * in all address spaces, get their data by way of RAM, for as long as one of them is left that
+ * has met an exporter.  A driver that has broken the contract once gets no second chance.
  */
 #include <linux/dma-map-ops.h>
 #include <linux/export.h>
@@ -34,11 +33,11 @@ LIST_HEAD(hmm_p2p_importers);
  *
  * All processes share it, so none is charged for it.
  *
- * Return: one without users, in no list; kfree() if it is not needed; or NULL.
+ * Return: an importer without users, in no list; the caller may kfree() it.  Or NULL.
  */
 struct hmm_p2p_importer *hmm_p2p_importer_alloc(const char *name, struct device *dev)
 {
-	/* A device can get another name meanwhile: nobody reads it twice. */
+	/* The device may get another name meanwhile, so read the name only once. */
 	size_t length = strlen(name);
 	struct hmm_p2p_importer *importer = kzalloc_flex(*importer, name, length + 1);
 
@@ -52,7 +51,7 @@ struct hmm_p2p_importer *hmm_p2p_importer_alloc(const char *name, struct device 
 /*
  * hmm_p2p_importer_find - an importer that has met an exporter
  * @name: its name
- * @dev: its device, too: names can be changed while there are mirrors
+ * @dev: its device; the name alone may change while there are mirrors
  *
  * Return: the importer, without a reference, or NULL.
  */
@@ -79,13 +78,13 @@ void hmm_p2p_importer_put(struct hmm_p2p_importer *importer)
 }
 
 /**
- * hmm_p2p_peer_init - introduce a mirror
- * @peer: to be initialised, zero or not
- * @desc: who it is; copied, but for the name
+ * hmm_p2p_peer_init - initialise a mirror
+ * @peer: the mirror, zeroed or not
+ * @desc: describes the mirror; copied, except the name
  *
- * Pair it with hmm_p2p_peer_destroy(), before the map goes away.  Takes no lock, and no
- * memory: that comes when the mirror first meets an exporter, in a fault, and is charged
- * to the memory cgroup of that fault.
+ * The importer calls hmm_p2p_peer_destroy() before the map goes away.  This function takes no
+ * lock and no memory.  The fault in which the mirror first meets an exporter allocates memory,
+ * and charges it to the memory cgroup of that fault.
  *
  * Context: Any.
  *
@@ -120,9 +119,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_init, "HMM_P2P");
  * hmm_p2p_peer_destroy - undo hmm_p2p_peer_init()
  * @peer: no fault with it is running any more
  *
- * None of the entries of its map should hold an alias.  If some do, that is the
- * importer's bug: it is named, and the entries are let go of, since nobody else
- * could do that any more.
+ * No entry of the map should hold an alias.  If one does, that is a bug of the importer: the core
+ * warns, names the importer, and drops the references.
  *
  * Context: Process context, may sleep.
  */
@@ -132,7 +130,7 @@ void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer)
 	struct hmm_p2p_map *m = peer->map->peer;
 	unsigned long id;
 
-	/* It has met nobody. */
+	/* The mirror has met no exporter. */
 	if (!m)
 		return;
 	if (WARN_ONCE(m->held, "hmm_p2p: %s: mirror destroyed with %lu aliases mapped\n",
@@ -148,7 +146,7 @@ void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer)
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_destroy, "HMM_P2P");
 
-/* Whether a mirror of @importer holds @window. */
+/* Return: true if a mirror of @importer holds an alias in @window. */
 static bool importer_holds(struct hmm_p2p_importer *importer, struct hmm_p2p_window *window)
 {
 	struct hmm_p2p_attachment *attachment;
@@ -173,11 +171,11 @@ static bool importer_holds(struct hmm_p2p_importer *importer, struct hmm_p2p_win
 }
 
 /*
- * hmm_p2p_quarantine - name those who hold a window that they must not hold
+ * hmm_p2p_quarantine - quarantine the importers that still hold aliases of a window
  * @window: every notifier has been called, and no alias is handed out any more
  *
- * Reads maps without their importer's lock: an entry that says that it holds an
- * alias in this window cannot be on its way to or from there, all of that is over.
+ * Reads maps without their importer's lock: no entry can begin to hold an alias in this window
+ * any more, and an importer that lets go right now is late.
  */
 void hmm_p2p_quarantine(struct hmm_p2p_window *window)
 {
@@ -201,11 +199,11 @@ void hmm_p2p_quarantine(struct hmm_p2p_window *window)
 }
 
 /**
- * hmm_p2p_invalidate_begin - an importer's invalidate callback begins to let go
+ * hmm_p2p_invalidate_begin - begin to time an importer's invalidate callback
  * @map: the importer's map
  *
- * Optional: it is how the pair knows how long that took.  Costs nothing for a map
- * that holds no alias.
+ * Optional.  debugfs shows how long the callbacks take.  Costs nothing for a map that holds no
+ * alias.
  *
  * Context: Under the lock that the callback takes.
  */
@@ -221,12 +219,12 @@ void hmm_p2p_invalidate_begin(struct hmm_dma_map *map)
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_invalidate_begin, "HMM_P2P");
 
-/* The pairs of an invalidation in which there is more than one. */
+/* Mark of the pairs that one invalidation has to do with, if it is more than one. */
 #define PAIR_DROPPED	XA_MARK_0
 
 /*
- * For hmm_p2p_map_put(), while an invalidation is timed: the entry was of another pair
- * than the one before.
+ * hmm_p2p_map_put() calls it while an invalidation is timed, for an entry that belongs to
+ * another pair than the entry before.
  */
 void hmm_p2p_set_dropped_pair(struct hmm_p2p_map *m)
 {
@@ -252,10 +250,10 @@ static void pair_invalidated(struct hmm_p2p_pair *pair, unsigned long entries, s
 }
 
 /**
- * hmm_p2p_invalidate_end - an importer's invalidate callback has let go
+ * hmm_p2p_invalidate_end - stop timing an importer's invalidate callback
  * @map: the importer's map
  *
- * Counts for each exporter whose memory was among what was let go of.
+ * Counts for each exporter of whose memory the callback has let go.
  *
  * Context: As hmm_p2p_invalidate_begin().
  */

@@ -2,10 +2,10 @@
 /*
  * DOC: Revoking
  *
- * Taking aliases away without moving the memory.  An alias was handed out for an
- * address of some process, and whoever got it listens to that address with an mmu
- * interval notifier.  So a window is revoked by finding, through rmap, every address
- * that maps one of its folios, and firing the notifier there:
+ * The core takes aliases away without moving the memory.  An importer gets an alias for an
+ * address of a process, and listens to that address with an mmu interval notifier.  So the core
+ * finds, through rmap, every address that maps a folio of the window, and calls the notifiers
+ * there:
  *
  *	fault of an importer             revoke
  *	  mmu_interval_read_begin()
@@ -21,28 +21,26 @@
  *	    no alias; waits, or falls back
  *
  * A fault that begins after the callbacks sees REVOKING: the store comes before
- * invalidate_range_start, which mmu_interval_read_begin() waits for.  One that was
- * through with its retry before has its entry mapped under the importer's lock, where
- * the callback finds it.  What the page table says meanwhile does not matter: an
- * address that no longer maps the folio had its notifier called for that change.
+ * invalidate_range_start, for which mmu_interval_read_begin() waits.  A fault whose retry was
+ * through before has mapped its entry under the importer's lock, where the callback finds it.
+ * A page table entry may change meanwhile: that change calls the notifiers, too.
  *
- * So when all callbacks have returned, the window has no references.  If it does,
- * somebody broke the contract: see hmm_p2p_quarantine().
+ * So when all callbacks have returned, the window has no references.  If it has, an importer
+ * has broken its contract: see hmm_p2p_quarantine().
  *
  * Unregistering revokes all windows.  DRAINING, the state of the exporter, then stands where
  * REVOKING is in the drawing, and stays: a walk that sees it gets no alias, whatever the
  * window says.
  *
- * Copies between devices go through a window while their pages are in no page table: they
- * have the folio locked from before they look at the state until the copy is over, and so
- * are waited for like anybody who has it locked.
+ * Copies between devices use a window while no page table has their pages.  The copying task has
+ * the folio locked from before it looks at the state until the copy is over.  So revoking waits
+ * for it, as for every task that has the folio locked.
  *
  * A large folio may lie in two windows.  Revoking one of them calls the notifiers for all of
  * the folio, and what is mapped through the other window is faulted on again.
  *
- * A folio is locked while its addresses are looked up, or rmap would not be stable,
- * but never waited for: sleeping with a reference on it would make somebody's
- * migration fail.  Memory that is locked is tried again.
+ * The rmap walk needs the folio lock.  The core only tries to lock: to sleep with a reference on
+ * the folio would make another task's migration fail.  It tries a locked folio again.
  *
  * Small pages that are neighbours in a VMA share a notifier.  It covers the entries around
  * the address, in the same page table, that are pages of the window too, and no others: their
@@ -94,7 +92,7 @@ static bool is_revoked_range(struct revoke_arg *arg, const struct revoke_range *
 	return false;
 }
 
-/* Whether an entry maps a page of the window. */
+/* Return: true if an entry maps a page of the window. */
 static bool pte_is_in_window(pte_t pte, const struct revoke_arg *arg)
 {
 	softleaf_t entry = softleaf_from_pte(pte);
@@ -103,7 +101,7 @@ static bool pte_is_in_window(pte_t pte, const struct revoke_arg *arg)
 	       softleaf_to_pfn(entry) < arg->end_pfn;
 }
 
-/* Make the address of a small page a range: with its neighbours that are in the window, too. */
+/* Extend the address of a small page to a range, by its neighbours that are in the window. */
 static void revoke_add_neighbours(struct page_vma_mapped_walk *pvmw,
 				  const struct revoke_arg *arg, struct revoke_range *r)
 {
@@ -140,8 +138,8 @@ static bool revoke_one(struct folio *folio, struct vm_area_struct *vma,
 	if (!folio_test_large(folio))
 		revoke_add_neighbours(&pvmw, arg, &r);
 	/*
-	 * The owner says that the exporter's own mirror need not bother: it does
-	 * not reach its memory through the window.
+	 * The event's owner tells the exporter's own mirror to skip it: that mirror
+	 * does not reach the memory through the window.
 	 */
 	mmu_notifier_range_init_owner(&range, MMU_NOTIFY_MIGRATE, 0, vma->vm_mm,
 				      r.start, r.end, arg->exp);
@@ -153,7 +151,7 @@ static bool revoke_one(struct folio *folio, struct vm_area_struct *vma,
 	return true;
 }
 
-/* False if the folio is locked by somebody. */
+/* Return: false if another task has the folio locked. */
 static bool revoke_folio(struct folio *folio, struct revoke_arg *arg)
 {
 	struct rmap_walk_control rwc = {
@@ -175,7 +173,7 @@ static bool revoke_folio(struct folio *folio, struct revoke_arg *arg)
 	return locked;
 }
 
-/* All of a window once, from page @pfn on.  Returns where it had to stop. */
+/* Revoke a window from page @pfn on, once.  Return: the page where it had to stop. */
 static unsigned long revoke_pages(unsigned long pfn, unsigned long end,
 				  struct revoke_arg *arg)
 {
@@ -201,7 +199,7 @@ next:
 	return pfn;
 }
 
-/* Whether to stop waiting for a page that is locked.  @timeout and @began are in jiffies. */
+/* Return: true if the wait for a locked page ends.  @timeout and @began are in jiffies. */
 static bool revoke_gives_up(struct hmm_p2p_exporter *exp, unsigned long timeout,
 			    unsigned long began, unsigned long *report)
 {
@@ -217,19 +215,18 @@ static bool revoke_gives_up(struct hmm_p2p_exporter *exp, unsigned long timeout,
 
 /*
  * hmm_p2p_revoke_window - take every alias of a window away
- * @window: REVOKING by the caller's doing
+ * @window: the caller has made it REVOKING
  * @timeout: jiffies to go on trying pages that are locked; %HMM_P2P_NO_TIMEOUT: only the
  *	death of the device ends that, and no signal
  *
  * Context: May sleep; no mmap_lock, no page lock, no lock of an importer.
  *
  * Return:
- * * %HMM_P2P_REVOKED: the window has no references.  It is the caller's, who decides
- *   what becomes of it
- * * %HMM_P2P_HELD: a page stayed locked, or a fatal signal arrived; aliases may be left,
- *   nobody is to blame.  It is the caller's, too
- * * %HMM_P2P_BROKEN: it is STUCK, or was: the importer that holds on is quarantined.
- *   Whoever lets go last has hmm_p2p_settle() look after it, which may have begun
+ * * %HMM_P2P_REVOKED: the window has no references.  The caller decides what becomes of it
+ * * %HMM_P2P_HELD: a page stayed locked, or a fatal signal arrived.  Aliases may be left, and no
+ *   importer is to blame.  The caller decides, too
+ * * %HMM_P2P_BROKEN: the window is STUCK, or was, and the importer that holds on is quarantined.
+ *   When that importer lets go, hmm_p2p_settle() takes care of the window
  */
 enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 					   unsigned long timeout)
@@ -243,8 +240,8 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 	bool stuck;
 
 	/*
-	 * REVOKING is seen by whoever looks after our first event, or has a page locked
-	 * that we find free: pairs with hmm_p2p_batch_start().
+	 * A task that looks after our first event sees REVOKING, and so does one that
+	 * locks a page after us: pairs with hmm_p2p_batch_start().
 	 */
 	smp_mb();
 	for (;;) {
@@ -268,7 +265,7 @@ enum hmm_p2p_revoked hmm_p2p_revoke_window(struct hmm_p2p_window *window,
 
 /*
  * hmm_p2p_revoke_all - take all aliases away, for good
- * @exp: an exporter that is draining: nobody gets an alias any more
+ * @exp: an exporter that is draining: no importer gets a new alias
  *
  * Goes on until no importer has an alias, except importers that broke their contract and are
  * quarantined.  If the device dies meanwhile, aliases may be left: hmm_p2p_dead() takes them,
@@ -297,9 +294,9 @@ void hmm_p2p_revoke_all(struct hmm_p2p_exporter *exp)
  * @offset: bytes from the start of the device memory
  * @length: bytes; with @offset rounded outward to whole windows
  *
- * The memory does not move.  Importers that still want it fault again and get new
- * aliases, so this is for a driver that wants to be sure of a moment, or of the
- * effect of a change that it made before.
+ * The memory does not move.  Importers that still want it fault again and get new aliases.  A
+ * driver calls this to know a moment at which no old alias is in use, after a change of its own
+ * for example.
  *
  * Context: Process context; may sleep; no mmap_lock, no page lock, no lock that an
  * importer's invalidate callback needs, and not from that callback.
@@ -308,7 +305,7 @@ void hmm_p2p_revoke_all(struct hmm_p2p_exporter *exp)
  * importer that broke its contract and is quarantined, and what peers wrote through them
  * is in the memory; or
  * * -EINVAL: the range is empty or reaches beyond the device memory
- * * -EBUSY: memory stayed locked by somebody for a second
+ * * -EBUSY: another task kept memory locked for a second
  * * -ENODEV: the exporter is being unregistered, or its device is gone
  * * -EINTR: a fatal signal arrived; windows from some point of the range on were not
  *   revoked
@@ -321,7 +318,7 @@ int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 
 	if (!hmm_p2p_range_end(exp, offset, length, &end))
 		return -EINVAL;
-	/* Coherent memory has no windows, and nobody an alias. */
+	/* Coherent memory has no windows, so there are no aliases. */
 	if (hmm_p2p_is_coherent(exp))
 		return 0;
 	last = hmm_p2p_window_at(exp, PHYS_PFN(end - 1));
@@ -353,8 +350,8 @@ int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_revoke, "HMM_P2P");
 
 /*
- * Whether the importer of that name has ever met @exp.  What it has mapped now says
- * too little: an alias may have been handed out and not be mapped yet.
+ * Return: true if the importer of that name has a pair with @exp.  Its mapped entries say too
+ * little: it may have got an alias that it has not mapped yet.
  */
 static bool importer_met(struct hmm_p2p_exporter *exp, const char *name)
 {
@@ -372,8 +369,8 @@ static bool importer_met(struct hmm_p2p_exporter *exp, const char *name)
  * hmm_p2p_revoke_importer - take all aliases of one importing device away
  * @name: what the importer gave in hmm_p2p_peer_desc
  *
- * Of all exporters.  Which windows an importer uses is not recorded, so others who
- * use the same windows lose their aliases as well, and fault again.
+ * The call takes away aliases of all exporters.  The core does not record which windows an
+ * importer uses, so other importers lose the aliases of the same windows, and fault again.
  *
  * Context: As hmm_p2p_revoke().
  *

@@ -7,10 +7,9 @@
  * fire notifiers for an exporter's pages enters a watch, on its stack, and leaves it
  * afterwards.
  *
- * Between the two much else may take its time that is no importer's doing: the kernel
- * drains the LRU batches of all CPUs, waits for an anon_vma, or runs another task.  So
- * mm/mmu_notifier.c says which callback the task is in, and the watchdog measures the
- * time of that one callback and nothing else:
+ * In between, other things may take long that no importer causes: the kernel drains the LRU
+ * batches of all CPUs, waits for an anon_vma, or runs another task.  So mm/mmu_notifier.c tells
+ * which callback the task is in, and the watchdog measures the time of that callback only:
  *
  *	watch_begin		watched, and in no callback
  *	  first callback	timed
@@ -61,7 +60,7 @@ static struct hmm_p2p_watch_list *list_of_current(void)
 	return &hmm_p2p_watches[hmm_p2p_watch_hash(current)];
 }
 
-/* A callback in @list that is late and has not been reported, marked so now. */
+/* Find a late callback in @list that was not reported, and mark it as reported. */
 static bool take_late(struct hmm_p2p_watch_list *list, struct hmm_p2p_watch *late)
 {
 	struct hmm_p2p_watch *watch;
@@ -124,7 +123,7 @@ static void hmm_p2p_watchdog(struct work_struct *work)
 static DECLARE_DELAYED_WORK(watchdog, hmm_p2p_watchdog);
 
 /*
- * hmm_p2p_watch_begin - the calling task is about to fire notifiers
+ * hmm_p2p_watch_begin - watch the calling task, which is about to call notifiers
  * @watch: on the caller's stack, until hmm_p2p_watch_end()
  * @exp: the exporter of the pages; the caller keeps it
  */
@@ -144,7 +143,7 @@ void hmm_p2p_watch_begin(struct hmm_p2p_watch *watch, struct hmm_p2p_exporter *e
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_watch_begin);
 
-/* hmm_p2p_watch_end - the same task has fired them */
+/* hmm_p2p_watch_end - undo hmm_p2p_watch_begin(), in the same task */
 void hmm_p2p_watch_end(struct hmm_p2p_watch *watch)
 {
 	struct hmm_p2p_watch_list *list = list_of_current();

@@ -2,34 +2,33 @@
 /*
  * DOC: Windows
  *
- * Device memory becomes visible on the bus by windows.  Where the BAR covers the
- * memory, each is opened at registration and that is that.  Where it does not, a
- * window opens when a peer first needs it; when there is no more room, another one is
- * revoked and closed for it.
+ * Device memory becomes visible on the bus in windows.  If the BAR covers the memory,
+ * registration opens all windows for good.  If not, a window opens when a peer first needs it.
+ * If the BAR has no more room, the core revokes and closes another window for it.
  *
- * Which one: first a window without references, the one that lost its last reference, or was
- * opened, the longest ago.  If all have references, they take turns, in the order in which
- * they came into use: no count tells how busy a window is.  The last lookup does not either:
- * an importer that maps memory once and uses it all the time never looks again.  So each has
- * its place in the BAR for as long as the others, and an importer that loses it faults and
- * waits for its next turn.
+ * The core closes a window without references first: the one that lost its last reference, or
+ * was opened, the longest ago.  If all windows have references, they take turns in the order
+ * in which they came into use.  Nothing tells how busy a window is: an importer that maps
+ * memory once and uses it all the time never looks again, so the last lookup means nothing.
+ * So each window has its place in the BAR for as long as the others, and an importer that loses
+ * one faults and waits for its next turn.
  *
  * exp->idle and exp->used have the open windows in these two orders.  A reference takes no
  * lock, so the lists are hints that reclaim corrects: a window on exp->idle that has got
  * references goes to the end of exp->used, and one that has lost its last reference comes
  * back, with exp->let_go_windows.
  *
- * Opening and closing sleep.  A state machine under exp->window_lock says who may
- * do which step; the steps themselves run without a lock, so that different
- * windows open side by side.  The page walk only reads the state.
+ * Opening and closing sleep.  A state machine under exp->window_lock says which task may do
+ * which step.  The steps themselves run without a lock, so that different windows open side by
+ * side.  The page walk only reads the state.
  *
- * A window that the driver says is not visible, for good, is INVISIBLE from then on: nobody
- * tries it again, and its pages go to RAM for a peer.
+ * If the driver says -ENXIO, a window is INVISIBLE for good: no task tries to open it again, and
+ * a peer gets its pages in RAM.
  *
- * What keeps faults from taking each other's windows in turn for ever: a window is
- * not reclaimed before its minimum residency is over, nor if an alias of it was
- * handed out since the call began that wants the room.  It goes to the end of its list then.
- * Whoever finds none takes the page to RAM, and nobody tries that window again for a while.
+ * Faults must not take each other's windows in turn for ever.  So a window is not reclaimed
+ * before its minimum residency is over, nor if an alias of it was handed out since the call
+ * began that wants the room.  It goes to the end of its list then.  A fault that finds no window
+ * to close takes the page to RAM, and no task tries its own window again for a while.
  */
 #include <linux/jiffies.h>
 #include <linux/llist.h>
@@ -63,8 +62,8 @@ static bool older_than_residency(struct hmm_p2p_window *window)
 }
 
 /*
- * Whether to try a window again that could not be opened.  Never at once, whatever
- * the parameter says: the fault that found it so has to see it fail.
+ * Return: true if it is time to try a window again that could not be opened.  Never at once,
+ * whatever the parameter says: the fault that tried to open it has to see that it failed.
  */
 static bool may_try_again(struct hmm_p2p_window *window)
 {
@@ -72,7 +71,7 @@ static bool may_try_again(struct hmm_p2p_window *window)
 	       (u32)jiffies - READ_ONCE(window->used) >= HZ / 10;
 }
 
-/* Whether waiting for the window may help. */
+/* Return: true if the window may open, now or when another task is done with it. */
 bool hmm_p2p_window_may_open(struct hmm_p2p_window *window)
 {
 	switch (READ_ONCE(window->state)) {
@@ -86,7 +85,7 @@ bool hmm_p2p_window_may_open(struct hmm_p2p_window *window)
 	}
 }
 
-/* Whether a task is about to change the state again. */
+/* Return: true if a task will change the state again soon. */
 static bool is_busy_state(u32 state)
 {
 	return state == HMM_P2P_OPENING || state == HMM_P2P_REVOKING;
@@ -140,7 +139,7 @@ static phys_addr_t window_last_byte(struct hmm_p2p_window *window, phys_addr_t p
 	return phys + PFN_PHYS(page + 1) - 1;
 }
 
-/* What is wrong with where the driver says that a window is, or NULL. */
+/* What is wrong with the address that the driver gives for a window, or NULL. */
 static const char *window_map_defect(struct hmm_p2p_window *window, phys_addr_t phys)
 {
 	struct hmm_p2p_exporter *exp = window->exp;
@@ -160,8 +159,8 @@ static const char *window_map_defect(struct hmm_p2p_window *window, phys_addr_t 
 }
 
 /*
- * Ask the driver, and believe only what can be true: an address that is not ours
- * would send the writes of peers to somebody else's memory.
+ * Ask the driver to open a window, and check its answer: a wrong address would send the writes
+ * of peers to other memory.
  */
 static int window_ask_driver(struct hmm_p2p_window *window)
 {
@@ -243,7 +242,7 @@ static void window_close(struct hmm_p2p_window *window)
 	const struct hmm_p2p_exporter_desc *desc = &window->exp->desc;
 
 	hmm_p2p_track_erase(window);
-	/* No peer has it mapped.  Late writes must not land in the next window there. */
+	/* No peer has the window mapped, but writes may still be on their way to it. */
 	hmm_p2p_flush_window(window);
 	trace_hmm_p2p_close_window(desc->name, hmm_p2p_window_index(window), 0,
 				   0);
@@ -259,7 +258,7 @@ void hmm_p2p_windows_settle(struct hmm_p2p_exporter *exp)
 		hmm_p2p_exporter_put(exp);
 }
 
-/* Unregistering: nobody has an alias, but for windows that are stuck. */
+/* For unregistering: only stuck windows still have aliases in use. */
 void hmm_p2p_windows_close(struct hmm_p2p_exporter *exp)
 {
 	unsigned long i;
@@ -270,8 +269,8 @@ void hmm_p2p_windows_close(struct hmm_p2p_exporter *exp)
 }
 
 /*
- * The aliases are forgotten.  A stuck window stays known, and keeps the exporter:
- * its last reference has to find it, and nobody else may have that address.
+ * Forget the aliases.  A stuck window stays in the index and keeps the exporter: the put of its
+ * last reference has to find it, and no other window may get its address.
  */
 void hmm_p2p_windows_exit(struct hmm_p2p_exporter *exp)
 {
@@ -289,11 +288,11 @@ void hmm_p2p_windows_exit(struct hmm_p2p_exporter *exp)
 		hmm_p2p_track_erase(&exp->windows[i]);
 		window_change(&exp->windows[i], HMM_P2P_CLOSED);
 	}
-	/* One that became idle just now may have missed that we are gone. */
+	/* A window that became idle just now may have missed that the exporter is gone. */
 	hmm_p2p_windows_settle(exp);
 }
 
-/* Windows that have lost their last reference since the last reclaim: idle, if they still are. */
+/* Move windows that lost their last reference since the last reclaim to the idle list. */
 static void reclaim_collect_let_go(struct hmm_p2p_exporter *exp)
 {
 	struct llist_node *list = llist_reverse_order(llist_del_all(&exp->let_go_windows));
@@ -311,13 +310,13 @@ static void reclaim_collect_let_go(struct hmm_p2p_exporter *exp)
 	}
 }
 
-/* Whether an alias was handed out too recently: ages, not times, which wrap around. */
+/* Return: true if an alias was handed out too recently.  Compares ages: times wrap around. */
 static bool reclaim_is_too_early(struct hmm_p2p_window *window, u32 now, u32 since)
 {
 	return now - READ_ONCE(window->used) <= now - since || !older_than_residency(window);
 }
 
-/* The first window of a list that may be taken.  Others go to the end of a list. */
+/* The first window of a list that may be closed.  Others go to the end of a list. */
 static struct hmm_p2p_window *reclaim_first(struct hmm_p2p_exporter *exp,
 					    struct list_head *list, u32 since)
 {
@@ -342,7 +341,7 @@ static struct hmm_p2p_window *reclaim_first(struct hmm_p2p_exporter *exp,
 	return NULL;
 }
 
-/* The window to be closed for another, or NULL: see above for the order. */
+/* The window to close for another one, or NULL: see the head of this file for the order. */
 static struct hmm_p2p_window *reclaim_victim(struct hmm_p2p_exporter *exp, u32 since)
 {
 	struct hmm_p2p_window *victim;
@@ -362,7 +361,7 @@ static bool reclaim(struct hmm_p2p_exporter *exp, u32 since)
 {
 	struct hmm_p2p_window *victim;
 
-	/* Each may take RECLAIM_TIMEOUT, and nobody waits for a task that is killed. */
+	/* Each window may take RECLAIM_TIMEOUT; a task that is killed does not go on. */
 	while (!fatal_signal_pending(current) &&
 	       (victim = reclaim_victim(exp, since))) {
 		switch (hmm_p2p_revoke_window(victim, RECLAIM_TIMEOUT)) {
@@ -372,13 +371,13 @@ static bool reclaim(struct hmm_p2p_exporter *exp, u32 since)
 			hmm_p2p_count(exp, HMM_P2P_C_RECLAIMED, 1);
 			return true;
 		case HMM_P2P_HELD:
-			/* Somebody works on its pages: take it for used. */
+			/* Another task has its pages locked: count that as use. */
 			WRITE_ONCE(victim->used, (u32)jiffies);
 			window_change(victim, HMM_P2P_OPEN);
 			break;
 		case HMM_P2P_BROKEN:
 			hmm_p2p_count(exp, HMM_P2P_C_REVOKED, 1);
-			/* It is not ours any more. */
+			/* This task may not touch the window any more. */
 			break;
 		}
 	}
@@ -386,14 +385,13 @@ static bool reclaim(struct hmm_p2p_exporter *exp, u32 since)
 }
 
 /*
- * hmm_p2p_window_open - open a window, or wait for who is doing so
+ * hmm_p2p_window_open - open a window, or wait for the task that opens it
  * @window: of an exporter that does not go away meanwhile
  * @since: jiffies when the call began that needs it
  *
  * Context: May sleep; no mmap_lock, no page lock.
  *
- * Return: 0, after which the walk is to look again, whatever it then finds, or
- * -EINTR.
+ * Return: 0, after which the caller walks again, whatever the walk then finds, or -EINTR.
  */
 int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since)
 {
@@ -424,7 +422,7 @@ int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since)
 		if (!ret)
 			hmm_p2p_count(exp, HMM_P2P_C_OPENED, 1);
 		WRITE_ONCE(window->used, (u32)jiffies);
-		/* Who is killed does not speak for others, but where there is nothing to open. */
+		/* A killed task must not mark the window FAILED for others. */
 		window_change(window, !ret ? HMM_P2P_OPEN :
 			      ret == -ENXIO ? HMM_P2P_INVISIBLE :
 			      fatal_signal_pending(current) ? HMM_P2P_CLOSED :
@@ -436,9 +434,10 @@ int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since)
 }
 
 /*
- * Stop handing out aliases of a window that is open.  False if it is not, and so
- * has none.  Waits for another task that revokes it; if @killable, until a fatal signal
- * arrives, which is for the caller to see.
+ * Stop handing out aliases of an open window.  Waits for another task that revokes it; if
+ * @killable, a fatal signal ends the wait, and the caller checks for it.
+ *
+ * Return: false if the window is not open, and so has no aliases.
  */
 bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window, bool killable)
 {
@@ -478,7 +477,7 @@ void hmm_p2p_window_end_revoke(struct hmm_p2p_window *window, bool stuck)
 		hmm_p2p_window_idle(window);
 }
 
-/* The last reference is gone.  Any context. */
+/* The last reference of a window is gone.  Any context. */
 void hmm_p2p_window_idle(struct hmm_p2p_window *window)
 {
 	struct hmm_p2p_exporter *exp = window->exp;
@@ -490,7 +489,7 @@ void hmm_p2p_window_idle(struct hmm_p2p_window *window)
 		llist_add(&window->let_go_node, &exp->let_go_windows);
 }
 
-/* A window that was stuck and is idle: back into use. */
+/* Use a window again that was stuck and is idle now. */
 static void window_settle(struct hmm_p2p_window *window)
 {
 	struct hmm_p2p_exporter *exp = window->exp;
@@ -536,7 +535,7 @@ static void hmm_p2p_settle(struct work_struct *work)
 	hmm_p2p_exporter_put(exp);
 }
 
-/* Before anything else happens to the exporter. */
+/* Called before anything else happens to the exporter. */
 void hmm_p2p_window_setup(struct hmm_p2p_exporter *exp)
 {
 	spin_lock_init(&exp->window_lock);
