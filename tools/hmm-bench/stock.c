@@ -20,7 +20,7 @@ static const char *const functions[] = { "hmm_range_fault", NULL };
 
 /* What regions are of, and how many come and go in a round. */
 #define REGION	(16 * PAGE)
-#define REGIONS	1024
+#define REGIONS	8192
 
 struct stock {
 	struct memory m;
