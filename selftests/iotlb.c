@@ -172,7 +172,7 @@ TEST_LONG(odp_mixed, 120)
 	EXPECT_TRUE(region_has(fd, LEN / PAGE, 300));
 	ASSERT_EQ(0, write_file(TRACE "events/iommu/unmap/enable", "1"));
 	ASSERT_EQ(0, trace_clear());
-	/* The event is of this page alone; a change of protection splits the mapping. */
+	/* Of this page alone; mprotect() would split the mapping, with an event of 2 MiB. */
 	ASSERT_EQ(0, madvise(p + 50 * PAGE, PAGE, MADV_DONTNEED));
 	EXPECT_EQ(1, unmaps(&bytes));
 	EXPECT_EQ(PAGE, bytes);
