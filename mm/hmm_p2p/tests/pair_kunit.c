@@ -57,7 +57,12 @@ static void stranger_costs_nothing(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, list_count_nodes(&f->exp->pairs));
 }
 
+/*
+ * A mirror in a thread of its own, which waits for @go: a thread cannot be made under
+ * hmm_p2p_pairs_lock, as that takes memory.
+ */
 static struct {
+	struct completion go;
 	struct hmm_p2p_peer_desc desc;
 	int ret;
 	bool alias;
@@ -68,6 +73,7 @@ static void mirror_comes_and_goes(struct fake *f)
 {
 	struct mirror *m = f->wants;
 
+	wait_for_completion(&joiner.go);
 	joiner.ret = hmm_p2p_peer_init(&m->peer, &joiner.desc);
 	joiner.ret = joiner.ret ?: mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT);
 	joiner.alias = mirror_peers(m) == 1;
@@ -81,15 +87,18 @@ static void mirror_comes_and_goes(struct fake *f)
 	hmm_p2p_peer_destroy(&m->peer);
 }
 
-/* Whether it does that now, while the caller holds a lock that it must not take. */
-static bool joins_now(struct kunit *test, struct job *job)
+static void mirror_faults(struct fake *f)
 {
-	struct fake *f = test->priv;
+	wait_for_completion(&joiner.go);
+	joiner.ret = mirror_fault(f->wants, 0, 1, HMM_PFN_REQ_FAULT);
+}
 
+static void joiner_start(struct kunit *test, struct job *job, void (*call)(struct fake *f))
+{
+	init_completion(&joiner.go);
 	joiner.ret = -ETIMEDOUT;
 	joiner.alias = false;
-	job_call(test, job, mirror_comes_and_goes, f);
-	return job_done(job, 10000);
+	job_call(test, job, call, test->priv);
 }
 
 /*
@@ -115,10 +124,12 @@ static void joining_takes_no_shared_lock(struct kunit *test)
 		.name = "soft", .map = &f->wants->map, .nr_entries = 1, .mm = current->mm,
 	};
 
+	joiner_start(test, &job, mirror_comes_and_goes);
 	mutex_lock(&f->exp->life);
 	KUNIT_EXPECT_TRUE(test, down_write_trylock(&f->exp->live_sem));
 	mutex_lock(&hmm_p2p_pairs_lock);
-	done = joins_now(test, &job);
+	complete(&joiner.go);
+	done = job_done(&job, 10000);
 	mutex_unlock(&hmm_p2p_pairs_lock);
 	up_write(&f->exp->live_sem);
 	mutex_unlock(&f->exp->life);
@@ -153,14 +164,16 @@ static void pair_that_ends(struct kunit *test)
 	next = mirror_create(test, "soft", start + PAGE_SIZE, 1);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(last, 0, 1, HMM_PFN_REQ_FAULT));
 	over = pair_of(f, last);
+	f->wants = next;
+	joiner_start(test, &job, mirror_faults);
 	/* As its end has it, which has yet to take it out of the table. */
 	mutex_lock(&hmm_p2p_pairs_lock);
 	refcount_set(&over->users, 0);
-	job_fault(test, &job, next, 0, 1, HMM_PFN_REQ_FAULT);
+	complete(&joiner.go);
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 200));
 	mutex_unlock(&hmm_p2p_pairs_lock);
 	KUNIT_EXPECT_TRUE(test, job_done(&job, 60000));
-	KUNIT_EXPECT_EQ(test, 0, job.ret);
+	KUNIT_EXPECT_EQ(test, 0, joiner.ret);
 	KUNIT_EXPECT_EQ(test, 1, mirror_peers(next));
 	KUNIT_EXPECT_PTR_NE(test, pair_of(f, next), over);
 	KUNIT_EXPECT_EQ(test, 2, list_count_nodes(&f->exp->pairs));
