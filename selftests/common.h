@@ -40,6 +40,13 @@ static inline void *anon(size_t length)
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
+/* Reserve address space without memory. */
+static inline char *reserve(size_t length)
+{
+	return mmap(NULL, length, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
 /*
  * Map anonymous memory that is aligned to a huge page; @advice says whether it consists of huge
  * pages.  munmap() leaves 2 MiB of the mapping around it behind.
@@ -109,6 +116,17 @@ static inline int write_file(const char *path, const char *text)
 	n = write(fd, text, strlen(text));
 	close(fd);
 	return n == (ssize_t)strlen(text) ? 0 : -1;
+}
+
+/* The number in a file such as those of a control group, or -1. */
+static inline long long number_in(const char *path)
+{
+	char text[32] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+
+	close(fd);
+	return n > 0 ? atoll(text) : -1;
 }
 
 #define TRACE		"/sys/kernel/tracing/"

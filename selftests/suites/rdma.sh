@@ -16,6 +16,7 @@ suite_rdma_no_kmap() {
 suite_mr() {
 	swap_and_cgroups && "$bin/mr" && swapoff -a
 }
+suite_mr_cost() { cgroups && "$bin/mr_cost"; }
 
 suite_revoke() { HMM_P2P_EXPECT=reach "$bin/revoke"; }
 suite_flush() { race_module && "$bin/flush" -T window_closed; }
