@@ -50,8 +50,7 @@ void hmm_p2p_track_erase(struct hmm_p2p_window *window)
 
 /*
  * Add the window's aliases to the index, from @alias on.  Return: 0, -ENOMEM, or -EBUSY if
- * another window has one of them.  In that case maps that cached this window earlier miss it
- * for a moment.
+ * another window has one of them.
  */
 int hmm_p2p_track_insert(struct hmm_p2p_window *window, u32 alias)
 {

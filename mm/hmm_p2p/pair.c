@@ -229,7 +229,7 @@ static struct hmm_p2p_pair *pair_first_meeting(struct hmm_p2p_peer *peer,
 
 /*
  * Attach a mirror to a pair.  @pair and @attachment are consumed.  Another fault of this mirror
- * may have been faster, with the same pair.
+ * may have been faster.
  */
 static void pair_join_peer(struct hmm_p2p_peer *peer, struct hmm_p2p_pair *pair,
 			   struct hmm_p2p_attachment *attachment)
@@ -240,14 +240,21 @@ static void pair_join_peer(struct hmm_p2p_peer *peer, struct hmm_p2p_pair *pair,
 	attachment->peer = peer;
 	attachment->pair = pair;
 	mutex_lock(&pair->lock);
+	/*
+	 * The other fault may have another pair, with another lock, if the importing device
+	 * was renamed in between: so the xarray decides.  Its slot is reserved.  The store
+	 * pairs with smp_rmb() in cursor_pair().
+	 */
+	xa_lock(&peer->pairs);
 	met = xa_load(&peer->pairs, id);
+	if (!met)
+		__xa_store(&peer->pairs, id, attachment, GFP_NOWAIT);
+	xa_unlock(&peer->pairs);
 	if (!met) {
 		/* A fault on another exporter, whose pair has another lock, may set it, too. */
 		if (!cmpxchg(&peer->importer, NULL, pair->importer))
 			atomic_inc(&pair->importer->mirrors);
 		list_add_tail(&attachment->node, &pair->attachments);
-		/* It is reserved.  Pairs with smp_rmb() in cursor_pair(). */
-		xa_store(&peer->pairs, id, attachment, GFP_NOWAIT);
 	}
 	mutex_unlock(&pair->lock);
 	if (met) {

@@ -18,9 +18,11 @@
 #include <linux/instrumented.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
+#include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -157,15 +159,19 @@ static int hmm_dummy_memory_failure(struct dev_pagemap *pgmap, unsigned long pfn
 	struct hmm_dummy_dev *dev =
 		container_of(pgmap, struct hmm_dummy_dev, mem.pgmap);
 	u64 offset = hmm_p2p_page_offset(pfn_to_page(pfn));
-	unsigned long i;
+	unsigned long i, deadline = jiffies + HZ;
 	int ret = -ENODEV;
 
 	/*
-	 * Keep hmm_dummy_remove() from unregistering the exporter.  Do not wait for it: while
-	 * this call lasts, memory_failure() handles no other error of the machine.
+	 * Keep hmm_dummy_remove() from unregistering the exporter.  Wait for it for a second
+	 * only: while this call lasts, memory_failure() handles no other error of the
+	 * machine.  hmm_dummy_quiesce() has the lock for a moment.
 	 */
-	if (!down_read_trylock(&dev->life))
-		return -EBUSY;
+	while (!down_read_trylock(&dev->life)) {
+		if (READ_ONCE(dev->gone) || time_after(jiffies, deadline))
+			return -EBUSY;
+		schedule_timeout_uninterruptible(1);
+	}
 	if (!dev->gone) {
 		for (i = 0; i < nr_pages; i++)
 			hmm_dummy_vram_bad(dev, PHYS_PFN(offset) + i);

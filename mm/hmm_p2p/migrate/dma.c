@@ -223,7 +223,8 @@ static int dma_map_copy(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
 	for (; bytes; bytes -= piece.bytes) {
 		piece.bytes = min(bytes, dma->max_extent);
 		piece.addr = hmm_p2p_dma_map_extent(b, phys, piece.bytes);
-		if (piece.addr == DMA_MAPPING_ERROR)
+		/* There is room for whole pages: a bounce buffer may begin within one. */
+		if (piece.addr == DMA_MAPPING_ERROR || !PAGE_ALIGNED(piece.addr))
 			return -ENOMEM;
 		dma->nr_pages += piece.bytes >> PAGE_SHIFT;
 		hmm_p2p_dma_add_pieces(dma, piece);

@@ -336,6 +336,13 @@ static void dma_one_range(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
 	KUNIT_EXPECT_FALSE(test, f->dma_outside);
 	KUNIT_EXPECT_EQ(test, next_addr, SZ_1G + 3 * nr * PAGE_SIZE);
+
+	/* Addresses within a page are refused, and unmapped. */
+	next_addr = SZ_1G + 512;
+	kunit_activate_static_stub(test, hmm_p2p_dma_map_extent, in_one_range);
+	KUNIT_EXPECT_EQ(test, -ENOMEM, memory_to_device(f, start, nr, 0, NULL));
+	kunit_deactivate_static_stub(test, hmm_p2p_dma_map_extent);
+	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
 	f->copy_error = 0;
 }
 
