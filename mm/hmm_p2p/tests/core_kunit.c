@@ -7,9 +7,6 @@
 
 #include "fake.h"
 
-#define EXPECT_REFUSED(err, f)						\
-	KUNIT_EXPECT_EQ(test, err, PTR_ERR(hmm_p2p_register(&(f)->desc)))
-
 /* The first line of the kernel log that refuses an exporter. */
 static char refusal[192];
 

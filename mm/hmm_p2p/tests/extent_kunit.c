@@ -98,11 +98,11 @@ static void invisible_all(struct kunit *test)
 	struct fake *f = test->priv;
 
 	f->absent = BIT(NR_WINDOWS) - 1;
-	KUNIT_EXPECT_EQ(test, -ENXIO, PTR_ERR(hmm_p2p_register(&f->desc)));
+	EXPECT_REFUSED(-ENXIO, f);
 	/* Another error than that is one, also behind a window that is not there. */
 	f->absent = BIT(0);
 	f->open_error = -EIO;
-	KUNIT_EXPECT_EQ(test, -EIO, PTR_ERR(hmm_p2p_register(&f->desc)));
+	EXPECT_REFUSED(-EIO, f);
 	f->absent = 0;
 	f->open_error = 0;
 	fake_register(test);

@@ -271,4 +271,8 @@ void job_call(struct kunit *test, struct job *job,
 	      void (*call)(struct fake *f), struct fake *f);
 bool job_done(struct job *job, unsigned int ms);
 
+/* Register a fake, which is refused with @err. */
+#define EXPECT_REFUSED(err, f)						\
+	KUNIT_EXPECT_EQ(test, err, PTR_ERR(hmm_p2p_register(&(f)->desc)))
+
 #endif /* _HMM_P2P_TESTS_FAKE_H */
