@@ -288,10 +288,13 @@ static inline bool ksm_pass(void)
 	return now >= before + 4;
 }
 
-/* Count the caller's pages that are present, or swapped out, as pagemap shows them. */
-enum page_is { PAGE_PRESENT, PAGE_SWAPPED };
+/*
+ * Count the caller's pages that are present, swapped out, or device-private of any driver, as
+ * pagemap shows them.
+ */
+enum page_is { PAGE_PRESENT, PAGE_SWAPPED, PAGE_ON_DEVICE };
 
-static inline long pages_that_are(enum page_is what, const char *p, size_t length)
+static inline long pages_that_are(enum page_is what, const void *p, size_t length)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	size_t first = (uintptr_t)p >> 12, pages = (length + PAGE - 1) / PAGE;
@@ -303,10 +306,14 @@ static inline long pages_that_are(enum page_is what, const char *p, size_t lengt
 		ssize_t got = pread(fd, entries, bytes, (first + i) * 8);
 
 		for (ssize_t k = 0; k < got / 8; k++) {
+			unsigned int type = entries[k] & 0x1f;
+
 			if (what == PAGE_PRESENT)
 				n += entries[k] >> 63;
+			else if (what == PAGE_ON_DEVICE)
+				n += entries[k] >> 62 == 1 && (type == 28 || type == 29);
 			else	/* types from 24 on are not swap devices */
-				n += entries[k] >> 62 == 1 && (entries[k] & 0x1f) < 24;
+				n += entries[k] >> 62 == 1 && type < 24;
 		}
 	}
 	close(fd);

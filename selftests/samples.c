@@ -17,38 +17,13 @@
 
 static long long sample_counter(const char *name)
 {
-	static const char *const files[] = { "counters", "migrations" };
-	char path[80], key[64];
-	long long value, found = -1;
-
-	for (unsigned int i = 0; i < 2; i++) {
-		FILE *f;
-
-		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_p2p/hmm_p2p_exporter/%s",
-			 files[i]);
-		f = fopen(path, "r");
-		if (!f)
-			return -1;
-		while (fscanf(f, "%63s %lld", key, &value) == 2)
-			if (!strcmp(key, name))
-				found = value;
-		fclose(f);
-	}
-	return found;
+	return exporter_counter("hmm_p2p_exporter", name);
 }
 
-/* Pages of the caller's that are on a device, whichever. */
+/* The caller's pages that are on a device, of whatever driver. */
 static long pages_away(const void *p, size_t length)
 {
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entry;
-	long n = 0;
-
-	for (size_t i = 0; i < length / PAGE; i++)
-		if (pread(fd, &entry, 8, ((uintptr_t)p / PAGE + i) * 8) == 8)
-			n += entry >> 62 == 1 && ((entry & 0x1f) == 28 || (entry & 0x1f) == 29);
-	close(fd);
-	return n;
+	return pages_that_are(PAGE_ON_DEVICE, p, length);
 }
 
 static long sample_move(int fd, const void *p, size_t length, bool to_device)

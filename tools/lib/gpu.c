@@ -129,8 +129,7 @@ int gpu_fill_scratch(int gpu, size_t pos, size_t length, unsigned char byte)
 	return gpu_command(gpu, &arg);
 }
 
-/* A counter of the exporter or of its engine. */
-long long gpu_counter(unsigned int n, const char *name)
+long long exporter_counter(const char *exporter, const char *name)
 {
 	static const char *const files[] = { "counters", "migrations" };
 	char path[80], key[64];
@@ -139,8 +138,7 @@ long long gpu_counter(unsigned int n, const char *name)
 	for (unsigned int i = 0; i < 2; i++) {
 		FILE *f;
 
-		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_p2p/hmm_dummy%u/%s", n,
-			 files[i]);
+		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_p2p/%s/%s", exporter, files[i]);
 		f = fopen(path, "r");
 		if (!f)
 			return -1;
@@ -150,6 +148,14 @@ long long gpu_counter(unsigned int n, const char *name)
 		fclose(f);
 	}
 	return found;
+}
+
+long long gpu_counter(unsigned int n, const char *name)
+{
+	char exporter[32];
+
+	snprintf(exporter, sizeof(exporter), "hmm_dummy%u", n);
+	return exporter_counter(exporter, name);
 }
 
 int peer_access_set(bool on)

@@ -40,7 +40,10 @@ int gpu_import(int gpu, int dmabuf);
 /* gpu_fill() for the memory that read() and write() work on. */
 int gpu_fill_scratch(int gpu, size_t pos, size_t length, unsigned char byte);
 
-/* A counter of an exporter in debugfs, or -1. */
+/* A counter of an exporter, or of its engine, in debugfs; or -1. */
+long long exporter_counter(const char *exporter, const char *name);
+
+/* The same of hmm_dummy @n. */
 long long gpu_counter(unsigned int n, const char *name);
 
 /* A field of the pair of this process and @importer, or -1. */
