@@ -4,7 +4,9 @@
 # The guest's part of "make check": runs suites and marks where each begins.  A suite is
 # the function suite_NAME of a file in suites/, or else the program NAME as it is.
 #
-# usage: guest.sh SUITE...
+# usage: guest.sh [--kunit GLOBS] SUITE...
+# --kunit GLOBS: of KUnit's tests only those that match (SUITE.TEST, as in kunit.filter_glob),
+# loaded once for each GLOB.  Blanks separate them.
 
 # shellcheck source-path=SCRIPTDIR
 
@@ -43,6 +45,12 @@ run_suite() { # NAME
 echo 0 > /proc/sys/kernel/numa_balancing
 # A CPU was seen to trap at an optimized probe that had just been removed.
 [ ! -e /proc/sys/debug/kprobes-optimization ] || echo 0 > /proc/sys/debug/kprobes-optimization
+
+kunit_globs=()
+if [ "${1:-}" = --kunit ]; then
+	read -ra kunit_globs <<< "$2"
+	shift 2
+fi
 
 for suite; do
 	echo "# suite $suite"

@@ -28,6 +28,20 @@ drops_unset() {
 	refuse_log drops "$TMP/copy/scripts/tree" build release && grep -q CONFIG_MMU "$TMP/err"
 }
 
+# A configuration is made again only if something that it is made from has changed.
+configures_again() {
+	local obj
+	obj=$("$tree" objects off mm/hmm.o) || return 1
+	cp -p "$obj.config/.config" "$TMP/before"
+	"$tree" objects off mm/hmm.o > /dev/null || return 1
+	[ ! "$obj.config/.config" -nt "$TMP/before" ] || return 1
+	copy
+	printf '\nconfig HMM_P2P_ANOTHER\n\tdef_bool y\n' >> "$TMP/copy/mm/hmm_p2p/Kconfig"
+	"$TMP/copy/scripts/tree" objects off mm/hmm.o > /dev/null &&
+		grep -qx CONFIG_HMM_P2P_ANOTHER=y "$obj/.config" &&
+		"$tree" objects off mm/hmm.o > /dev/null && cmp "$obj/.config" "$TMP/before"
+}
+
 broken_series() {
 	copy
 	sed -i '0,/^-[^-]/s/^-[^-].*/-no such line/' "$TMP"/copy/patches/0001-*.patch
@@ -78,6 +92,7 @@ outside_module() {
 
 t "an option that the configuration drops is an error" drops_config
 t "so is one that stays on" drops_unset
+t "a changed Kconfig file configures again" configures_again
 t "a patch that does not apply is an error" broken_series
 t "the tree is as it was after that" "$tree" sync
 t "a result is named by what it is made of" key_follows_content

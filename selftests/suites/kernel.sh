@@ -3,7 +3,7 @@
 #
 # KUnit, and the kernel's own tests of HMM.
 
-kunit_suites() { # PATTERN
+kunit_suites() { # GLOB
 	printf %s "$1" > /sys/module/kunit/parameters/filter_glob &&
 		insmod "$ko/hmm_p2p_kunit.ko" &&
 		cat /sys/kernel/debug/kunit/hmm_p2p_*/results &&
@@ -11,6 +11,11 @@ kunit_suites() { # PATTERN
 }
 
 suite_kunit() {
+	local glob
+	for glob in "${kunit_globs[@]}"; do
+		kunit_suites "$glob" || return
+	done
+	[ ${#kunit_globs[@]} = 0 ] || return 0
 	# Results come when all have run: wait, watch and window, which take longest, apart.
 	kunit_suites 'hmm_p2p_[!w]*' && kunit_suites 'hmm_p2p_w*'
 }
