@@ -314,6 +314,27 @@ static void huge_fallback(struct kunit *test)
 	mirror_destroy(m);
 }
 
+/* To look moves nothing, and a page that the peer cannot reach is absent, huge or small. */
+static void huge_unreachable_snapshot(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m, *small;
+
+	f->no_kva = true;
+	fake_register(test);
+	m = mirror_create(test, "soft", memory_create_huge(test, 0), WINDOW_PAGES);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, WINDOW_PAGES, 0));
+	KUNIT_EXPECT_NULL(test, memchr_inv(m->map.pfn_list, 0, WINDOW_PAGES * sizeof(long)));
+
+	small = mirror_create(test, "soft", memory_create(test, 1), 1);
+	memory_place(test, small->start, 1);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(small, 0, 1, 0));
+	KUNIT_EXPECT_EQ(test, 0, small->map.pfn_list[0]);
+	KUNIT_EXPECT_EQ(test, 0, f->freed);
+	mirror_destroy(small);
+	mirror_destroy(m);
+}
+
 /* A CPU fault takes the huge page back as a whole. */
 static void huge_cpu_fault(struct kunit *test)
 {
@@ -385,6 +406,7 @@ static struct kunit_case hmm_p2p_alias_cases[] = {
 	KUNIT_CASE(huge_own_offset),
 	KUNIT_CASE(huge_one_lookup),
 	KUNIT_CASE(huge_fallback),
+	KUNIT_CASE(huge_unreachable_snapshot),
 	KUNIT_CASE(huge_cpu_fault),
 	KUNIT_CASE(huge_partial),
 	KUNIT_CASE(huge_drain),
@@ -410,6 +432,7 @@ static struct kunit_case hmm_p2p_alias_without_engine_cases[] = {
 	KUNIT_CASE(huge_own_offset),
 	KUNIT_CASE(huge_one_lookup),
 	KUNIT_CASE(huge_fallback),
+	KUNIT_CASE(huge_unreachable_snapshot),
 	KUNIT_CASE(huge_cpu_fault),
 	{}
 };

@@ -61,6 +61,16 @@ static unsigned long right_values(struct mirror *m)
 	return n;
 }
 
+/* How many entries say that they are part of a huge page. */
+static unsigned long with_order(struct mirror *m)
+{
+	unsigned long i, n = 0;
+
+	for (i = 0; i < m->nr; i++)
+		n += hmm_pfn_to_map_order(m->map.pfn_list[i]) >= HPAGE_PMD_ORDER;
+	return n;
+}
+
 static int refs(struct fake *f, unsigned long window)
 {
 	return atomic_read(&f->exp->windows[window].refs);
@@ -71,7 +81,6 @@ static void border_two_looks(struct kunit *test)
 {
 	struct mirror *m = huge(test);
 	struct fake *f = test->priv;
-	unsigned long i;
 
 	KUNIT_ASSERT_EQ(test, 0, want(m, 0, WINDOW_PAGES));
 	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_total_read(f->exp, HMM_P2P_C_ALIASES));
@@ -79,10 +88,8 @@ static void border_two_looks(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, right_aliases(f, m, 0, WINDOW_PAGES));
 	KUNIT_EXPECT_EQ(test, BORDER, refs(f, 0));
 	KUNIT_EXPECT_EQ(test, SKIP, refs(f, 1));
-	/* Who is told an order takes the pages for neighbours. */
-	for (i = 0; i < WINDOW_PAGES; i++)
-		KUNIT_ASSERT_LT(test, hmm_pfn_to_map_order(m->map.pfn_list[i]),
-				HPAGE_PMD_ORDER);
+	/* An order would say that the aliases are neighbours. */
+	KUNIT_EXPECT_EQ(test, 0, with_order(m));
 
 	/* A part of it, on either side and across. */
 	mirror_let_go(m);
@@ -92,11 +99,55 @@ static void border_two_looks(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 3, right_aliases(f, m, 7, 3));
 	KUNIT_EXPECT_EQ(test, 4, right_aliases(f, m, BORDER - 2, 4));
 	KUNIT_EXPECT_EQ(test, 1, right_aliases(f, m, WINDOW_PAGES - 1, 1));
-	KUNIT_EXPECT_LT(test, hmm_pfn_to_map_order(m->map.pfn_list[7]), HPAGE_PMD_ORDER);
+	KUNIT_EXPECT_EQ(test, 0, with_order(m));
 	KUNIT_EXPECT_EQ(test, 5, refs(f, 0));
 	KUNIT_EXPECT_EQ(test, 3, refs(f, 1));
 	KUNIT_EXPECT_EQ(test, 6, hmm_p2p_total_read(f->exp, HMM_P2P_C_ALIASES));
 	KUNIT_EXPECT_EQ(test, 0, f->freed);
+	mirror_destroy(m);
+}
+
+/*
+ * A large window has a huge page at any place.  Entries have no order where a device could not
+ * map the alias by a single entry, since it is not aligned, whatever part of the page they are.
+ */
+static void border_large_window(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_large_windows(test);
+	m = huge(test);
+	KUNIT_ASSERT_EQ(test, 0, want(m, 0, WINDOW_PAGES));
+	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_ALIASES));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, right_aliases(f, m, 0, WINDOW_PAGES));
+	KUNIT_EXPECT_EQ(test, 0, with_order(m));
+	mirror_let_go(m);
+	/* The first page has an alias that is aligned, and the huge page has not. */
+	KUNIT_ASSERT_EQ(test, 0, want(m, BORDER, 1));
+	KUNIT_EXPECT_EQ(test, 1, right_aliases(f, m, BORDER, 1));
+	KUNIT_EXPECT_EQ(test, 0, with_order(m));
+	mirror_destroy(m);
+}
+
+/* The memory begins within a large window, at a multiple of a huge page: then it is aligned. */
+static void border_large_window_aligned(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m;
+
+	fake_large_windows(test);
+	f->desc.window_offset = PMD_SIZE;
+	f->desc.size = (NR_WINDOWS - 1) * PMD_SIZE;
+	fake_register(test);
+	m = mirror_create(test, "soft", memory_create_huge(test, 0), WINDOW_PAGES);
+	KUNIT_ASSERT_EQ(test, 0, want(m, 0, WINDOW_PAGES));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, right_aliases(f, m, 0, WINDOW_PAGES));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, with_order(m));
+	mirror_let_go(m);
+	KUNIT_ASSERT_EQ(test, 0, want(m, 7, 3));
+	KUNIT_EXPECT_EQ(test, 3, right_aliases(f, m, 7, 3));
+	KUNIT_EXPECT_EQ(test, 3, with_order(m));
 	mirror_destroy(m);
 }
 
@@ -384,6 +435,8 @@ static void border_copy_closed(struct kunit *test)
 
 static struct kunit_case hmm_p2p_border_cases[] = {
 	KUNIT_CASE(border_two_looks),
+	KUNIT_CASE(border_large_window),
+	KUNIT_CASE(border_large_window_aligned),
 	KUNIT_CASE(border_small_pages),
 	KUNIT_CASE(border_of_memory),
 	KUNIT_CASE(border_one_closed),
@@ -409,6 +462,8 @@ static struct kunit_suite hmm_p2p_border_suite = {
 /* The same where the driver moves its pages by itself. */
 static struct kunit_case hmm_p2p_border_without_engine_cases[] = {
 	KUNIT_CASE(border_two_looks),
+	KUNIT_CASE(border_large_window),
+	KUNIT_CASE(border_large_window_aligned),
 	KUNIT_CASE(border_small_pages),
 	KUNIT_CASE(border_of_memory),
 	KUNIT_CASE(border_one_closed),

@@ -7,10 +7,17 @@
 
 #include "fake.h"
 
+/* log2 of the blocks that a window has. */
+static unsigned int fake_window_order(struct fake *f)
+{
+	return f->large_windows ? 1 : 0;
+}
+
 static int fake_open_window(void *priv, unsigned long index,
 			    struct hmm_p2p_window_map *map)
 {
 	struct fake *f = priv;
+	struct page *block = f->blocks[index << fake_window_order(f)];
 
 	if (f->slow && index == f->slow_window) {
 		complete(&f->opening);
@@ -25,8 +32,8 @@ static int fake_open_window(void *priv, unsigned long index,
 		return -ENOSPC;
 	f->nr_open++;
 	f->opened++;
-	map->phys = page_to_phys(f->blocks[index]) + f->misalign;
-	map->kva = f->no_kva ? NULL : page_address(f->blocks[index]);
+	map->phys = page_to_phys(block) + f->misalign;
+	map->kva = f->no_kva ? NULL : page_address(block);
 	return 0;
 }
 
@@ -344,6 +351,7 @@ void fake_exit(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct mirror *m, *next;
+	unsigned int order = fake_window_order(f);
 	unsigned long i;
 
 	/* A failed assertion leaves mirrors, and the memory of the mirrors ends with the test. */
@@ -356,8 +364,8 @@ void fake_exit(struct kunit *test)
 		fake_own_evict(f);
 	memunmap_pages(&f->pgmap);
 	release_mem_region(f->res->start, resource_size(f->res));
-	for (i = 0; i < NR_WINDOWS; i++)
-		__free_pages(f->blocks[i], HPAGE_PMD_ORDER);
+	for (i = 0; i < NR_WINDOWS; i += BIT(order))
+		__free_pages(f->blocks[i], HPAGE_PMD_ORDER + order);
 }
 
 int fake_init_without_engine(struct kunit *test)
@@ -377,6 +385,25 @@ void fake_on_demand(struct kunit *test, unsigned int max_open)
 	f->desc.aperture.start = PAGE_SIZE;
 	f->desc.aperture.end = (1ULL << MAX_PHYSMEM_BITS) - 1;
 	f->max_open = max_open;
+}
+
+/* Let windows have twice the size of a huge page.  Called before fake_register(). */
+void fake_large_windows(struct kunit *test)
+{
+	struct page *large[NR_WINDOWS / 2];
+	struct fake *f = test->priv;
+	unsigned long i;
+
+	for (i = 0; i < NR_WINDOWS / 2; i++) {
+		large[i] = alloc_pages(GFP_KERNEL, HPAGE_PMD_ORDER + 1);
+		KUNIT_ASSERT_NOT_NULL(test, large[i]);
+	}
+	for (i = 0; i < NR_WINDOWS; i++) {
+		__free_pages(f->blocks[i], HPAGE_PMD_ORDER);
+		f->blocks[i] = large[i / 2] + i % 2 * WINDOW_PAGES;
+	}
+	f->large_windows = true;
+	f->desc.window_shift = PMD_SHIFT + 1;
 }
 
 int fake_try_register(struct fake *f)

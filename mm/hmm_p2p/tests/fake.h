@@ -32,7 +32,8 @@ struct platform_device;
 struct fake {
 	struct dev_pagemap pgmap;
 	struct resource *res;
-	struct page *blocks[NR_WINDOWS];
+	struct page *blocks[NR_WINDOWS];	/* for each 2 MiB of the windows */
+	bool large_windows;		/* of two blocks */
 	char name[32];
 	struct hmm_p2p_exporter_desc desc;
 	struct hmm_p2p_engine_desc engine_desc;
@@ -134,6 +135,7 @@ struct fake *fake_second_init(struct kunit *test);
 struct fake *fake_second(struct kunit *test);
 void fake_second_exit(struct kunit *test, struct fake *f);
 void fake_on_demand(struct kunit *test, unsigned int max_open);
+void fake_large_windows(struct kunit *test);
 struct page *fake_page(struct fake *f, unsigned long i);
 unsigned long fake_alias(struct fake *f, unsigned long i);
 void *fake_kva(struct fake *f, const struct page *page);

@@ -66,29 +66,16 @@ static void track_large_windows(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct mirror *m;
-	struct page *big = alloc_pages(GFP_KERNEL, HPAGE_PMD_ORDER + 1);
-	struct page *big2 = alloc_pages(GFP_KERNEL, HPAGE_PMD_ORDER + 1);
-	struct page *keep[2] = { f->blocks[0], f->blocks[1] };
 
-	KUNIT_ASSERT_TRUE(test, big && big2);
-	f->desc.window_shift = PMD_SHIFT + 1;
-	/* Only the first two blocks are used, and each has twice the size. */
-	f->blocks[0] = big;
-	f->blocks[1] = big2;
+	fake_large_windows(test);
 	fake_register(test);
 	m = create_paired(test, 8);
-	m->map.pfn_list[0] = (page_to_pfn(big) + 2 * WINDOW_PAGES - 1) |
-			     HMM_PFN_VALID | HMM_PFN_PEER;
+	m->map.pfn_list[0] = peer_entry(f, 2 * WINDOW_PAGES - 1);
 	hmm_p2p_map_get(&m->map, 0);
 	KUNIT_EXPECT_EQ(test, 1, window_refs(f, 0));
 	hmm_p2p_map_put(&m->map, 0);
 	KUNIT_EXPECT_EQ(test, 0, window_refs(f, 0));
 	mirror_destroy(m);
-	fake_unregister(f);
-	__free_pages(big, HPAGE_PMD_ORDER + 1);
-	__free_pages(big2, HPAGE_PMD_ORDER + 1);
-	f->blocks[0] = keep[0];
-	f->blocks[1] = keep[1];
 }
 
 /* The time of invalidations, and invalidations that drop nothing. */
