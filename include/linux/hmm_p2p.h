@@ -296,6 +296,8 @@ struct hmm_p2p_cursor {
 struct hmm_p2p_exporter *
 hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc);
 void hmm_p2p_unregister(struct hmm_p2p_exporter *exp);
+void hmm_p2p_exporter_get(struct hmm_p2p_exporter *exp);
+void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp);
 u64 hmm_p2p_page_offset(const struct page *page);
 struct page *hmm_p2p_page_at(const struct dev_pagemap *pgmap, u64 offset);
 struct folio *hmm_p2p_folio_init(struct dev_pagemap *pgmap, u64 offset, unsigned int order);
@@ -401,6 +403,14 @@ hmm_p2p_register(const struct hmm_p2p_exporter_desc *desc)
 }
 
 static inline void hmm_p2p_unregister(struct hmm_p2p_exporter *exp)
+{
+}
+
+static inline void hmm_p2p_exporter_get(struct hmm_p2p_exporter *exp)
+{
+}
+
+static inline void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp)
 {
 }
 

@@ -235,9 +235,10 @@ static void wait_for_device_calls(struct hmm_p2p_exporter *exp)
  *
  * Context: Process context, may sleep.  Not under a lock that an importer's
  * invalidate callback needs.  It may run between hmm_p2p_reset_begin() and
- * hmm_p2p_reset_end(), and beside hmm_p2p_engine_unregister() and hmm_p2p_unregister(), if it
- * begins before hmm_p2p_unregister() returns.  The call does nothing where
- * hmm_p2p_unregister() has taken all away already, and for coherent memory.
+ * hmm_p2p_reset_end(), and beside hmm_p2p_engine_unregister().  The caller keeps the exporter: it
+ * returns before hmm_p2p_unregister() begins, or has a reference, see hmm_p2p_exporter_get().  The
+ * call does nothing where hmm_p2p_unregister() has taken all away already, and for coherent
+ * memory.
  */
 void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 {
@@ -250,8 +251,6 @@ void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 		/* Pairs with the acquire in hmm_p2p_is_overdue(). */
 		smp_store_release(&exp->dying, true);
 	}
-	/* hmm_p2p_unregister() may put the last reference meanwhile. */
-	kref_get(&exp->kref);
 	mutex_lock(&exp->life);
 	if (exp->state == HMM_P2P_STATE_DEAD || exp->closed)
 		goto out;
@@ -269,7 +268,6 @@ void hmm_p2p_dead(struct hmm_p2p_exporter *exp)
 	hmm_p2p_check_refs(exp);
 out:
 	mutex_unlock(&exp->life);
-	hmm_p2p_exporter_put(exp);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_dead, "HMM_P2P");
 
@@ -290,7 +288,7 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_dead, "HMM_P2P");
  * Context: Process context, may sleep.  Waits only for pages that are locked, up to a second
  * for all of them together: memory_failure() keeps every other
  * memory error of the machine waiting meanwhile.  The caller keeps the exporter
- * registered.
+ * registered, since the call looks at the pages: a reference is not enough.
  *
  * Return: 0, or
  * * -EINVAL: the range is empty or reaches beyond the device memory

@@ -124,10 +124,48 @@ static void hmm_p2p_exporter_release(struct kref *kref)
 	call_rcu(&exp->rcu, hmm_p2p_exporter_free);
 }
 
+/**
+ * hmm_p2p_exporter_get - keep an exporter in memory when it is unregistered
+ * @exp: an exporter that is registered, or that the caller has a reference on
+ *
+ * hmm_p2p_unregister() frees the exporter.  So a driver sees to one of these, for each function
+ * that takes an exporter:
+ *
+ * * The call has returned when hmm_p2p_unregister() begins.  For callbacks of
+ *   struct pci_error_handlers the PCI core sees to it: they run under device_lock(), like
+ *   remove().  For a work item cancel_work_sync() does, for an interrupt free_irq().
+ * * The task has a reference.  Then it may call hmm_p2p_dead(), hmm_p2p_reset_begin(),
+ *   hmm_p2p_reset_end(), hmm_p2p_revoke() and hmm_p2p_get_stat() beside hmm_p2p_unregister() and
+ *   after it.
+ *
+ * A lock of the driver around both calls does not replace the reference for hmm_p2p_dead().
+ * hmm_p2p_unregister() waits for pages that are locked, by a copy of the device for example.  If
+ * the device dies then, hmm_p2p_dead() ends that wait, and must not wait for
+ * hmm_p2p_unregister() itself.
+ *
+ * The reference keeps the exporter only.  It keeps neither the pages of the memory nor what
+ * struct hmm_p2p_exporter_desc points to, and no function uses these once
+ * hmm_p2p_unregister() has returned.
+ *
+ * Context: Any.
+ */
+void hmm_p2p_exporter_get(struct hmm_p2p_exporter *exp)
+{
+	kref_get(&exp->kref);
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_exporter_get, "HMM_P2P");
+
+/**
+ * hmm_p2p_exporter_put - undo hmm_p2p_exporter_get()
+ * @exp: the exporter
+ *
+ * Context: Any.
+ */
 void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp)
 {
 	kref_put(&exp->kref, hmm_p2p_exporter_release);
 }
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_exporter_put, "HMM_P2P");
 
 /* The ops of coherent memory: the CPU maps it, so it needs no windows, and it cannot vanish. */
 static const struct hmm_p2p_exporter_ops no_ops;
@@ -367,8 +405,9 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
  * The dev_pagemap_ops of a driver with an engine of its own run beside this call and after it.
  * They may call hmm_p2p_flush_folio() and hmm_p2p_page_offset(), which need a page and not @exp.
  * Functions that need @exp, such as hmm_p2p_poison() in dev_pagemap_ops.memory_failure, must not
- * run beside this call.  The driver may use a lock for that: hmm_p2p_poison() waits for at most
- * a second, and for nothing that waits for this call.
+ * run beside this call, apart from those that hmm_p2p_exporter_get() names, in tasks that have a
+ * reference.  The driver may use a lock for that: hmm_p2p_poison() waits for at most a second, and
+ * for nothing that waits for this call.
  *
  * Functions that take no exporter may be called after this: hmm_p2p_page_offset() and
  * hmm_p2p_page_at() until memunmap_pages() returns, and hmm_p2p_copy_done() for a copy that

@@ -331,7 +331,6 @@ static inline bool hmm_p2p_has_folio(struct hmm_p2p_exporter *exp, const struct 
 	return offset + folio_size(folio) <= PFN_PHYS(exp->nr_pages);
 }
 
-void hmm_p2p_exporter_put(struct hmm_p2p_exporter *exp);
 struct hmm_p2p_exporter *hmm_p2p_exporter_of(const struct page *page);
 u64 hmm_p2p_percpu_sum(const u64 __percpu *counter);
 

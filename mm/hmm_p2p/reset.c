@@ -178,7 +178,7 @@ void hmm_p2p_unpark_all(struct hmm_p2p_exporter *exp)
  *
  * Context: Process context, may sleep, for as long as another task keeps a page locked, or
  * until another task calls hmm_p2p_dead().  Not under a lock that a copy or an
- * importer's invalidate callback needs.
+ * importer's invalidate callback needs.  The caller keeps the exporter, as for hmm_p2p_dead().
  *
  * Return: 0, and the driver calls hmm_p2p_reset_end() later; or, with nothing changed,
  * * -EBUSY: a reset is under way
@@ -231,7 +231,7 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_reset_begin, "HMM_P2P");
  * the reset go on.
  *
  * Context: Process context, may sleep.  Any task may call it, not only the one that called
- * hmm_p2p_reset_begin().
+ * hmm_p2p_reset_begin().  The caller keeps the exporter, as for hmm_p2p_dead().
  *
  * Return: 0, or
  * * -EINVAL: no reset is under way

@@ -299,7 +299,8 @@ void hmm_p2p_revoke_all(struct hmm_p2p_exporter *exp)
  * for example.
  *
  * Context: Process context; may sleep; no mmap_lock, no page lock, no lock that an
- * importer's invalidate callback needs, and not from that callback.
+ * importer's invalidate callback needs, and not from that callback.  The caller keeps the
+ * exporter, as for hmm_p2p_dead().
  *
  * Return: 0: no alias that was handed out before the call is in use, except by an
  * importer that broke its contract and is quarantined, and what peers wrote through them

@@ -156,6 +156,30 @@ static void register_twice(struct kunit *test)
 	fake_register(test);
 }
 
+/* A task with a reference finds out that the exporter is unregistered. */
+static void reference_after_unregister(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_exporter *exp;
+
+	fake_register(test);
+	exp = f->exp;
+	hmm_p2p_exporter_get(exp);
+	fake_unregister(f);
+	/* Free what has no reference. */
+	rcu_barrier();
+	KUNIT_ASSERT_EQ(test, 1, kref_read(&exp->kref));
+	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_revoke(exp, 0, 1));
+	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_reset_begin(exp));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_reset_end(exp));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_get_stat(exp, HMM_P2P_STAT_PEER_FAULTS));
+	hmm_p2p_dead(exp);
+	/* Death comes too late. */
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STATE_DRAINING, READ_ONCE(exp->state));
+	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_revoke(exp, 0, 1));
+	hmm_p2p_exporter_put(exp);
+}
+
 /* Between a page and its place in the memory, both ways. */
 static void page_and_offset(struct kunit *test)
 {
@@ -174,6 +198,7 @@ static struct kunit_case hmm_p2p_core_cases[] = {
 	KUNIT_CASE(register_refuses_bad_desc),
 	KUNIT_CASE(register_refuses_bad_windows),
 	KUNIT_CASE(register_twice),
+	KUNIT_CASE(reference_after_unregister),
 	KUNIT_CASE(page_and_offset),
 	{}
 };

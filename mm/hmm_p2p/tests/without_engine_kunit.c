@@ -203,6 +203,7 @@ static void without_engine_unregister_dead(struct kunit *test)
 	unsigned long end = jiffies + 10 * HZ;
 	struct job gone, death;
 
+	hmm_p2p_exporter_get(f->exp);
 	folio_lock(folio);
 	job_call(test, &gone, fake_unregister, f);
 	KUNIT_EXPECT_FALSE(test, job_done(&gone, 100));
@@ -216,6 +217,7 @@ static void without_engine_unregister_dead(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, job_done(&gone, 10000));
 	KUNIT_EXPECT_EQ(test, 4, f->freed);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(seen.exp));
+	hmm_p2p_exporter_put(seen.exp);
 	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
 	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 2));
 	KUNIT_EXPECT_EQ(test, 0, atomic_read(&f->nr_faults));
