@@ -111,6 +111,7 @@ struct hmm_p2p_peer {
 #ifdef CONFIG_HMM_P2P
 	/* private: */
 	const char *name;
+	const void *identity;		/* compared only */
 	struct device *dev;		/* the bus master, NULL for software */
 	struct hmm_dma_map *map;
 	size_t nr_entries;
@@ -125,10 +126,13 @@ struct hmm_p2p_peer {
 
 /**
  * struct hmm_p2p_peer_desc - what hmm_p2p_peer_init() needs to know
- * @name: of the importing device, under which it is reported (and, should it not
- *	let go of an alias, quarantined); all mirrors of a device give the same.  Not
- *	copied: it is read in faults, so it stays as long as the mirror has any.  What
- *	it is when the mirror first meets an exporter counts
+ * @name: of the importing device, under which it is reported.  The importer keeps the name that
+ *	it has when its first mirror meets an exporter.  Not copied before: the core reads it in
+ *	faults, so it stays as long as the mirror has any
+ * @identity: an address that stands for the importing device, such as that of its structure.
+ *	The core compares it and does not read what is there.  All mirrors of a device give the
+ *	same, and those of another device never do while they exist.  So a device that gets
+ *	another name stays the importer that it was, and stays in quarantine
  * @dev: the device that masters the bus, or NULL if the importer's driver
  *	reaches memory with the CPU (rxe)
  * @map: the map that the entries are stored in, after hmm_dma_map_alloc(); software
@@ -140,6 +144,7 @@ struct hmm_p2p_peer {
  */
 struct hmm_p2p_peer_desc {
 	const char *name;
+	const void *identity;
 	struct device *dev;
 	struct hmm_dma_map *map;
 	size_t nr_entries;

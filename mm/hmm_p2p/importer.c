@@ -2,7 +2,7 @@
 /*
  * DOC: Importers
  *
- * Importers by name, and their mirrors (peers).
+ * Importers, and their mirrors (peers).
  *
  * The core does not know a mirror that has met no exporter: hmm_p2p_peer_init() takes no lock
  * and allocates nothing.  So a memory region costs the same with hmm_p2p as without, until a
@@ -28,40 +28,39 @@ LIST_HEAD(hmm_p2p_importers);
 
 /*
  * hmm_p2p_importer_alloc - memory for an importer
- * @name: copied
- * @dev: the device that masters the bus, or NULL
+ * @peer: its first mirror; the name is copied
  *
  * All processes share it, so none is charged for it.
  *
  * Return: an importer without users, in no list; the caller may kfree() it.  Or NULL.
  */
-struct hmm_p2p_importer *hmm_p2p_importer_alloc(const char *name, struct device *dev)
+struct hmm_p2p_importer *hmm_p2p_importer_alloc(const struct hmm_p2p_peer *peer)
 {
-	/* The device may get another name meanwhile, so read the name only once. */
-	size_t length = strlen(name);
+	/* The device may get another name meanwhile, so measure the name only once. */
+	size_t length = strlen(peer->name);
 	struct hmm_p2p_importer *importer = kzalloc_flex(*importer, name, length + 1);
 
 	if (!importer)
 		return NULL;
-	memcpy(importer->name, name, length);
-	importer->dev = dev;
+	memcpy(importer->name, peer->name, length);
+	importer->identity = peer->identity;
+	importer->dev = peer->dev;
 	return importer;
 }
 
 /*
- * hmm_p2p_importer_find - an importer that has met an exporter
- * @name: its name
- * @dev: its device; the name alone may change while there are mirrors
+ * hmm_p2p_importer_find - the importer of a mirror, if it has met an exporter
+ * @peer: the mirror, which may have met none
  *
  * Return: the importer, without a reference, or NULL.
  */
-struct hmm_p2p_importer *hmm_p2p_importer_find(const char *name, struct device *dev)
+struct hmm_p2p_importer *hmm_p2p_importer_find(const struct hmm_p2p_peer *peer)
 {
 	struct hmm_p2p_importer *importer;
 
 	lockdep_assert_held(&hmm_p2p_pairs_lock);
 	list_for_each_entry(importer, &hmm_p2p_importers, node)
-		if (importer->dev == dev && !strcmp(importer->name, name))
+		if (hmm_p2p_is_mirror_of(peer, importer))
 			return importer;
 	return NULL;
 }
@@ -73,7 +72,7 @@ void hmm_p2p_importer_put(struct hmm_p2p_importer *importer)
 	if (--importer->users)
 		return;
 	list_del(&importer->node);
-	/* hmm_p2p_pair_join() may have found the pair and compare its name. */
+	/* hmm_p2p_pair_join() may have found the pair, and looks at its importer. */
 	kfree_rcu(importer, rcu);
 }
 
@@ -88,15 +87,16 @@ void hmm_p2p_importer_put(struct hmm_p2p_importer *importer)
  *
  * Context: Any.
  *
- * Return: 0, or -EINVAL if the name, the map, its length or the mm is missing.
+ * Return: 0, or -EINVAL if the name, the identity, the map, its length or the mm is missing.
  */
 int hmm_p2p_peer_init(struct hmm_p2p_peer *peer,
 		      const struct hmm_p2p_peer_desc *desc)
 {
-	if (!desc->name || !desc->map || !desc->nr_entries || !desc->mm)
+	if (!desc->name || !desc->identity || !desc->map || !desc->nr_entries || !desc->mm)
 		return -EINVAL;
 	*peer = (struct hmm_p2p_peer) {
 		.name = desc->name,
+		.identity = desc->identity,
 		.dev = desc->dev,
 		.map = desc->map,
 		.nr_entries = desc->nr_entries,

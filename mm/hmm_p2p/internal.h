@@ -228,6 +228,7 @@ static_assert(HMM_P2P_LINE(struct hmm_p2p_exporter, life) >
 
 /* An importing device, or software: all of its mirrors that have met an exporter. */
 struct hmm_p2p_importer {
+	const void *identity;			/* compared only */
 	struct device *dev;			/* compared only; NULL: software */
 	struct list_head node;			/* hmm_p2p_pairs_lock, both */
 	unsigned int users;			/* pairs */
@@ -489,13 +490,20 @@ static inline u32 hmm_p2p_flush_none(struct hmm_p2p_exporter *exp)
 /* importer.c */
 extern struct list_head hmm_p2p_importers;	/* hmm_p2p_pairs_lock */
 
-struct hmm_p2p_importer *hmm_p2p_importer_alloc(const char *name, struct device *dev);
-struct hmm_p2p_importer *hmm_p2p_importer_find(const char *name, struct device *dev);
+struct hmm_p2p_importer *hmm_p2p_importer_alloc(const struct hmm_p2p_peer *peer);
+struct hmm_p2p_importer *hmm_p2p_importer_find(const struct hmm_p2p_peer *peer);
 void hmm_p2p_importer_put(struct hmm_p2p_importer *importer);
 void hmm_p2p_quarantine(struct hmm_p2p_window *window);
 void hmm_p2p_set_dropped_pair(struct hmm_p2p_map *m);
 
-/* Under which it is known; else, the one that it has now. */
+/* Return: true if @peer is a mirror of @importer.  Its name does not count: that may change. */
+static inline bool hmm_p2p_is_mirror_of(const struct hmm_p2p_peer *peer,
+					const struct hmm_p2p_importer *importer)
+{
+	return importer->identity == peer->identity && importer->dev == peer->dev;
+}
+
+/* The name of the importer; before the mirror has one, the name that the driver gives. */
 static inline const char *hmm_p2p_peer_name(const struct hmm_p2p_peer *peer)
 {
 	const struct hmm_p2p_importer *importer = READ_ONCE(peer->importer);

@@ -132,21 +132,14 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_pair_alloc);
 static struct hmm_p2p_pair *pair_find_get(struct hmm_p2p_peer *peer,
 					  struct hmm_p2p_exporter *exp)
 {
-	struct hmm_p2p_importer *known = READ_ONCE(peer->importer);
 	struct hmm_p2p_pair *pair;
 
 	guard(rcu)();
-	hash_for_each_possible_rcu(pair_table, pair, hash, pair_key(exp, peer->mm)) {
-		struct hmm_p2p_importer *importer = pair->importer;
-
-		if (pair->exp != exp || pair->mm != peer->mm)
-			continue;
-		if (known ? importer != known :
-			    importer->dev != peer->dev || strcmp(importer->name, peer->name))
-			continue;
-		if (refcount_inc_not_zero(&pair->users))
+	hash_for_each_possible_rcu(pair_table, pair, hash, pair_key(exp, peer->mm))
+		if (pair->exp == exp && pair->mm == peer->mm &&
+		    hmm_p2p_is_mirror_of(peer, pair->importer) &&
+		    refcount_inc_not_zero(&pair->users))
 			return pair;
-	}
 	return NULL;
 }
 
@@ -203,7 +196,7 @@ static struct hmm_p2p_pair *pair_first_meeting(struct hmm_p2p_peer *peer,
 	new->translated = new->type == PCI_P2PDMA_MAP_THRU_HOST_BRIDGE &&
 			  use_dma_iommu(peer->dev);
 	if (!READ_ONCE(peer->importer)) {
-		new_importer = hmm_p2p_importer_alloc(peer->name, peer->dev);
+		new_importer = hmm_p2p_importer_alloc(peer);
 		if (!new_importer) {
 			kfree(new);
 			return NULL;
@@ -213,9 +206,8 @@ static struct hmm_p2p_pair *pair_first_meeting(struct hmm_p2p_peer *peer,
 	mutex_lock(&hmm_p2p_pairs_lock);
 	pair = pair_find_get(peer, exp);
 	if (!pair) {
-		importer = new_importer ?
-			   hmm_p2p_importer_find(new_importer->name, peer->dev) :
-			   READ_ONCE(peer->importer);
+		/* A mirror that has an importer keeps it, so it is found. */
+		importer = hmm_p2p_importer_find(peer);
 		if (!importer)
 			swap(importer, new_importer);
 		pair_begin(new, peer, exp, importer);
@@ -240,17 +232,11 @@ static void pair_join_peer(struct hmm_p2p_peer *peer, struct hmm_p2p_pair *pair,
 	attachment->peer = peer;
 	attachment->pair = pair;
 	mutex_lock(&pair->lock);
-	/*
-	 * The other fault may have another pair, with another lock, if the importing device
-	 * was renamed in between: so the xarray decides.  Its slot is reserved.  The store
-	 * pairs with smp_rmb() in cursor_pair().
-	 */
-	xa_lock(&peer->pairs);
+	/* The other fault has the same pair, and so the same lock. */
 	met = xa_load(&peer->pairs, id);
-	if (!met)
-		__xa_store(&peer->pairs, id, attachment, GFP_NOWAIT);
-	xa_unlock(&peer->pairs);
 	if (!met) {
+		/* The slot is reserved.  Pairs with smp_rmb() in cursor_pair(). */
+		xa_store(&peer->pairs, id, attachment, GFP_NOWAIT);
 		/* A fault on another exporter, whose pair has another lock, may set it, too. */
 		if (!cmpxchg(&peer->importer, NULL, pair->importer))
 			atomic_inc(&pair->importer->mirrors);

@@ -132,7 +132,11 @@ static ssize_t sample_read(struct file *file, char __user *to, size_t length, lo
 
 static long sample_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	struct hmm_p2p_peer_desc desc = { .name = KBUILD_MODNAME, .mm = current->mm };
+	struct hmm_p2p_peer_desc desc = {
+		.name = KBUILD_MODNAME,
+		.identity = &mirror_ops,	/* one importer: the same for all mirrors */
+		.mm = current->mm,
+	};
 	struct hmm_p2p_sample_mirror range;
 	struct mirror *m;
 	int ret, nr;

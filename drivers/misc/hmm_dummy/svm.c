@@ -154,6 +154,7 @@ static struct hmm_dummy_range *range_create(struct hmm_dummy_ctx *ctx,
 {
 	struct hmm_p2p_peer_desc peer = {
 		.name = ctx->dev->name,
+		.identity = ctx->dev,
 		.mm = ctx->mm,
 	};
 	struct hmm_dummy_range *range;

@@ -280,9 +280,44 @@ static void importer_destroys_too_early(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
 }
 
+/* The device of an importer that is in quarantine gets another name, and stays in quarantine. */
+static void importer_renamed(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *bad, *renamed, *namesake;
+	unsigned long start;
+
+	fake_register(test);
+	bad = create_keeper(test, "old name", 1);
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
+	KUNIT_EXPECT_TRUE(test, mirror_quarantined(bad));
+	bad->keeps = false;
+	mirror_let_go(bad);
+	KUNIT_EXPECT_TRUE(test, in_state(f, 0, HMM_P2P_OPEN));
+
+	start = memory_create(test, 2);
+	memory_place(test, start, 2);
+	renamed = mirror_create(test, "new name", start, 1);
+	renamed->peer.identity = bad->peer.identity;
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(renamed, 0, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_TRUE(test, mirror_quarantined(renamed));
+	KUNIT_EXPECT_PTR_EQ(test, bad->peer.importer, renamed->peer.importer);
+	KUNIT_EXPECT_TRUE(test, mirror_has(renamed, 0, 0));
+
+	/* Another device that has the old name now. */
+	namesake = mirror_create(test, "old name", start + PAGE_SIZE, 1);
+	namesake->peer.identity = namesake;
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(namesake, 0, 1, HMM_PFN_REQ_FAULT));
+	KUNIT_EXPECT_FALSE(test, mirror_quarantined(namesake));
+	KUNIT_EXPECT_EQ(test, 1, mirror_peers(namesake));
+	mirror_destroy(namesake);
+	mirror_destroy(renamed);
+	mirror_destroy(bad);
+}
+
 static void peer_without_a_map(struct kunit *test)
 {
-	struct hmm_p2p_peer_desc desc = { .name = "nobody" };
+	struct hmm_p2p_peer_desc desc = { .name = "nobody", .identity = test };
 	struct hmm_dma_map map = {};
 	struct hmm_p2p_peer peer;
 
@@ -295,6 +330,9 @@ static void peer_without_a_map(struct kunit *test)
 	desc.name = NULL;
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_peer_init(&peer, &desc));
 	desc.name = "nobody";
+	desc.identity = NULL;
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_peer_init(&peer, &desc));
+	desc.identity = test;
 	desc.mm = NULL;
 	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_peer_init(&peer, &desc));
 }
@@ -361,6 +399,7 @@ static struct kunit_case hmm_p2p_bad_cases[] = {
 	KUNIT_CASE(importer_lets_go_when_found),
 	KUNIT_CASE(importer_keeps_over_unregister),
 	KUNIT_CASE(importer_keeps_in_reset_and_death),
+	KUNIT_CASE(importer_renamed),
 	KUNIT_CASE(importer_late),
 	KUNIT_CASE(importer_maps_nonsense),
 	KUNIT_CASE(importer_flushes),
@@ -386,6 +425,7 @@ static struct kunit_case hmm_p2p_bad_without_engine_cases[] = {
 	KUNIT_CASE(importer_lets_go_when_found),
 	KUNIT_CASE(importer_keeps_over_unregister),
 	KUNIT_CASE(importer_keeps_in_reset_and_death),
+	KUNIT_CASE(importer_renamed),
 	KUNIT_CASE(importer_late),
 	KUNIT_CASE(importer_maps_nonsense),
 	KUNIT_CASE(importer_flushes),

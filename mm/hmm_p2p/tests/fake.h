@@ -224,6 +224,8 @@ struct mirror {
 	struct hmm_p2p_exporter *flushes;	/* its callback flushes writes there */
 };
 
+/* What tells the importers of the tests apart: those of different names are different. */
+const void *mirror_identity(const char *name);
 struct mirror *mirror_create(struct kunit *test, const char *name,
 			     unsigned long start, unsigned long nr);
 /* Create a mirror of @nr new pages that are all on the device, with the aliases of them all. */

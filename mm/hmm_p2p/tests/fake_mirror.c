@@ -3,6 +3,7 @@
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/sched/mm.h>
+#include <linux/stringhash.h>
 
 #include "fake.h"
 
@@ -48,12 +49,20 @@ static const struct mmu_interval_notifier_ops mirror_ops = {
 	.invalidate = mirror_invalidate,
 };
 
+const void *mirror_identity(const char *name)
+{
+	return (void *)(unsigned long)full_name_hash(NULL, name, strlen(name));
+}
+
 /* Create a mirror of the memory that the test has attached to. */
 struct mirror *mirror_create(struct kunit *test, const char *name,
 			     unsigned long start, unsigned long nr)
 {
 	struct mirror *m = kunit_kzalloc(test, sizeof(*m), GFP_KERNEL);
-	struct hmm_p2p_peer_desc desc = { .name = name, .mm = current->mm, .nr_entries = nr };
+	struct hmm_p2p_peer_desc desc = {
+		.name = name, .identity = mirror_identity(name), .mm = current->mm,
+		.nr_entries = nr,
+	};
 	struct fake *f = test->priv;
 
 	KUNIT_ASSERT_NOT_NULL(test, m);

@@ -110,7 +110,8 @@ static void pid_is_the_process(struct kunit *test)
 	shared.m = mirror_create(test, "soft", start, 1);
 	hmm_p2p_peer_destroy(&shared.m->peer);
 	shared.desc = (struct hmm_p2p_peer_desc) {
-		.name = "soft", .map = &shared.m->map, .nr_entries = 1, .mm = current->mm,
+		.name = "soft", .identity = mirror_identity("soft"), .map = &shared.m->map,
+		.nr_entries = 1, .mm = current->mm,
 		.tgid = task_tgid(current),
 	};
 	job_call(test, &job, worker_makes_mirror, f);

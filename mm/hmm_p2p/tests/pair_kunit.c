@@ -121,7 +121,8 @@ static void joining_takes_no_shared_lock(struct kunit *test)
 	f->wants = mirror_create(test, "soft", start + PAGE_SIZE, 1);
 	hmm_p2p_peer_destroy(&f->wants->peer);
 	joiner.desc = (struct hmm_p2p_peer_desc) {
-		.name = "soft", .map = &f->wants->map, .nr_entries = 1, .mm = current->mm,
+		.name = "soft", .identity = mirror_identity("soft"), .map = &f->wants->map,
+		.nr_entries = 1, .mm = current->mm,
 	};
 
 	joiner_start(test, &job, mirror_comes_and_goes);
