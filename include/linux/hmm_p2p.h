@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Peer access to device-private memory.  A migration engine, for drivers that have none of
- * their own, is in linux/hmm_p2p_migrate.h.
+ * Peer access to device-private memory, for drivers: what exporters and importers call.  A
+ * migration engine, for drivers that have none of their own, is in linux/hmm_p2p_migrate.h.  What
+ * only mm calls is in linux/hmm_p2p_mm.h.
  *
  * Process memory that HMM moved to a device (MEMORY_DEVICE_PRIVATE) can be
  * reached in place by other devices: see Documentation/mm/hmm_p2p.rst for the
@@ -23,17 +24,11 @@
 #ifndef _LINUX_HMM_P2P_H
 #define _LINUX_HMM_P2P_H
 
-#include <linux/cache.h>
 #include <linux/err.h>
-#include <linux/hash.h>
 #include <linux/highmem.h>
 #include <linux/hmm.h>
-#include <linux/list.h>
 #include <linux/pci-p2pdma.h>
-#include <linux/pgtable.h>
 #include <linux/range.h>
-#include <linux/sched.h>
-#include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/xarray.h>
 
@@ -43,14 +38,9 @@ struct folio;
 struct hmm_dma_map;
 struct hmm_p2p_exporter;
 struct hmm_p2p_importer;
-struct hmm_p2p_pair;
-struct hmm_p2p_window;
 struct mm_struct;
-struct mmu_interval_notifier;
-struct module;
 struct page;
 struct pid;
-struct vm_area_struct;
 
 /**
  * enum hmm_p2p_reason - why a peer does not get an alias
@@ -275,26 +265,6 @@ enum hmm_p2p_stat {
 	HMM_P2P_STAT_PEER_FALLBACKS,
 };
 
-/* For mm/hmm.c: what one walk remembers between lookups; begins zeroed. */
-struct hmm_p2p_cursor {
-#ifdef CONFIG_HMM_P2P
-	struct hmm_p2p_pair *pair;	/* of the last exporter */
-	struct hmm_p2p_window *window;	/* of the last alias, NULL: none yet */
-	unsigned long first_pfn;	/* device-private PFNs in it */
-	unsigned long nr;
-	unsigned long skip;		/* pages of the window in front of them */
-	u64 id;				/* which exporter it was */
-	unsigned long aliases;		/* not in the pair's counters yet */
-	unsigned long faults;
-#endif
-};
-
-/* For mm/hmm.c: what a lookup is told about the entry and the caller. */
-#define HMM_P2P_READ_ONLY_ENTRY	0x1	/* write is required and not given */
-#define HMM_P2P_FAULT		0x2	/* the page is required */
-#define HMM_P2P_WAIT		0x4	/* the caller can leave the walk */
-#define HMM_P2P_WATCHED_ENTRY	0x8	/* userfaultfd waits for what is required */
-
 #ifdef CONFIG_HMM_P2P
 
 /* exporter.c */
@@ -342,62 +312,6 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx);
 /* alias.c; see hmm_pfn_kmap_local() below */
 void *hmm_p2p_kmap_local(unsigned long hmm_pfn);
 void hmm_p2p_kunmap_local(const void *kva);
-
-/* For mm/hmm.c. */
-bool hmm_p2p_enabled(void);
-enum hmm_p2p_reason hmm_p2p_lookup(struct hmm_p2p_peer *peer,
-				   struct hmm_p2p_cursor *cursor,
-				   struct page *page, unsigned int flags,
-				   unsigned long *alias_pfn,
-				   struct hmm_p2p_window **pending);
-unsigned long hmm_p2p_lookup_span(struct page *page, unsigned long nr);
-bool hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
-			  struct page *page, bool required,
-			  unsigned long *alias_pfn);
-void hmm_p2p_lookup_done(struct hmm_p2p_cursor *cursor);
-int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
-		    unsigned long since);
-unsigned int hmm_p2p_make_writable(struct vm_area_struct *vma, unsigned long addr,
-				   pmd_t *pmdp);
-enum pci_p2pdma_map_type hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
-					  struct p2pdma_provider **provider);
-
-/* The tasks that the watchdog watches (mm/hmm_p2p/watchdog.c), in lists by a hash of the task. */
-#define HMM_P2P_WATCH_BITS	6
-struct hmm_p2p_watch_list {
-	struct hlist_head head;		/* lock to change; read without, too */
-	spinlock_t lock;
-} ____cacheline_aligned_in_smp;
-extern struct hmm_p2p_watch_list hmm_p2p_watches[1 << HMM_P2P_WATCH_BITS];
-
-static inline unsigned int hmm_p2p_watch_hash(const struct task_struct *task)
-{
-	return hash_ptr(task, HMM_P2P_WATCH_BITS);
-}
-
-void __hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier);
-
-/**
- * hmm_p2p_watch_callback - tell the watchdog which callback the calling task is in
- * @notifier: the task is about to call its callback; NULL: it is in none any more
- *
- * For mm/mmu_notifier.c, in any task.  A task that is not watched takes no lock of the
- * watchdog, unless a task with the same hash is watched: then it takes the lock of their list.
- *
- * Context: Any in which an invalidate callback may be called; takes a spinlock at most.
- */
-static inline void hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
-{
-	/*
-	 * No barrier: the task looks for a watch that it has added to the list itself.  By
-	 * program order, and by the scheduler's where the task has changed the CPU, it reads
-	 * the head of the list as of then or later, and the list is not empty until the task
-	 * takes its watch out.  Watches of other tasks come and go meanwhile: if the task sees
-	 * one it takes the lock in vain, and if not it misses nothing.
-	 */
-	if (!hlist_empty(&hmm_p2p_watches[hmm_p2p_watch_hash(current)].head))
-		__hmm_p2p_watch_callback(notifier);
-}
 
 #else /* CONFIG_HMM_P2P */
 
@@ -524,59 +438,6 @@ static inline void *hmm_p2p_kmap_local(unsigned long hmm_pfn)
 }
 
 static inline void hmm_p2p_kunmap_local(const void *kva)
-{
-}
-
-static inline bool hmm_p2p_enabled(void)
-{
-	return false;
-}
-
-static inline enum hmm_p2p_reason
-hmm_p2p_lookup(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
-	       struct page *page, unsigned int flags, unsigned long *alias_pfn,
-	       struct hmm_p2p_window **pending)
-{
-	return HMM_P2P_NO_EXPORTER;
-}
-
-static inline unsigned long hmm_p2p_lookup_span(struct page *page, unsigned long nr)
-{
-	return nr;
-}
-
-static inline bool
-hmm_p2p_lookup_again(struct hmm_p2p_peer *peer, struct hmm_p2p_cursor *cursor,
-		     struct page *page, bool required, unsigned long *alias_pfn)
-{
-	return false;
-}
-
-static inline void hmm_p2p_lookup_done(struct hmm_p2p_cursor *cursor)
-{
-}
-
-static inline int hmm_p2p_resolve(struct hmm_p2p_peer *peer,
-				  struct hmm_p2p_window *pending,
-				  unsigned long since)
-{
-	return 0;
-}
-
-static inline unsigned int hmm_p2p_make_writable(struct vm_area_struct *vma,
-						 unsigned long addr, pmd_t *pmdp)
-{
-	return HMM_P2P_READ_ONLY_ENTRY;
-}
-
-static inline enum pci_p2pdma_map_type
-hmm_p2p_dma_type(struct hmm_dma_map *map, size_t idx,
-		 struct p2pdma_provider **provider)
-{
-	return PCI_P2PDMA_MAP_NOT_SUPPORTED;
-}
-
-static inline void hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
 {
 }
 

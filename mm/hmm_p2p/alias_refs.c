@@ -190,9 +190,9 @@ void hmm_p2p_map_put(struct hmm_dma_map *map, size_t idx)
 		return;
 	__clear_bit(idx, m->bits);
 	m->held--;
-	m->dropped++;
 	if (m->began && m->pair != m->dropped_pair)
 		hmm_p2p_set_dropped_pair(m);
+	m->dropped++;
 
 	/* The pair keeps the exporter, also if this is the last reference. */
 	hmm_p2p_pair_count(m->pair, HMM_P2P_C_UNMAPPED, 1);

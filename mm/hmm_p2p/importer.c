@@ -146,27 +146,19 @@ void hmm_p2p_peer_destroy(struct hmm_p2p_peer *peer)
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_peer_destroy, "HMM_P2P");
 
-/* Return: true if a mirror of @importer holds an alias in @window. */
-static bool importer_holds(struct hmm_p2p_importer *importer, struct hmm_p2p_window *window)
+/* Return: true if a mirror of @pair holds an alias in @window. */
+static bool pair_holds(struct hmm_p2p_pair *pair, struct hmm_p2p_window *window)
 {
 	struct hmm_p2p_attachment *attachment;
-	struct hmm_p2p_pair *pair;
 	bool holds = false;
 
-	lockdep_assert_held(&hmm_p2p_pairs_lock);
-	list_for_each_entry(pair, &window->exp->pairs, node) {
-		if (pair->importer != importer)
-			continue;
-		mutex_lock(&pair->lock);
-		list_for_each_entry(attachment, &pair->attachments, node) {
-			holds = hmm_p2p_map_holds(attachment->peer->map, window);
-			if (holds)
-				break;
-		}
-		mutex_unlock(&pair->lock);
+	mutex_lock(&pair->lock);
+	list_for_each_entry(attachment, &pair->attachments, node) {
+		holds = hmm_p2p_map_holds(attachment->peer->map, window);
 		if (holds)
 			break;
 	}
+	mutex_unlock(&pair->lock);
 	return holds;
 }
 
@@ -175,22 +167,26 @@ static bool importer_holds(struct hmm_p2p_importer *importer, struct hmm_p2p_win
  * @window: every notifier has been called, and no alias is handed out any more
  *
  * Reads maps without their importer's lock: no entry can begin to hold an alias in this window
- * any more, and an importer that lets go right now is late.
+ * any more, and an importer that lets go right now is late.  The report names an importer once for
+ * each process whose memory it holds.
  */
 void hmm_p2p_quarantine(struct hmm_p2p_window *window)
 {
 	struct hmm_p2p_exporter *exp = window->exp;
-	struct hmm_p2p_importer *importer;
+	struct hmm_p2p_pair *pair;
 
 	mutex_lock(&hmm_p2p_pairs_lock);
-	list_for_each_entry(importer, &hmm_p2p_importers, node) {
-		if (!importer_holds(importer, window))
+	list_for_each_entry(pair, &exp->pairs, node) {
+		struct hmm_p2p_importer *importer = pair->importer;
+
+		if (!pair_holds(pair, window))
 			continue;
-		pr_err("hmm_p2p: %s does not let go of window %lu of %s: quarantined\n",
-		       importer->name, hmm_p2p_window_index(window), exp->desc.name);
+		pr_err("hmm_p2p: %s, for process %d, does not let go of window %lu of %s: quarantined\n",
+		       importer->name, pair->pid, hmm_p2p_window_index(window),
+		       exp->desc.name);
 		trace_hmm_p2p_quarantine(exp->desc.name, importer->name,
 					 hmm_p2p_window_index(window), 0);
-		/* It may hold several windows, and counts once. */
+		/* It may hold several windows, for several processes, and counts once. */
 		if (!importer->quarantined)
 			hmm_p2p_count(exp, HMM_P2P_C_QUARANTINES, 1);
 		WRITE_ONCE(importer->quarantined, true);
@@ -222,17 +218,28 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_invalidate_begin, "HMM_P2P");
 /* Mark of the pairs that one invalidation has to do with, if it is more than one. */
 #define PAIR_DROPPED	XA_MARK_0
 
+/* The entries that were dropped last are all of the same pair: count them there. */
+static void attachment_add_dropped(struct hmm_p2p_map *m)
+{
+	struct hmm_p2p_peer *peer = m->peer;
+	struct hmm_p2p_attachment *attachment;
+	u64 id = m->dropped_pair->exp->id;
+
+	/* A mirror has an attachment to each exporter of an alias that it holds. */
+	attachment = xa_load(&peer->pairs, id);
+	attachment->dropped += m->dropped;
+	m->dropped = 0;
+	xa_set_mark(&peer->pairs, id, PAIR_DROPPED);
+}
+
 /*
  * hmm_p2p_map_put() calls it while an invalidation is timed, for an entry that belongs to
  * another pair than the entry before.
  */
 void hmm_p2p_set_dropped_pair(struct hmm_p2p_map *m)
 {
-	struct hmm_p2p_peer *peer = m->peer;
-
 	if (m->dropped_pair) {
-		xa_set_mark(&peer->pairs, m->dropped_pair->exp->id, PAIR_DROPPED);
-		xa_set_mark(&peer->pairs, m->pair->exp->id, PAIR_DROPPED);
+		attachment_add_dropped(m);
 		m->dropped_pairs = true;
 	}
 	m->dropped_pair = m->pair;
@@ -253,7 +260,8 @@ static void pair_invalidated(struct hmm_p2p_pair *pair, unsigned long entries, s
  * hmm_p2p_invalidate_end - stop timing an importer's invalidate callback
  * @map: the importer's map
  *
- * Counts for each exporter of whose memory the callback has let go.
+ * If the callback has let go of memory of several exporters, it counts once for each, with the
+ * entries of that exporter and the time of all of the callback.
  *
  * Context: As hmm_p2p_invalidate_begin().
  */
@@ -275,9 +283,11 @@ void hmm_p2p_invalidate_end(struct hmm_dma_map *map)
 		return;
 	}
 	m->dropped_pairs = false;
+	attachment_add_dropped(m);
 	xa_for_each_marked(&m->peer->pairs, id, attachment, PAIR_DROPPED) {
 		xa_clear_mark(&m->peer->pairs, id, PAIR_DROPPED);
-		pair_invalidated(attachment->pair, m->dropped, ns);
+		pair_invalidated(attachment->pair, attachment->dropped, ns);
+		attachment->dropped = 0;
 	}
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_invalidate_end, "HMM_P2P");

@@ -17,7 +17,9 @@
  *	      folio lock of a device page
  *	        anon_vma (rmap walks that fire notifiers)
  *	          the importer's invalidation lock (umem_mutex and its like)
- *	            RCU, hmm_p2p_exporter.window_lock, .late_lock, watch_lock
+ *	            RCU, hmm_p2p_exporter.window_lock, .late_lock, watch_lock, the xa_lock
+ *	            of hmm_p2p_peer.pairs (an invalidation marks pairs in it; a mirror that
+ *	            meets an exporter takes it in hmm_p2p_pair.lock)
  *	        hmm_p2p_exporter.flush_lock (held across ops->flush_writes; never
  *	        in, or around, a lock of an importer)
  *	      abandoned_lock (copy.c; held while folios are put, and nothing else is
@@ -52,6 +54,7 @@
 #include <linux/cache.h>
 #include <linux/hmm-dma.h>
 #include <linux/hmm_p2p.h>
+#include <linux/hmm_p2p_mm.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/llist.h>
@@ -80,13 +83,17 @@ enum hmm_p2p_state {
 };
 
 /*
- *	CLOSED --> OPENING --> OPEN <--> REVOKING --> CLOSED
- *	              |                     |
- *	              v                     v
- *	      INVISIBLE or FAILED        STUCK --> CLOSED or OPEN
+ *	CLOSED <--> OPENING --> OPEN <--> REVOKING --> CLOSED
+ *	               |                    ^ |
+ *	               v                    | v
+ *	       INVISIBLE or FAILED         STUCK --> CLOSED or OPEN
  *
- * A window that is always visible goes OPEN, REVOKING, OPEN (or STUCK).  FAILED
- * is CLOSED for as long as it is too early to try again.  INVISIBLE is for good.
+ * OPENING becomes CLOSED again if the task that opens the window is killed.  FAILED is CLOSED for
+ * as long as it is too early to try again; then comes OPENING.  INVISIBLE is for good.
+ *
+ * A window that is always visible begins as OPEN or INVISIBLE.  It goes OPEN, REVOKING, OPEN, or
+ * through STUCK to OPEN.  A window on demand goes from STUCK to REVOKING and CLOSED.  When the
+ * exporter is unregistered, OPEN windows become CLOSED, and so do STUCK ones once they are let go.
  */
 enum hmm_p2p_window_state {
 	HMM_P2P_CLOSED,
@@ -280,6 +287,7 @@ struct hmm_p2p_attachment {
 	struct hmm_p2p_peer *peer;
 	struct hmm_p2p_pair *pair;
 	struct list_head node;			/* pair->attachments */
+	unsigned long dropped;			/* the importer's lock; see hmm_p2p_invalidate_end() */
 };
 
 /*
@@ -292,9 +300,9 @@ struct hmm_p2p_map {
 	struct hmm_p2p_window *window;		/* ... of its exporter */
 	unsigned long held;			/* bits that are set */
 	u64 began;				/* ns: an invalidation; 0: none is timed */
-	unsigned long dropped;			/* ... puts in it */
-	struct hmm_p2p_pair *dropped_pair;	/* ... of the last one; NULL: none yet */
-	bool dropped_pairs;			/* ... more than one, which are marked */
+	unsigned long dropped;			/* ... its last puts that are of the same pair */
+	struct hmm_p2p_pair *dropped_pair;	/* ... which is this; NULL: none yet */
+	bool dropped_pairs;			/* ... has puts of other pairs, which are marked */
 	size_t nr_entries;
 	unsigned long bits[];			/* entries that hold an alias */
 };

@@ -22,8 +22,9 @@
  * task that has none looks at the head of one list, finds it empty, and takes no lock.  Two
  * tasks that have one share a lock only if they have the same hash of 64.
  *
- * A work item looks at the watches while there are any, at most once per limit: a watch
- * that is entered and left costs a list operation, and so does a callback in it.
+ * A work item looks at the watches while there are any, at most once per limit, and reports all
+ * callbacks that are late by then.  A watch that is entered and left costs a list operation, and so
+ * does a callback in it.
  */
 #include <kunit/visibility.h>
 #include <linux/jiffies.h>
@@ -93,31 +94,38 @@ static void report_late(const struct hmm_p2p_watch *late)
 	hmm_p2p_report_holders(exp, late->mm);
 }
 
-static void hmm_p2p_watchdog(struct work_struct *work)
+/* Report all late callbacks in @list.  Return: true if it has watches. */
+static bool report_all_late(struct hmm_p2p_watch_list *list)
 {
-	bool again = false, found = false;
 	struct hmm_p2p_watch late;
-	unsigned int i;
+	bool found, again;
 
-	for (i = 0; i < ARRAY_SIZE(hmm_p2p_watches) && !found; i++) {
-		struct hmm_p2p_watch_list *list = &hmm_p2p_watches[i];
-
+	do {
 		/*
 		 * The lock is taken for an empty list, too: a task that adds a watch afterwards
-		 * then sees that this work is not pending any more, and queues it.
+		 * then sees that the work is not pending any more, and queues it.
 		 */
 		spin_lock(&list->lock);
 		found = take_late(list, &late);
-		again |= !hlist_empty(&list->head);
+		again = !hlist_empty(&list->head);
 		spin_unlock(&list->lock);
-	}
-	if (found) {
-		report_late(&late);
-		hmm_p2p_exporter_put(late.exp);
-	}
+		if (found) {
+			report_late(&late);
+			hmm_p2p_exporter_put(late.exp);
+		}
+	} while (found);
+	return again;
+}
+
+static void hmm_p2p_watchdog(struct work_struct *work)
+{
+	bool again = false;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(hmm_p2p_watches); i++)
+		again |= report_all_late(&hmm_p2p_watches[i]);
 	if (again)
-		queue_delayed_work(system_dfl_wq, to_delayed_work(work),
-				   found ? 1 : limit());
+		queue_delayed_work(system_dfl_wq, to_delayed_work(work), limit());
 }
 
 static DECLARE_DELAYED_WORK(watchdog, hmm_p2p_watchdog);
@@ -154,15 +162,18 @@ void hmm_p2p_watch_end(struct hmm_p2p_watch *watch)
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_watch_end);
 
-static const void *callback_of(const struct mmu_interval_notifier *notifier)
+/* The op that mn_itree_invalidate() calls, or mn_itree_finish_pass() if @finish. */
+static const void *callback_of(const struct mmu_interval_notifier *notifier, bool finish)
 {
 	const struct mmu_interval_notifier_ops *ops = notifier->ops;
 
-	return ops->invalidate ? (void *)ops->invalidate : (void *)ops->invalidate_start;
+	if (finish)
+		return ops->invalidate_finish;
+	return ops->invalidate_start ? (void *)ops->invalidate_start : (void *)ops->invalidate;
 }
 
 /* The rest of hmm_p2p_watch_callback(): the list of the task is not empty. */
-void __hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
+void __hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier, bool finish)
 {
 	struct hmm_p2p_watch_list *list = list_of_current();
 	struct hmm_p2p_watch *watch;
@@ -171,7 +182,7 @@ void __hmm_p2p_watch_callback(const struct mmu_interval_notifier *notifier)
 	hlist_for_each_entry(watch, &list->head, node) {
 		if (watch->task != current)
 			continue;
-		watch->callback = notifier ? callback_of(notifier) : NULL;
+		watch->callback = notifier ? callback_of(notifier, finish) : NULL;
 		watch->mm = notifier ? notifier->mm : NULL;
 		watch->start = jiffies;
 		watch->reported = false;

@@ -3,6 +3,7 @@
  * KUnit tests of pairs: what they cost, and who takes a lock for them.
  */
 #include <linux/slab.h>
+#include <linux/tracepoint.h>
 
 #include "fake.h"
 
@@ -221,12 +222,75 @@ static void mirror_of_two_pairs(struct kunit *test)
 	fake_second_exit(test, b);
 }
 
+/* The entries of the last invalidation, by exporter. */
+static struct {
+	struct fake *a;
+	struct fake *b;
+	unsigned long of_a;
+	unsigned long of_b;
+} invalidated;
+
+static void see_invalidation(void *data, const char *exporter, const char *importer,
+			     unsigned long entries, u64 ns)
+{
+	if (!strcmp(exporter, invalidated.a->name))
+		invalidated.of_a += entries;
+	if (!strcmp(exporter, invalidated.b->name))
+		invalidated.of_b += entries;
+}
+
+static void find_invalidate(struct tracepoint *tp, void *found)
+{
+	if (!strcmp(tp->name, "hmm_p2p_invalidate"))
+		*(struct tracepoint **)found = tp;
+}
+
+/* One invalidation takes aliases of two exporters, in turns.  Each counts its own. */
+static void invalidation_of_two_pairs(struct kunit *test)
+{
+	struct fake *a = test->priv, *b;
+	struct tracepoint *tp = NULL;
+	unsigned long start, round;
+	struct mirror *m;
+
+	for_each_kernel_tracepoint(find_invalidate, &tp);
+	KUNIT_ASSERT_NOT_NULL(test, tp);
+	fake_register(test);
+	b = fake_second(test);
+	invalidated.a = a;
+	invalidated.b = b;
+	start = memory_create(test, 10);
+	for (round = 0; round < 10; round += 5) {
+		memory_place_on(test, a, start + round * PAGE_SIZE, 1);
+		memory_place_on(test, b, start + (round + 1) * PAGE_SIZE, 3);
+		memory_place_on(test, a, start + (round + 4) * PAGE_SIZE, 1);
+	}
+	m = mirror_create(test, "soft", start, 10);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 10, HMM_PFN_REQ_FAULT));
+	KUNIT_ASSERT_EQ(test, 10, mirror_peers(m));
+	KUNIT_ASSERT_EQ(test, 0, tracepoint_probe_register(tp, see_invalidation, NULL));
+	for (round = 0; round < 10; round += 5) {
+		invalidated.of_a = 0;
+		invalidated.of_b = 0;
+		KUNIT_EXPECT_EQ(test, 0, vm_munmap(start + round * PAGE_SIZE, 5 * PAGE_SIZE));
+		KUNIT_EXPECT_EQ(test, 2, invalidated.of_a);
+		KUNIT_EXPECT_EQ(test, 3, invalidated.of_b);
+	}
+	tracepoint_probe_unregister(tp, see_invalidation, NULL);
+	tracepoint_synchronize_unregister();
+	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_total_read(a->exp, HMM_P2P_C_INVALIDATIONS));
+	KUNIT_EXPECT_EQ(test, 2, hmm_p2p_total_read(b->exp, HMM_P2P_C_INVALIDATIONS));
+	mirror_destroy(m);
+	fake_second_exit(test, b);
+}
+
 static struct kunit_case hmm_p2p_pair_cases[] = {
 	KUNIT_CASE(pair_size),
 	KUNIT_CASE(stranger_costs_nothing),
 	KUNIT_CASE(joining_takes_no_shared_lock),
 	KUNIT_CASE(pair_that_ends),
 	KUNIT_CASE(mirror_of_two_pairs),
+	KUNIT_CASE(invalidation_of_two_pairs),
 	{}
 };
 

@@ -220,9 +220,101 @@ static void watch_is_of_its_task(struct kunit *test)
 	mirror_destroy(m);
 }
 
+/* A notifier of two passes, and what the watch of the task named in each. */
+static struct {
+	struct mmu_interval_notifier notifier;
+	struct mmu_interval_notifier_finish finish;
+	struct hmm_p2p_watch watch;
+	const void *in_start;
+	const void *in_finish;
+} passes;
+
+static bool pass_start(struct mmu_interval_notifier *mni, const struct mmu_notifier_range *range,
+		       unsigned long cur_seq, struct mmu_interval_notifier_finish **finish)
+{
+	mmu_interval_set_seq(mni, cur_seq);
+	passes.in_start = passes.watch.callback;
+	*finish = &passes.finish;
+	return true;
+}
+
+static void pass_finish(struct mmu_interval_notifier_finish *finish)
+{
+	passes.in_finish = passes.watch.callback;
+}
+
+static const struct mmu_interval_notifier_ops pass_ops = {
+	.invalidate_start = pass_start,
+	.invalidate_finish = pass_finish,
+};
+
+static void watch_names_the_pass(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+
+	fake_register(test);
+	start = memory_create(test, 1);
+	KUNIT_ASSERT_EQ(test, 0, mmu_interval_notifier_insert(&passes.notifier, current->mm,
+							      start, PAGE_SIZE, &pass_ops));
+	passes.in_start = NULL;
+	passes.in_finish = NULL;
+	hmm_p2p_watch_begin(&passes.watch, f->exp);
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(start, PAGE_SIZE));
+	hmm_p2p_watch_end(&passes.watch);
+	mmu_interval_notifier_remove(&passes.notifier);
+	KUNIT_EXPECT_PTR_EQ(test, (void *)pass_start, passes.in_start);
+	KUNIT_EXPECT_PTR_EQ(test, (void *)pass_finish, passes.in_finish);
+	KUNIT_EXPECT_NULL(test, passes.watch.callback);
+}
+
+static atomic_t nr_runs;
+
+static int count_run(struct kprobe *p, struct pt_regs *regs)
+{
+	atomic_inc(&nr_runs);
+	return 0;
+}
+
+static struct kprobe run = {
+	.symbol_name = "hmm_p2p_watchdog", .pre_handler = count_run,
+};
+
+/* The watchdog reports all that is late at once, and so looks once per limit. */
+static void watch_looks_once_per_limit(struct kunit *test)
+{
+	struct hmm_p2p_watch watches[8];
+	struct fake *f = test->priv;
+	unsigned long start, began;
+	struct mirror *m;
+	unsigned int i;
+
+	fake_register(test);
+	start = memory_create(test, 1);
+	m = mirror_create(test, "late importer", start, 1);
+	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, 0, 1, HMM_PFN_REQ_FAULT));
+	atomic_set(&nr_runs, 0);
+	run.addr = NULL;
+	run.flags = 0;
+	began = jiffies;
+	KUNIT_ASSERT_EQ(test, 0, register_kprobe(&run));
+	m->sleep_ms = LATE_MS;
+	for (i = 0; i < ARRAY_SIZE(watches); i++)
+		hmm_p2p_watch_begin(&watches[i], f->exp);
+	munmap_invalidates(test, m, 0);
+	for (i = 0; i < ARRAY_SIZE(watches); i++)
+		hmm_p2p_watch_end(&watches[i]);
+	unregister_kprobe(&run);
+	KUNIT_EXPECT_EQ(test, ARRAY_SIZE(watches), nr_late(f));
+	KUNIT_EXPECT_LE(test, atomic_read(&nr_runs), (jiffies - began) / HZ + 1);
+	mirror_destroy(m);
+}
+
 static struct kunit_case hmm_p2p_watch_cases[] = {
 	KUNIT_CASE(watch_costs_others_nothing),
 	KUNIT_CASE(watch_is_of_its_task),
+	KUNIT_CASE(watch_names_the_pass),
+	KUNIT_CASE_SLOW(watch_looks_once_per_limit),
 	KUNIT_CASE_SLOW(watch_says_nothing_of_others),
 	KUNIT_CASE_SLOW(watch_times_each_callback),
 	KUNIT_CASE_SLOW(watch_names_callback_in_eviction),
