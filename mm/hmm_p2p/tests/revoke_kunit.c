@@ -5,7 +5,7 @@
 #include "fake.h"
 
 /* Register the exporter, and create a mirror with @nr of its pages. */
-static struct mirror *mapped(struct kunit *test, const char *name, unsigned long nr)
+static struct mirror *create_mapped(struct kunit *test, const char *name, unsigned long nr)
 {
 	fake_register(test);
 	return mirror_create_mapped(test, name, nr);
@@ -15,7 +15,7 @@ static struct mirror *mapped(struct kunit *test, const char *name, unsigned long
 static void revoke_all(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, "soft", 20);
+	struct mirror *m = create_mapped(test, "soft", 20);
 
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, NR_PAGES * PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
@@ -31,7 +31,7 @@ static void revoke_all(struct kunit *test)
 static void revoke_range(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, "soft", WINDOW_PAGES + 10);
+	struct mirror *m = create_mapped(test, "soft", WINDOW_PAGES + 10);
 
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, PMD_SIZE + 5, 1));
 	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, mirror_peers(m));
@@ -58,7 +58,7 @@ static void revoke_bad_range(struct kunit *test)
 static void revoke_importer(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, "soft", 8);
+	struct mirror *m = create_mapped(test, "soft", 8);
 
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke_importer("somebody else"));
 	KUNIT_EXPECT_EQ(test, 8, hmm_p2p_refs(f->exp));
@@ -72,7 +72,7 @@ static void revoke_importer(struct kunit *test)
 static void revoke_locked_page(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, "soft", 4);
+	struct mirror *m = create_mapped(test, "soft", 4);
 	struct folio *folio = page_folio(fake_page(f, 2));
 
 	folio_lock(folio);
@@ -91,7 +91,7 @@ static void revoke_locked_page(struct kunit *test)
 static void reset(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, "soft", 8);
+	struct mirror *m = create_mapped(test, "soft", 8);
 	struct job job;
 
 	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
@@ -168,7 +168,7 @@ static void reset_huge_beside_locked(struct kunit *test)
 static void dead_in_begin(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, "soft", 8);
+	struct mirror *m = create_mapped(test, "soft", 8);
 	struct folio *folio = page_folio(fake_page(f, 3));
 	struct job reset, death;
 
@@ -188,7 +188,7 @@ static void dead_in_begin(struct kunit *test)
 static void dead(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, "soft", 8);
+	struct mirror *m = create_mapped(test, "soft", 8);
 	struct hmm_p2p_result result = {};
 
 	hmm_p2p_dead(f->exp);
@@ -211,7 +211,7 @@ static void dead(struct kunit *test)
 static void dead_in_reset(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, "soft", 8);
+	struct mirror *m = create_mapped(test, "soft", 8);
 	struct job job;
 
 	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
@@ -228,7 +228,7 @@ static void dead_in_reset(struct kunit *test)
 static void poison(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, "soft", 8);
+	struct mirror *m = create_mapped(test, "soft", 8);
 
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_poison(f->exp, 5 * PAGE_SIZE, 1));
 	KUNIT_EXPECT_EQ(test, 7, mirror_peers(m));
@@ -249,7 +249,7 @@ static void poison(struct kunit *test)
 static void reset_waits_for_locked_page(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, "soft", 8);
+	struct mirror *m = create_mapped(test, "soft", 8);
 	struct folio *folio = page_folio(fake_page(f, 7));
 	struct job job;
 
@@ -274,7 +274,7 @@ static void begin_revoke(struct fake *f)
 static void revoke_hands_out_none(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, "soft", 4);
+	struct mirror *m = create_mapped(test, "soft", 4);
 	struct folio *folio = page_folio(fake_page(f, 3));
 	struct job job;
 

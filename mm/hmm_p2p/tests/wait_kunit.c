@@ -23,7 +23,7 @@ static struct {
 } seen;
 
 /* Place @nr pages on the device, and create a mirror with aliases of them all. */
-static struct mirror *mapped(struct kunit *test, unsigned long nr)
+static struct mirror *create_mapped(struct kunit *test, unsigned long nr)
 {
 	struct fake *f = test->priv;
 	struct mirror *m;
@@ -58,7 +58,7 @@ static void see_others_served(struct fake *f)
 static void dead_copy_to_device_never_ends(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 8);
+	struct mirror *m = create_mapped(test, 8);
 	struct job death, others;
 	unsigned long start = memory_create(test, 4);
 
@@ -90,7 +90,7 @@ static void dead_copy_to_device_never_ends(struct kunit *test)
 static void dead_copy_to_ram_never_ends(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 8);
+	struct mirror *m = create_mapped(test, 8);
 	struct job death;
 
 	f->never_ends = true;
@@ -122,7 +122,7 @@ static void migrate_seen(struct fake *f)
 static void dead_behind_copy_op(struct kunit *test, bool in_reset)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 8);
+	struct mirror *m = create_mapped(test, 8);
 	struct job copy, reset, others;
 
 	seen.mm = current->mm;
@@ -180,7 +180,7 @@ static void die_in_reset(struct fake *f)
 static void dead_in_reset_that_waits_for_copy(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 8);
+	struct mirror *m = create_mapped(test, 8);
 	struct job reset, death;
 	unsigned long start = memory_create(test, 4);
 
@@ -211,7 +211,7 @@ static void poison_seen(struct fake *f)
 static void poison_in_reset(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 8);
+	struct mirror *m = create_mapped(test, 8);
 	struct job job;
 
 	seen.start = 5 * PAGE_SIZE;
@@ -236,7 +236,7 @@ static void poison_in_reset(struct kunit *test)
 static void poison_before_parked(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 8);
+	struct mirror *m = create_mapped(test, 8);
 	unsigned long end = jiffies + 10 * HZ;
 	struct job job;
 
@@ -281,7 +281,7 @@ static void poison_huge_in_reset(struct kunit *test)
 static void poison_waits_once(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 8);
+	struct mirror *m = create_mapped(test, 8);
 	unsigned long i, one, all;
 
 	for (i = 0; i < 8; i++)
@@ -359,7 +359,7 @@ static void revoke_and_be_killed(struct fake *f)
 static void revoke_killed(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 4);
+	struct mirror *m = create_mapped(test, 4);
 	struct folio *folio = page_folio(fake_page(f, 2));
 	unsigned long alive, killed;
 	struct job job;
@@ -382,7 +382,7 @@ static void revoke_killed_behind_another(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct hmm_p2p_window *window;
-	struct mirror *m = mapped(test, 4);
+	struct mirror *m = create_mapped(test, 4);
 	struct job job;
 	bool killed;
 

@@ -30,7 +30,7 @@ static struct {
  * Register the exporter, and create a mirror with @nr of its pages, which keeps its memory
  * alive.
  */
-static struct mirror *mapped(struct kunit *test, unsigned long nr)
+static struct mirror *create_mapped(struct kunit *test, unsigned long nr)
 {
 	struct fake *f = test->priv;
 	struct mirror *m;
@@ -56,7 +56,7 @@ static bool in_state(enum hmm_p2p_state state)
 static void without_engine_unregister(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 8), *huge;
+	struct mirror *m = create_mapped(test, 8), *huge;
 	unsigned long i;
 
 	huge = mirror_create(test, "soft", memory_create_huge(test, 1), WINDOW_PAGES);
@@ -95,7 +95,7 @@ static void without_engine_unregister_closes(struct kunit *test)
 	struct mirror *m;
 
 	fake_on_demand(test, NR_WINDOWS - 1);
-	m = mapped(test, WINDOW_PAGES + 1);
+	m = create_mapped(test, WINDOW_PAGES + 1);
 	KUNIT_EXPECT_EQ(test, 2, f->opened);
 	fake_post(f, WINDOW_PAGES, LATE);
 	fake_unregister(f);
@@ -111,7 +111,7 @@ static void without_engine_unregister_closes(struct kunit *test)
 static void without_engine_register_again(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 8);
+	struct mirror *m = create_mapped(test, 8);
 
 	fake_unregister(f);
 	fake_register(test);
@@ -127,7 +127,7 @@ static void without_engine_register_again(struct kunit *test)
 static void without_engine_unregister_locked_page(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 4), *behind = mirror_create_mapped(test, "soft", 4);
+	struct mirror *m = create_mapped(test, 4), *behind = mirror_create_mapped(test, "soft", 4);
 	struct folio *folio = page_folio(fake_page(f, 4));
 	unsigned long end = jiffies + 30 * HZ, left;
 	struct job job;
@@ -173,7 +173,7 @@ static void unregister_and_be_killed(struct fake *f)
 static void without_engine_unregister_killed(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 4);
+	struct mirror *m = create_mapped(test, 4);
 	struct folio *folio = page_folio(fake_page(f, 2));
 	struct job job;
 
@@ -198,7 +198,7 @@ static void seen_exporter_dies(struct fake *f)
 static void without_engine_unregister_dead(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 4);
+	struct mirror *m = create_mapped(test, 4);
 	struct folio *folio = page_folio(fake_page(f, 2));
 	unsigned long end = jiffies + 10 * HZ;
 	struct job gone, death;
@@ -233,7 +233,7 @@ static void move_seen(struct fake *f)
 static void without_engine_reset(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 4);
+	struct mirror *m = create_mapped(test, 4);
 	struct job reset, move;
 
 	seen.nr = 2;
@@ -262,7 +262,7 @@ static void without_engine_reset(struct kunit *test)
 static void without_engine_dead(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 8);
+	struct mirror *m = create_mapped(test, 8);
 	unsigned long start = memory_create(test, 1);
 
 	fake_post(f, 0, LATE);
@@ -286,7 +286,7 @@ static void without_engine_dead(struct kunit *test)
 static void without_engine_poison(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 8);
+	struct mirror *m = create_mapped(test, 8);
 	struct folio *folio = page_folio(fake_page(f, 2));
 
 	folio_lock(folio);
@@ -310,7 +310,7 @@ static void without_engine_poison(struct kunit *test)
 static void without_engine_flush(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 4);
+	struct mirror *m = create_mapped(test, 4);
 
 	fake_post(f, 1, LATE);
 	KUNIT_EXPECT_EQ(test, LATE, memory_value(m->start, 1));
@@ -326,7 +326,7 @@ static void without_engine_flush(struct kunit *test)
 static void without_engine_flush_in_unregister(struct kunit *test)
 {
 	struct fake *f = test->priv;
-	struct mirror *m = mapped(test, 4);
+	struct mirror *m = create_mapped(test, 4);
 	struct folio *folio = page_folio(fake_page(f, 0));
 	struct job job;
 
