@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Memory on GPU 0 that a NIC and GPU 1 have mapped, and traffic of both and of the CPU: what is
- * to survive a sleep of the machine, and a reset of a slot.
+ * Memory on GPU 0 that a NIC and GPU 1 have mapped, and traffic of both and of the CPU.  Both must
+ * survive when the machine sleeps, and when a slot is reset.
  */
 #ifndef HMM_P2P_PEERS_H
 #define HMM_P2P_PEERS_H
@@ -17,7 +17,7 @@
 struct peers {
 	struct odp o;		/* the NIC's, o.gpu is GPU 0 */
 	int gpu1;
-	char *cpu;		/* the CPU takes it from GPU 0 */
+	char *cpu;		/* the CPU takes this memory from GPU 0 */
 	char *read;		/* GPU 1 reads it on GPU 0 */
 	unsigned int crc;	/* of read */
 	atomic_bool stop;
@@ -26,7 +26,7 @@ struct peers {
 	pthread_t threads[3];
 };
 
-/* NULL, or what failed. */
+/* Return: NULL, or what failed. */
 static inline const char *peers_open(struct peers *p)
 {
 	const char *error = odp_open(&p->o, LEN);
@@ -46,7 +46,7 @@ static inline const char *peers_open(struct peers *p)
 	return gpu_counter(0, "mapped_now") == 2 * NPAGES ? NULL : "not mapped";
 }
 
-/* NULL, or what leaked. */
+/* Return: NULL, or what leaked. */
 static inline const char *peers_close(struct peers *p)
 {
 	munmap(p->cpu, LEN);
@@ -55,13 +55,16 @@ static inline const char *peers_close(struct peers *p)
 	return odp_close(&p->o);
 }
 
-/* How many pages of what the peers have mapped are on GPU 0. */
+/* Return: how many of the pages that the peers have mapped are on GPU 0. */
 static inline long peers_on_gpu(struct peers *p)
 {
 	return pages_on_gpu(0, p->o.mem, LEN) + pages_on_gpu(0, p->read, LEN);
 }
 
-/* Everybody finds the data, and what the NIC writes arrives.  NULL, or who does not. */
+/*
+ * The NIC and GPU 1 find the data, and what the NIC writes arrives.  Return: NULL, or what went
+ * wrong.
+ */
 static inline const char *peers_check(struct peers *p, unsigned int seed)
 {
 	unsigned int crc;
@@ -129,7 +132,7 @@ static inline void peers_start(struct peers *p)
 		pthread_create(&p->threads[i], NULL, sides[i], p);
 }
 
-/* Until each side has done @more steps.  False if something is wrong. */
+/* Wait until each side has done @more steps.  Return: false if a side has failed. */
 static inline bool peers_go_on(struct peers *p, unsigned long more)
 {
 	unsigned long from[3];
@@ -142,7 +145,7 @@ static inline bool peers_go_on(struct peers *p, unsigned long more)
 	return !p->error;
 }
 
-/* NULL, or which side has failed. */
+/* Return: NULL, or the side that has failed. */
 static inline const char *peers_stop(struct peers *p)
 {
 	p->stop = true;
@@ -151,7 +154,7 @@ static inline const char *peers_stop(struct peers *p)
 	return p->error;
 }
 
-/* How many lines of the trace have @what.  -1: there is no trace. */
+/* Return: how many lines of the trace have @what, or -1 if there is no trace. */
 static inline long trace_lines(const char *what)
 {
 	FILE *f = fopen(TRACE "trace", "r");

@@ -11,15 +11,15 @@
  * functions is in the files of mm/hmm_p2p/ that are named above their prototypes.
  *
  * Exporter: the driver of the device that has the memory.  It registers its
- * dev_pagemap and says where the memory is visible on the bus and to the CPU.  It is
- * never asked to map for anybody.
+ * dev_pagemap and says where the memory is visible on the bus and to the CPU.  It maps
+ * the memory for no importer.
  *
- * Importer: a driver that mirrors process memory with hmm_range_fault().  It
- * sets hmm_range.peer and gets HMM_PFN_PEER entries: the PFN of an alias, the
- * bus-visible address of a device-private page.  An alias has no struct page.
- * It is mapped with hmm_dma_map_pfn(), or by software with
- * hmm_pfn_kmap_local(), and is good until the importer's mmu interval notifier
- * is invalidated, exactly like any other entry.  No pin, no reference.
+ * Importer: a driver that mirrors process memory with hmm_range_fault().  It sets
+ * hmm_range.peer and gets HMM_PFN_PEER entries.  Such an entry has the PFN of an alias, which is
+ * the bus-visible address of a device-private page.  An alias has no struct page.  The importer
+ * maps it with hmm_dma_map_pfn(); software maps it with hmm_pfn_kmap_local().  The importer may
+ * use it until its mmu interval notifier is invalidated, like any other entry.  It takes no pin
+ * and no reference.
  */
 #ifndef _LINUX_HMM_P2P_H
 #define _LINUX_HMM_P2P_H
@@ -129,8 +129,8 @@ struct hmm_p2p_peer {
  *	fills in its pfn_list itself
  * @nr_entries: number of entries in its pfn_list
  * @mm: the address space that is mirrored
- * @tgid: the process that it belongs to, under whose number the mirror is reported; NULL
- *	if that is the caller.  A worker that makes a mirror names the process
+ * @tgid: the process that it belongs to; NULL if that is the caller.  The mirror is reported with
+ *	its number.  A worker that makes a mirror names the process
  */
 struct hmm_p2p_peer_desc {
 	const char *name;
@@ -145,13 +145,13 @@ struct hmm_p2p_peer_desc {
 /**
  * struct hmm_p2p_window_map - where a window of device memory is visible
  * @phys: physical address of its first byte in the exporter's BAR, aligned to
- *	the window size; the address that importers get as alias.  For memory
- *	that only the CPU can reach, any physical address that is the memory's
+ *	the window size.  Importers get it as alias.  For memory
+ *	that only the CPU can reach, it is any physical address that is the memory's
  *	own.  If the memory begins within the window (window_offset), it is still the address
  *	of the window, in front of the memory.
- * @kva: kernel mapping of the window, or NULL if software cannot reach it; like @phys of the
- *	window's first byte, whether that is mapped or not.  A
- *	write-combining one is fine: hmm_p2p_kunmap_local() has the barrier, and
+ * @kva: kernel mapping of the window, or NULL if software cannot reach it.  Like @phys, it is that
+ *	of the window's first byte, whether that byte is mapped or not.  The mapping may be
+ *	write-combining: hmm_p2p_kunmap_local() has the barrier, and
  *	ops->flush_writes() waits for what that has sent.
  */
 struct hmm_p2p_window_map {
@@ -163,45 +163,46 @@ struct hmm_p2p_window_map {
  * struct hmm_p2p_exporter_ops - what a driver supplies
  *
  * @open_window: Make window @index (in units of the window size, from the start
- *	of the device memory) visible and tell where, in @map, which comes zeroed.
- *	Without @close_window it is called for every window at registration, which fails
- *	with what it returns: memory that is always visible pays nothing later.  With it,
- *	it is called when a peer first touches the window, at most once at a time for the same
- *	window; -ENOSPC asks the core to close another window and try again, any
- *	error makes the page go to RAM.  -ENXIO says that the bus does not show this part of
- *	the memory, and never will: the core does not ask again, peers get the pages in RAM, and
- *	registration goes on if any window is visible.  The last window may be longer than the
- *	memory.  May sleep; must not wait for anything that needs mmap_lock, a page lock, or a
- *	thread in hmm_p2p_unregister().  Required, but for coherent memory, which has no windows.
+ *	of the device memory) visible, and say where in @map, which comes zeroed.
+ *	Without @close_window the core calls it for every window at registration, which fails
+ *	with what it returns.  Memory that is always visible pays nothing later.  With
+ *	@close_window the core calls it when a peer first touches the window, at most once at a
+ *	time for the same window.
+ *	-ENOSPC asks the core to close another window and try again.  -ENXIO says that the bus does
+ *	not show this part of the memory, and never will: the core does not ask again, and
+ *	registration goes on if any window is visible.  With any error the page goes to RAM.
+ *	The last window may be longer than the memory.  The op may sleep.  It must not wait for
+ *	anything that needs mmap_lock, a page lock, or a thread in hmm_p2p_unregister().  Coherent
+ *	memory has no windows and not this op; other memory needs it.
  *
- * @close_window: Window @index, which was open, will not be used any more: nobody
- *	has it mapped.  Also called, right after @open_window, if the core refuses
- *	the address, and for open windows by hmm_p2p_unregister(), be the device
- *	dead or not; not during a reset, and not for a window that an importer still
- *	holds when the exporter is unregistered.  Same context.  Cannot fail.
- *	Optional; say it if the BAR does not cover the memory, and fill in
+ * @close_window: No peer has window @index mapped, and none will.  The core also calls the op right
+ *	after @open_window if it refuses the address.  hmm_p2p_unregister() calls it for open
+ *	windows, whether the device is dead or not, but not for a window that an importer still
+ *	holds then.  The core does not call it during a reset.  The context is that of
+ *	@open_window.  Cannot fail.  Provide it if the BAR is smaller than the memory, and set
  *	hmm_p2p_exporter_desc.aperture.
  *
  * @flush_writes: Wait until every write that a peer sent before the call, and every write
  *	of the CPU through &struct hmm_p2p_window_map.kva, is in the device memory, where
  *	the device's engines see it.  A read back through the BAR pushes posted
- *	writes in front of it; a device with a cache between BAR and memory (HDP) flushes
+ *	writes in front of it.  A device with a cache between BAR and memory (HDP) flushes
  *	that, too.  See "Writes on their way" in Documentation/mm/hmm_p2p.rst.  One call
- *	covers all of the memory.  The core calls it if a peer had memory mapped since the
- *	last call: in hmm_p2p_flush_writes() and hmm_p2p_flush_folio(), before the migration
- *	engine copies out of that memory or into it, before @close_window, and before
- *	hmm_p2p_reset_begin(),
- *	hmm_p2p_revoke() and hmm_p2p_unregister() return.  One call at a time; mmap_lock and
- *	page locks may be held; never from an invalidate callback.  May sleep; must not wait
- *	for anything that needs mmap_lock or a page lock, for a thread in
- *	hmm_p2p_unregister(), nor for a peer.  Cannot fail.  It also returns if the device
- *	does not answer any more; after hmm_p2p_dead() and after hmm_p2p_unregister() it is
- *	not called.  Optional, for memory that is not behind a bus; not for coherent memory.
+ *	covers all of the memory.
+ *	The core calls it if a peer had memory mapped since the last call: in
+ *	hmm_p2p_flush_writes() and hmm_p2p_flush_folio(), before the migration engine copies out
+ *	of that memory or into it, before @close_window, and before hmm_p2p_reset_begin(),
+ *	hmm_p2p_revoke() and hmm_p2p_unregister() return.  It makes one call at a time.  It may
+ *	hold mmap_lock and page locks, and never calls from an invalidate callback.  After
+ *	hmm_p2p_dead() and after hmm_p2p_unregister() it does not call.
+ *	The op may sleep.  It must not wait for anything that needs mmap_lock or a page lock, for
+ *	a thread in hmm_p2p_unregister(), nor for a peer.  It also returns if the device does not
+ *	answer any more.  Cannot fail.  Optional, for memory that is not behind a bus; not for
+ *	coherent memory.
  *
- * @lost: Whether the device has vanished, and nobody has called hmm_p2p_dead() yet.
- *	The migration engine asks after each copy from or to the memory, also after one by
- *	another device: data that was read from a bus where nobody answers must not pass
- *	for the process's.  mmap_lock and page locks are held then; does not sleep.
+ * @lost: Return true if the device has vanished.  The driver may not have called hmm_p2p_dead() yet.
+ *	The migration engine asks after each copy from or to the memory, also after a copy
+ *	by another device: data from a bus where no device answers must not pass for the
+ *	process's.  The engine holds mmap_lock and page locks then.  The op does not sleep.
  *	hmm_p2p_engine_unregister() calls it, too, without locks, and treats true like
  *	hmm_p2p_dead().  Optional, for devices that can be pulled out; not for coherent
  *	memory.
@@ -217,23 +218,24 @@ struct hmm_p2p_exporter_ops {
 /**
  * struct hmm_p2p_exporter_desc - what hmm_p2p_register() needs to know
  * @name: shown in tracepoints and debugfs, unique among exporters
- * @ops: what the driver supplies; NULL for coherent memory, which has none of them.  Not
- *	copied: what @ops, @priv, @pgmap and @provider point to stays until
+ * @ops: what the driver supplies; NULL for coherent memory, which has none of them.  The core
+ *	copies neither this nor @priv, @pgmap and @provider: what they point to stays until
  *	hmm_p2p_unregister() has returned
  * @priv: first argument of every op
- * @pgmap: the device memory, %MEMORY_DEVICE_PRIVATE or %MEMORY_DEVICE_COHERENT, one
- *	range, on the node that is nearest to the device: pages that the core moves to RAM
- *	on behalf of others go there.  hmm tells a driver's own pages by its owner.
- *	Several devices may share one: an importer with that owner gets the pages of all
- *	of them as its own, and others get aliases of each.  A device with an engine shares
- *	its owner with none
+ * @pgmap: the device memory, %MEMORY_DEVICE_PRIVATE or %MEMORY_DEVICE_COHERENT, with one
+ *	range.  Its node is the one that is nearest to the device: the core moves pages to RAM
+ *	there when other devices or CPUs need them.  hmm tells a driver's own pages by the owner
+ *	of the pgmap.  Several devices may share an owner.  An importer with that owner gets the
+ *	pages of all of them as its own, and other importers get aliases of each.  A device with
+ *	an engine shares its owner with no other
  * @size: bytes of memory, from the start of the pgmap's range, in whole pages; 0 if all of the
  *	range is memory.  request_free_mem_region() rounds up, so the pgmap may be longer; the
  *	driver hands out no page that is behind the memory
  * @window_offset: bytes of the first window that are in front of the memory, in whole pages and
  *	less than a window.  Windows are aligned on the bus, and the memory may begin within one:
  *	64 KiB behind a multiple of the window size, for example.  A large folio then lies in two
- *	windows
+ *	windows.  In a window that is larger than a huge page, the aliases of one may follow
+ *	each other and not be aligned: importers then see small pages
  * @provider: the BAR's p2pdma provider, from pcim_p2pdma_provider(), or NULL if
  *	the memory is not on the bus
  * @aperture: physical addresses, in the exporter's BAR, where windows appear;
@@ -451,9 +453,9 @@ static inline void hmm_p2p_kunmap_local(const void *kva)
  * For software importers.  Call it under the lock that the importer's
  * invalidate callback takes, after a successful mmu_interval_read_retry(), and
  * undo it with hmm_pfn_kunmap_local() before that lock is dropped.  Nests like
- * kmap_local_page().  Of an alias, what follows is mapped too, up to the end of the
- * window: all of a piece of struct hmm_p2p_copy, and all pages of a large folio whose entries
- * say its order (hmm_pfn_to_map_order()).
+ * kmap_local_page().  The mapping of an alias goes on up to the end of the window.  So it has all
+ * of a piece of struct hmm_p2p_copy, and all pages of a large folio if the entries say its order
+ * (hmm_pfn_to_map_order()).
  *
  * Return: the address of the first byte of the page; NULL for an alias that an
  * importer got as bus master, of an exporter that offers the CPU no mapping.

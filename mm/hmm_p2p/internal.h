@@ -1,51 +1,50 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Private to mm/hmm_p2p (and its KUnit tests).  The migration engine has more of its own
- * in migrate/internal.h, which nothing but the tests includes outside of migrate/: peer access
- * does not know the engine.
+ * Private to mm/hmm_p2p and its KUnit tests.  What is private to the migration engine is in
+ * migrate/internal.h.  Outside of migrate/ only the tests include that: peer access does not know
+ * the engine.
  *
  * Lock order, outermost first:
  *
  *	hmm_p2p_exporter.life (reset, death)
- *	  hmm_p2p_exporter.live_sem (read: migrations to the device, opening
- *	  of windows, questions to p2pdma; nobody queues for it to write)
- *	    hmm_p2p_pairs_lock (importers and pairs; a mirror takes it where a pair
- *	    begins or ends.  Never held across a callback or an allocation, which may
- *	    wait for one)
- *	      hmm_p2p_pair.lock (its mirrors; the same)
+ *	  hmm_p2p_exporter.live_sem (Migrations to the device, the opening of windows and
+ *	  questions to p2pdma take it to read.  No task queues for it to write.)
+ *	    hmm_p2p_pairs_lock (Importers and pairs.  A mirror takes it where a pair begins
+ *	    or ends.  No task calls a callback under it, or allocates memory, which may wait
+ *	    for a callback.)
+ *	      hmm_p2p_pair.lock (Its mirrors.  The same holds for it.)
  *	    mmap_lock
  *	      folio lock of a device page
  *	        anon_vma (rmap walks that fire notifiers)
  *	          the importer's invalidation lock (umem_mutex and its like)
- *	            RCU, hmm_p2p_exporter.window_lock, .late_lock, watch_lock, the xa_lock
- *	            of hmm_p2p_peer.pairs (an invalidation marks pairs in it; a mirror that
- *	            meets an exporter takes it in hmm_p2p_pair.lock)
- *	        hmm_p2p_exporter.flush_lock (held across ops->flush_writes; never
- *	        in, or around, a lock of an importer)
- *	      abandoned_lock (copy.c; held while folios are put, and nothing else is
- *	      taken in it)
- *	      late_mappings_lock (migrate/dma.c; likewise, while the DMA API unmaps)
+ *	            RCU, hmm_p2p_exporter.window_lock, .late_lock, watch_lock
+ *	            xa_lock of hmm_p2p_peer.pairs (An invalidation marks pairs under it.  A
+ *	            mirror that meets an exporter takes it in hmm_p2p_pair.lock.)
+ *	        hmm_p2p_exporter.flush_lock (A task holds it while it calls
+ *	        ops->flush_writes.  It never holds a lock of an importer at the same time.)
+ *	      abandoned_lock (migrate/copy.c.  A task puts folios under it, and takes no
+ *	      other lock.)
+ *	      late_mappings_lock (migrate/dma.c.  The DMA API unmaps under it.)
  *
- *	hmm_p2p_lock (registration) nests in nothing of the above, and only
- *	hmm_p2p_pairs_lock nests in it.
+ *	hmm_p2p_lock (registration) nests in none of the above.  Only hmm_p2p_pairs_lock nests in
+ *	it.
  *
  * Lookups, map_get and map_put take no lock of ours.  What keeps the objects
  * alive under them:
  *
- *	lookup		RCU, with the PTE read inside it: a device-private PTE
- *			keeps its page and the pgmap, as memunmap_pages() waits
- *			for RCU when the last page is free.  Unregistering clears
- *			what the pgmap says of its exporter, then waits for RCU:
- *			pages may still be in use then.
+ *	lookup		RCU.  The walk reads the PTE inside it.  A device-private PTE keeps
+ *			its page.  The page keeps the pgmap: memunmap_pages() waits for
+ *			RCU when the last page is free.  Pages may be in use when the
+ *			exporter is unregistered, so that clears the pointer in the pgmap
+ *			and waits for RCU.
  *	exporter_of()	RCU, or a reference that was taken under it.
- *	map_get		the importer's lock after mmu_interval_read_retry(): the
- *			PTE that gave the alias is still there, and unregistering
- *			has yet to revoke it.
- *	map_put		the pair, which has a reference on the exporter;
- *			one that is unregistered also stays until its windows
- *			have no references.
- *	pairs		the peer that holds them; for a mirror that looks for the
- *			pair of others, RCU: see hmm_p2p_pair_join().
+ *	map_get		The importer's lock after mmu_interval_read_retry().  The PTE that
+ *			gave the alias is still there, and unregistering has yet to revoke
+ *			it.
+ *	map_put		The pair has a reference on the exporter.  An exporter that is
+ *			unregistered also stays until its windows have no references.
+ *	pairs		The peer that holds them.  A mirror that looks for the pair of
+ *			other mirrors needs RCU: see hmm_p2p_pair_join().
  */
 #ifndef _MM_HMM_P2P_INTERNAL_H
 #define _MM_HMM_P2P_INTERNAL_H
@@ -106,12 +105,12 @@ enum hmm_p2p_window_state {
 };
 
 /*
- * One per window size of device memory: 64 bytes, 4 more in exp->let_go, and 9 more in
- * the index from aliases for each 2 MiB of it that is open.
+ * One for each piece of device memory that has the size of a window.  It takes 64 bytes, 4 more in
+ * exp->let_go, and 9 more in the index from aliases for each 2 MiB that are open.
  *
  * A window has a cache line of its own, so that importers of neighbouring windows do not
- * disturb each other.  What lookups read and what map_get and map_put count stay together:
- * an importer that looks for an alias counts it next.
+ * disturb each other.  An importer that looks for an alias counts it next, so what lookups read is
+ * beside what map_get and map_put count.
  */
 struct hmm_p2p_window {
 	struct hmm_p2p_exporter *exp;
@@ -160,8 +159,8 @@ struct hmm_p2p_counters {
 };
 
 /*
- * Fields that are written together begin a cache line: what every lookup reads must not move
- * between CPUs because a fault elsewhere waits for a window.
+ * Fields that are written together begin a cache line.  Every lookup reads the first fields: those
+ * must not move between CPUs because a fault elsewhere waits for a window.
  */
 struct hmm_p2p_exporter {
 	struct hmm_p2p_exporter_desc desc;	/* constant after registration */
@@ -291,8 +290,8 @@ struct hmm_p2p_attachment {
 };
 
 /*
- * What an importer's map remembers, from the first exporter on that its mirror meets.  All of
- * it under the importer's lock.
+ * What an importer's map remembers.  It exists as soon as the mirror has met an exporter.  The
+ * importer's lock protects all of it.
  */
 struct hmm_p2p_map {
 	struct hmm_p2p_peer *peer;
@@ -322,7 +321,7 @@ static inline bool hmm_p2p_range_end(struct hmm_p2p_exporter *exp, u64 offset,
 	       *end <= PFN_PHYS(exp->nr_pages);
 }
 
-/* The one place that knows it: see hmm_p2p_page_offset(), which asks the page for @pgmap. */
+/* No other function knows where a page is.  hmm_p2p_page_offset() asks the page for @pgmap. */
 static inline u64 hmm_p2p_offset_in(const struct dev_pagemap *pgmap,
 				    const struct page *page)
 {
@@ -365,7 +364,7 @@ static inline bool hmm_p2p_is_coherent(struct hmm_p2p_exporter *exp)
 	return exp->coherent;
 }
 
-/* For who does not hold exp->life: it may die right behind this. */
+/* For tasks that do not hold exp->life.  The device may die as soon as this has returned. */
 static inline bool hmm_p2p_is_dead(struct hmm_p2p_exporter *exp)
 {
 	return READ_ONCE(exp->state) == HMM_P2P_STATE_DEAD;
@@ -460,9 +459,9 @@ void hmm_p2p_map_drop_all(struct hmm_dma_map *map);
  * @m: the importer's map, under the importer's lock
  * @pfn: of an entry that is current, or that holds a reference
  *
- * Most often the same as last time.  The pair keeps the exporter's memory, so the
- * window that is remembered is there; but it may have been closed, or its exporter
- * unregistered, and its address be another window's.  Then it has none any more:
+ * Most often it is the same window as last time.  The pair keeps the exporter, and so the
+ * memory of the window that the map remembers.  That window may have been closed, or its exporter
+ * unregistered, and another window may have its address.  Then it has no address any more:
  * hmm_p2p_track_erase() comes before the address can be used again.
  *
  * Return: the window, or NULL if @pfn is no alias of an exporter that was met.
@@ -631,9 +630,9 @@ static inline void hmm_p2p_drop_folio(struct folio *folio)
 }
 
 /*
- * The folio that a page of a device is in, NULL if it is free: one that was the tail of a
- * huge folio goes on saying so until it is used again, whatever its head is by then.  To
- * be asked again with a reference on the folio and its lock.
+ * The folio that a page of a device is in, or NULL if the page is free.  A free page that was the
+ * tail of a huge folio still looks like one until it is used again, whatever its head is by then.
+ * The caller asks again when it has the folio's lock and a reference on it.
  */
 static inline struct folio *hmm_p2p_folio_of_pfn(unsigned long pfn)
 {
