@@ -199,7 +199,7 @@ struct hmm_p2p_window_map {
  *	answer any more.  Cannot fail.  Optional, for memory that is not behind a bus; not for
  *	coherent memory.
  *
- * @lost: Return true if the device has vanished.  The driver may not have called hmm_p2p_dead() yet.
+ * @lost: Return true if the device has vanished, also before the driver calls hmm_p2p_dead().
  *	The migration engine asks after each copy from or to the memory, also after a copy
  *	by another device: data from a bus where no device answers must not pass for the
  *	process's.  The engine holds mmap_lock and page locks then.  The op does not sleep.

@@ -120,12 +120,18 @@ struct hmm_p2p_window {
 	atomic_t refs;			/* map entries that hold an alias in it */
 	u32 used;			/* jiffies: last alias, or when opening failed */
 	/* Windows on demand only, and touched by reclaim. */
-	struct list_head node;		/* exp->window_lock; in exp->idle or exp->used if OPEN */
+	struct list_head node;		/* exp->window_lock; in exp->idle or exp->used, if OPEN */
 	struct llist_node let_go_node;	/* in exp->let_go_windows */
 	u32 let_go;			/* xchg(); it is in there */
 } __aligned(64);
 
 static_assert(sizeof(struct hmm_p2p_window) == 64);
+
+/* Open windows, in the order in which reclaim may take them. */
+struct hmm_p2p_window_list {
+	struct list_head windows;
+	struct list_head mark;		/* reclaim goes on behind it; empty: not in the list */
+};
 
 #define HMM_P2P_ALIAS_ORDER	(PMD_SHIFT - PAGE_SHIFT)
 
@@ -192,8 +198,8 @@ struct hmm_p2p_exporter {
 
 	/* Written when a window opens, closes or becomes idle. */
 	spinlock_t window_lock ____cacheline_aligned;	/* states of windows */
-	struct list_head idle;			/* window_lock; see window.c for both */
-	struct list_head used;			/* window_lock */
+	struct hmm_p2p_window_list idle;	/* window_lock; see window.c for both */
+	struct hmm_p2p_window_list used;	/* window_lock */
 	struct llist_head let_go_windows;	/* that have lost their last reference */
 	bool gone;				/* window_lock; unregistered */
 	struct work_struct settle;		/* windows that are no longer stuck */
@@ -286,7 +292,7 @@ struct hmm_p2p_attachment {
 	struct hmm_p2p_peer *peer;
 	struct hmm_p2p_pair *pair;
 	struct list_head node;			/* pair->attachments */
-	unsigned long dropped;			/* the importer's lock; see hmm_p2p_invalidate_end() */
+	unsigned long dropped;			/* importer's lock; of an invalidation */
 };
 
 /*
@@ -381,6 +387,9 @@ int hmm_p2p_windows_init(struct hmm_p2p_exporter *exp);
 void hmm_p2p_windows_close(struct hmm_p2p_exporter *exp);
 void hmm_p2p_windows_exit(struct hmm_p2p_exporter *exp);
 void hmm_p2p_windows_settle(struct hmm_p2p_exporter *exp);
+#if IS_ENABLED(CONFIG_KUNIT)
+extern unsigned int hmm_p2p_reclaim_looks;
+#endif
 bool hmm_p2p_window_may_open(struct hmm_p2p_window *window);
 int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since);
 bool hmm_p2p_window_begin_revoke(struct hmm_p2p_window *window, bool killable);

@@ -27,9 +27,16 @@
  *
  * Faults must not take each other's windows in turn for ever.  So a window is not reclaimed
  * before its minimum residency is over, nor if an alias of it was handed out since the call
- * began that wants the room.  It goes to the end of its list then.  A fault that finds no window
- * to close takes the page to RAM, and no task tries its own window again for a while.
+ * began that wants the room.  It keeps its place in its list, and is first again as soon as it may
+ * be taken.  A fault that finds no window to close takes the page to RAM, and no task tries its own
+ * window again for a while.
+ *
+ * A reclaim looks at a limited number of windows, since it holds exp->window_lock.  It begins with
+ * the first ones of a list, so that the order holds for ever.  If none of these may be taken, it
+ * looks at as many others, behind the place where the last such reclaim stopped.  So windows at the
+ * head of the list that may never be taken do not hide the others.
  */
+#include <kunit/visibility.h>
 #include <linux/jiffies.h>
 #include <linux/llist.h>
 #include <linux/moduleparam.h>
@@ -48,8 +55,12 @@ module_param(window_residency_ms, uint, 0644);
 MODULE_PARM_DESC(window_residency_ms,
 		 "Milliseconds that a window stays open after its last alias, and that one which could not be opened is left alone (100)");
 
-/* How many windows of each list a reclaim looks at that may not be taken now. */
-#define RECLAIM_LOOKS	32
+/*
+ * How many windows a reclaim looks at that may not be taken now: at the head of each list, and as
+ * many further on.  Visible so that tests need few windows.
+ */
+VISIBLE_IF_KUNIT unsigned int hmm_p2p_reclaim_looks = 32;
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_reclaim_looks);
 
 /* How long a reclaim waits for pages of its victim that are locked. */
 #define RECLAIM_TIMEOUT	(HZ / 10)
@@ -102,7 +113,7 @@ static void window_set(struct hmm_p2p_window *window,
 	smp_store_release(&window->state, state);
 	list_del_init(&window->node);
 	if (exp->on_demand && state == HMM_P2P_OPEN)
-		list_add_tail(&window->node, &exp->idle);
+		list_add_tail(&window->node, &exp->idle.windows);
 	/* Only the end of a busy state is waited for. */
 	if (is_busy_state(old)) {
 		/* Pairs with the barrier of wait_var_event(), before it reads the state. */
@@ -306,7 +317,7 @@ static void reclaim_collect_let_go(struct hmm_p2p_exporter *exp)
 		 */
 		xchg(&window->let_go, 0);
 		if (window->state == HMM_P2P_OPEN)
-			list_move_tail(&window->node, &exp->idle);
+			list_move_tail(&window->node, &exp->idle.windows);
 	}
 }
 
@@ -316,29 +327,58 @@ static bool reclaim_is_too_early(struct hmm_p2p_window *window, u32 now, u32 sin
 	return now - READ_ONCE(window->used) <= now - since || !older_than_residency(window);
 }
 
-/* The first window of a list that may be closed.  Others go to the end of a list. */
-static struct hmm_p2p_window *reclaim_first(struct hmm_p2p_exporter *exp,
-					    struct list_head *list, u32 since)
+/*
+ * Look at some windows of a list, from *@node on.  *@node moves on behind them.  The mark leaves
+ * the list if the look passes it.
+ *
+ * Return: the first window that may be closed, or NULL.
+ */
+static struct hmm_p2p_window *reclaim_look(struct hmm_p2p_exporter *exp,
+					   struct hmm_p2p_window_list *list,
+					   struct list_head **node, u32 since)
 {
-	struct hmm_p2p_window *window, *next, *moved = NULL;
 	unsigned int looks = 0;
 	u32 now = jiffies;
 
-	lockdep_assert_held(&exp->window_lock);
-	list_for_each_entry_safe(window, next, list, node) {
+	while (*node != &list->windows && looks < hmm_p2p_reclaim_looks) {
+		struct hmm_p2p_window *window;
+		struct list_head *this = *node;
+
+		*node = this->next;
+		if (this == &list->mark) {
+			list_del_init(this);
+			continue;
+		}
+		window = list_entry(this, struct hmm_p2p_window, node);
 		/* Once for each time that it comes into use. */
 		if (list == &exp->idle && atomic_read(&window->refs)) {
-			list_move_tail(&window->node, &exp->used);
+			list_move_tail(this, &exp->used.windows);
 			continue;
 		}
 		if (!reclaim_is_too_early(window, now, since))
 			return window;
-		if (window == moved || looks++ == RECLAIM_LOOKS)
-			break;
-		moved = moved ?: window;
-		list_move_tail(&window->node, list);
+		looks++;
 	}
 	return NULL;
+}
+
+/* The first window of a list that may be closed, or NULL: see the head of this file. */
+static struct hmm_p2p_window *reclaim_first(struct hmm_p2p_exporter *exp,
+					    struct hmm_p2p_window_list *list, u32 since)
+{
+	struct list_head *node = list->windows.next;
+	struct hmm_p2p_window *window;
+
+	lockdep_assert_held(&exp->window_lock);
+	window = reclaim_look(exp, list, &node, since);
+	if (window || node == &list->windows)
+		return window;
+	if (!list_empty(&list->mark) && list->mark.next != &list->windows)
+		node = list->mark.next;
+	window = reclaim_look(exp, list, &node, since);
+	if (node != &list->mark)
+		list_move_tail(&list->mark, node);
+	return window;
 }
 
 /* The window to close for another one, or NULL: see the head of this file for the order. */
@@ -432,6 +472,7 @@ int hmm_p2p_window_open(struct hmm_p2p_window *window, unsigned long since)
 	spin_unlock(&exp->window_lock);
 	return 0;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_window_open);
 
 /*
  * Stop handing out aliases of an open window.  Waits for another task that revokes it; if
@@ -539,8 +580,10 @@ static void hmm_p2p_settle(struct work_struct *work)
 void hmm_p2p_window_setup(struct hmm_p2p_exporter *exp)
 {
 	spin_lock_init(&exp->window_lock);
-	INIT_LIST_HEAD(&exp->idle);
-	INIT_LIST_HEAD(&exp->used);
+	INIT_LIST_HEAD(&exp->idle.windows);
+	INIT_LIST_HEAD(&exp->idle.mark);
+	INIT_LIST_HEAD(&exp->used.windows);
+	INIT_LIST_HEAD(&exp->used.mark);
 	init_llist_head(&exp->let_go_windows);
 	INIT_WORK(&exp->settle, hmm_p2p_settle);
 	init_waitqueue_head(&exp->changed);

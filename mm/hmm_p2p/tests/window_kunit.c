@@ -158,6 +158,61 @@ static void window_turns(struct kunit *test)
 	mirror_destroy(m);
 }
 
+/*
+ * Open the last window, by a reclaim that looks at one window at the head of the list and at one
+ * other.  The windows in @early may not be taken.
+ */
+static bool open_last_but(struct fake *f, unsigned long early)
+{
+	unsigned int looks = hmm_p2p_reclaim_looks;
+	unsigned long i, since = jiffies;
+
+	/* The last one itself may have failed to open. */
+	for (i = 0; i < NR_WINDOWS; i++)
+		WRITE_ONCE(f->exp->windows[i].used, (u32)(since - (early & BIT(i) ? 0 : HZ)));
+	hmm_p2p_reclaim_looks = 1;
+	hmm_p2p_window_open(&f->exp->windows[NR_WINDOWS - 1], since);
+	hmm_p2p_reclaim_looks = looks;
+	return fake_window_state(f, NR_WINDOWS - 1) == HMM_P2P_OPEN;
+}
+
+/* Reclaims that find all windows too early to take change nothing of the order. */
+static void window_keeps_its_turn(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = place_in_windows(test, 3);
+	unsigned long i;
+
+	for (i = 0; i < 3; i++)
+		fault_in_window(test, m, i);
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_FALSE(test, open_last_but(f, 7));
+	KUNIT_EXPECT_EQ(test, 3, f->opened);
+	KUNIT_EXPECT_TRUE(test, open_last_but(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 1));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 2));
+	mirror_destroy(m);
+}
+
+/* Windows that may never be taken do not hide the one behind them. */
+static void window_behind_others(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = place_in_windows(test, 3);
+	unsigned long i;
+
+	for (i = 0; i < 3; i++)
+		fault_in_window(test, m, i);
+	/* One reclaim looks at 0 and 1, the next one at 0 and 2. */
+	KUNIT_EXPECT_FALSE(test, open_last_but(f, 3));
+	KUNIT_EXPECT_TRUE(test, open_last_but(f, 3));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 0));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_OPEN, fake_window_state(f, 1));
+	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 2));
+	mirror_destroy(m);
+}
+
 static unsigned int nr_woken;
 
 static int count_woken(struct wait_queue_entry *entry, unsigned int mode, int flags, void *key)
@@ -366,6 +421,8 @@ static struct kunit_case hmm_p2p_window_cases[] = {
 	KUNIT_CASE(window_without_references_goes_first),
 	KUNIT_CASE(window_idle_for_longest_goes),
 	KUNIT_CASE_SLOW(window_turns),
+	KUNIT_CASE(window_keeps_its_turn),
+	KUNIT_CASE(window_behind_others),
 	KUNIT_CASE(window_wakes_nobody_else),
 	KUNIT_CASE(window_exhaustion),
 	KUNIT_CASE(window_contention),
@@ -391,6 +448,8 @@ static struct kunit_case hmm_p2p_window_without_engine_cases[] = {
 	KUNIT_CASE(window_without_references_goes_first),
 	KUNIT_CASE(window_idle_for_longest_goes),
 	KUNIT_CASE_SLOW(window_turns),
+	KUNIT_CASE(window_keeps_its_turn),
+	KUNIT_CASE(window_behind_others),
 	KUNIT_CASE(window_wakes_nobody_else),
 	KUNIT_CASE(window_exhaustion),
 	KUNIT_CASE(window_contention),
