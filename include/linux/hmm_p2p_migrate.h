@@ -80,8 +80,9 @@ struct hmm_p2p_dma_copy {
  * @nr: number of them
  * @nr_pages: number of pages in all of them
  * @dma: the same for a device that copies by DMA (&hmm_p2p_engine_desc.dma_copies), or NULL.
- *	The pieces are not those of @copies.  The addresses are mapped until the copy has
- *	ended, and in its direction only
+ *	The pieces are not those of @copies.  If the DMA API has too little to map all of
+ *	@copies, the pieces are a part of it, and the op is called again for the rest.  The
+ *	addresses are mapped until the copy has ended, and in its direction only
  * @nr_dma: number of pieces in @dma
  * @dir: in which direction
  * @alone: nothing else is done until this copy has ended, so there is no point in

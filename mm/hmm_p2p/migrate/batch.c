@@ -437,6 +437,9 @@ void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 	b->moved = 0;
 	b->error = 0;
 	b->in_flight = false;
+	b->dma_next = 0;
+	b->dma_next_page = 0;
+	b->dma_short = false;
 	b->split = NULL;
 	b->spare_first = 0;
 	b->spare_end = 0;
@@ -613,18 +616,16 @@ void hmm_p2p_split_mapped(struct folio *folio)
  * b->why then says what became of each page, b->moved how many moved.  A huge page that had
  * to be split first, b->split, has been, if that was possible.
  *
- * Return: 0, -ENOMEM if pages found no memory, or the error of the copy.
+ * Return: 0, -ENOMEM if pages found no memory, -EBUSY if they found no DMA addresses
+ * (b->dma_short), or another error of the copy.
  */
 int hmm_p2p_batch_end(struct hmm_p2p_batch *b)
 {
-	int error = b->job.error;
+	int error;
 
 	if (!b->args.cpages)
 		return 0;
-	if (b->in_flight)
-		error = hmm_p2p_copy_wait(b) ? b->job.result : -EIO;
-	if (b->dma)
-		hmm_p2p_dma_end(b);
+	error = hmm_p2p_copy_end(b);
 	if (b->job.nr && !error && !hmm_p2p_copy_is_sound(b))
 		error = -EIO;
 	if (b->job.nr && error) {

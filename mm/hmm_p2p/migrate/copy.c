@@ -10,6 +10,7 @@
  *	map		what is copied, for a device that copies by DMA (dma.c)
  *	copy op		the driver's; not for a device that is dead
  *	wait		for hmm_p2p_copy_done(), but not for ever if the device dies
+ *	unmap		and map, copy and wait for the next part, if not all could be mapped
  *	is sound?	no device has gone under the copy
  *
  * A copy that is not waited for any more is abandoned.  Its batch stays, and so do the pages
@@ -22,6 +23,7 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
@@ -80,19 +82,13 @@ static void flush_device_pages(struct hmm_p2p_batch *b)
 	hmm_p2p_flush_after(exp, after);
 }
 
-/* Start the copy of a batch, whose pages are locked and have destinations. */
-void hmm_p2p_copy_start(struct hmm_p2p_batch *b)
+/* Map what is left, or as much of it as can be mapped, and call the copy op. */
+static void copy_start_part(struct hmm_p2p_batch *b)
 {
 	const struct hmm_p2p_engine_desc *desc = &b->engine->desc;
 	struct hmm_p2p_exporter *exp = b->engine->exp;
 
-	b->job.error = 0;
-	if (!b->job.nr)
-		return;
-	if (exp->let_go)
-		flush_device_pages(b);
-	if (b->job.dir == HMM_P2P_FROM_PEER && b->from->let_go)
-		flush_peer_source(b);
+	b->in_flight = false;
 	if (desc->dma_copies) {
 		b->job.error = hmm_p2p_dma_map(b);
 		if (b->job.error)
@@ -106,6 +102,21 @@ void hmm_p2p_copy_start(struct hmm_p2p_batch *b)
 	}
 	/* From here on it is hmm_p2p_copy_done() that says what became of it. */
 	b->in_flight = b->job.error == -EINPROGRESS;
+}
+
+/* Start the copy of a batch, whose pages are locked and have destinations. */
+void hmm_p2p_copy_start(struct hmm_p2p_batch *b)
+{
+	struct hmm_p2p_exporter *exp = b->engine->exp;
+
+	b->job.error = 0;
+	if (!b->job.nr)
+		return;
+	if (exp->let_go)
+		flush_device_pages(b);
+	if (b->job.dir == HMM_P2P_FROM_PEER && b->from->let_go)
+		flush_peer_source(b);
+	copy_start_part(b);
 }
 
 /* Let go of the pages that the copy might have written to. */
@@ -270,7 +281,7 @@ static bool copy_is_overdue(struct hmm_p2p_batch *b)
  * hmm_p2p_dead(), and has not.  Then no task waits for it any more.  The batch, of which the
  * driver has the job, takes no other copy, and hmm_p2p_copy_leave() gives it away.
  */
-bool hmm_p2p_copy_wait(struct hmm_p2p_batch *b)
+static bool copy_wait(struct hmm_p2p_batch *b)
 {
 	unsigned long began = jiffies, report = began + 10 * HZ;
 	const char *name = b->engine->exp->desc.name;
@@ -289,4 +300,55 @@ bool hmm_p2p_copy_wait(struct hmm_p2p_batch *b)
 		}
 	}
 	return true;
+}
+
+/* Whether a part of the copy has not been mapped.  What the CPU copies has no parts. */
+static bool copy_has_part_left(struct hmm_p2p_batch *b)
+{
+	return b->engine->desc.dma_copies && b->dma_next < b->job.nr;
+}
+
+/* Whether other users of the DMA API may still leave something for the batch. */
+static bool copy_may_wait_for_dma(struct hmm_p2p_batch *b, unsigned long deadline)
+{
+	return copy_has_device(b->engine->exp) && !fatal_signal_pending(current) &&
+	       time_before(jiffies, deadline);
+}
+
+/*
+ * hmm_p2p_copy_end - wait for the copy of a batch, and copy the parts that are left
+ * @b: after hmm_p2p_copy_start()
+ *
+ * Only a copy by DMA has parts: see dma.c.  If there are no addresses or bounce buffers for a
+ * single page, the function tries again with each tick.  It gives up after a second without
+ * progress: the pages are locked meanwhile.
+ *
+ * Return: 0 if all of it has been copied, or the error of the copy op, of hmm_p2p_dma_map() or
+ * of a copy that was abandoned.
+ */
+int hmm_p2p_copy_end(struct hmm_p2p_batch *b)
+{
+	unsigned long patience = msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
+	unsigned long deadline = jiffies + patience;
+	int error;
+
+	for (;;) {
+		error = b->job.error;
+		if (b->in_flight)
+			error = copy_wait(b) ? b->job.result : -EIO;
+		if (b->dma)
+			hmm_p2p_dma_end(b);
+		if (!b->dma_short && (error || !copy_has_part_left(b)))
+			return error;
+		if (!b->dma_short)
+			deadline = jiffies + patience;
+		else if (copy_may_wait_for_dma(b, deadline))
+			schedule_timeout_uninterruptible(1);
+		else
+			return error;
+		b->job.alone = true;
+		b->job.state = HMM_P2P_COPY_RUNNING;
+		reinit_completion(&b->job.done);
+		copy_start_part(b);
+	}
 }

@@ -21,6 +21,10 @@
  *	each	Without an IOMMU, or if it has no such range, each extent is mapped by
  *		itself.  The DMA API may bounce an extent.
  *
+ * The DMA API may have too few addresses or bounce buffers for all of a copy.  The driver then
+ * copies it in parts, one call of its copy op after the other (copy.c).  A part is what can be
+ * mapped while the part before is unmapped, and at least one page.
+ *
  * The pages stay locked until they are unmapped: data that was bounced arrives in its page
  * only then.  When a mapping ends:
  *
@@ -37,17 +41,30 @@
 #include <linux/dma-mapping.h>
 #include <linux/export.h>
 #include <linux/hmm.h>
+#include <linux/iommu-dma.h>
 #include <linux/list.h>
 #include <linux/minmax.h>
 #include <linux/mutex.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/slab.h>
+#include <linux/swiotlb.h>
 
 #include "internal.h"
 
 /* No other lock of ours is taken in it; the DMA API unmaps under it. */
 static DEFINE_MUTEX(late_mappings_lock);
 static LIST_HEAD(late_mappings);	/* late_mappings_lock; of abandoned copies */
+
+/*
+ * hmm_p2p_dma_reaches_ram - whether each page of RAM can be mapped for a device
+ * @dev: the device, which has a DMA mask
+ *
+ * Return: false if RAM lies beyond the addresses of @dev, and nothing translates or bounces.
+ */
+bool hmm_p2p_dma_reaches_ram(struct device *dev)
+{
+	return use_dma_iommu(dev) || is_swiotlb_active(dev) || !dma_addressing_limited(dev);
+}
 
 /* How many pieces a page may be cut into. */
 static unsigned int dma_pieces_per_page(struct hmm_p2p_dma *dma)
@@ -147,7 +164,7 @@ static bool dma_copy_clears(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *
 	return b->job.dir == HMM_P2P_TO_DEVICE && !c->ram_page;
 }
 
-/* Choose how to map.  If the way is that of the IOVA, allocate the range. */
+/* Choose how to map what is left.  If the way is that of the IOVA, allocate the range. */
 static void dma_choose_way(struct hmm_p2p_batch *b)
 {
 	struct hmm_p2p_dma *dma = b->dma;
@@ -155,20 +172,22 @@ static void dma_choose_way(struct hmm_p2p_batch *b)
 	unsigned int i;
 
 	dma->dir = b->job.dir == HMM_P2P_TO_RAM ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
+	dma->attrs = DMA_ATTR_NO_WARN;
 	if (b->job.dir == HMM_P2P_FROM_PEER) {
 		if (b->from_type == PCI_P2PDMA_MAP_BUS_ADDR) {
 			dma->bus = true;
 			dma->max_extent = SIZE_MAX;
 			return;
 		}
-		dma->attrs = DMA_ATTR_MMIO;
+		dma->attrs |= DMA_ATTR_MMIO;
 	}
 	/* An IOMMU with larger pages than the CPU cannot link a single page. */
 	if (dma_get_merge_boundary(dma->dev) & PAGE_MASK)
 		return;
-	for (i = 0; i < b->job.nr; i++)
+	for (i = b->dma_next; i < b->job.nr; i++)
 		if (!dma_copy_clears(b, &b->copies[i]))
 			bytes += (size_t)b->copies[i].nr_pages << PAGE_SHIFT;
+	bytes -= (size_t)b->dma_next_page << PAGE_SHIFT;
 	if (bytes && dma_iova_try_alloc(dma->dev, &dma->iova, 0, bytes))
 		dma->max_extent = SIZE_MAX;
 }
@@ -200,12 +219,35 @@ dma_addr_t hmm_p2p_dma_map_extent(struct hmm_p2p_batch *b, phys_addr_t phys, siz
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_dma_map_extent);
 
-static int dma_map_copy(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
+/*
+ * Map the begin of what is left.  A part that has pieces already is not worth smaller extents:
+ * other devices may need the last bounce buffers.
+ *
+ * Return: the number of bytes that are mapped, or 0.
+ */
+static size_t dma_map_begin(struct hmm_p2p_batch *b, phys_addr_t phys, size_t bytes,
+			    dma_addr_t *addr)
 {
+	bytes = min(bytes, b->dma->max_extent);
+	for (;;) {
+		*addr = hmm_p2p_dma_map_extent(b, phys, bytes);
+		if (*addr != DMA_MAPPING_ERROR)
+			return bytes;
+		if (bytes == PAGE_SIZE || b->dma->nr)
+			return 0;
+		bytes = PAGE_ALIGN(bytes / 2);
+	}
+}
+
+/* Map what is left of the first copy that is not mapped. */
+static int dma_map_copy(struct hmm_p2p_batch *b)
+{
+	const struct hmm_p2p_copy *c = &b->copies[b->dma_next];
+	size_t done = (size_t)b->dma_next_page << PAGE_SHIFT;
 	struct hmm_p2p_dma_copy piece = {
-		.offset = hmm_p2p_page_offset(c->dev_page),
+		.offset = hmm_p2p_page_offset(c->dev_page) + done,
 		.addr = DMA_MAPPING_ERROR,
-		.bytes = (size_t)c->nr_pages << PAGE_SHIFT,
+		.bytes = ((size_t)c->nr_pages << PAGE_SHIFT) - done,
 		.clear = dma_copy_clears(b, c),
 	};
 	size_t bytes = piece.bytes;
@@ -220,13 +262,15 @@ static int dma_map_copy(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
 		phys = hmm_pfn_to_phys(c->peer);
 	else
 		phys = page_to_phys(c->ram_page);
-	for (; bytes; bytes -= piece.bytes) {
-		piece.bytes = min(bytes, dma->max_extent);
-		piece.addr = hmm_p2p_dma_map_extent(b, phys, piece.bytes);
+	for (phys += done; bytes; bytes -= piece.bytes) {
+		piece.bytes = dma_map_begin(b, phys, bytes, &piece.addr);
+		if (!piece.bytes)
+			return -EBUSY;
 		/* There is room for whole pages: a bounce buffer may begin within one. */
-		if (piece.addr == DMA_MAPPING_ERROR || !PAGE_ALIGNED(piece.addr))
-			return -ENOMEM;
+		if (!PAGE_ALIGNED(piece.addr))
+			return -EIO;
 		dma->nr_pages += piece.bytes >> PAGE_SHIFT;
+		b->dma_next_page += piece.bytes >> PAGE_SHIFT;
 		hmm_p2p_dma_add_pieces(dma, piece);
 		piece.offset += piece.bytes;
 		phys += piece.bytes;
@@ -237,14 +281,19 @@ static int dma_map_copy(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
 static int dma_map_copies(struct hmm_p2p_batch *b)
 {
 	struct hmm_p2p_dma *dma = b->dma;
-	unsigned int i;
-	int ret = 0;
+	int ret;
 
-	for (i = 0; i < b->job.nr && !ret; i++)
-		ret = dma_map_copy(b, &b->copies[i]);
-	if (!ret && dma->linked)
-		ret = dma_iova_sync(dma->dev, &dma->iova, 0, dma->linked);
-	return ret;
+	for (; b->dma_next < b->job.nr; b->dma_next++, b->dma_next_page = 0) {
+		ret = dma_map_copy(b);
+		/* The driver copies what is mapped by then. */
+		if (ret == -EBUSY && dma->nr)
+			break;
+		if (ret)
+			return ret;
+	}
+	if (dma->linked && dma_iova_sync(dma->dev, &dma->iova, 0, dma->linked))
+		return -EBUSY;
+	return 0;
 }
 
 static void dma_unmap(struct hmm_p2p_dma *dma)
@@ -264,28 +313,41 @@ static void dma_unmap(struct hmm_p2p_dma *dma)
 
 /*
  * hmm_p2p_dma_map - give the driver DMA addresses of what it is to copy
- * @b: a batch of an engine that copies by DMA, with something to copy.  For
+ * @b: a batch of an engine that copies by DMA, with something left to copy.  For
  *	%HMM_P2P_FROM_PEER, b->from_type says how the device reaches b->from
  *
  * To be followed by hmm_p2p_dma_end(), also after an error.
  *
- * Return: 0 with the pieces in b->job, or -ENOMEM: there was no memory, or there were no
- * addresses or bounce buffers.
+ * Return: 0 with the pieces in b->job, or
+ * * -ENOMEM: no memory to keep account of them
+ * * -EBUSY: the DMA API has no addresses or bounce buffers for a single page.  b->dma_short
+ *   says whether trying again makes sense
+ * * -EIO: RAM that the device can never reach, or not by whole pages
  */
 int hmm_p2p_dma_map(struct hmm_p2p_batch *b)
 {
 	struct hmm_p2p_engine *engine = b->engine;
-	struct hmm_p2p_dma *dma = dma_get_room(b);
+	unsigned int next = b->dma_next, next_page = b->dma_next_page;
+	struct hmm_p2p_dma *dma;
 	int ret;
 
+	b->dma_short = false;
+	dma = dma_get_room(b);
 	if (!dma)
 		return -ENOMEM;
 	dma->engine = engine;
 	dma_choose_way(b);
 	ret = dma_map_copies(b);
 	hmm_p2p_engine_count(engine, HMM_P2P_E_DMA_MAPPED, dma->nr_pages);
-	if (ret)
-		return -ENOMEM;
+	if (ret == -EBUSY && b->job.dir != HMM_P2P_FROM_PEER) {
+		b->dma_short = hmm_p2p_dma_reaches_ram(dma->dev);
+		ret = b->dma_short ? -EBUSY : -EIO;
+	}
+	if (ret) {
+		b->dma_next = next;
+		b->dma_next_page = next_page;
+		return ret;
+	}
 	b->job.dma = dma->pieces;
 	b->job.nr_dma = dma->nr;
 	return 0;

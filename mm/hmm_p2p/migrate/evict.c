@@ -163,6 +163,8 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
  * Return: 0, with what stayed in @result, or
  * * -EINVAL: the range is empty or reaches beyond the device memory
  * * -ENOMEM: no memory for pages of the range
+ * * -EBUSY: for a second, no DMA addresses or bounce buffers for a page; what follows it in the
+ *   range has not been tried
  * * -EINTR: a fatal signal arrived
  */
 int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
@@ -203,6 +205,10 @@ int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
 				*result = once;
 			if (b->error == -ENOMEM)
 				ret = -ENOMEM;
+		}
+		if (b->dma_short) {
+			ret = -EBUSY;
+			break;
 		}
 		cond_resched();
 	}

@@ -113,8 +113,10 @@ static struct hmm_p2p_engine *fault_engine(struct vm_fault *vmf)
  * Context: As for the op: vmf->page is locked and has a reference for the
  * fault; mmap_lock or the VMA lock is held.
  *
- * Return: 0, VM_FAULT_OOM, or VM_FAULT_SIGBUS if the copy failed, the device is dead or has
- * no engine, or another task keeps a reference on the page for longer than a second.
+ * Return: 0, or
+ * * VM_FAULT_OOM: no memory, or for a second no DMA addresses or bounce buffers
+ * * VM_FAULT_SIGBUS: the copy failed, the device is dead or has no engine, or another task keeps
+ *   a reference on the page for longer than a second
  */
 vm_fault_t hmm_p2p_migrate_fault(struct vm_fault *vmf)
 {
@@ -125,7 +127,7 @@ vm_fault_t hmm_p2p_migrate_fault(struct vm_fault *vmf)
 	unsigned long addr = ALIGN_DOWN(vmf->address, size);
 	unsigned long around, start, end;
 	struct hmm_p2p_batch *b;
-	bool moved;
+	bool moved, dma_short;
 	int ret;
 
 	if (!engine || hmm_p2p_is_dead(engine->exp))
@@ -151,6 +153,7 @@ vm_fault_t hmm_p2p_migrate_fault(struct vm_fault *vmf)
 		end = addr + size;
 		ret = fault_run(b, engine, vmf, start, end, addr, &moved);
 	}
+	dma_short = b->dma_short;
 	hmm_p2p_batch_free(b);
 
 	if (moved || (!ret && fault_is_stale(vmf)))
@@ -159,6 +162,6 @@ vm_fault_t hmm_p2p_migrate_fault(struct vm_fault *vmf)
 	if (ret == -EAGAIN &&
 	    READ_ONCE(engine->exp->state) == HMM_P2P_STATE_RESETTING)
 		return 0;
-	return ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+	return ret == -ENOMEM || dma_short ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_fault, "HMM_P2P");

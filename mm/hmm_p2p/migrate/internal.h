@@ -71,6 +71,9 @@ struct hmm_p2p_batch {
 	struct hmm_p2p_exporter *from;	/* FROM_PEER: whose pages */
 	enum pci_p2pdma_map_type from_type;	/* ... how the engine's device reaches them */
 	struct hmm_p2p_dma *dma;	/* dma.c; NULL: the CPU copies, or nothing was copied */
+	unsigned int dma_next;		/* the first of the copies that has not been mapped, */
+	unsigned int dma_next_page;	/* ... or not from this page on */
+	bool dma_short;			/* the DMA API had nothing for a single page of it */
 	struct hmm_p2p_copy_job job;
 	struct migrate_vma args;	/* .vma is NULL on eviction */
 	unsigned long nr;
@@ -115,7 +118,7 @@ enum hmm_p2p_copy_state {
 extern struct list_head hmm_p2p_abandoned;
 
 void hmm_p2p_copy_start(struct hmm_p2p_batch *b);
-bool hmm_p2p_copy_wait(struct hmm_p2p_batch *b);
+int hmm_p2p_copy_end(struct hmm_p2p_batch *b);
 void hmm_p2p_copy_leave(struct hmm_p2p_batch *b);
 bool hmm_p2p_copy_is_sound(struct hmm_p2p_batch *b);
 void hmm_p2p_copy_forget(struct hmm_p2p_engine *engine);
@@ -148,6 +151,7 @@ struct hmm_p2p_dma {
 	struct hmm_p2p_dma_extent extents[];	/* or each is mapped by itself */
 };
 
+bool hmm_p2p_dma_reaches_ram(struct device *dev);
 int hmm_p2p_dma_map(struct hmm_p2p_batch *b);
 void hmm_p2p_dma_end(struct hmm_p2p_batch *b);
 void hmm_p2p_dma_end_late(struct hmm_p2p_batch *b);

@@ -553,6 +553,7 @@ static int migrate_range(struct hmm_p2p_engine *engine, struct mm_struct *mm,
  * * -ENODEV: the exporter is being unregistered, or its device is dead; @result
  *   tells how far it went
  * * -ENOMEM: no memory, or the device is full; @result tells how far it went
+ * * -EBUSY: for a second, no DMA addresses or bounce buffers for a page; likewise
  * * -EINTR: a fatal signal arrived
  * * what the copy op returned
  */

@@ -2,14 +2,9 @@
 /*
  * KUnit tests of copies by DMA (migrate/dma.c): what makes one piece and what does not, and
  * that all that was mapped is unmapped, whatever becomes of the copy.  Copies that end late are
- * in late_kunit.c.
+ * in late_kunit.c, and those in parts in dma_short_kunit.c.
  */
-#include <kunit/static_stub.h>
-#include <linux/dma-mapping.h>
-#include <linux/platform_device.h>
-
-#include "fake.h"
-#include "../migrate/internal.h"
+#include "fake_dma.h"
 
 #define NR_COPIED	8UL
 
@@ -103,41 +98,12 @@ static void dma_pieces(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, i, dma.nr);
 }
 
-/* Pages that were mapped so far, and those of them that still are. */
-static u64 pages_mapped(struct fake *f)
-{
-	return hmm_p2p_engine_sum(f->engine, HMM_P2P_E_DMA_MAPPED);
-}
-
-static u64 pages_left(struct fake *f)
-{
-	return pages_mapped(f) - hmm_p2p_engine_sum(f->engine, HMM_P2P_E_DMA_UNMAPPED);
-}
-
-static int to_ram(struct fake *f, unsigned long start, unsigned long nr)
-{
-	return hmm_p2p_migrate_to_ram(f->engine, current->mm, start, start + nr * PAGE_SIZE,
-				      NULL);
-}
-
-/* How many pages do not have what they had at first: it reads all of them. */
-static unsigned long nr_wrong(unsigned long start, unsigned long nr)
-{
-	unsigned long i, wrong = 0;
-
-	for (i = 0; i < nr; i++)
-		wrong += !memory_right(start, i);
-	return wrong;
-}
-
 /* There by request, back by request, by a fault and by eviction. */
 static void dma_copies(struct kunit *test)
 {
-	struct fake *f = test->priv;
+	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
 	unsigned long start;
 
-	fake_use_dma(test, f, DMA_BIT_MASK(64));
-	fake_register(test);
 	start = memory_create(test, NR_COPIED);
 	memory_place(test, start, NR_COPIED);
 	KUNIT_EXPECT_EQ(test, NR_COPIED, pages_mapped(f));
@@ -158,11 +124,9 @@ static void dma_copies(struct kunit *test)
 /* Pages that no task has touched are cleared on the device: nothing is mapped for them. */
 static void dma_holes(struct kunit *test)
 {
-	struct fake *f = test->priv;
+	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
 	unsigned long start;
 
-	fake_use_dma(test, f, DMA_BIT_MASK(64));
-	fake_register(test);
 	memset(page_address(f->blocks[0]), 0xff, 4 * PAGE_SIZE);
 	start = memory_create(test, 1) + PAGE_SIZE;
 	memory_place(test, start, 3);
@@ -177,10 +141,8 @@ static void dma_holes(struct kunit *test)
 static void dma_bounces(struct kunit *test)
 {
 	unsigned long start, nr = WINDOW_PAGES;
-	struct fake *f = test->priv;
+	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(32));
 
-	fake_use_dma(test, f, DMA_BIT_MASK(32));
-	fake_register(test);
 	start = memory_create(test, nr);
 	memory_place(test, start, nr);
 	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
@@ -192,14 +154,27 @@ static void dma_bounces(struct kunit *test)
 	kunit_info(test, "%u bounced\n", f->nr_bounced);
 }
 
+/* The same for all RAM, wherever it is. */
+static void dma_bounces_all(struct kunit *test)
+{
+	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
+	unsigned long start = memory_create(test, NR_COPIED);
+
+	fake_bounce_all(test, f);
+	memory_place(test, start, NR_COPIED);
+	KUNIT_EXPECT_EQ(test, f->nr_copied, f->nr_bounced);
+	KUNIT_EXPECT_EQ(test, 0, to_ram(f, start, NR_COPIED));
+	KUNIT_EXPECT_EQ(test, 2 * NR_COPIED, pages_mapped(f));
+	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
+	KUNIT_EXPECT_EQ(test, 0, nr_wrong(start, NR_COPIED));
+}
+
 /* A copy that fails, at once and later. */
 static void dma_copy_fails(struct kunit *test)
 {
-	struct fake *f = test->priv;
+	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
 	unsigned long start;
 
-	fake_use_dma(test, f, DMA_BIT_MASK(64));
-	fake_register(test);
 	start = memory_create(test, NR_COPIED);
 	f->copy_error = -EIO;
 	KUNIT_EXPECT_EQ(test, -EIO, memory_to_device(f, start, NR_COPIED, 0, NULL));
@@ -226,12 +201,10 @@ static void see_mapped_and_go_on(struct fake *f)
 
 static void dma_mapped_until_it_ends(struct kunit *test)
 {
-	struct fake *f = test->priv;
+	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
 	unsigned long start;
 	struct job job;
 
-	fake_use_dma(test, f, DMA_BIT_MASK(64));
-	fake_register(test);
 	start = memory_create(test, NR_COPIED);
 	f->async = true;
 	job_call(test, &job, see_mapped_and_go_on, f);
@@ -243,40 +216,30 @@ static void dma_mapped_until_it_ends(struct kunit *test)
 }
 
 static unsigned int nr_asked;
-static struct hmm_p2p_dma *seen;
 static enum dma_data_direction seen_dir;
 
-/* Each piece of the job is one extent.  Mapping the last one fails. */
-static dma_addr_t fail_last_extent(struct hmm_p2p_batch *b, phys_addr_t phys, size_t bytes)
+/* Each piece of the job is one extent.  The last one gets an address within a page. */
+static dma_addr_t misplace_last_extent(struct hmm_p2p_batch *b, phys_addr_t phys, size_t bytes)
 {
-	struct kunit *test = kunit_get_current_test();
-	dma_addr_t addr;
+	dma_addr_t addr = fake_map_extent(b, phys, bytes, misplace_last_extent);
 
-	seen = b->dma;
 	seen_dir = b->dma->dir;
-	if (++nr_asked == b->job.nr)
-		return DMA_MAPPING_ERROR;
-	kunit_deactivate_static_stub(test, hmm_p2p_dma_map_extent);
-	addr = hmm_p2p_dma_map_extent(b, phys, bytes);
-	kunit_activate_static_stub(test, hmm_p2p_dma_map_extent, fail_last_extent);
-	return addr;
+	return ++nr_asked == b->job.nr ? addr + 512 : addr;
 }
 
 /* Nothing migrates, what was mapped until then is unmapped, and the next time it works. */
 static void dma_map_fails(struct kunit *test)
 {
-	struct fake *f = test->priv;
+	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
 	struct hmm_p2p_result result = {};
 	unsigned long start;
 
-	fake_use_dma(test, f, DMA_BIT_MASK(64));
-	fake_register(test);
 	start = memory_create(test, NR_COPIED);
 	/* A device page in the middle is in use, or all of it might be one extent. */
 	__set_bit(NR_COPIED / 2, f->used);
 	nr_asked = 0;
-	kunit_activate_static_stub(test, hmm_p2p_dma_map_extent, fail_last_extent);
-	KUNIT_EXPECT_EQ(test, -ENOMEM, memory_to_device(f, start, NR_COPIED, 0, &result));
+	kunit_activate_static_stub(test, hmm_p2p_dma_map_extent, misplace_last_extent);
+	KUNIT_EXPECT_EQ(test, -EIO, memory_to_device(f, start, NR_COPIED, 0, &result));
 	kunit_deactivate_static_stub(test, hmm_p2p_dma_map_extent);
 	KUNIT_EXPECT_LE(test, 2, nr_asked);
 	KUNIT_EXPECT_EQ(test, DMA_TO_DEVICE, seen_dir);
@@ -289,8 +252,8 @@ static void dma_map_fails(struct kunit *test)
 
 	memory_place(test, start, NR_COPIED);
 	nr_asked = 0;
-	kunit_activate_static_stub(test, hmm_p2p_dma_map_extent, fail_last_extent);
-	KUNIT_EXPECT_EQ(test, -ENOMEM, to_ram(f, start, NR_COPIED));
+	kunit_activate_static_stub(test, hmm_p2p_dma_map_extent, misplace_last_extent);
+	KUNIT_EXPECT_EQ(test, -EIO, to_ram(f, start, NR_COPIED));
 	kunit_deactivate_static_stub(test, hmm_p2p_dma_map_extent);
 	KUNIT_EXPECT_EQ(test, DMA_FROM_DEVICE, seen_dir);
 	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
@@ -312,10 +275,8 @@ static dma_addr_t in_one_range(struct hmm_p2p_batch *b, phys_addr_t phys, size_t
 static void dma_one_range(struct kunit *test)
 {
 	unsigned long start, nr = 64;
-	struct fake *f = test->priv;
+	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
 
-	fake_use_dma(test, f, DMA_BIT_MASK(64));
-	fake_register(test);
 	start = memory_create(test, nr);
 	f->copy_error = -EIO;
 	next_addr = SZ_1G;
@@ -340,7 +301,7 @@ static void dma_one_range(struct kunit *test)
 	/* Addresses within a page are refused, and unmapped. */
 	next_addr = SZ_1G + 512;
 	kunit_activate_static_stub(test, hmm_p2p_dma_map_extent, in_one_range);
-	KUNIT_EXPECT_EQ(test, -ENOMEM, memory_to_device(f, start, nr, 0, NULL));
+	KUNIT_EXPECT_EQ(test, -EIO, memory_to_device(f, start, nr, 0, NULL));
 	kunit_deactivate_static_stub(test, hmm_p2p_dma_map_extent);
 	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
 	f->copy_error = 0;
@@ -373,6 +334,7 @@ static void dma_engine_refused(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct hmm_p2p_engine_desc *desc = &f->engine_desc;
+	struct io_tlb_mem *bouncer;
 	u64 *mask;
 
 	desc->dma_copies = true;
@@ -382,6 +344,12 @@ static void dma_engine_refused(struct kunit *test)
 	f->pdev->dev.dma_mask = NULL;
 	KUNIT_EXPECT_EQ(test, -EINVAL, fake_try_register(f));
 	f->pdev->dev.dma_mask = mask;
+	/* RAM is beyond the mask, without bounce buffers and with them. */
+	*mask = DMA_BIT_MASK(24);
+	bouncer = f->pdev->dev.dma_io_tlb_mem;
+	f->pdev->dev.dma_io_tlb_mem = NULL;
+	KUNIT_EXPECT_EQ(test, -EINVAL, fake_try_register(f));
+	f->pdev->dev.dma_io_tlb_mem = bouncer;
 	KUNIT_EXPECT_EQ(test, 0, fake_try_register(f));
 }
 
@@ -407,6 +375,7 @@ static struct kunit_case hmm_p2p_dma_cases[] = {
 	KUNIT_CASE(dma_copies),
 	KUNIT_CASE(dma_holes),
 	KUNIT_CASE(dma_bounces),
+	KUNIT_CASE(dma_bounces_all),
 	KUNIT_CASE(dma_copy_fails),
 	KUNIT_CASE(dma_mapped_until_it_ends),
 	KUNIT_CASE(dma_map_fails),
