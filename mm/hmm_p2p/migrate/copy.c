@@ -242,7 +242,8 @@ void hmm_p2p_copy_forget(struct hmm_p2p_engine *engine)
  * The DMA addresses of a copy that no task waits for any more do not stay either.  Those that
  * the device reads from are unmapped at once.  Those that it writes to are unmapped after this
  * call, or in hmm_p2p_engine_unregister() if that comes first: behind an IOMMU, a device that
- * goes on then meets faults, and not the memory of others.
+ * goes on then meets faults, and not the memory of others.  Without an IOMMU, bounce buffers
+ * of a copy that has not ended by then stay in use for ever.
  *
  * Why a call that completes the job, and no dma_fence: one task waits for a copy, and no other
  * task or driver ever sees it, so there is nothing to share.  That task waits with mmap_lock

@@ -35,6 +35,8 @@
  *	addresses must not become those of other memory while the device may use them.  It
  *	ends with hmm_p2p_copy_done(), or with the engine if that is first: a driver keeps
  *	its device until hmm_p2p_engine_unregister() has returned, and no longer.
+ *	The same without an IOMMU, and the engine ends first: nothing stops the device.  Its
+ *	bounce buffers stay in use for ever, as the pages of such a copy do (copy.c).
  */
 #include <kunit/static_stub.h>
 #include <kunit/visibility.h>
@@ -312,6 +314,33 @@ static void dma_unmap(struct hmm_p2p_dma *dma)
 }
 
 /*
+ * Take the extents that are bounced out of a mapping to which the device may write for ever.  An
+ * IOMMU stops the device, so then none is taken out.
+ *
+ * Return: the number of pages in the extents that stay mapped.
+ */
+static unsigned long dma_keep_bounced(struct hmm_p2p_dma *dma)
+{
+	unsigned int i, nr_extents = dma->nr_extents;
+	unsigned long nr_kept = 0;
+
+	if (use_dma_iommu(dma->dev))
+		return 0;
+	dma->nr_extents = 0;
+	for (i = 0; i < nr_extents; i++) {
+		struct hmm_p2p_dma_extent extent = dma->extents[i];
+
+		/* The CPU and the device do not see the same memory. */
+		if (dma_need_sync(dma->dev, extent.addr))
+			nr_kept += extent.bytes >> PAGE_SHIFT;
+		else
+			dma->extents[dma->nr_extents++] = extent;
+	}
+	dma->nr_pages -= nr_kept;
+	return nr_kept;
+}
+
+/*
  * hmm_p2p_dma_map - give the driver DMA addresses of what it is to copy
  * @b: a batch of an engine that copies by DMA, with something left to copy.  For
  *	%HMM_P2P_FROM_PEER, b->from_type says how the device reaches b->from
@@ -397,6 +426,7 @@ void hmm_p2p_dma_end_late(struct hmm_p2p_batch *b)
 void hmm_p2p_dma_forget(struct hmm_p2p_engine *engine)
 {
 	struct hmm_p2p_dma *dma, *next;
+	unsigned long nr_kept = 0;
 	u64 left;
 
 	mutex_lock(&late_mappings_lock);
@@ -404,11 +434,15 @@ void hmm_p2p_dma_forget(struct hmm_p2p_engine *engine)
 		if (dma->engine != engine)
 			continue;
 		list_del(&dma->node);
+		nr_kept += dma_keep_bounced(dma);
 		dma_unmap(dma);
 	}
 	mutex_unlock(&late_mappings_lock);
 	left = hmm_p2p_engine_sum(engine, HMM_P2P_E_DMA_MAPPED) -
 	       hmm_p2p_engine_sum(engine, HMM_P2P_E_DMA_UNMAPPED);
-	WARN(left, "hmm_p2p: %s: %llu pages are still mapped for DMA\n",
+	if (nr_kept)
+		pr_warn("hmm_p2p: %s: bounce buffers of %lu pages are lost to a copy that has not ended\n",
+			engine->exp->desc.name, nr_kept);
+	WARN(left != nr_kept, "hmm_p2p: %s: %llu pages are still mapped for DMA\n",
 	     engine->exp->desc.name, left);
 }

@@ -148,7 +148,9 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_engine_register, "HMM_P2P");
  * follow, or hmm_p2p_dead() before that; hmm_p2p_copy_done() always may.
  *
  * No DMA mapping of a copy is left afterwards, also none of a copy that the driver has not ended
- * because its device is dead: see hmm_p2p_copy_done().  &hmm_p2p_engine_desc.dev may go then.
+ * because its device is dead: see hmm_p2p_copy_done().  The exception is a bounce buffer to
+ * which the device may still write while no IOMMU stops it: it stays mapped for ever, and
+ * CONFIG_DMA_API_DEBUG reports it when the driver goes.  &hmm_p2p_engine_desc.dev may go then.
  *
  * The caller makes sure that no other call for @engine is under way or begins.  Only
  * hmm_p2p_migrate_fault() may be: this function waits for it.

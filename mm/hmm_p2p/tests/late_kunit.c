@@ -8,8 +8,7 @@
 #include <linux/string.h>
 #include <linux/tracepoint.h>
 
-#include "fake.h"
-#include "../migrate/internal.h"
+#include "fake_dma.h"
 
 #define NR_COPIED	4
 
@@ -242,21 +241,15 @@ static void late_to_dead_device(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 0));
 }
 
-static u64 pages_left_mapped(struct hmm_p2p_engine *engine)
-{
-	return hmm_p2p_engine_sum(engine, HMM_P2P_E_DMA_MAPPED) -
-	       hmm_p2p_engine_sum(engine, HMM_P2P_E_DMA_UNMAPPED);
-}
-
 /* A copy by DMA to RAM that was abandoned: the batch's mappings. */
-static struct hmm_p2p_dma *abandon_dma_to_ram(struct kunit *test)
+static struct hmm_p2p_dma *abandon_dma_to_ram(struct kunit *test, bool bounced)
 {
-	struct fake *f = test->priv;
+	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
 	struct hmm_p2p_dma *dma;
 	unsigned long start;
 
-	fake_use_dma(test, f, DMA_BIT_MASK(64));
-	fake_register(test);
+	if (bounced)
+		fake_bounce_all(test, f);
 	start = memory_create(test, NR_COPIED);
 	memory_place(test, start, NR_COPIED);
 	abandon_copy(test, f, f, start, true);
@@ -264,7 +257,7 @@ static struct hmm_p2p_dma *abandon_dma_to_ram(struct kunit *test)
 	dma = container_of(f->never_job, struct hmm_p2p_batch, job)->dma;
 	/* The device may still write there. */
 	KUNIT_EXPECT_PTR_EQ(test, f->engine, dma->engine);
-	KUNIT_EXPECT_EQ(test, NR_COPIED, pages_left_mapped(f->engine));
+	KUNIT_EXPECT_EQ(test, NR_COPIED, pages_left(f));
 	return dma;
 }
 
@@ -272,21 +265,44 @@ static void late_dma_to_ram(struct kunit *test)
 {
 	struct fake *f = test->priv;
 
-	abandon_dma_to_ram(test);
+	abandon_dma_to_ram(test, true);
 	fake_end_late(f);
 	KUNIT_EXPECT_TRUE(test, all_reaped());
-	KUNIT_EXPECT_EQ(test, 0, pages_left_mapped(f->engine));
+	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
 }
 
 /* The device goes with its driver: nothing may be mapped for it any more. */
 static void late_dma_engine_goes_first(struct kunit *test)
 {
-	struct hmm_p2p_dma *dma = abandon_dma_to_ram(test);
+	struct hmm_p2p_dma *dma = abandon_dma_to_ram(test, false);
 	struct fake *f = test->priv;
 
 	fake_unregister(f);
 	KUNIT_EXPECT_NULL(test, dma->engine);
+	KUNIT_EXPECT_EQ(test, NR_COPIED, dma->nr_pages);
 	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
+	fake_end_late(f);
+	KUNIT_EXPECT_TRUE(test, all_reaped());
+}
+
+/* Bounce buffers to which the device may still write are not for others. */
+static void late_dma_bounced_engine_goes_first(struct kunit *test)
+{
+	struct hmm_p2p_dma *dma = abandon_dma_to_ram(test, true);
+	struct hmm_p2p_dma_extent extents[NR_COPIED];
+	unsigned int i, nr = dma->nr_extents;
+	struct fake *f = test->priv;
+
+	KUNIT_ASSERT_GE(test, NR_COPIED, nr);
+	memcpy(extents, dma->extents, nr * sizeof(*extents));
+	fake_unregister(f);
+	KUNIT_EXPECT_NULL(test, dma->engine);
+	/* So many were unmapped. */
+	KUNIT_EXPECT_EQ(test, 0, dma->nr_extents);
+	KUNIT_EXPECT_EQ(test, 0, dma->nr_pages);
+	for (i = 0; i < nr && !dma->nr_extents; i++)
+		dma_unmap_phys(&f->pdev->dev, extents[i].addr, extents[i].bytes,
+			       DMA_FROM_DEVICE, 0);
 	fake_end_late(f);
 	KUNIT_EXPECT_TRUE(test, all_reaped());
 }
@@ -294,18 +310,16 @@ static void late_dma_engine_goes_first(struct kunit *test)
 /* What the device only reads from is the process's again, and not mapped any more. */
 static void late_dma_to_device(struct kunit *test)
 {
-	struct fake *f = test->priv;
+	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
 	unsigned long start;
 
-	fake_use_dma(test, f, DMA_BIT_MASK(64));
-	fake_register(test);
 	start = memory_create(test, NR_COPIED);
 	abandon_copy(test, f, f, start, false);
-	KUNIT_EXPECT_EQ(test, 0, pages_left_mapped(f->engine));
+	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
 	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
 	fake_end_late(f);
 	KUNIT_EXPECT_TRUE(test, all_reaped());
-	KUNIT_EXPECT_EQ(test, 0, pages_left_mapped(f->engine));
+	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
 }
 
 static struct kunit_case hmm_p2p_late_cases[] = {
@@ -316,6 +330,7 @@ static struct kunit_case hmm_p2p_late_cases[] = {
 	KUNIT_CASE_SLOW(late_to_dead_device),
 	KUNIT_CASE_SLOW(late_dma_to_ram),
 	KUNIT_CASE_SLOW(late_dma_engine_goes_first),
+	KUNIT_CASE_SLOW(late_dma_bounced_engine_goes_first),
 	KUNIT_CASE_SLOW(late_dma_to_device),
 	{}
 };
