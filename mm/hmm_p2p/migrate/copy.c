@@ -223,6 +223,26 @@ void hmm_p2p_copy_forget(struct hmm_p2p_engine *engine)
 	mutex_unlock(&abandoned_lock);
 }
 
+/*
+ * hmm_p2p_copy_nr_kept - how much of a device waits for copies that are late
+ * @engine: of the device
+ *
+ * Return: the number of its pages that are kept for abandoned copies.
+ */
+unsigned long hmm_p2p_copy_nr_kept(struct hmm_p2p_engine *engine)
+{
+	struct hmm_p2p_batch *b;
+	unsigned long nr = 0;
+
+	mutex_lock(&abandoned_lock);
+	list_for_each_entry(b, &hmm_p2p_abandoned, node)
+		if (b->engine == engine && b->kept && b->job.dir != HMM_P2P_TO_RAM)
+			nr += b->job.nr_pages;
+	mutex_unlock(&abandoned_lock);
+	return nr;
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_copy_nr_kept);
+
 /**
  * hmm_p2p_copy_done - a copy that was under way has ended
  * @job: of the copy op that returned -EINPROGRESS, and which must not be touched

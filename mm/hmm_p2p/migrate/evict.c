@@ -218,6 +218,19 @@ int hmm_p2p_evict(struct hmm_p2p_engine *engine, u64 offset, u64 length,
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_evict, "HMM_P2P");
 
+/* Report what hmm_p2p_engine_unregister() still waits for: @used pages are in use. */
+static void evict_report(struct hmm_p2p_engine *engine, unsigned long used)
+{
+	unsigned long late = min(used, hmm_p2p_copy_nr_kept(engine));
+	const char *name = engine->exp->desc.name;
+
+	if (used > late)
+		pr_warn("hmm_p2p: %s: still %lu pages to move to RAM\n", name, used - late);
+	if (late)
+		pr_warn("hmm_p2p: %s: waiting for the end of late copies to %lu pages\n", name,
+			late);
+}
+
 /*
  * hmm_p2p_evict_all - move all pages to RAM, and try for ever if need be
  * @engine: the engine, whose exporter is draining: no page comes to the device any more
@@ -255,8 +268,7 @@ void hmm_p2p_evict_all(struct hmm_p2p_engine *engine)
 		if (!used || hmm_p2p_is_dead(exp))
 			break;
 		if (time_after(jiffies, report)) {
-			pr_warn("hmm_p2p: %s: still %lu pages to move to RAM\n",
-				exp->desc.name, used);
+			evict_report(engine, used);
 			report = jiffies + 10 * HZ;
 		}
 		/* Batches of other CPUs may have references. */

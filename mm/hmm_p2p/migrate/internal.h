@@ -122,6 +122,7 @@ int hmm_p2p_copy_end(struct hmm_p2p_batch *b);
 void hmm_p2p_copy_leave(struct hmm_p2p_batch *b);
 bool hmm_p2p_copy_is_sound(struct hmm_p2p_batch *b);
 void hmm_p2p_copy_forget(struct hmm_p2p_engine *engine);
+unsigned long hmm_p2p_copy_nr_kept(struct hmm_p2p_engine *engine);
 
 /* dma.c */
 struct hmm_p2p_dma_extent {

@@ -108,6 +108,9 @@ static void late_from_dead_peer(struct kunit *test)
 	for (i = 0; i < NR_COPIED; i++)
 		KUNIT_EXPECT_EQ(test, 1, page_count(fake_page(to, i)));
 	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
+	/* A report of what unregister waits for tells them from pages to move. */
+	KUNIT_EXPECT_EQ(test, NR_COPIED, hmm_p2p_copy_nr_kept(to->engine));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_copy_nr_kept(from->engine));
 	job_call(test, &gone, fake_unregister, to);
 	KUNIT_EXPECT_FALSE(test, job_done(&gone, 200));
 	KUNIT_EXPECT_EQ(test, 0, to->freed);
@@ -235,6 +238,7 @@ static void late_to_dead_device(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, NR_COPIED, f->freed);
 	KUNIT_EXPECT_TRUE(test, memory_right(start, NR_COPIED - 1));
 	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_copy_nr_kept(f->engine));
 	fake_end_late(f);
 	KUNIT_EXPECT_TRUE(test, all_reaped());
 	KUNIT_EXPECT_EQ(test, NR_COPIED, f->freed);
