@@ -3,9 +3,9 @@
  * Migration of process memory to and from a device, for drivers without an engine of their
  * own.
  *
- * Engine: what moves pages between RAM and the memory of an exporter, and from another
- * exporter to it.  The driver registers it for its exporter, and supplies allocation and
- * copy.  The engine uses peer access (linux/hmm_p2p.h), which does not know of engines.
+ * An engine moves pages between RAM and the memory of an exporter, and from another exporter to
+ * it.  The driver registers the engine for its exporter, and supplies allocation and copy.  The
+ * engine uses peer access (linux/hmm_p2p.h), which does not know of engines.
  * See Documentation/mm/hmm_p2p-migrate.rst.
  */
 #ifndef _LINUX_HMM_P2P_MIGRATE_H
@@ -40,8 +40,8 @@ enum hmm_p2p_copy_dir {
 /**
  * struct hmm_p2p_copy - pages to copy that follow one another on both sides
  * @dev_page: the first device page; hmm_p2p_page_offset() tells where it is
- * @ram_page: the first page of system memory, or NULL (%HMM_P2P_TO_DEVICE only) for
- *	pages that were never touched and are to be cleared on the device
+ * @ram_page: the first page of system memory, or NULL (%HMM_P2P_TO_DEVICE only): the pages
+ *	were never touched, and the driver clears them on the device
  * @peer: the first page of the other device (%HMM_P2P_FROM_PEER only), an entry as
  *	from hmm_range_fault(), all in one window: hmm_pfn_kmap_local() takes it
  * @nr_pages: how many, 1 or more
@@ -61,7 +61,7 @@ struct hmm_p2p_copy {
  *	(%HMM_P2P_FROM_PEER) that of another device
  * @bytes: how many: at most dma_get_max_seg_size() of the device, and none of them is beyond
  *	the next dma_get_seg_boundary()
- * @clear: (%HMM_P2P_TO_DEVICE only) there is no other side, and the bytes are to be zero on
+ * @clear: (%HMM_P2P_TO_DEVICE only) there is no other side, and the driver clears the bytes on
  *	the device; @addr means nothing
  *
  * @offset, @addr and @bytes are multiples of PAGE_SIZE, unless a limit of the device is less than
@@ -79,14 +79,14 @@ struct hmm_p2p_dma_copy {
  * @copies: the pieces
  * @nr: number of them
  * @nr_pages: number of pages in all of them
- * @dma: the same for a device that copies by DMA (&hmm_p2p_engine_desc.dma_copies), or NULL.
- *	The pieces are not those of @copies.  If the DMA API has too little to map all of
+ * @dma: the pieces for a device that copies by DMA (&hmm_p2p_engine_desc.dma_copies), or NULL.
+ *	They are cut differently from @copies.  If the DMA API has too little to map all of
  *	@copies, the pieces are a part of it, and the op is called again for the rest.  The
  *	addresses are mapped until the copy has ended, and in its direction only
  * @nr_dma: number of pieces in @dma
  * @dir: in which direction
- * @alone: nothing else is done until this copy has ended, so there is no point in
- *	-EINPROGRESS if that takes longer
+ * @alone: the caller waits for this copy before doing anything else, so -EINPROGRESS gains
+ *	nothing
  * @node: for the driver to use
  */
 struct hmm_p2p_copy_job {
@@ -130,17 +130,17 @@ struct hmm_p2p_copy_job {
  *	every page table; all pages are locked.  Called under mmap_lock or, on
  *	eviction, without, by several tasks at a time; may sleep; neither it nor the copy
  *	must wait for anything that needs mmap_lock or a page lock, nor for a thread in
- *	hmm_p2p_engine_unregister().  The driver ends each copy that is under way, by one
- *	call of hmm_p2p_copy_done(), also one of %HMM_P2P_FROM_PEER whose other device has
- *	died.  -EOPNOTSUPP for %HMM_P2P_FROM_PEER makes the pages go through RAM.  It has to
- *	work until hmm_p2p_reset_begin() returns; -EAGAIN meanwhile makes those who wait
- *	for the data wait for the reset.  Required.
+ *	hmm_p2p_engine_unregister().  The driver ends each copy that is under way by one
+ *	call of hmm_p2p_copy_done(), also a copy of %HMM_P2P_FROM_PEER from a device that
+ *	has died.  -EOPNOTSUPP for %HMM_P2P_FROM_PEER makes the pages go through RAM.  The op
+ *	has to work until hmm_p2p_reset_begin() returns.  If it returns -EAGAIN meanwhile,
+ *	tasks that wait for the data wait for the reset.  Required.
  *
- * @make_room: Less than @nr_pages small pages are free, and a migration to the device
- *	wants as many: evict something, by hmm_p2p_evict().  What, is the driver's to
- *	choose.  Returns 0 if it is worth trying again, or an errno that ends the
- *	migration (-ENOMEM where there is nothing to evict).  Called without locks.
- *	Optional: without it a device that is full is full.
+ * @make_room: A migration to the device needs @nr_pages small pages, and fewer are free.  The
+ *	op evicts something that the driver chooses, by hmm_p2p_evict().  Returns 0 if it is
+ *	worth trying again, or an errno (-ENOMEM where there is nothing to evict): then only
+ *	pages that fit move.  Called without locks.  Optional: without it, a migration to a
+ *	full device moves the pages that fit.
  */
 struct hmm_p2p_engine_ops {
 	unsigned int (*alloc_folios)(void *priv, unsigned int order,
@@ -154,8 +154,8 @@ struct hmm_p2p_engine_ops {
  * @ops: what the driver supplies; not copied, nor is what @priv and @dev point to: it stays
  *	until hmm_p2p_engine_unregister() has returned
  * @priv: first argument of every op
- * @dev: the device that masters the bus when ops->copy gets at the memory of another
- *	device, or NULL if the CPU copies.  Stays until hmm_p2p_engine_unregister() has returned
+ * @dev: the device that masters the bus when ops->copy reads the memory of another device, or
+ *	NULL if the CPU copies.  Stays until hmm_p2p_engine_unregister() has returned
  * @dma_copies: @dev masters the bus in every copy: the engine maps what is copied for it, with
  *	the DMA API, and ops->copy finds the addresses in &hmm_p2p_copy_job.dma.  @dev has a DMA
  *	mask then.  If false, ops->copy has struct pages only, and nothing is mapped: the CPU
@@ -176,7 +176,7 @@ struct hmm_p2p_engine_desc {
 };
 
 /**
- * enum hmm_p2p_outcome - what became of a page in a migration
+ * enum hmm_p2p_outcome - the outcome of a migration for a page
  * @HMM_P2P_MOVED: it is at the destination
  * @HMM_P2P_THERE: it was there before
  * @HMM_P2P_ABSENT: nothing to move: a hole on the way to RAM, or where a device does not fill
@@ -184,11 +184,11 @@ struct hmm_p2p_engine_desc {
  *	page counts as a hole), swapped out, poisoned
  * @HMM_P2P_NOT_ANON: of a file, or shared memory
  * @HMM_P2P_KSM: merged by KSM
- * @HMM_P2P_OTHER: on another device, and to be left there
- * @HMM_P2P_BUSY: pinned, locked or being migrated by somebody else
+ * @HMM_P2P_OTHER: on another device, and left there
+ * @HMM_P2P_BUSY: pinned, locked or being migrated by another task
  * @HMM_P2P_NO_MEMORY: no memory for it at the destination
  * @HMM_P2P_COPY_FAILED: the driver's copy op failed
- * @HMM_P2P_LOST: somebody took a reference while it was on its way
+ * @HMM_P2P_LOST: another task took a reference while the page was on its way
  * @HMM_P2P_NR_OUTCOMES: number of outcomes
  *
  * Those from THERE to BUSY count as skipped, those behind as failed.
@@ -228,10 +228,10 @@ struct hmm_p2p_result {
  * enum hmm_p2p_engine_stat - what an engine has moved, for its driver's policy
  * @HMM_P2P_ENGINE_STAT_TO_DEVICE: pages to the device, from RAM or another device, and holes
  *	that were filled there
- * @HMM_P2P_ENGINE_STAT_TO_RAM: pages from it to RAM.  What another device took, and what was
- *	freed, is not among them
- * @HMM_P2P_ENGINE_STAT_CPU_FAULTS: of those, with a page fault: the CPU's, or that of a peer
- *	which does not reach them; the neighbours that came along count, too
+ * @HMM_P2P_ENGINE_STAT_TO_RAM: pages from it to RAM.  Pages that another device took, and pages
+ *	that were freed, do not count
+ * @HMM_P2P_ENGINE_STAT_CPU_FAULTS: pages to RAM by a page fault of the CPU, or of a peer that
+ *	does not reach them; the neighbours that came along count, too
  */
 enum hmm_p2p_engine_stat {
 	HMM_P2P_ENGINE_STAT_TO_DEVICE,

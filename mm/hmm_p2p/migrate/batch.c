@@ -8,23 +8,24 @@
  *
  *	collect	the pages are locked and unmapped
  *	start	each that may move gets a destination; the copy starts
- *	end	waits for the copy; those whose copy is there move; all others are mapped
+ *	end	waits for the copy; pages that were copied move; all others are mapped
  *		where they were, intact
  *
- * Before the end the copy may run by itself, while the caller begins another batch:
- * nothing in there waits for a page lock.  mmap_lock is held from collect to end, unless
- * there is no VMA (eviction).
+ * Before the end the copy may run by itself, while the caller begins another batch.  The
+ * caller does not wait for a page lock meanwhile.  mmap_lock is held from collect to end.
+ * Eviction has no VMA and does not hold it.
  *
- * A batch never crosses a PMD boundary: migrate_vma reports a PMD-aligned hole as one
- * compound entry, and what follows it in a longer range would be skipped.
+ * A batch never crosses a PMD boundary.  migrate_vma reports a PMD-aligned hole as one
+ * compound entry, and would skip the rest of a longer range.
  *
- * Huge pages stay whole if the destination has a huge page.  If not, an unmapped one
- * is split by migrate_vma_pages(), which sees small destinations; where that must not
- * be, it is restored and split as a mapped one, for another batch.
+ * Huge pages stay whole if the destination has a huge page.  If it has none,
+ * migrate_vma_pages() splits the unmapped huge page, because it sees small destinations.
+ * Where that would be wrong, see batch_may_split(), the page is restored.  It is then split
+ * as a mapped page, for another batch.
  *
  * A copy from another device goes through its windows.  The pages are in no page table by
- * then, so rmap, and with it hmm_p2p_revoke(), does not find their users; but they are
- * locked, and revoking a window waits for pages that are locked:
+ * then, so hmm_p2p_revoke(), which uses rmap, does not find their users.  But the pages are
+ * locked, and revoking a window waits for locked pages:
  *
  *	copy between devices             revoke
  *	  locks the page                   window is REVOKING
@@ -73,7 +74,7 @@ void hmm_p2p_batch_free(struct hmm_p2p_batch *b)
 static void batch_set_outcome(struct hmm_p2p_batch *b, unsigned long i, unsigned long n,
 			      enum hmm_p2p_outcome outcome)
 {
-	/* One, most often, for each page that moves: not worth a call. */
+	/* Usually it is one page.  A call of memset() for each page that moves costs too much. */
 	if (n == 1)
 		b->why[i] = outcome;
 	else
@@ -94,15 +95,15 @@ static struct folio *batch_alloc_ram(struct hmm_p2p_batch *b, unsigned long i,
 	if (folio) {
 		__folio_set_locked(folio);
 		/*
-		 * A peer may have written the page, which no page table
-		 * saw: after MADV_FREE a clean copy would be thrown away.
+		 * A peer may have written the page, and no page table says so.  After
+		 * MADV_FREE, reclaim would throw a clean copy away.
 		 */
 		folio_set_dirty(folio);
 	}
 	return folio;
 }
 
-/* The next of the small folios that were asked for together: each has a price. */
+/* The next small folio.  Several are asked for together, because each call costs time. */
 static struct folio *batch_next_spare(struct hmm_p2p_batch *b)
 {
 	const struct hmm_p2p_engine_desc *desc = &b->engine->desc;
@@ -111,7 +112,7 @@ static struct folio *batch_next_spare(struct hmm_p2p_batch *b)
 	if (b->spare_first == b->spare_end) {
 		b->spare_first = 0;
 		b->spare_end = desc->ops->alloc_folios(desc->priv, 0, b->spare, nr);
-		/* Then it has written behind the array as well. */
+		/* The op has then written behind the array. */
 		if (WARN_ONCE(b->spare_end > nr,
 			      "hmm_p2p: %s: alloc_folios gave more than %u\n",
 			      b->engine->exp->desc.name, nr))
@@ -120,7 +121,7 @@ static struct folio *batch_next_spare(struct hmm_p2p_batch *b)
 	return b->spare_first < b->spare_end ? b->spare[b->spare_first++] : NULL;
 }
 
-/* Some that were to move did not. */
+/* Give back the spare folios of pages that did not move. */
 static void batch_drop_spare(struct hmm_p2p_batch *b)
 {
 	while (b->spare_first < b->spare_end)
@@ -137,7 +138,7 @@ static struct folio *batch_alloc_device(struct hmm_p2p_batch *b, unsigned int or
 		folio = batch_next_spare(b);
 	else if (!desc->ops->alloc_folios(desc->priv, order, &folio, 1))
 		folio = NULL;
-	/* Of another device: the copy, and peers, would go astray. */
+	/* A folio of another device: the copy and peers would reach the wrong memory. */
 	if (folio && WARN_ONCE(!hmm_p2p_has_folio(exp, folio) ||
 			       folio_order(folio) != order,
 			       "hmm_p2p: %s: alloc_folios gave a page that is not its own\n",
@@ -149,8 +150,8 @@ static struct folio *batch_alloc_device(struct hmm_p2p_batch *b, unsigned int or
 }
 
 /*
- * Whether @c follows @last on both sides.  Windows may be neighbours on the bus and not in
- * the kernel's mapping: a piece stays in one.
+ * Whether @c follows the last piece on both sides.  A piece stays in one window, because
+ * windows that are neighbours on the bus may lie apart in the kernel's mapping.
  */
 static bool copies_merge(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
 {
@@ -170,7 +171,7 @@ static bool copies_merge(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *c)
 			     !last->ram_page;
 }
 
-/* The alias of page @i, an entry as hmm_range_fault() makes it; 0 if it has none now. */
+/* The alias of page @i, in the form of an entry of hmm_range_fault(), or 0: it has none now. */
 static unsigned long alias_of(struct hmm_p2p_exporter *from, unsigned long i)
 {
 	struct hmm_p2p_window *window = hmm_p2p_window_at(from, i);
@@ -191,8 +192,8 @@ static void batch_add_piece(struct hmm_p2p_batch *b, const struct hmm_p2p_copy *
 }
 
 /*
- * The same from a peer, through its windows: a large folio may lie in two, and both have to be
- * open.  A piece is in one.
+ * Add pages of a peer.  A large folio may lie in two windows.  Both have to be open, and each
+ * has a piece of its own.  Return: false if a window is not open.
  */
 static bool batch_add_peer_copy(struct hmm_p2p_batch *b, struct page *spage,
 				struct page *dpage, unsigned int n)
@@ -220,7 +221,7 @@ static bool batch_add_peer_copy(struct hmm_p2p_batch *b, struct page *spage,
 	return true;
 }
 
-/* Pages that have a destination, to be copied.  False if the source is out of reach. */
+/* Add pages that have a destination.  Return: false if the source is out of reach. */
 static bool batch_add_copy(struct hmm_p2p_batch *b, struct page *spage,
 			   struct page *dpage, unsigned int n)
 {
@@ -241,7 +242,7 @@ static bool batch_add_copy(struct hmm_p2p_batch *b, struct page *spage,
 	return true;
 }
 
-/* Give the pages from @i on a destination of that order. */
+/* Give the pages from @i on a destination of @order. */
 static bool batch_fill_folio(struct hmm_p2p_batch *b, unsigned long i, struct page *spage,
 			     unsigned long mpfn, unsigned int order)
 {
@@ -273,7 +274,7 @@ static bool batch_fill_huge(struct hmm_p2p_batch *b, unsigned long i, struct pag
 	if (b->job.dir != HMM_P2P_TO_RAM) {
 		if (hmm_p2p_is_coherent(b->engine->exp))
 			return false;
-		/* Where there is nothing yet, the process has a say. */
+		/* The settings of the process decide whether a hole becomes a huge page. */
 		if (!spage && !thp_vma_allowable_order(vma, vma->vm_flags,
 						       TVA_PAGEFAULT,
 						       PMD_ORDER))
@@ -289,7 +290,7 @@ static void batch_fill_small(struct hmm_p2p_batch *b, unsigned long i, unsigned 
 	unsigned long j;
 
 	for (j = 0; j < n; j++) {
-		/* Once there is no more, do not ask for each page. */
+		/* The memory is used up: do not ask again for each page. */
 		if (b->error == -ENOMEM ||
 		    !batch_fill_folio(b, i + j, spage ? spage + j : NULL, mpfn, 0))
 			break;
@@ -320,16 +321,16 @@ static enum hmm_p2p_outcome batch_check_source(struct hmm_p2p_batch *b, struct p
 
 	switch (b->job.dir) {
 	case HMM_P2P_TO_DEVICE:
-		/* User space says what is to be there, and nobody else. */
+		/* Only user space decides what appears in such a hole. */
 		if (!folio)
 			return userfaultfd_missing(b->args.vma) ? HMM_P2P_ABSENT :
 								  HMM_P2P_MOVED;
-		/* Devices take anonymous memory only; KSM's is not collected. */
+		/* Devices take anonymous memory only.  migrate_vma_setup() leaves KSM pages out. */
 		return folio_test_anon(folio) ? HMM_P2P_MOVED : HMM_P2P_NOT_ANON;
 	case HMM_P2P_TO_RAM:
 		return folio ? HMM_P2P_MOVED : HMM_P2P_ABSENT;
 	case HMM_P2P_FROM_PEER:
-		/* Holes are collected as well, and were dealt with. */
+		/* The batch collects holes as well.  A pass from RAM deals with them. */
 		return folio && batch_page_is_from(page, b->from) ? HMM_P2P_MOVED :
 								    HMM_P2P_OTHER;
 	}
@@ -337,17 +338,17 @@ static enum hmm_p2p_outcome batch_check_source(struct hmm_p2p_batch *b, struct p
 }
 
 /*
- * Whether a huge page that is unmapped may get small destinations, for which
- * migrate_vma_pages() splits it.  That knows of this VMA only: a process that shares the
- * page after fork() has a huge migration entry for it, and would be given 2 MiB from the
- * address of one small page on.  What was writable is not shared.  Eviction has no VMA.
+ * Whether a huge page that is unmapped may get small destinations.  migrate_vma_pages() then
+ * splits it, and knows of this VMA only.  A process that shares the page after fork() has a huge
+ * migration entry for it.  That process would get 2 MiB from the address of one small page on.
+ * A page that was writable is not shared.  Eviction has no VMA.
  */
 static bool batch_may_split(struct hmm_p2p_batch *b, unsigned long mpfn)
 {
 	return b->args.vma && mpfn & MIGRATE_PFN_WRITE;
 }
 
-/* A hole of a huge page's size, to be filled as far as small pages go. */
+/* Turn a hole of a huge page's size into small ones, so that small pages can fill it. */
 static void batch_split_hole(struct hmm_p2p_batch *b, unsigned long i, unsigned long n)
 {
 	while (n--)
@@ -384,7 +385,7 @@ static void batch_fill(struct hmm_p2p_batch *b)
 		n = batch_entry_pages(mpfn);
 		outcome = batch_check_source(b, spage);
 		if (outcome != HMM_P2P_MOVED) {
-			/* A copy from a peer is not what tells about holes. */
+			/* A copy from a peer says nothing about holes. */
 			if (spage || b->job.dir != HMM_P2P_FROM_PEER)
 				batch_set_outcome(b, i, n, outcome);
 			b->want -= n;
@@ -396,7 +397,7 @@ static void batch_fill(struct hmm_p2p_batch *b)
 			batch_set_outcome(b, i, n, HMM_P2P_NO_MEMORY);
 			b->error = -ENOMEM;
 			b->want -= n;
-			/* It is restored, and split then, as a mapped one. */
+			/* The finalize step restores the page.  Then it is split. */
 			if (b->args.vma && !b->args.fault_page && !b->split) {
 				b->split = page_folio(spage);
 				folio_get(b->split);
@@ -411,17 +412,17 @@ static void batch_fill(struct hmm_p2p_batch *b)
 }
 
 /*
- * hmm_p2p_batch_init - what a batch will be about
- * @b: has room for it; b->why says what to take pages for that are not ready to move.  For
- *	%HMM_P2P_FROM_PEER, b->from is set
- * @engine: whose ops copy
- * @dir: in which direction
- * @vma: it may be migrated; mmap_lock is held until hmm_p2p_batch_end()
+ * hmm_p2p_batch_init - prepare a batch for a migration
+ * @b: large enough for the range; b->why is preset with the outcome for pages that are not
+ *	collected.  For %HMM_P2P_FROM_PEER, b->from is set
+ * @engine: the engine that copies
+ * @dir: the direction of the copy
+ * @vma: a VMA that may be migrated; mmap_lock is held until hmm_p2p_batch_end()
  * @start: first address
  * @end: behind the last; in the same PMD
  *
- * It may be ended at once: then nothing happens.  A batch that was abandoned stays so,
- * and collects nothing.
+ * hmm_p2p_batch_end() may follow at once: then nothing happens.  A batch that was abandoned
+ * stays abandoned, and collects nothing.
  */
 void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 			enum hmm_p2p_copy_dir dir, struct vm_area_struct *vma,
@@ -443,7 +444,7 @@ void hmm_p2p_batch_init(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 	b->split = NULL;
 	b->spare_first = 0;
 	b->spare_end = 0;
-	/* The driver may still have the job, and hmm_p2p_copy_leave() needs what it is about. */
+	/* The driver may still have the job, and hmm_p2p_copy_leave() needs its data. */
 	if (b->abandoned)
 		return;
 	b->engine = engine;
@@ -474,9 +475,9 @@ static void batch_count_taken(struct hmm_p2p_batch *b)
  * @b: after hmm_p2p_batch_init()
  * @fault_page: the page of a CPU fault, locked, or NULL
  *
- * b->taken says for how many of them hmm_p2p_batch_start() will look for a destination.
+ * b->taken is then the number of pages that need a destination.
  *
- * Return: 0, or what migrate_vma_setup() said.
+ * Return: 0, or the error of migrate_vma_setup().
  */
 int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page)
 {
@@ -508,7 +509,7 @@ int hmm_p2p_batch_collect(struct hmm_p2p_batch *b, struct page *fault_page)
 	return ret;
 }
 
-/* The same for pages of a device that were unmapped, and are in b->args.src. */
+/* Prepare a batch for pages of a device that the caller has unmapped and put in b->args.src. */
 void hmm_p2p_batch_collect_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 				unsigned long nr)
 {
@@ -517,7 +518,7 @@ void hmm_p2p_batch_collect_pfns(struct hmm_p2p_batch *b, struct hmm_p2p_engine *
 	b->args.cpages = nr;
 }
 
-/* Give the pages that were collected a destination, and start to copy. */
+/* Give the collected pages a destination, and start the copy. */
 void hmm_p2p_batch_start(struct hmm_p2p_batch *b)
 {
 	if (!b->args.cpages)
@@ -531,14 +532,14 @@ void hmm_p2p_batch_start(struct hmm_p2p_batch *b)
 /* Whether a copy that was abandoned may still write to its destination. */
 static bool batch_may_be_written(struct hmm_p2p_batch *b)
 {
-	/* What a dead device does to its own memory is of no concern. */
+	/* A dead device may write to its own memory: no page table has it any more. */
 	return b->abandoned &&
 	       (b->job.dir == HMM_P2P_TO_RAM || !READ_ONCE(b->engine->exp->dying));
 }
 
 /*
- * One that is kept has its reference, so nobody gets it before the copy has ended.  A reset,
- * and whoever revokes a window, wait for device memory that is locked.
+ * A destination that is kept keeps its reference, so it is not free before the copy has ended.
+ * Device memory is unlocked, because a reset and a window that is revoked wait for page locks.
  */
 static void batch_drop_destination(struct folio *folio, bool keep)
 {
@@ -567,7 +568,7 @@ static void batch_drop_destinations(struct hmm_p2p_batch *b)
 	b->kept = keep;
 }
 
-/* After the pages step: what moved, and what had a destination and did not. */
+/* After the pages step, count the pages that moved, and those that failed to move. */
 static void batch_count(struct hmm_p2p_batch *b)
 {
 	static const unsigned int counters[] = {
@@ -613,8 +614,8 @@ void hmm_p2p_split_mapped(struct folio *folio)
  * hmm_p2p_batch_end - wait for the copy and let go of the pages
  * @b: after hmm_p2p_batch_init()
  *
- * b->why then says what became of each page, b->moved how many moved.  A huge page that had
- * to be split first, b->split, has been, if that was possible.
+ * b->why then has the outcome of each page, and b->moved the number of pages that moved.  If
+ * b->split is a huge page that had to be split first, the function has split it or could not.
  *
  * Return: 0, -ENOMEM if pages found no memory, -EBUSY if they found no DMA addresses
  * (b->dma_short), or another error of the copy.
@@ -643,7 +644,7 @@ int hmm_p2p_batch_end(struct hmm_p2p_batch *b)
 	}
 	if (b->split)
 		hmm_p2p_split_mapped(b->split);
-	/* Once is enough. */
+	/* A second call does nothing. */
 	b->args.cpages = 0;
 	b->in_flight = false;
 	return b->error;

@@ -2,9 +2,9 @@
 /*
  * DOC: Copies
  *
- * From when the pages of a batch are locked and have destinations until the driver has
- * copied them: what comes before its copy op, when the copy has ended, and whether it
- * means anything.
+ * A copy begins when the pages of a batch are locked and have destinations.  It ends when the
+ * driver has copied them.  This file does what comes before the copy op, waits for the end,
+ * and checks whether the data means anything.
  *
  *	flush		what peers have written to the pages arrives first (flush.c)
  *	map		what is copied, for a device that copies by DMA (dma.c)
@@ -13,8 +13,8 @@
  *	unmap		and map, copy and wait for the next part, if not all could be mapped
  *	is sound?	no device has gone under the copy
  *
- * A copy that is not waited for any more is abandoned.  Its batch stays, and so do the pages
- * that the copy may still write to, until the driver says that it has ended.
+ * If the task stops waiting for a copy, the copy is abandoned.  The core keeps its batch, and the
+ * pages that it may still write to, until the driver says that the copy has ended.
  */
 #include <kunit/visibility.h>
 #include <linux/completion.h>
@@ -38,14 +38,14 @@ static bool copy_has_device(struct hmm_p2p_exporter *exp)
 	return !hmm_p2p_is_dead(exp) && !hmm_p2p_is_lost(exp);
 }
 
-/* Whether what was copied means anything: a device may have gone under the copy. */
+/* Whether the copied data means anything: a device may have gone during the copy. */
 bool hmm_p2p_copy_is_sound(struct hmm_p2p_batch *b)
 {
 	return copy_has_device(b->engine->exp) &&
 	       (b->job.dir != HMM_P2P_FROM_PEER || copy_has_device(b->from));
 }
 
-/* The pages of the other device are copied out: what peers wrote to them comes first. */
+/* The other device's pages are the source: the writes of peers to them must arrive first. */
 static void flush_peer_source(struct hmm_p2p_batch *b)
 {
 	struct hmm_p2p_exporter *from = b->from;
@@ -63,9 +63,8 @@ static void flush_peer_source(struct hmm_p2p_batch *b)
 }
 
 /*
- * The pages of this device are the source, or the destination.  A destination may have been
- * freed by another process a moment ago: what peers wrote for that process must not land on
- * top of the copy.
+ * This device's pages are the source or the destination.  Another process may have freed a
+ * destination a moment ago.  Writes of that process's peers must not land on top of the copy.
  */
 static void flush_device_pages(struct hmm_p2p_batch *b)
 {
@@ -94,17 +93,17 @@ static void copy_start_part(struct hmm_p2p_batch *b)
 		if (b->job.error)
 			return;
 	}
-	/* There is nothing to copy any more, and nobody to ask. */
+	/* The device is dead: there is nothing to copy, and its driver must not be called. */
 	b->job.error = -EIO;
 	if (hmm_p2p_device_enter(exp)) {
 		b->job.error = desc->ops->copy(desc->priv, &b->job);
 		hmm_p2p_device_exit(exp);
 	}
-	/* From here on it is hmm_p2p_copy_done() that says what became of it. */
+	/* If so, hmm_p2p_copy_done() brings the result. */
 	b->in_flight = b->job.error == -EINPROGRESS;
 }
 
-/* Start the copy of a batch, whose pages are locked and have destinations. */
+/* Start the copy of a batch.  Its pages are locked and have destinations. */
 void hmm_p2p_copy_start(struct hmm_p2p_batch *b)
 {
 	struct hmm_p2p_exporter *exp = b->engine->exp;
@@ -145,12 +144,12 @@ static void copy_put_destinations(struct hmm_p2p_batch *b)
 	}
 }
 
-/* Nobody has the batch any more: neither a task nor a driver. */
+/* Free an abandoned batch.  Neither the task nor the driver has it any more. */
 static void hmm_p2p_copy_reap(struct work_struct *work)
 {
 	struct hmm_p2p_batch *b = container_of(work, struct hmm_p2p_batch, reap);
 
-	/* Before the pages that it wrote to are free. */
+	/* The mapping ends before the pages that the copy wrote to are free. */
 	hmm_p2p_dma_end_late(b);
 	mutex_lock(&abandoned_lock);
 	copy_put_destinations(b);
@@ -160,7 +159,7 @@ static void hmm_p2p_copy_reap(struct work_struct *work)
 	kvfree(b);
 }
 
-/* Whether the copy writes to the memory of a device that is dead: that is of no concern. */
+/* Whether the copy writes to the memory of a dead device, which is harmless. */
 static bool copy_writes_to_dead(struct hmm_p2p_batch *b)
 {
 	/* Device pages that are kept keep the engine: see hmm_p2p_engine_unregister(). */
@@ -169,11 +168,11 @@ static bool copy_writes_to_dead(struct hmm_p2p_batch *b)
 }
 
 /*
- * hmm_p2p_copy_leave - the task has no more use for a batch whose copy it has abandoned
+ * hmm_p2p_copy_leave - give a batch with an abandoned copy away
  * @b: the batch, which is the driver's from here on
  *
- * The driver may end the copy at any time, and it may do so while the task still restores the
- * pages.  The one that comes second sees to the rest:
+ * The driver may end the copy at any time, also while the task still restores the pages.  The
+ * task or the driver, whichever comes second, frees the batch:
  *
  *	task				driver
  *	  hmm_p2p_copy_wait() gives up
@@ -206,11 +205,11 @@ void hmm_p2p_copy_leave(struct hmm_p2p_batch *b)
 }
 
 /*
- * hmm_p2p_copy_forget - copies to the memory of a device do not matter any more
- * @engine: which goes; its device is dead
+ * hmm_p2p_copy_forget - free the pages of a dead device that are kept for abandoned copies
+ * @engine: of the device; it goes
  *
- * The pages that are kept for abandoned copies are free then: memunmap_pages() waits for
- * them, and a dead device may end no copy.  No batch that needs the engine is left.
+ * memunmap_pages() waits for these pages, and a dead device may never end its copies.  No batch
+ * that needs the engine is left.
  */
 void hmm_p2p_copy_forget(struct hmm_p2p_engine *engine)
 {
@@ -249,27 +248,27 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_p2p_copy_nr_kept);
  *	afterwards
  * @error: 0, or a negative errno as the op could have returned
  *
- * May come before the op has returned.  Comes once for every such copy, when the device does
- * not write to the destination any more: a driver whose device dies calls it, with an error,
- * before hmm_p2p_dead().
+ * The driver calls it once for every call of the op that returned -EINPROGRESS, when the device
+ * does not write to the destination any more.  The call may come before the op has returned.  A
+ * driver that finds its device dead calls it with an error, before hmm_p2p_dead().
  *
- * A copy may be late, and its task may have stopped to wait for it, because a device that it
- * has to do with is dead (see hmm_p2p_dead()).  The driver is not told, and calls this all the
- * same.  @job stays until then, even if the engine has been unregistered meanwhile.  What
- * @job names of the dead device does not stay: five seconds after the device has died, the
- * driver looks at none of its pages and aliases.  No reset waits for such a copy.
+ * A copy may be late.  If a device that takes part in it is dead (see hmm_p2p_dead()), its task
+ * stops waiting.  The driver is not told, and makes this call all the same.  @job stays until
+ * then, even if the engine has been unregistered meanwhile.  Pages and aliases of the dead
+ * device that @job names do not stay: the driver uses none of them later than five seconds after
+ * the death.  No reset waits for such a copy.
  *
- * The DMA addresses of a copy that no task waits for any more do not stay either.  Those that
- * the device reads from are unmapped at once.  Those that it writes to are unmapped after this
- * call, or in hmm_p2p_engine_unregister() if that comes first: behind an IOMMU, a device that
- * goes on then meets faults, and not the memory of others.  Without an IOMMU, bounce buffers
- * of a copy that has not ended by then stay in use for ever.
+ * The DMA addresses of a copy that no task waits for any more do not stay either.  The core
+ * unmaps addresses that the device reads from at once.  It unmaps addresses that the device
+ * writes to after this call, or in hmm_p2p_engine_unregister() if that comes first.  Behind an
+ * IOMMU, a device that goes on then causes faults, and does not reach other memory.  Without an
+ * IOMMU, bounce buffers of a copy that has not ended by then stay in use for ever.
  *
  * Why a call that completes the job, and no dma_fence: one task waits for a copy, and no other
  * task or driver ever sees it, so there is nothing to share.  That task waits with mmap_lock
  * and page locks, and reports a copy that is late; a dma_fence is a promise to end in finite
- * time, on which memory reclaim may wait.  A driver whose hardware has fences calls this from a
- * callback of dma_fence_add_callback().
+ * time, on which memory reclaim may wait.  If the hardware has fences, its driver calls this from
+ * a callback of dma_fence_add_callback().
  *
  * After this call, the core frees the memory that it kept for the copy.  A copy for which this
  * call never comes keeps that memory for ever.  If the memory is that of a device which is
@@ -290,7 +289,7 @@ void hmm_p2p_copy_done(struct hmm_p2p_copy_job *job, int error)
 }
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_copy_done, "HMM_P2P");
 
-/* Whether the copy has to do with a device whose driver had to end it by now. */
+/* Whether a device of the copy died so long ago that its driver has to have ended the copy. */
 static bool copy_is_overdue(struct hmm_p2p_batch *b)
 {
 	return hmm_p2p_is_overdue(b->engine->exp) ||
@@ -298,9 +297,11 @@ static bool copy_is_overdue(struct hmm_p2p_batch *b)
 }
 
 /*
- * Wait for the copy that is under way.  Return: false if it was to end before
- * hmm_p2p_dead(), and has not.  Then no task waits for it any more.  The batch, of which the
- * driver has the job, takes no other copy, and hmm_p2p_copy_leave() gives it away.
+ * Wait for the copy that is under way.
+ *
+ * Return: false if the copy is abandoned, because a device of it is dead and its driver has not
+ * ended the copy.  The driver still has the job of the batch, so the batch takes no other copy.
+ * hmm_p2p_copy_leave() gives it away.
  */
 static bool copy_wait(struct hmm_p2p_batch *b)
 {

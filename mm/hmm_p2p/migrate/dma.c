@@ -2,9 +2,9 @@
 /*
  * DOC: DMA addresses of copies
  *
- * A driver whose device copies by DMA sets &hmm_p2p_engine_desc.dma_copies.  For each copy, the
- * engine then maps the other side, which is RAM or the memory of another device, for
- * hmm_p2p_engine_desc.dev.  Terms:
+ * If a device copies by DMA, its driver sets &hmm_p2p_engine_desc.dma_copies.  For each copy, the
+ * engine then maps the other side for hmm_p2p_engine_desc.dev.  The other side is RAM or the
+ * memory of another device.  Terms:
  *
  *	extent	memory that one call of the DMA API maps
  *	piece	what the driver gets (struct hmm_p2p_dma_copy): bytes that follow one another
@@ -74,7 +74,7 @@ static unsigned int dma_pieces_per_page(struct hmm_p2p_dma *dma)
 	return max(1UL, PAGE_SIZE / dma->max_piece);
 }
 
-/* What the device can take in one piece. */
+/* Set the limits of the device for a piece and for an extent. */
 static void dma_set_limits(struct hmm_p2p_dma *dma)
 {
 	struct device *dev = dma->dev;
@@ -130,11 +130,11 @@ static bool dma_piece_follows(struct hmm_p2p_dma *dma, const struct hmm_p2p_dma_
 }
 
 /*
- * hmm_p2p_dma_add_pieces - bytes that follow one another on both sides
- * @dma: where to
+ * hmm_p2p_dma_add_pieces - add bytes that follow one another on both sides
+ * @dma: the mapping to add them to
  * @rest: the bytes
  *
- * Makes the last piece longer as far as the bytes follow it, and new pieces of the rest.
+ * Extends the last piece if the bytes follow it, and makes new pieces of the rest.
  */
 VISIBLE_IF_KUNIT
 void hmm_p2p_dma_add_pieces(struct hmm_p2p_dma *dma, struct hmm_p2p_dma_copy rest)
@@ -143,7 +143,7 @@ void hmm_p2p_dma_add_pieces(struct hmm_p2p_dma *dma, struct hmm_p2p_dma_copy res
 
 	for (; rest.bytes; rest.bytes -= n, rest.offset += n) {
 		n = min(rest.bytes, dma->max_piece);
-		/* The last byte before the boundary: a sum behind it may be 0. */
+		/* Count up to the last byte before the boundary: the address behind it may be 0. */
 		if (!rest.clear)
 			n = min(n - 1, dma->boundary - (rest.addr & dma->boundary)) + 1;
 		if (dma_piece_follows(dma, &rest)) {
@@ -383,14 +383,14 @@ int hmm_p2p_dma_map(struct hmm_p2p_batch *b)
 }
 
 /*
- * hmm_p2p_dma_end - the copy of a batch has ended, or nobody waits for it any more
+ * hmm_p2p_dma_end - unmap what a copy needed that has ended or is abandoned
  * @b: a batch with locked pages, and with room for mappings
  */
 void hmm_p2p_dma_end(struct hmm_p2p_batch *b)
 {
 	struct hmm_p2p_dma *dma = b->dma;
 
-	/* It may be the room of an earlier copy. */
+	/* The room may be that of an earlier copy, with nothing mapped. */
 	if (!dma->engine)
 		return;
 	if (b->abandoned && dma->dir == DMA_FROM_DEVICE) {
@@ -403,7 +403,7 @@ void hmm_p2p_dma_end(struct hmm_p2p_batch *b)
 	dma_unmap(dma);
 }
 
-/* The copy of a batch that was abandoned has ended.  The pages that it wrote to are kept. */
+/* Unmap what an abandoned copy needed, which has ended.  The pages that it wrote to are kept. */
 void hmm_p2p_dma_end_late(struct hmm_p2p_batch *b)
 {
 	struct hmm_p2p_dma *dma = b->dma;
@@ -411,7 +411,7 @@ void hmm_p2p_dma_end_late(struct hmm_p2p_batch *b)
 	if (!dma)
 		return;
 	mutex_lock(&late_mappings_lock);
-	/* Or hmm_p2p_dma_forget() was first. */
+	/* NULL: hmm_p2p_dma_forget() was first, or it was unmapped when it was abandoned. */
 	if (dma->engine) {
 		list_del(&dma->node);
 		dma_unmap(dma);
@@ -420,8 +420,8 @@ void hmm_p2p_dma_end_late(struct hmm_p2p_batch *b)
 }
 
 /*
- * hmm_p2p_dma_forget - the engine goes, and then its device may go
- * @engine: none of its copies is waited for any more
+ * hmm_p2p_dma_forget - end the mappings of abandoned copies, before their device goes
+ * @engine: the engine that goes; no task waits for a copy of it
  */
 void hmm_p2p_dma_forget(struct hmm_p2p_engine *engine)
 {

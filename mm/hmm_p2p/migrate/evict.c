@@ -2,13 +2,13 @@
 /*
  * DOC: Eviction
  *
- * Migration to RAM by PFN, not by the address in a process: to make room on the device, and to
- * empty a device that goes.  A page that another task has locked stays.  A page that is free,
- * or about to be, needs no migration.
+ * Eviction moves pages to RAM by PFN, not by the address in a process.  It makes room on the
+ * device, and empties a device that goes.  A page that another task has locked stays.  A page
+ * that is free, or about to be free, needs no migration.
  *
  * A huge page moves as one if there is a huge page of RAM for it.  If there is none, it is
- * split.  Only a folio that is mapped can be split, and at that point it is unmapped: so the
- * split comes after the batch, and the next batch moves the small pages.
+ * split.  Only a mapped folio can be split, and a batch has it unmapped.  So the split comes
+ * after the batch, and the next batch moves the small pages.
  */
 #include <linux/export.h>
 #include <linux/mm.h>
@@ -30,7 +30,10 @@ static void evict_split(unsigned long pfn)
 		hmm_p2p_split_mapped(folio);
 }
 
-/* Once per batch: batches of other CPUs, those of mlock() for example, may have references. */
+/*
+ * Drain the folio batches of other CPUs, once for each batch of ours.  Those of mlock(), for
+ * example, have references to pages.
+ */
 static void evict_drain(bool *drained)
 {
 	if (!*drained)
@@ -76,13 +79,13 @@ static unsigned long evict_collect(struct hmm_p2p_batch *b, unsigned long pfn,
 		folio = hmm_p2p_grab_folio(pfn, &busy);
 		if (!folio)
 			continue;
-		/* Not a folio that lies partly in the range. */
+		/* A folio that lies partly in the range stays. */
 		if (folio_pfn(folio) != pfn || folio_nr_pages(folio) > end - pfn ||
 		    !folio_mapped(folio)) {
 			bool kept = !folio_mapped(folio) && folio_ref_count(folio) > 1;
 
 			hmm_p2p_drop_folio(folio);
-			/* Not mapped, so perhaps only such a batch keeps it from being free. */
+			/* Perhaps only the batch of a CPU keeps the page from being free. */
 			if (kept)
 				evict_drain(&drained);
 			continue;
@@ -233,12 +236,12 @@ static void evict_report(struct hmm_p2p_engine *engine, unsigned long used)
 
 /*
  * hmm_p2p_evict_all - move all pages to RAM, and try for ever if need be
- * @engine: the engine, whose exporter is draining: no page comes to the device any more
+ * @engine: the engine; its exporter is draining, so no page comes to the device any more
  *
- * A page that is locked, for which there is no RAM right now, or whose copy fails, is tried
- * again.  If copies fail because the device has vanished, the function calls hmm_p2p_dead():
- * the driver's own thread may be the one that is in here.  A page without references may still
- * be on its way through folio_free; memunmap_pages() waits for that.
+ * The function tries a page again if the page is locked, if there is no RAM for it right now, or
+ * if its copy fails.  If the device has vanished, it calls hmm_p2p_dead(): the driver's own
+ * thread may be in here, and cannot do it.  A page without references may still be on its way
+ * through folio_free.  memunmap_pages() waits for that.
  */
 void hmm_p2p_evict_all(struct hmm_p2p_engine *engine)
 {
@@ -264,7 +267,7 @@ void hmm_p2p_evict_all(struct hmm_p2p_engine *engine)
 		}
 		if (used && hmm_p2p_is_lost(exp))
 			hmm_p2p_dead(exp);
-		/* After death, pages are left that no page table has. */
+		/* After death, pages are left, but no page table has them. */
 		if (!used || hmm_p2p_is_dead(exp))
 			break;
 		if (time_after(jiffies, report)) {

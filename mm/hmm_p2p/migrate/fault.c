@@ -46,7 +46,7 @@ static int fault_split(struct vm_fault *vmf)
 	return ret == -EAGAIN || ret == -EBUSY ? 0 : ret;
 }
 
-/* One attempt to move [start, end).  @moved: whether the page at @addr arrived. */
+/* Try once to move [start, end).  Sets @moved if the page at @addr has arrived. */
 static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 		     struct vm_fault *vmf, unsigned long start, unsigned long end,
 		     unsigned long addr, bool *moved)
@@ -61,16 +61,16 @@ static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 	*moved = b->why[(addr - start) >> PAGE_SHIFT] == HMM_P2P_MOVED;
 	if (b->moved)
 		hmm_p2p_engine_count(engine, HMM_P2P_E_CPU_FAULTS, b->moved);
-	/* It may have been split since, for another reason. */
+	/* Another task may have split the huge page by now. */
 	if (ret == -ENOMEM && !*moved && !vmf->pte && folio_test_large(page_folio(vmf->page)))
 		ret = fault_split(vmf);
 	return ret;
 }
 
 /*
- * How much a fault brings along: a guess at what the CPU touches next, which a fault that is
- * not the process's own says nothing about.  That of a peer's walk is one (hmm_do_fault()),
- * and the peer may reach the pages around where they are.
+ * How many bytes a fault brings to RAM.  They are a guess at what the CPU touches next.  A fault
+ * that is not the process's own says nothing about that.  A peer's walk causes such a fault
+ * (hmm_do_fault()), and the peer may reach the pages around where they are.
  */
 static unsigned long fault_around(struct hmm_p2p_engine *engine, struct vm_fault *vmf)
 {
@@ -140,10 +140,10 @@ vm_fault_t hmm_p2p_migrate_fault(struct vm_fault *vmf)
 		return VM_FAULT_OOM;
 	ret = fault_run(b, engine, vmf, start, end, addr, &moved);
 	/*
-	 * The page is locked, so no other migration of it runs.  But a task that
-	 * tries to migrate it holds a reference for a moment, and then this one fails.
-	 * Or the entry was zapped meanwhile: then there is nothing left to do here.
-	 * The next attempts leave the neighbours out, which may be what failed.
+	 * The page is locked, so no other migration of it runs.  But another task that
+	 * tries to migrate the page holds a reference for a moment, and then this attempt
+	 * fails.  If the entry was zapped meanwhile, nothing is left to do.  The next
+	 * attempts leave out the neighbours, which may be the cause of the failure.
 	 */
 	while (!moved && (!ret || end - start > size) && !fault_is_stale(vmf) &&
 	       !fatal_signal_pending(current) && !time_after(jiffies, deadline)) {

@@ -67,8 +67,8 @@ void hmm_p2p_evict_all(struct hmm_p2p_engine *engine);
 
 /* Pages that migrate together: at most a PMD's worth, of one VMA or of none. */
 struct hmm_p2p_batch {
-	struct hmm_p2p_engine *engine;	/* whose ops copy */
-	struct hmm_p2p_exporter *from;	/* FROM_PEER: whose pages */
+	struct hmm_p2p_engine *engine;	/* its ops copy */
+	struct hmm_p2p_exporter *from;	/* FROM_PEER: the pages are of this one */
 	enum pci_p2pdma_map_type from_type;	/* ... how the engine's device reaches them */
 	struct hmm_p2p_dma *dma;	/* dma.c; NULL: the CPU copies, or nothing was copied */
 	unsigned int dma_next;		/* the first of the copies that has not been mapped, */

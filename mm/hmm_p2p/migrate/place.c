@@ -2,7 +2,7 @@
 /*
  * DOC: Where in RAM
  *
- * Which RAM a page gets when it leaves its device.
+ * This file decides which RAM a page gets when it leaves its device.
  *
  *	owner	a process that maps the page
  *	mover	the task that migrates it

@@ -2,33 +2,32 @@
 /*
  * DOC: Migration engine
  *
- * Moves regular VMAs between RAM and an exporter's memory, and between exporters, so
- * that a driver supplies only allocation and copy.  Here: ranges of addresses.  See batch.c
+ * The engine moves regular VMAs between RAM and an exporter's memory, and between exporters.  A
+ * driver supplies only allocation and copy.  This file moves ranges of addresses.  See batch.c
  * for how pages move, fault.c for the CPU's fault, evict.c for migration by place.
  *
- * A range is worked on in chunks of a PMD, each a batch.  Where the driver copies
- * asynchronously, two are under way: while the copy of one runs, the next is collected
- * and unmapped:
+ * The engine works on a range in chunks of a PMD.  Each chunk is a batch.  Where the driver copies
+ * asynchronously, two chunks are under way.  While the copy of one runs, the engine collects and
+ * unmaps the next:
  *
  *	batch 1  begin ~~~ copy ~~~ end
  *	batch 2         begin ~~~ copy ~~~ end
  *	batch 1                       begin ~~~ copy ~~~ end
  *
- * mmap_lock is kept from one to the next, unless somebody waits for it.
+ * The engine keeps mmap_lock from one chunk to the next, unless another task waits for it.
  *
  * To a device, a chunk takes up to three passes:
  *
- *	1. what is in RAM, and what is nowhere yet
- *	2. for each other device that has pages there: over its aliases, if this device
- *	   reaches it and the windows are open; none is opened for it
- *	3. for those that are still there: to RAM, and then as 1
+ *	1. pages in RAM, and holes
+ *	2. pages of each other device, over its aliases, if this device reaches it and the
+ *	   windows are open; the engine opens none for it
+ *	3. pages that are still on another device: to RAM, and then as 1
  *
- * Most often one will do, which then is the batch of the chunk.  What the page table has
- * is looked at (scan.c) if the chunk before was not all RAM, or if this one turns out not
- * to be.
+ * Usually one pass suffices, and it uses the chunk's own batch.  The engine looks at the page
+ * table (scan.c) if the chunk before was not all RAM, or if this one turns out not to be.
  *
- * If the device has no memory left, everything is let go of, the driver makes room, and
- * the chunk is done again: eviction never runs under a lock of a migration, so the two
+ * If the device has no memory left, the engine lets go of everything, the driver makes room, and
+ * the engine does the chunk again.  Eviction never runs under a lock of a migration, so the two
  * cannot wait for each other.
  */
 #include <linux/export.h>
@@ -60,8 +59,8 @@ struct migration {
 	struct hmm_p2p_batch *extra;	/* for passes beside those */
 	struct hmm_p2p_scan scan;
 	bool look_first;
-	unsigned long no_room;		/* pages of the chunk, which is to be done again */
-	bool again;			/* the chunk, which has been split */
+	unsigned long no_room;		/* pages of the chunk; it is done again */
+	bool again;			/* the chunk has been split, and is done again */
 	bool split_tried;
 	int late_error;
 };
@@ -94,7 +93,7 @@ static void chunk_account(struct migration *m, struct hmm_p2p_batch *b)
 		memcpy(&m->result->vec[first], b->why, b->nr);
 }
 
-/* A pass beside the chunk's own batch @b: to the end. */
+/* Make a pass beside the chunk's own batch @b, and wait for its end. */
 static int chunk_pass(struct migration *m, struct hmm_p2p_batch *b,
 		      struct hmm_p2p_engine *engine, enum hmm_p2p_copy_dir dir)
 {
@@ -108,7 +107,7 @@ static int chunk_pass(struct migration *m, struct hmm_p2p_batch *b,
 	ret = hmm_p2p_batch_collect(pass, NULL);
 	hmm_p2p_batch_start(pass);
 	ret = ret ?: hmm_p2p_batch_end(pass);
-	/* What became of pages that are on their way, and not at its end, is open. */
+	/* A pass to RAM by another engine is only half of the way: its outcomes are not final. */
 	for (i = 0; i < b->nr && engine == m->engine; i++)
 		if (pass->why[i] != HMM_P2P_THERE)
 			b->why[i] = pass->why[i];
@@ -116,9 +115,9 @@ static int chunk_pass(struct migration *m, struct hmm_p2p_batch *b,
 }
 
 /*
- * Keep another exporter registered, beyond what a reference does, while pages of it are
- * worked on.  Not if it is on its way out, or in reset: then its pages stay where they are.
- * Never waits, as live_sem of our own exporter is held, too.
+ * Keep another exporter registered, which a reference does not do, while the engine works on its
+ * pages.  Return: false if it is on its way out, or in reset; its pages then stay where they are.
+ * Never waits, because live_sem of our own exporter is held, too.
  */
 static bool other_get(struct hmm_p2p_exporter *other)
 {
@@ -136,8 +135,8 @@ static void other_put(struct hmm_p2p_exporter *other)
 }
 
 /*
- * Whether the CPU or the engine's device, whichever copies, reaches the memory of @other, which
- * @b is to come from.  Between other_get() and other_put().
+ * Whether the CPU or the engine's device, whichever copies, reaches the memory of @other, the
+ * source of @b.  Called between other_get() and other_put().
  */
 static bool engine_reaches(struct migration *m, struct hmm_p2p_batch *b,
 			   struct hmm_p2p_exporter *other)
@@ -151,10 +150,10 @@ static bool engine_reaches(struct migration *m, struct hmm_p2p_batch *b,
 }
 
 /*
- * Leaves in m->extra->no_room how many pages the device had no memory for.  It takes the
- * copy op of the other device: where that has no engine, its pages stay, and what the direct
- * way has said, @failed, is the answer.  Between other_get() and other_put(), which keeps the
- * engine, too.
+ * Move pages of @other to RAM, and from there to the device.  The number of pages for which the
+ * device had no memory is then in m->extra->no_room.  The way to RAM needs the copy op of the
+ * other device.  If that device has no engine, its pages stay, and the answer is @failed, the
+ * error of the direct way.  Called between other_get() and other_put(), which keep that engine.
  */
 static int chunk_through_ram(struct migration *m, struct hmm_p2p_batch *b,
 			     struct hmm_p2p_exporter *other, int failed)
@@ -173,7 +172,7 @@ static bool batch_has_outcome(struct hmm_p2p_batch *b, enum hmm_p2p_outcome outc
 	return memchr(b->why, outcome, b->nr);
 }
 
-/* Pages of the chunk that are in the memory of @other. */
+/* Move the pages of the chunk that are in the memory of @other. */
 static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 			    struct hmm_p2p_exporter *other)
 {
@@ -183,7 +182,7 @@ static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 	if (!other_get(other))
 		return 0;
 	if (engine_reaches(m, m->extra, other)) {
-		/* What fails here may work by way of RAM. */
+		/* Pages that cannot go directly may go through RAM. */
 		failed = chunk_pass(m, b, m->engine, HMM_P2P_FROM_PEER);
 		done = !failed && !batch_has_outcome(m->extra, HMM_P2P_OTHER);
 		if (m->extra->no_room)
@@ -198,7 +197,7 @@ static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 	return ret;
 }
 
-/* End a chunk's batch, and what it left for a way of its own. */
+/* End a chunk's batch.  Pages of another device that it could not move go through RAM. */
 static int chunk_end(struct migration *m, struct hmm_p2p_batch *b)
 {
 	int ret = hmm_p2p_batch_end(b);
@@ -214,11 +213,11 @@ static int chunk_end(struct migration *m, struct hmm_p2p_batch *b)
 	return ret;
 }
 
-/* A chunk that has ended with @ret, and that nobody will do once more. */
+/* Account for a chunk that has ended with @ret, and is not done again. */
 static int chunk_over(struct migration *m, struct hmm_p2p_batch *b, int ret)
 {
 	chunk_account(m, b);
-	/* What is under way beside it goes on.  Said at the end. */
+	/* Let the batch in flight finish; report -ENOMEM at the end. */
 	if (b->job.dir == HMM_P2P_FROM_PEER && ret == -ENOMEM) {
 		m->late_error = ret;
 		ret = 0;
@@ -226,7 +225,7 @@ static int chunk_over(struct migration *m, struct hmm_p2p_batch *b, int ret)
 	return ret;
 }
 
-/* End the chunk whose copy runs, if there is one: too late to make room for it. */
+/* End the chunk that has a copy under way, if there is one.  It is too late to make room for it. */
 static int migration_end_busy(struct migration *m)
 {
 	struct hmm_p2p_batch *b = m->busy;
@@ -251,9 +250,9 @@ static void chunk_scan(struct migration *m, struct hmm_p2p_batch *b,
 }
 
 /*
- * Whether a device that comes after the first of those with pages in the chunk has the same
- * owner.  Then a batch for the first collects the pages of both, and keeps those of the other
- * from a pass of their own until it ends.
+ * Whether the first of the other devices shares its owner with a later one.  A batch for the
+ * first then collects the pages of both.  Until it ends, the pages of the later one have no pass
+ * of their own.
  */
 static bool first_other_has_sibling(struct migration *m)
 {
@@ -265,7 +264,7 @@ static bool first_other_has_sibling(struct migration *m)
 	return false;
 }
 
-/* Whether the chunk's own batch takes the pages of @other: until chunk_end(). */
+/* Whether the chunk's own batch takes the pages of @other.  If so, chunk_end() puts @other. */
 static bool chunk_takes_from(struct migration *m, struct hmm_p2p_batch *b,
 			     struct hmm_p2p_exporter *other)
 {
@@ -282,8 +281,8 @@ static bool chunk_takes_from(struct migration *m, struct hmm_p2p_batch *b,
 }
 
 /*
- * The chunk's own batch, up to where its copy runs.  In *first, how many of the other
- * devices that have pages there are taken care of with it.
+ * Begin the chunk's own batch, and start its copy.  *first is set to the number of other devices
+ * that the batch takes pages from.
  */
 static int chunk_begin(struct migration *m, struct hmm_p2p_batch *b,
 		       struct vm_area_struct *vma, unsigned long start,
@@ -311,9 +310,9 @@ static int chunk_begin(struct migration *m, struct hmm_p2p_batch *b,
 }
 
 /*
- * One chunk.  mmap_lock is held for reading.  With m->no_room set on return, the chunk
- * is not accounted for: there was no memory on the device for so many of its pages.  With
- * m->again neither: a huge page has been split for it.
+ * Move one chunk.  mmap_lock is held for reading.  The chunk is not accounted for, and is done
+ * again, in two cases: if m->no_room is set on return, the device had no memory for so many of
+ * its pages; if m->again is set, a huge page of it has been split.
  */
 static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 		     unsigned long start, unsigned long end, bool may_make_room)
@@ -325,7 +324,7 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 	ret = chunk_begin(m, b, vma, start, end, &i);
 	err = migration_end_busy(m);
 	m->no_room = b->no_room;
-	/* Holes that it is about to fill look like any, and are not for another pass. */
+	/* Another pass would take holes that this batch is about to fill. */
 	if (i < m->scan.nr_others && b->job.dir == HMM_P2P_TO_DEVICE)
 		ret = ret ?: hmm_p2p_batch_end(b);
 	for (; i < m->scan.nr_others && !(m->flags & HMM_P2P_ONLY_RAM) && !ret &&
@@ -334,11 +333,11 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 
 	m->again = b->split && !b->abandoned && !m->split_tried;
 	if (m->again) {
-		/* That splits it, or does not: then once more is enough. */
+		/* chunk_end() splits the page, or cannot.  Try the chunk once more either way. */
 		m->split_tried = true;
 		m->no_room = 0;
 		ret = chunk_end(m, b);
-		/* Nor with a batch that a driver still has. */
+		/* A batch that a driver still has takes no other copy. */
 		m->again = !b->abandoned;
 		ret = m->again ? 0 : chunk_over(m, b, ret);
 	} else if (b->in_flight && !(m->no_room && may_make_room)) {
@@ -357,7 +356,7 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 	}
 	for (i = 0; i < m->scan.nr_others; i++)
 		hmm_p2p_exporter_put(m->scan.others[i]);
-	/* What the chunk before lacked is not what room is made for. */
+	/* The chunk before lacked memory: make room for this chunk, and report that at the end. */
 	if (m->no_room && err == -ENOMEM) {
 		m->late_error = err;
 		err = 0;
@@ -365,7 +364,7 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 	return err ?: ret;
 }
 
-/* Whether a device may reach, and we may move, what @vma maps (rule of hmm's). */
+/* Whether a device may reach the memory of @vma (the rule of hmm), and the engine may move it. */
 static int vma_check(struct vm_area_struct *vma)
 {
 	if (vma->vm_flags & (VM_IO | VM_PFNMAP) || !(vma->vm_flags & VM_READ))
@@ -376,7 +375,7 @@ static int vma_check(struct vm_area_struct *vma)
 	return 0;
 }
 
-/* All of the range, before the first page of it is moved. */
+/* Check all of the range before its first page moves. */
 static int range_check(struct mm_struct *mm, unsigned long start,
 		       unsigned long end)
 {
@@ -399,8 +398,8 @@ static int range_check(struct mm_struct *mm, unsigned long start,
 }
 
 /*
- * For one hold of mmap_lock at a time: the end of the engine and a reset wait for who is
- * on the way to the device.
+ * Take mmap_lock, and live_sem for a migration to the device.  The end of the engine and a reset
+ * wait for live_sem, so it is held no longer than mmap_lock.
  */
 static int migration_lock(struct migration *m)
 {
@@ -425,8 +424,8 @@ static void migration_unlock(struct migration *m)
 }
 
 /*
- * Chunks from *addr on, for as long as nobody else wants the lock and the device has
- * room.  Returns with *addr where it ended and nothing under way.
+ * Move chunks from *addr on, as long as no other task wants the lock and the device has room.
+ * On return, *addr is where it ended, and nothing is under way.
  */
 static int migration_run_locked(struct migration *m, unsigned long *addr, bool may_make_room)
 {
@@ -479,14 +478,14 @@ static int migration_run(struct migration *m)
 			tries++;
 			ret = desc->ops->make_room(desc->priv, m->no_room);
 			if (ret) {
-				/* Then without: what fits goes. */
+				/* Go on without more room: pages that fit move. */
 				tries = MAKE_ROOM_TRIES;
 				ret = 0;
 			}
 		}
 		cond_resched();
 	} while (addr < m->end && !ret);
-	/* What was to be done again, and is not, is as it was left. */
+	/* The chunk that was not done again is accounted for as the last try has left it. */
 	if (m->no_room)
 		chunk_account(m, m->idle);
 	return ret;
@@ -534,12 +533,12 @@ static int migrate_range(struct hmm_p2p_engine *engine, struct mm_struct *mm,
  * @result: set, also on errors, to what became of the pages so far; @result->vec is an
  *	input, and nothing else need be initialised.  NULL: the caller does not want it
  *
- * Moves anonymous pages in RAM and on other devices, and fills holes and zero pages
- * with cleared device memory, but not where userfaultfd waits for missing pages: what
- * is to be there is for user space to say.  Huge pages stay huge if the device has one.  Peer
- * mappings of the pages are invalidated on the way.  Waits for the end of a reset.
- * Calls ops->make_room if the device is full.  Pages of a device that has no engine and that
- * this one does not reach stay there (%HMM_P2P_OTHER).
+ * Moves anonymous pages in RAM and on other devices.  Fills holes and zero pages with cleared
+ * device memory, but not where userfaultfd waits for missing pages: user space decides what
+ * appears there.  Huge pages stay huge if the device has a huge page.  Peer mappings of the pages
+ * are invalidated on the way.  Waits for the end of a reset.  Calls ops->make_room if the device
+ * is full.  If another device has no engine and this one does not reach it, its pages stay there
+ * (%HMM_P2P_OTHER).
  *
  * Context: Process context; takes mmap_lock, so the caller must not hold it, nor a lock that
  * ops need.  May sleep.
@@ -590,8 +589,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_migrate_to_ram, "HMM_P2P");
  * hmm_p2p_mm_get_pidfd - the address space of another process
  * @pidfd: a pidfd of the caller's
  *
- * For drivers that act on another process's memory: whoever may attach to it
- * with ptrace may (PTRACE_MODE_ATTACH_REALCREDS, as for process_vm_writev()).
+ * For drivers that act on another process's memory.  A caller that may attach to the process
+ * with ptrace may get it (PTRACE_MODE_ATTACH_REALCREDS, as for process_vm_writev()).
  *
  * Return: the mm with a reference for mmput(), or
  * * -EBADF: not a pidfd

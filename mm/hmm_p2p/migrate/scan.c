@@ -2,13 +2,15 @@
 /*
  * DOC: What is there to move
  *
- * A look at the page table beside a batch.  It tells why a page that migrate_vma_setup()
- * does not give us stays (which that does not say), whether the batch is worth
- * beginning, and which other devices have pages of it: migrate_vma takes the pages of
- * one owner at a time, so each needs a pass of its own.
+ * A scan looks at the page table beside a batch.  It tells three things:
  *
- * What it finds before the pages are collected may have changed by then, and what has been
- * collected looks like any page on its way: either counts as BUSY until it is known better.
+ * - why a page stays that migrate_vma_setup() does not collect: that function gives no reason
+ * - whether the batch is worth beginning
+ * - which other devices have pages in the range: migrate_vma takes the pages of one owner at a
+ *   time, so each device needs a pass of its own
+ *
+ * A page may change between the scan and the moment when the batch collects it.  A page that
+ * has been collected looks like any page on its way.  Both count as BUSY until more is known.
  */
 #include <linux/ksm.h>
 #include <linux/leafops.h>
@@ -30,7 +32,7 @@ static void scan_other(struct hmm_p2p_scan *s, const struct page *page)
 	for (i = 0; i < s->nr_others; i++)
 		if (s->others[i] == other)
 			break;
-	/* A fifth has to wait for the next call. */
+	/* Pages of a fifth device stay until the next call. */
 	if (other && i == s->nr_others && i < HMM_P2P_MAX_OTHERS &&
 	    kref_get_unless_zero(&other->kref))
 		s->others[s->nr_others++] = other;
@@ -49,7 +51,7 @@ static enum hmm_p2p_outcome scan_device_page(struct hmm_p2p_scan *s,
 	return HMM_P2P_OTHER;
 }
 
-/* A page, or NULL for a zero page, which a device gets as it gets a hole. */
+/* The outcome of a page.  @page is NULL for a zero page, which a device treats like a hole. */
 static enum hmm_p2p_outcome scan_page(struct hmm_p2p_scan *s, const struct page *page)
 {
 	const struct folio *folio;
@@ -159,13 +161,13 @@ static const struct mm_walk_ops scan_ops = {
 };
 
 /*
- * hmm_p2p_scan - look at what a batch will be about
- * @s: exp, dir and why are set; others is to be put by the caller
- * @vma: which may be migrated, under mmap_lock
+ * hmm_p2p_scan - look at the pages of a batch
+ * @s: exp, dir and why are set; the caller puts the references in others
+ * @vma: a VMA that may be migrated, under mmap_lock
  * @start: first address
  * @end: behind the last; in the same PMD
  *
- * s->why gets an outcome for each page, which holds unless it moves.
+ * s->why gets the outcome of each page for the case that the page does not move.
  */
 void hmm_p2p_scan(struct hmm_p2p_scan *s, struct vm_area_struct *vma,
 		  unsigned long start, unsigned long end)
