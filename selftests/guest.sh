@@ -61,7 +61,7 @@ done
 # The machine restarts with the driver in use: see suites/power.sh.
 [ ! -e /run/hmm_p2p/restart ] || exit 0
 
-# As a device goes, its driver looks a last time whether somebody wrote to free memory.
+# When a device goes, its driver looks a last time whether free memory was written to.
 ! grep -q "^hmm_dummy " /proc/modules || rmmod hmm_dummy || exit 1
 
 # What of our code ran, for scripts/coverage.  The files have no size until they are read.

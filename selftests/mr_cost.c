@@ -179,7 +179,7 @@ TEST_F_TIMEOUT(mr_cost, small_change, 120)
 	a = allocations_of("ib_umem_odp_", "ib_init_umem_odp");
 	EXPECT_EQ(4, a.charged);
 	EXPECT_EQ(0, a.free_of_charge);
-	/* The map, the pair, and that the region has met it; the NIC itself is nobody's. */
+	/* The map, the pair, and the region's note of the pair.  No process pays for the NIC. */
 	a = allocations_of("hmm_p2p_", "pair_");
 	EXPECT_EQ(3, a.charged);
 	EXPECT_EQ(1, a.free_of_charge);

@@ -66,8 +66,8 @@ bench_other_unit() { # FILE TO
 	sed 's,"unit": "[^"]*","unit": "parsecs",' "$1" > "$2"
 }
 
-# Two results of which the second is 3 % more, and no more than rounds differ; or only the half of
-# its samples is that is larger anyway.
+# Two results.  All samples of the second one are 3 % more than those of the first one, which is no
+# more than rounds differ; or only the larger half of its samples is more.
 bench_little() { # FILE FIRST SECOND UNIT all|half
 	python3 -c 'import json, sys
 path, first, second, unit, part = sys.argv[1:]
@@ -89,7 +89,7 @@ bench_traces() { # NUMBER
 		{ [ "$1" != 0 ] || ! grep -q hmm_bench /sys/kernel/tracing/kprobe_events; }
 }
 
-# Two at the same time, of which one ends before the other.
+# Two at the same time.  One of them ends before the other.
 bench_two() {
 	local bench=$HMM_P2P_TOP/build/bin/hmm-bench first status=0 code=0
 	"$bench" -r 100000 -w 0 -t 600 -l 2 -f range_fault stock > /run/first.log 2>&1 &
@@ -145,7 +145,7 @@ suite_bench_engine() {
 	local command bench=$HMM_P2P_TOP/build/bin/hmm-bench
 	plan 9
 	[ -e /dev/hmm_dmirror0 ] || insmod "$ko/test_hmm.ko"
-	# What the other machine cannot have, whose BAR shows windows.
+	# The machine of the suite bench has BARs that show windows, and so cannot run these.
 	check map "$bench" -r 3 -w 1 -t 1 -l 2 -o /run/map.json map
 	check map.pinned bench_ratio /run/map.json map.4k peer pinned 1.0
 	check loop "$bench" -r 3 -w 0 -t 1 -l 2 -f peer.loop -o /run/loop.json rdma
@@ -223,7 +223,7 @@ suite_bench() {
 	check no_number exits_with 2 "$bench" -r many migrate
 	check no_memory exits_with 3 "$bench" -l 100000 stock
 	check no_memory.device exits_with 3 "$bench" -l 100000 migrate
-	# The checkout may be where nobody else may look.
+	# The checkout may be in a folder that other users must not read.
 	install -m 755 "$bench" /run/hmm-bench
 	check no_permission exits_with 3 setpriv --reuid nobody /run/hmm-bench -l 2 map
 	rdma link delete rxe0

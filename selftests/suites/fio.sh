@@ -22,7 +22,7 @@ suite_fio() {
 	check verify fio --aux-path=/run --output=/run/verify.json --output-format=json "$jobs/verify.fio"
 	ios=$(fio_ios /run/verify.json)
 	check verified_all test "${ios:-0}" -ge $((3 * 2 * 128))
-	# The first access of the device has them come, and then nobody else touches them.
+	# The first access of the device brings the buffers to it.  The CPU touches none after that.
 	echo Y > /sys/module/hmm_dummy/parameters/migrate_on_fault
 	moved=$(counter to_device) faults=$(counter cpu_faults)
 	check resident fio --aux-path=/run --output=/run/resident.json --output-format=json "$jobs/resident.fio"
@@ -30,6 +30,6 @@ suite_fio() {
 	echo N > /sys/module/hmm_dummy/parameters/migrate_on_fault
 	ios=$(fio_ios /run/resident.json)
 	echo "# $ios I/Os of 16 pages: $moved pages came to the device, $faults were taken back"
-	# One buffer of psync and eight of io_uring, all of which have come.
+	# psync has one buffer and io_uring eight.  All of them have come.
 	check buffers_stay test "${ios:-0}" -ge 1000 -a "$moved" -ge $((9 * 16)) -a "$moved" -lt 1000 -a "$faults" -lt 1000
 }

@@ -48,7 +48,7 @@ go_and_come() { # METHOD DEVICE
 	remove) echo 1 > "/sys/bus/pci/devices/$2/remove" ;;
 	monitor) monitor "unplug gpu1" ;;
 	pulled_out)
-		# It does not answer any more, and a moment later somebody notices.
+		# It does not answer any more.  A moment later its driver is unbound.
 		printf '\x00' | dd of="/sys/bus/pci/devices/$2/config" bs=1 seek=4 conv=notrunc status=none
 		sleep 0.2
 		echo "$2" > /sys/bus/pci/drivers/hmm_dummy/unbind

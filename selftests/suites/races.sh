@@ -6,7 +6,7 @@
 suite_races() { race_module && "$bin/races" -T reclaim_first_use; }
 suite_races_small_bar() { race_module && "$bin/races" -t reclaim_first_use; }
 
-# Two who race with each other are found.
+# KCSAN finds two tasks that race with each other.
 suite_kcsan_finds() {
 	local writer
 	plan 1

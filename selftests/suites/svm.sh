@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Who reaches whom, and one device in the memory of another.
+# Which devices reach each other, and one device in the memory of another.
 
-# What root is told about who reaches whom, before anybody has tried: each GPU
-# about the other.
+# debugfs tells root whether each GPU reaches the other, before either has tried.
 reach() { # EXPECTED
 	local dev n=0 address line
 	echo "TAP version 13"

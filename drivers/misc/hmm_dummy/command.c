@@ -335,7 +335,7 @@ static int command_check_scratch(struct hmm_dummy_dev *dev, struct hmm_dummy_pin
 /**
  * hmm_dummy_command_init - make a job of a command
  * @job: the job; zeroed.  The caller calls hmm_dummy_command_exit() after its end
- * @ctx: the context whose memory the command works on
+ * @ctx: the context; the command works on its memory
  * @arg: the command, from user space; checked here
  *
  * Return: 0 or an errno of HMM_DUMMY_COMMAND.

@@ -4,8 +4,8 @@
  *
  * A context is one process as the device sees it: a page table that mirrors that of the
  * process (svm.c), and queues of commands (scheduler.c).  There is one for each file and
- * address space.  Threads, and workers of io_uring, use the context of the process whose memory
- * they share.  A child that inherits the file by fork() gets a context of its own.
+ * address space.  Threads, and workers of io_uring, share the memory of a process and use its
+ * context.  A child that inherits the file by fork() gets a context of its own.
  *
  * A context lives as long as its file.  If its process has ended, the next process that comes to
  * the file frees it.  A worker that handles a fault holds a reference, since the end of a

@@ -61,7 +61,7 @@ static struct sg_table *scratch_export_map(struct dma_buf_attachment *attach,
 	struct sg_table *sgt;
 
 	dma_resv_assert_held(attach->dmabuf->resv);
-	/* A device whose exports are not revoked exists. */
+	/* The device exists until its exports are revoked. */
 	if (exp->revoked)
 		return ERR_PTR(-ENODEV);
 	if (hmm_dummy_test_fails())
@@ -352,7 +352,7 @@ static bool pinned_get(struct hmm_dummy_pinned *pinned)
 
 /**
  * hmm_dummy_scratch_get - access scratch memory, as hmm_dummy_vram_get()
- * @dev: the device whose engine accesses it
+ * @dev: the device; its engine accesses the memory
  * @pinned: imported memory; NULL: the device's own
  * @pos: bytes from the start of the scratch memory
  *

@@ -134,8 +134,8 @@ static int hmm_dummy_copy(void *priv, struct hmm_p2p_copy_job *job)
 }
 
 /*
- * Evict what was used least recently, but nothing that was used since we were asked:
- * that is what somebody is about to use.
+ * Evict the memory that was used least recently.  Memory that has been used since this call began
+ * stays: a task is about to use it.
  */
 static int hmm_dummy_make_room(void *priv, unsigned long nr_pages)
 {
@@ -161,7 +161,7 @@ static int hmm_dummy_make_room(void *priv, unsigned long nr_pages)
 		/* If it did not move now, it is the next one's turn. */
 		hmm_dummy_vram_touch(dev, chunk * VRAM_CHUNK);
 	}
-	/* Somebody else's migration may have all of it locked: give it a moment. */
+	/* Another task's migration may have locked all of it.  Give that task a moment. */
 	if (!made)
 		schedule_timeout_uninterruptible(1);
 	return 0;

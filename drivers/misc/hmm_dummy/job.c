@@ -49,7 +49,7 @@ static bool ctx_has_room(struct hmm_dummy_ctx *ctx)
 /**
  * hmm_dummy_job_init - prepare a job
  * @job: the job; zeroed
- * @ctx: the context whose memory it works on
+ * @ctx: the context; the job works on its memory
  * @queue: index of its queue
  *
  * From here on the job may be cancelled, before it is submitted as well.
@@ -265,7 +265,7 @@ static bool ctx_is_idle(struct hmm_dummy_ctx *ctx)
 }
 
 /*
- * Take the jobs out whose faults are being handled, which may take any time.  A task that waits
+ * Take out the jobs that wait for a fault.  To handle that may take any time.  A task that waits
  * for its job handles the fault itself, and finds the result when it waits again.
  */
 static void ctx_take_faulted(struct hmm_dummy_ctx *ctx, int error, struct list_head *taken)

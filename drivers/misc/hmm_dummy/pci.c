@@ -2,7 +2,7 @@
 /*
  * DOC: A PCI device as GPU
  *
- * The driver works with any PCI device whose BAR 2 is plain memory, such as QEMU's
+ * The driver works with any PCI device that has plain memory in its BAR 2, such as QEMU's
  * ivshmem-plain.  There is no id table, since other drivers and user space use such devices
  * as well.  A device is bound on request only:
  *

@@ -39,8 +39,8 @@
  *
  * Shutdown takes the device apart, as unbinding it does.  Tasks still run then and other
  * devices may still work: what they use is in RAM from then on, and nothing waits for memory
- * that does not come back.  A reset that nobody ends would make the next device wait, whose
- * shutdown waits for its fault handler.
+ * that does not come back.  A reset without an end would make the fault handler of the next
+ * device wait, and that device waits for its fault handler in shutdown.
  *
  * Replace for real hardware: hmm_dummy_loses_memory() by what is known of the device.  Save the
  * registers in suspend_late.  Set up the device in resume_early before hmm_p2p_reset_end(), and

@@ -24,7 +24,7 @@
  * job, and can be killed.  A worker handles the faults of other jobs, and only on memory that
  * no user space fetches.
  *
- * The removal of a device waits for neither.  It ends the job whose fault is being handled.  The
+ * The removal of a device waits for neither.  It ends a job while its fault is being handled.  The
  * handler has references on the context and the range, and finds out when it comes back:
  *
  *	fault				removal

@@ -109,8 +109,8 @@ static bool range_invalidate(struct mmu_interval_notifier *mni,
 		return false;
 	mmu_interval_set_seq(mni, cur_seq);
 	/*
-	 * Do not skip the driver's own migrations: the owner of the event tells whose memory is
-	 * the source, and this context may have that mapped.
+	 * Do not skip the driver's own migrations: the owner of the event tells from which
+	 * device the memory moves, and this context may have that mapped.
 	 */
 	hmm_p2p_invalidate_begin(&range->map);
 	range_clear(range, (start - range->start) >> PAGE_SHIFT,

@@ -163,8 +163,8 @@ bool hmm_dummy_vram_is_unused(struct hmm_dummy_dev *dev)
 }
 
 /*
- * The chunk in use whose last use is the oldest, if that was before @before in terms of
- * hmm_dummy_vram.clock.  -1 if there is none.
+ * Of the chunks in use, the one that was used least recently, if that was before @before in terms
+ * of hmm_dummy_vram.clock.  -1 if there is none.
  */
 long hmm_dummy_vram_oldest(struct hmm_dummy_dev *dev, u64 before)
 {

@@ -18,7 +18,7 @@
  * list or not for this device, and otherwise the errno of the core.
  *
  * /sys/kernel/debug/hmm_dummyN/edu tells what QEMU's edu is doing, and flushes how often the
- * device was told to flush the writes of peers.  For a device whose copies edu makes (see
+ * device was told to flush the writes of peers.  If edu makes the copies of a device (see
  * edu.c), copied tells how many bytes it has copied, and copy_fails takes the number of a piece
  * of each copy that fails from now on (0: none).
  */

@@ -149,7 +149,7 @@ static int mirror_migrate_error(int ret)
 	return ret == -EFAULT || ret == -EOPNOTSUPP ? -EINVAL : ret;
 }
 
-/* Migrates the range, all of which must move, and answers with its data. */
+/* Migrates the range and answers with its data.  All of the range must move. */
 static int mirror_to_device(struct mirror *m)
 {
 	struct hmm_dummy_ctx *ctx = m->ctx;

@@ -31,7 +31,7 @@ MODULE_PARM_DESC(hold_writes,
 
 struct hmm_dummy_held {
 	struct list_head node;
-	struct hmm_dummy_dev *dev;	/* whose memory it is */
+	struct hmm_dummy_dev *dev;	/* the device that has the memory */
 	void *kva;			/* where in its BAR */
 	long index;			/* of the page; -1: the slot shows none */
 	unsigned long bytes;
