@@ -244,16 +244,21 @@ TEST_F_TIMEOUT(mr, never_all_there, 240)
 /*
  * A range that exceeds the memory limit of its process can never be present as a whole.  The
  * fault fails with -EBUSY, and succeeds when the limit is raised.
+ *
+ * memory.max is the limit.  At memory.high, which is half of it, the kernel makes the process wait
+ * for swap, the longer the more memory it has.  Without that, the kernel would kill the process
+ * where swap is slower than the process.
  */
 TEST_F_TIMEOUT(mr, more_than_allowed, 600)
 {
-	static const size_t limit = 4 * MiB;
+	static const size_t limit = 8 * MiB;
 	struct advice a = { &self->pair, .length = 2 * limit, .p = anon(2 * limit) };
 
 	a.mr = ibv_reg_mr(self->pair.pd, a.p, a.length, RDMA_ODP);
 	ASSERT_NE(NULL, a.mr);
 	ASSERT_TRUE(!mkdir(LIMITED, 0755) || errno == EEXIST);
-	ASSERT_EQ(0, write_file(LIMITED "/memory.max", "4M"));
+	ASSERT_EQ(0, write_file(LIMITED "/memory.high", "4M"));
+	ASSERT_EQ(0, write_file(LIMITED "/memory.max", "8M"));
 	ASSERT_EQ(0, write_file(LIMITED "/cgroup.procs", "0"));
 	/* All of the memory exists, in RAM or in swap, before the fault fails. */
 	fill_pattern(a.p, a.length, 1);
@@ -263,6 +268,7 @@ TEST_F_TIMEOUT(mr, more_than_allowed, 600)
 	/* As much was swapped as the limit requires. */
 	EXPECT_LE(limit / PAGE, pages_that_are(PAGE_SWAPPED, a.p, a.length));
 	ASSERT_EQ(0, write_file(LIMITED "/memory.max", "max"));
+	ASSERT_EQ(0, write_file(LIMITED "/memory.high", "max"));
 	prefetch(&a);
 	EXPECT_EQ(0, a.ret);
 	EXPECT_EQ(a.length / PAGE, pages_that_are(PAGE_PRESENT, a.p, a.length));
@@ -302,8 +308,9 @@ TEST_F_TIMEOUT(mr, killed_while_it_faults, 300)
 
 	ASSERT_EQ(0, pipe(tell));
 	ASSERT_TRUE(!mkdir(LIMITED, 0755) || errno == EEXIST);
-	/* The test above may have left its limit. */
+	/* The test above may have left its limits. */
 	ASSERT_EQ(0, write_file(LIMITED "/memory.max", "max"));
+	ASSERT_EQ(0, write_file(LIMITED "/memory.high", "max"));
 	child = fork();
 	if (!child)
 		prefetch_much(tell[1]);
