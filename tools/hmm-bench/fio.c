@@ -26,6 +26,16 @@ extern char **environ;
 #define NAMES	32
 #define SERVER_MS	10000
 
+/*
+ * How long a client takes at most, where it usually takes two seconds, and how often it is tried.
+ * In rare cases fio's RDMA engine never ends: it acknowledges as many events as there were
+ * completions.  Two completions make one event if the second one comes before fio asks for the
+ * next event.  Then ibv_destroy_cq() waits without end.
+ */
+#define CLIENT_MS	30000
+#define CLIENT_ATTEMPTS	3
+#define CLIENT_HANGS	-2.0
+
 struct jobs {
 	const char *file;
 	char server[256];	/* job file of the server, or "" */
@@ -259,8 +269,24 @@ static double read_result(const char *path, bool client, struct histogram *laten
 	return us;
 }
 
+/* Wait for the end of fio.  False if it is a client that does not end: then it is killed. */
+static bool wait_for_end(pid_t pid, bool client, int *status)
+{
+	for (int ms = 0; client && ms < CLIENT_MS && !bench_interrupted(); ms += 20) {
+		if (waitpid(pid, status, WNOHANG) == pid)
+			return true;
+		usleep(20000);
+	}
+	if (client)
+		kill(-pid, SIGKILL);
+	while (waitpid(pid, status, 0) < 0 && errno == EINTR)
+		if (bench_interrupted())
+			kill(pid, SIGTERM);
+	return !client;
+}
+
 /*
- * Run one job of a file.  Sets *@buffers, if @buffers is not NULL, to the pages of its buffers.
+ * Run one job of a file.  Returns what read_result() returns, or CLIENT_HANGS.  Sets *@buffers, if @buffers is not NULL, to the pages of its buffers.
  */
 static double run(const char *file, const char *name, bool client, struct histogram *latency,
 		  long long *buffers)
@@ -276,10 +302,9 @@ static double run(const char *file, const char *name, bool client, struct histog
 		return -1;
 	snprintf(section, sizeof(section), "--section=%s", name);
 	pid = spawn(argv, output);
-	while (pid >= 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		if (bench_interrupted())
-			kill(pid, client ? SIGKILL : SIGTERM);
-	if (pid >= 0 && !bench_interrupted()) {
+	if (pid >= 0 && !wait_for_end(pid, client, &status)) {
+		us = CLIENT_HANGS;
+	} else if (pid >= 0 && !bench_interrupted()) {
 		if (WIFEXITED(status) && !WEXITSTATUS(status))
 			us = read_result(output, client, latency, buffers);
 		else if (WIFEXITED(status))
@@ -294,18 +319,24 @@ static double run(const char *file, const char *name, bool client, struct histog
 static double run_client(const char *server_file, const char *file, const char *name,
 			 struct histogram *latency)
 {
-	pid_t server = server_start(server_file);
-	double us;
+	for (int i = 0; i < CLIENT_ATTEMPTS && !bench_interrupted(); i++) {
+		pid_t server = server_start(server_file);
+		double us;
 
-	if (server < 0)
-		return -1;
-	us = run(file, name, true, latency, NULL);
-	/* A server without a client would wait for ever. */
-	if (us < 0)
-		server_kill(server);
-	else
-		server_stop(server);
-	return us;
+		if (server < 0)
+			return -1;
+		us = run(file, name, true, latency, NULL);
+		/* A server without a client would wait for ever. */
+		if (us < 0)
+			server_kill(server);
+		else
+			server_stop(server);
+		if (us != CLIENT_HANGS)
+			return us;
+	}
+	if (!bench_interrupted())
+		bench_fail(STATUS_FAILED, "fio's RDMA client does not end");
+	return -1;
 }
 
 /*
