@@ -52,15 +52,24 @@ suite_svm_reserved() {
 
 suite_iotlb() { insmod "$ko/hmm_p2p_umem.ko" && "$bin/iotlb" && rmmod hmm_p2p_umem; }
 
-# Memory that begins within a window of the BAR, so that huge pages lie in two.
-at_an_offset() { # PROGRAM ARGUMENT...
+with_parameters() { # PARAMETERS PROGRAM ARGUMENT...
 	local status
-	reload "${exact[@]}" bar_offset_kb=64 || return
-	HMM_P2P_EXPECT=reach "$bin/$1" "${@:2}"
+	# shellcheck disable=SC2086
+	reload "${exact[@]}" $1 || return
+	HMM_P2P_EXPECT=reach "$bin/$2" "${@:3}"
 	status=$?
 	reload "${exact[@]}" && return $status
+}
+
+# Memory that begins within a window of the BAR, so that huge pages lie in two.
+at_an_offset() { # PROGRAM ARGUMENT...
+	with_parameters bar_offset_kb=64 "$@"
 }
 suite_engine_offset() { at_an_offset engine "${between[@]}"; }
 suite_svm_offset() { at_an_offset svm; }
 suite_rdma_offset() { at_an_offset rdma; }
 suite_revoke_offset() { at_an_offset revoke; }
+
+# A BAR that ends before the memory does: at the end of a huge page, and within one.
+suite_border() { with_parameters bar_end_kb=12288 border; }
+suite_border_offset() { with_parameters "bar_end_kb=12288 bar_offset_kb=64" border; }

@@ -25,6 +25,8 @@ static int hmm_dummy_open_window(void *priv, unsigned long index,
 
 	if (hmm_dummy_test_fails())
 		return -EIO;
+	if (dev->pdev && hmm_dummy_test_hides(offset + VRAM_CHUNK))
+		return -ENXIO;
 	map->phys = dev->pdev ? dev->mem.bar_phys + offset :
 				page_to_phys(dev->vram.chunks[index].backing);
 	map->kva = dev->pdev ? dev->mem.bar_kva + offset :

@@ -30,6 +30,11 @@ module_param(bar_offset_kb, uint, 0444);
 MODULE_PARM_DESC(bar_offset_kb,
 		 "How far behind the start of its BAR a PCI device's memory begins, in KiB, if the BAR covers it (0)");
 
+static unsigned int bar_end_kb;
+module_param(bar_end_kb, uint, 0444);
+MODULE_PARM_DESC(bar_end_kb,
+		 "How much of a PCI device's memory peers reach, in KiB, as if its BAR ended there (0: all of it)");
+
 static bool async_copy = true;
 module_param(async_copy, bool, 0644);
 MODULE_PARM_DESC(async_copy, "Let large copies run beside the migration (default)");
@@ -129,6 +134,12 @@ void hmm_dummy_test_hide_kva(struct hmm_p2p_window_map *map)
 u64 hmm_dummy_test_bar_offset(void)
 {
 	return (u64)bar_offset_kb << 10;
+}
+
+/* Whether peers must not reach a window that ends @end bytes behind the start of the memory. */
+bool hmm_dummy_test_hides(u64 end)
+{
+	return bar_end_kb && end > (u64)bar_end_kb << 10;
 }
 
 /* Edu needs no mapping: its engine uses the DMA address. */

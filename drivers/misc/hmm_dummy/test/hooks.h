@@ -76,6 +76,7 @@ void hmm_dummy_test_hide_kva(struct hmm_p2p_window_map *map);
 u64 hmm_dummy_test_bar_offset(void);
 bool hmm_dummy_test_may_import(struct hmm_dummy_dev *dev);
 bool hmm_dummy_test_copies_at_once(void);
+bool hmm_dummy_test_hides(u64 end);
 bool hmm_dummy_test_never_evicts(void);
 unsigned int hmm_dummy_test_queue_depth(unsigned int depth);
 
@@ -181,6 +182,11 @@ static inline u64 hmm_dummy_test_bar_offset(void)
 static inline bool hmm_dummy_test_may_import(struct hmm_dummy_dev *dev)
 {
 	return true;
+static inline bool hmm_dummy_test_hides(u64 end)
+{
+	return false;
+}
+
 }
 
 static inline bool hmm_dummy_test_copies_at_once(void)
