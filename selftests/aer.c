@@ -6,8 +6,8 @@
  */
 #include <linux/pci_regs.h>
 
-#include "parked.h"
 #include "peers.h"
+#include "race.h"
 
 #define STATE	"events/hmm_p2p/hmm_p2p_state/enable"
 
@@ -140,16 +140,16 @@ TEST_F_TIMEOUT(aer, under_traffic, 480)
 TEST_F_TIMEOUT(aer, no_recovery, 300)
 {
 	struct rdma_buf remote = self->p.o.to;
-	struct reset reset;
 	unsigned int crc;
 
 	ASSERT_EQ(0, gpu_to_device(self->p.gpu1, self->p.cpu, LEN));
-	/* The driver cannot make everybody wait: a reset is under way. */
-	ASSERT_TRUE(reset_begin(&reset, 0, self->p.o.mem, LEN));
+	/* The driver is told that it cannot keep peers away. */
+	ASSERT_EQ(0, write_file(PAIR, "hmm_p2p_reset_begin:busy 1000"));
 	ASSERT_EQ(0, inject(PCI_ERR_UNC_DLP));
 	while (!trace_lines("exporter=hmm_dummy0 state=dead"))
 		usleep(10000);
-	EXPECT_EQ(ENODEV, reset_end(&reset));
+	EXPECT_EQ(1, pair_lingered());
+	ASSERT_EQ(0, write_file(PAIR, "off"));
 	EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
 	EXPECT_EQ(0, pages_on_device(0, self->p.o.mem, LEN));
 	EXPECT_EQ(-SIGBUS, touch_in_child(self->p.o.mem));

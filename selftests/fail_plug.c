@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Like fail_nth.c, for binding and unbinding the driver.  Whatever fails, the driver binds
- * completely or not at all, and unbinding loses no data.
+ * Like fail_nth.c, for binding, unbinding and reset.  Whatever fails, the driver binds completely
+ * or not at all, unbinding loses no data, and no peer reaches a device that is being reset.
  */
 #include "fault_injection.h"
 
@@ -100,6 +100,64 @@ TEST_F_TIMEOUT(plug, bind, 600)
 	ASSERT_EQ(0, attrs_init());
 	EXPECT_LT(0, refused);
 	TH_LOG("%u failures, %u of them refused it", n - 1, refused);
+}
+
+static bool is_dead(void)
+{
+	int fd = open(DEBUG "hmm_p2p/hmm_dummy1/state", O_RDONLY | O_CLOEXEC);
+	char state[16] = "";
+	ssize_t n = read(fd, state, sizeof(state) - 1);
+
+	close(fd);
+	return n > 0 && !strcmp(state, "dead\n");
+}
+
+/*
+ * PCI resets the device whatever fails.  If the driver cannot keep a peer away from the memory
+ * meanwhile, the device is dead, and the peer has lost the memory.
+ */
+TEST_F_TIMEOUT(plug, reset, 600)
+{
+	unsigned int n, failures = 0, dead = 0;
+	int peer = gpu_open(0);
+	char path[128];
+	bool failed;
+
+	ASSERT_LE(0, peer);
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset", self->address);
+	for (n = 1; n < TOO_MANY; n++) {
+		unsigned int crc;
+		int ret;
+
+		ASSERT_EQ(0, gpu_to_device(self->gpu, self->p, LENGTH)) TH_LOG("failure %u", n);
+		ASSERT_EQ(0, gpu_crc32c(peer, self->p, LENGTH, &crc));
+		ASSERT_EQ(LENGTH / PAGE, gpu_counter(1, "mapped_now"));
+		arm(n);
+		ret = write_file(path, "1");
+		failed = disarm();
+		/* If not, the device was not reset. */
+		if (!ret) {
+			ASSERT_EQ(0, gpu_counter(1, "mapped_now")) TH_LOG("failure %u", n);
+		}
+		if (is_dead()) {
+			ASSERT_EQ(0, pages_on_device(0, self->p, LENGTH));
+			close(self->gpu);
+			ASSERT_EQ(0, gpu_driver("unbind", self->address));
+			ASSERT_EQ(0, bind_and_open(self));
+			/* The data is lost with the device. */
+			ASSERT_EQ(0, madvise(self->p, LENGTH, MADV_DONTNEED));
+			fill_pattern(self->p, LENGTH, 1);
+			dead++;
+		}
+		ASSERT_EQ(-1, check_pattern(self->p, LENGTH, 1)) TH_LOG("failure %u", n);
+		if (!failed)
+			break;
+		failures++;
+	}
+	ASSERT_GT(TOO_MANY, n);
+	EXPECT_LT(0, dead);
+	TH_LOG("%u failures, %u of them fatal", failures, dead);
+	close(peer);
 }
 
 TEST_HARNESS_MAIN

@@ -86,6 +86,11 @@ TEST_F(revoke, control_refuses)
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, gpu_control(0, "reset 1 2"));
 	EXPECT_EQ(EINVAL, errno);
+	/* Tasks would wait for longer than a minute. */
+	EXPECT_EQ(-1, gpu_control(0, "reset 60001"));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, gpu_control(0, "reset 4294967295"));
+	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(0, gpu_control(0, "revoke-importer nobody"));
 	EXPECT_EQ(NPAGES, gpu_counter(0, "mapped_now"));
 }
@@ -166,6 +171,31 @@ TEST_F_TIMEOUT(revoke, pci_reset, 120)
 	EXPECT_EQ(IBV_WC_SUCCESS, odp_write(&self->o, 2));
 	EXPECT_EQ(NPAGES, on_gpu(self));
 	EXPECT_EQ(-1, check_pattern(self->o.mem, LEN, 2));
+}
+
+/*
+ * PCI detects an error on the bus during a reset, and recovers the device from it before or after
+ * the end of the reset.  The memory is out of reach until both are over, and nothing is lost.
+ */
+TEST_F_TIMEOUT(revoke, error_in_reset, 120)
+{
+	struct reset reset;
+
+	for (int i = 0; i < 2; i++) {
+		ASSERT_TRUE(reset_begin(&reset, 0, self->o.mem, LEN));
+		EXPECT_EQ(-1, gpu_control(0, "reset 0"));
+		EXPECT_EQ(EBUSY, errno);
+		ASSERT_EQ(0, gpu_control(0, "error"));
+		EXPECT_EQ(0, i ? reset_end(&reset) : gpu_control(0, "recover"));
+		EXPECT_TRUE(reset_is_on());
+		EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
+		EXPECT_EQ(0, on_gpu(self));
+		EXPECT_EQ(0, i ? gpu_control(0, "recover") : reset_end(&reset));
+		EXPECT_FALSE(reset_is_on());
+		EXPECT_EQ(NPAGES, on_gpu(self));
+		EXPECT_EQ(-1, odp_check(&self->o, 1));
+		EXPECT_EQ(NPAGES, on_gpu(self));
+	}
 }
 
 struct reader {

@@ -22,7 +22,7 @@ scan_again() { # ADDRESS
 suite_aer() {
 	local device
 	device=$(basename "$(readlink -f /sys/class/misc/hmm_dummy0/device)")
-	insmod "$ko/aer_inject.ko" aer_mask_override=1 && "$bin/aer"
+	race_module && insmod "$ko/aer_inject.ko" aer_mask_override=1 && "$bin/aer"
 	scan_again "$device"
 }
 

@@ -12,8 +12,11 @@
  *	reset_done()			resume()
  *
  * From the first call to the last, nothing reaches the memory of the device, and tasks that
- * want it wait.  The memory must keep its content.  A driver whose device has lost it, or does
- * not answer, returns %PCI_ERS_RESULT_DISCONNECT from slot_reset().  The PCI core then calls
+ * want it wait.  These times may overlap, with each other and with a sleep of the machine
+ * (power.c).  Then tasks wait for the end of the last one.
+ *
+ * The memory must keep its content.  If the device has lost it, or does not answer, its driver
+ * returns %PCI_ERS_RESULT_DISCONNECT from slot_reset().  The PCI core then calls
  * error_detected() with %pci_channel_io_perm_failure, and the driver calls hmm_p2p_dead().
  *
  * Replace for real hardware: before hmm_p2p_reset_begin() in hmm_dummy_error_detected(), end
@@ -24,6 +27,55 @@
 
 #include "hmm_dummy.h"
 
+/**
+ * hmm_dummy_reset_begin - keep CPU and peers away from the memory, for one more reason
+ * @dev: the device, which has memory
+ * @reason: the reason
+ *
+ * The core knows one reset at a time.  A driver that called hmm_p2p_reset_begin() for each reason
+ * would get -EBUSY for the second one, and the end of the first one would let peers reach the
+ * memory again.
+ *
+ * Context: Process context, may sleep: see hmm_p2p_reset_begin().
+ *
+ * Return: 0, and the caller calls hmm_dummy_reset_end() later; -EBUSY: @reason holds already;
+ * -ENODEV: the device is dead; or another errno of hmm_p2p_reset_begin().
+ */
+int hmm_dummy_reset_begin(struct hmm_dummy_dev *dev, enum hmm_dummy_reset_reason reason)
+{
+	int ret = 0;
+
+	guard(mutex)(&dev->resets_lock);
+	if (READ_ONCE(dev->dead))
+		return -ENODEV;
+	if (dev->resets & BIT(reason))
+		return -EBUSY;
+	if (!dev->resets)
+		ret = hmm_p2p_reset_begin(dev->exporter);
+	if (!ret)
+		dev->resets |= BIT(reason);
+	return ret;
+}
+
+/**
+ * hmm_dummy_reset_end - undo hmm_dummy_reset_begin()
+ * @dev: the device
+ * @reason: the reason
+ *
+ * Context: Process context, may sleep; any task may call it.
+ *
+ * Return: 0, also if another reason holds; -EINVAL: @reason does not hold; or an errno of
+ * hmm_p2p_reset_end().
+ */
+int hmm_dummy_reset_end(struct hmm_dummy_dev *dev, enum hmm_dummy_reset_reason reason)
+{
+	guard(mutex)(&dev->resets_lock);
+	if (!(dev->resets & BIT(reason)))
+		return -EINVAL;
+	dev->resets &= ~BIT(reason);
+	return dev->resets ? 0 : hmm_p2p_reset_end(dev->exporter);
+}
+
 static void hmm_dummy_reset_prepare(struct pci_dev *pdev)
 {
 	struct hmm_dummy_dev *dev = pci_get_drvdata(pdev);
@@ -32,9 +84,15 @@ static void hmm_dummy_reset_prepare(struct pci_dev *pdev)
 		return;
 	hmm_dummy_quiesce(dev);
 	hmm_dummy_exports_revoke(dev);
-	dev->in_user_reset = !hmm_p2p_reset_begin(dev->exporter);
-	if (!dev->in_user_reset)
-		pci_warn(pdev, "reset of a device that is in use\n");
+	/*
+	 * The PCI core resets the device in any case.  If peers cannot be kept away for that time,
+	 * they lose the memory for good: they must not access a device that is being reset.
+	 */
+	if (hmm_dummy_reset_begin(dev, HMM_DUMMY_RESET_REQUEST) && !READ_ONCE(dev->dead)) {
+		pci_err(pdev, "dead: peers cannot be kept away during a reset\n");
+		hmm_dummy_exporter_dead(dev);
+		hmm_dummy_exports_revoke(dev);
+	}
 }
 
 static void hmm_dummy_reset_done(struct pci_dev *pdev)
@@ -43,10 +101,8 @@ static void hmm_dummy_reset_done(struct pci_dev *pdev)
 
 	if (!dev)
 		return;
-	/* If hmm_p2p_reset_begin() has failed, the reset is that of another caller. */
-	if (dev->in_user_reset)
-		hmm_p2p_reset_end(dev->exporter);
-	dev->in_user_reset = false;
+	/* Does nothing if the device is dead. */
+	hmm_dummy_reset_end(dev, HMM_DUMMY_RESET_REQUEST);
 	hmm_dummy_exports_allow(dev);
 	hmm_dummy_unquiesce(dev);
 }
@@ -58,7 +114,7 @@ static bool hmm_dummy_error_begin(struct hmm_dummy_dev *dev)
 		return true;
 	hmm_dummy_quiesce(dev);
 	hmm_dummy_exports_revoke(dev);
-	dev->in_error = !hmm_p2p_reset_begin(dev->exporter);
+	WRITE_ONCE(dev->in_error, !hmm_dummy_reset_begin(dev, HMM_DUMMY_RESET_ERROR));
 	if (!dev->in_error)
 		hmm_dummy_unquiesce(dev);
 	return dev->in_error;
@@ -80,7 +136,7 @@ static pci_ers_result_t hmm_dummy_error_detected(struct pci_dev *pdev,
 	/* Jobs end, since the device is dead. */
 	if (dev->in_error)
 		hmm_dummy_unquiesce(dev);
-	dev->in_error = false;
+	WRITE_ONCE(dev->in_error, false);
 	return PCI_ERS_RESULT_DISCONNECT;
 }
 
@@ -101,8 +157,8 @@ void hmm_dummy_error_resume(struct pci_dev *pdev)
 
 	if (!dev || !dev->in_error)
 		return;
-	dev->in_error = false;
-	hmm_p2p_reset_end(dev->exporter);
+	WRITE_ONCE(dev->in_error, false);
+	hmm_dummy_reset_end(dev, HMM_DUMMY_RESET_ERROR);
 	hmm_dummy_exports_allow(dev);
 	hmm_dummy_unquiesce(dev);
 }

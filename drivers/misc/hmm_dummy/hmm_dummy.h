@@ -26,6 +26,8 @@
  *	            hmm_dummy_vram.lock
  *	              hmm_dummy_slots.lock	which windows are in the BAR
  *
+ *	hmm_dummy_dev.resets_lock is outside of all of them, and inside of device_lock().
+ *
  *	hmm_dummy_sched.lock nests in all of them and nothing in it.  A task that holds the
  *	lock of one range only tries that of another.
  *
@@ -166,10 +168,10 @@ struct hmm_dummy_dev {
 	struct hmm_p2p_exporter *exporter;	/* NULL: no memory */
 	struct hmm_p2p_engine *engine;		/* engine_ops.c; NULL: no memory */
 	bool dead;			/* READ_ONCE */
-	/* A reset of the exporter has begun: errors.c, errors.c, power.c. */
-	bool in_user_reset;
-	bool in_error;
-	bool in_sleep;
+	/* errors.c */
+	struct mutex resets_lock;
+	unsigned long resets;		/* resets_lock: bits of enum hmm_dummy_reset_reason */
+	bool in_error;			/* device_lock(); READ_ONCE: from detection to recovery */
 
 	struct hmm_dummy_mem mem;
 	struct hmm_dummy_vram vram;
@@ -210,6 +212,16 @@ void hmm_dummy_pci_remove(struct pci_dev *pdev);
 extern const struct pci_error_handlers hmm_dummy_err_handler;
 
 void hmm_dummy_error_resume(struct pci_dev *pdev);
+/* Why CPU and peers are kept away from the memory. */
+enum hmm_dummy_reset_reason {
+	HMM_DUMMY_RESET_REQUEST,	/* user space has asked PCI for a reset */
+	HMM_DUMMY_RESET_ERROR,		/* PCI recovers the device from an error */
+	HMM_DUMMY_RESET_SLEEP,		/* the machine sleeps */
+	HMM_DUMMY_RESET_TEST,		/* test/control.c */
+};
+
+int hmm_dummy_reset_begin(struct hmm_dummy_dev *dev, enum hmm_dummy_reset_reason reason);
+int hmm_dummy_reset_end(struct hmm_dummy_dev *dev, enum hmm_dummy_reset_reason reason);
 
 /* power.c: sleep and shutdown */
 extern const struct dev_pm_ops hmm_dummy_pm_ops;

@@ -251,6 +251,7 @@ struct hmm_dummy_dev *hmm_dummy_add(const struct hmm_dummy_desc *desc)
 	kref_init(&dev->kref);
 	init_rwsem(&dev->life);
 	mutex_init(&dev->files_lock);
+	mutex_init(&dev->resets_lock);
 	INIT_LIST_HEAD(&dev->files);
 	hmm_dummy_exports_init(dev);
 	scnprintf(dev->name, sizeof(dev->name), "hmm_dummy%d", dev->id);

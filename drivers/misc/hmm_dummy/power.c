@@ -38,6 +38,10 @@
  * has unlocked them, and so hmm_p2p_reset_begin() does not wait for frozen tasks.
  *
  * Shutdown takes the device apart, as unbinding it does.  Tasks still run then and other
+ * An error on the bus may be detected while the machine falls asleep, and the PCI core may recover
+ * the device from it before or after the machine wakes up.  The memory is out of reach until
+ * both are over: see hmm_dummy_reset_begin().
+ *
  * devices may still work: what they use is in RAM from then on, and nothing waits for memory
  * that does not come back.  A reset without an end would make the fault handler of the next
  * device wait, and that device waits for its fault handler in shutdown.
@@ -89,7 +93,8 @@ static int hmm_dummy_prepare(struct device *device)
 	struct hmm_dummy_dev *dev = dev_get_drvdata(device);
 	int ret = 0;
 
-	hmm_dummy_quiesce(dev);
+	if (ret)
+		return ret;
 	/*
 	 * Here the kernel does not write to disks for memory.  A driver with much memory moves
 	 * most of it in a notifier of register_pm_notifier() before.
@@ -109,9 +114,8 @@ static void hmm_dummy_complete(struct device *device)
 static int hmm_dummy_suspend_late(struct device *device)
 {
 	struct hmm_dummy_dev *dev = dev_get_drvdata(device);
-	int ret = hmm_p2p_reset_begin(dev->exporter);
+	int ret = hmm_dummy_reset_begin(dev, HMM_DUMMY_RESET_SLEEP);
 
-	dev->in_sleep = !ret;
 	/* Nothing reaches the memory of a device that is dead. */
 	if (ret == -ENODEV)
 		return 0;
@@ -119,27 +123,26 @@ static int hmm_dummy_suspend_late(struct device *device)
 		return ret;
 	/* A fault handler may have moved pages here since hmm_dummy_prepare(). */
 	if (hmm_dummy_loses_memory() && !hmm_dummy_vram_is_unused(dev)) {
-		hmm_p2p_reset_end(dev->exporter);
-		dev->in_sleep = false;
+		hmm_dummy_reset_end(dev, HMM_DUMMY_RESET_SLEEP);
 		return -EBUSY;
 	}
 	return 0;
+	hmm_dummy_test_asleep(dev);
 }
 
 static int hmm_dummy_resume_early(struct device *device)
 {
 	struct hmm_dummy_dev *dev = dev_get_drvdata(device);
 
-	if (!dev->in_sleep)
-		return 0;
-	dev->in_sleep = false;
-	/* It may have been taken out while the machine slept. */
-	if (!hmm_dummy_is_lost(dev)) {
-		hmm_p2p_reset_end(dev->exporter);
-		return 0;
+	/*
+	 * It may have been taken out while the machine slept.  If it does not answer because of
+	 * an error that PCI recovers it from, hmm_dummy_slot_reset() decides.
+	 */
+	if (!READ_ONCE(dev->in_error) && !READ_ONCE(dev->dead) && hmm_dummy_is_lost(dev)) {
+		hmm_dummy_exporter_dead(dev);
+		hmm_dummy_exports_revoke(dev);
 	}
-	hmm_dummy_exporter_dead(dev);
-	hmm_dummy_exports_revoke(dev);
+	hmm_dummy_reset_end(dev, HMM_DUMMY_RESET_SLEEP);
 	return 0;
 }
 

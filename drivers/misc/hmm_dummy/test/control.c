@@ -8,7 +8,11 @@
  *	revoke OFFSET LENGTH	take back the aliases of a part of the memory
  *	revoke-importer NAME	take back all aliases of an importing device
  *	reset MS		reset the device and revoke its exports.  The reset takes MS
- *				milliseconds; a signal to the writer ends it earlier
+ *				milliseconds, a minute at most; a signal to the writer ends it
+ *				earlier
+ *	error, recover		PCI detects an error, and has recovered the device from it
+ *	error-asleep		PCI detects an error when the machine sleeps the next time
+ *	recover-asleep		... and recovers the device from it, before the machine wakes up
  *	dead			the device dies, and its exports are revoked
  *	poison OFFSET LENGTH	a part of the memory breaks
  *	pause, resume		the engines rest, and jobs wait; the engines go on
@@ -33,16 +37,72 @@
 
 #include "test.h"
 
+#define RESET_MAX_MS	60000
+
 static int control_reset(struct hmm_dummy_dev *dev, unsigned int ms)
 {
-	int ret = hmm_p2p_reset_begin(dev->exporter);
+	int ret;
 
+	/* Until the end of the reset, tasks wait, and so does the removal of the device. */
+	if (ms > RESET_MAX_MS)
+		return -EINVAL;
+	ret = hmm_dummy_reset_begin(dev, HMM_DUMMY_RESET_TEST);
 	if (ret)
 		return ret;
 	hmm_dummy_exports_revoke(dev);
 	msleep_interruptible(ms);
 	hmm_dummy_exports_allow(dev);
-	return hmm_p2p_reset_end(dev->exporter);
+	return hmm_dummy_reset_end(dev, HMM_DUMMY_RESET_TEST);
+}
+
+/*
+ * As the PCI core calls the driver.  The removal of the device has the lock while it waits for
+ * the end of this write.
+ */
+static int control_error(struct hmm_dummy_dev *dev)
+{
+	pci_ers_result_t result;
+
+	if (!device_trylock(&dev->pdev->dev))
+		return -EBUSY;
+	result = hmm_dummy_err_handler.error_detected(dev->pdev, pci_channel_io_frozen);
+	device_unlock(&dev->pdev->dev);
+	return result == PCI_ERS_RESULT_NEED_RESET ? 0 : -ENODEV;
+}
+
+static int control_recover(struct hmm_dummy_dev *dev)
+{
+	pci_ers_result_t result;
+
+	if (!device_trylock(&dev->pdev->dev))
+		return -EBUSY;
+	result = hmm_dummy_err_handler.slot_reset(dev->pdev);
+	if (result == PCI_ERS_RESULT_RECOVERED)
+		hmm_dummy_err_handler.resume(dev->pdev);
+	device_unlock(&dev->pdev->dev);
+	return result == PCI_ERS_RESULT_RECOVERED ? 0 : -ENODEV;
+}
+
+/* The machine sleeps, and its tasks are frozen. */
+void hmm_dummy_test_asleep(struct hmm_dummy_dev *dev)
+{
+	if (dev->test.error_asleep)
+		control_error(dev);
+	if (dev->test.recover_asleep)
+		control_recover(dev);
+	dev->test.error_asleep = false;
+	dev->test.recover_asleep = false;
+}
+
+static int control_pci_command(struct hmm_dummy_dev *dev, const char *command)
+{
+	if (!strcmp(command, "error"))
+		return control_error(dev);
+	if (!strcmp(command, "recover"))
+		return control_recover(dev);
+	dev->test.recover_asleep = !strcmp(command, "recover-asleep");
+	dev->test.error_asleep = dev->test.recover_asleep || !strcmp(command, "error-asleep");
+	return dev->test.error_asleep ? 0 : -EINVAL;
 }
 
 /* Let the engines rest, or go on. */
@@ -96,7 +156,7 @@ static int control_command(struct hmm_dummy_dev *dev, const char *command)
 		hmm_dummy_exports_revoke(dev);
 		return 0;
 	}
-	return -EINVAL;
+	return dev->pdev ? control_pci_command(dev, command) : -EINVAL;
 }
 
 static ssize_t control_write(struct file *file, const char __user *user,

@@ -42,6 +42,8 @@ struct hmm_dummy_test_dev {
 	struct dentry *debugfs;		/* control.c */
 	u64 flushes;			/* of peers' writes; one at a time */
 	bool paused;			/* sched.lock: engines rest */
+	bool error_asleep;		/* what happens in the next sleep; control.c */
+	bool recover_asleep;
 	struct miscdevice dmirror;	/* dmirror.c */
 	bool fail_huge;			/* the next huge page is refused; dmirror.c */
 	void *bar_kva;			/* the BAR as vmap_pfn() mapped it; bar_skew.c */
@@ -83,6 +85,7 @@ unsigned int hmm_dummy_test_queue_depth(unsigned int depth);
 /* control.c */
 void hmm_dummy_test_flush(struct hmm_dummy_dev *dev);
 bool hmm_dummy_test_paused(struct hmm_dummy_dev *dev);
+void hmm_dummy_test_asleep(struct hmm_dummy_dev *dev);
 
 /* canary.c */
 void hmm_dummy_test_vram_init(struct hmm_dummy_dev *dev);
@@ -211,6 +214,10 @@ static inline void hmm_dummy_test_flush(struct hmm_dummy_dev *dev)
 static inline bool hmm_dummy_test_paused(struct hmm_dummy_dev *dev)
 {
 	return false;
+}
+
+static inline void hmm_dummy_test_asleep(struct hmm_dummy_dev *dev)
+{
 }
 
 static inline void hmm_dummy_test_vram_init(struct hmm_dummy_dev *dev)
