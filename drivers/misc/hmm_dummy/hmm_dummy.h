@@ -141,7 +141,8 @@ struct hmm_dummy_sched {
 	struct list_head ready;		/* lock: queues with work */
 	bool stopped;			/* lock: no new jobs */
 	unsigned int resting;		/* lock, READ_ONCE: reasons for the engines to rest */
-	wait_queue_head_t progress;	/* a job has ended, or the engines go on */
+	unsigned int handling;		/* lock, READ_ONCE: workers that handle a fault */
+	wait_queue_head_t progress;	/* a job or such a worker has ended; the engines go on */
 	struct hmm_dummy_engine engines[2];
 };
 
@@ -211,7 +212,6 @@ void hmm_dummy_pci_remove(struct pci_dev *pdev);
 /* errors.c: resets and bus errors */
 extern const struct pci_error_handlers hmm_dummy_err_handler;
 
-void hmm_dummy_error_resume(struct pci_dev *pdev);
 /* Why CPU and peers are kept away from the memory. */
 enum hmm_dummy_reset_reason {
 	HMM_DUMMY_RESET_REQUEST,	/* user space has asked PCI for a reset */
@@ -222,6 +222,7 @@ enum hmm_dummy_reset_reason {
 
 int hmm_dummy_reset_begin(struct hmm_dummy_dev *dev, enum hmm_dummy_reset_reason reason);
 int hmm_dummy_reset_end(struct hmm_dummy_dev *dev, enum hmm_dummy_reset_reason reason);
+void hmm_dummy_error_resume(struct pci_dev *pdev);
 
 /* power.c: sleep and shutdown */
 extern const struct dev_pm_ops hmm_dummy_pm_ops;
@@ -461,6 +462,7 @@ int hmm_dummy_sched_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev);
 void hmm_dummy_quiesce(struct hmm_dummy_dev *dev);
+int hmm_dummy_quiesce_all(struct hmm_dummy_dev *dev);
 void hmm_dummy_unquiesce(struct hmm_dummy_dev *dev);
 void hmm_dummy_engines_wake(struct hmm_dummy_dev *dev);
 void hmm_dummy_queue_init(struct hmm_dummy_queue *queue, struct hmm_dummy_ctx *ctx);

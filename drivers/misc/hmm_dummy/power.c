@@ -7,17 +7,18 @@
  *
  *	phase		importer				exporter
  *	(tasks freeze)
- *	prepare		stops its engines			moves memory to RAM that
- *								would lose its content
- *	suspend		stops its DMA and its fault handler
+ *	prepare		stops its engines and its fault		moves memory to RAM that
+ *			handler					would lose its content
+ *	suspend		stops its DMA
  *	suspend_late						hmm_p2p_reset_begin()
  *	(the machine sleeps)
  *	resume_early						hmm_p2p_reset_end()
- *	resume		starts its DMA and its fault handler
- *	complete	starts its engines
+ *	resume		starts its DMA
+ *	complete	starts its engines and its fault handler
  *	(tasks thaw)
  *
- * The dummy is both, and its engines are all that it has as an importer.
+ * The dummy is both.  Its engines and its fault handler are all that it has as an importer.  A
+ * fault handler that does not move pages may be stopped in suspend.
  *
  * An exporter begins the reset in suspend_late because importers must not wait for it in
  * suspend.  Between hmm_p2p_reset_begin() and hmm_p2p_reset_end() a fault on the memory waits,
@@ -37,11 +38,11 @@
  * machine awake.  A task that migrates memory holds page locks.  It does not freeze before it
  * has unlocked them, and so hmm_p2p_reset_begin() does not wait for frozen tasks.
  *
- * Shutdown takes the device apart, as unbinding it does.  Tasks still run then and other
  * An error on the bus may be detected while the machine falls asleep, and the PCI core may recover
  * the device from it before or after the machine wakes up.  The memory is out of reach until
  * both are over: see hmm_dummy_reset_begin().
  *
+ * Shutdown takes the device apart, as unbinding it does.  Tasks still run then and other
  * devices may still work: what they use is in RAM from then on, and nothing waits for memory
  * that does not come back.  A reset without an end would make the fault handler of the next
  * device wait, and that device waits for its fault handler in shutdown.
@@ -91,7 +92,7 @@ static int hmm_dummy_evict_all(struct hmm_dummy_dev *dev)
 static int hmm_dummy_prepare(struct device *device)
 {
 	struct hmm_dummy_dev *dev = dev_get_drvdata(device);
-	int ret = 0;
+	int ret = hmm_dummy_quiesce_all(dev);
 
 	if (ret)
 		return ret;
@@ -121,13 +122,13 @@ static int hmm_dummy_suspend_late(struct device *device)
 		return 0;
 	if (ret)
 		return ret;
-	/* A fault handler may have moved pages here since hmm_dummy_prepare(). */
+	/* Another driver's fault handler may have moved pages here since hmm_dummy_prepare(). */
 	if (hmm_dummy_loses_memory() && !hmm_dummy_vram_is_unused(dev)) {
 		hmm_dummy_reset_end(dev, HMM_DUMMY_RESET_SLEEP);
 		return -EBUSY;
 	}
-	return 0;
 	hmm_dummy_test_asleep(dev);
+	return 0;
 }
 
 static int hmm_dummy_resume_early(struct device *device)

@@ -52,6 +52,9 @@ static struct workqueue_struct *hmm_dummy_fault_wq;
 /* How often a fault is tried again after -EBUSY: the memory was being migrated. */
 #define FAULT_RETRIES	8
 
+/* How long hmm_dummy_quiesce_all() waits for workers.  They rarely take a second. */
+#define WORKERS_LIMIT	(10 * HZ)
+
 /* Whether an engine, or a fault handler, has the first job of @queue.  dev->sched.lock. */
 bool hmm_dummy_queue_is_active(struct hmm_dummy_queue *queue)
 {
@@ -211,18 +214,33 @@ void hmm_dummy_queue_fault_handled(struct hmm_dummy_queue *queue, int ret)
 		queue_requeue_first(queue);
 }
 
-/* Whether the first job of @queue still waits for a fault; sets @fault. */
-static bool queue_fault_copy(struct hmm_dummy_queue *queue, struct hmm_dummy_fault *fault)
+/*
+ * Whether a worker handles the fault of the first job of @queue now; sets @fault.  Not if that job
+ * is cancelled.  Not while the engines rest: handling a fault moves pages.  The job faults again
+ * when the engines go on.
+ */
+static bool queue_fault_begin(struct hmm_dummy_queue *queue, struct hmm_dummy_fault *fault)
 {
 	struct hmm_dummy_dev *dev = queue->ctx->dev;
-	bool waits;
+	bool begin;
 
 	spin_lock(&dev->sched.lock);
-	waits = queue->state == HMM_DUMMY_FAULTED && !hmm_dummy_queue_first(queue)->cancelled;
-	if (waits)
+	begin = queue->state == HMM_DUMMY_FAULTED && !dev->sched.resting &&
+		!hmm_dummy_queue_first(queue)->cancelled;
+	if (begin) {
 		*fault = hmm_dummy_queue_first(queue)->fault;
+		WRITE_ONCE(dev->sched.handling, dev->sched.handling + 1);
+	}
 	spin_unlock(&dev->sched.lock);
-	return waits;
+	return begin;
+}
+
+static void fault_worker_ends(struct hmm_dummy_dev *dev)
+{
+	spin_lock(&dev->sched.lock);
+	WRITE_ONCE(dev->sched.handling, dev->sched.handling - 1);
+	spin_unlock(&dev->sched.lock);
+	wake_up_all(&dev->sched.progress);
 }
 
 static void hmm_dummy_fault_work(struct work_struct *work)
@@ -230,10 +248,14 @@ static void hmm_dummy_fault_work(struct work_struct *work)
 	struct hmm_dummy_queue *queue = container_of(work, struct hmm_dummy_queue, fault);
 	struct hmm_dummy_ctx *ctx = queue->ctx;
 	struct hmm_dummy_fault fault;
+	int ret = 0;
 
-	/* A cancelled job ends in hmm_dummy_queue_fault_handled(). */
-	hmm_dummy_queue_fault_handled(queue, queue_fault_copy(queue, &fault) ?
-					     job_fault_in_worker(ctx, &fault) : 0);
+	if (queue_fault_begin(queue, &fault)) {
+		ret = job_fault_in_worker(ctx, &fault);
+		fault_worker_ends(ctx->dev);
+	}
+	/* A cancelled job ends here. */
+	hmm_dummy_queue_fault_handled(queue, ret);
 	hmm_dummy_ctx_put(ctx);
 	/* hmm_dummy_fault_wq_exit() waits for the end of this function. */
 	module_put(THIS_MODULE);
@@ -357,8 +379,12 @@ void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
  * hmm_dummy_quiesce - let the engines rest
  * @dev: the device
  *
- * When this returns, no engine works on a job and no task copies scratch memory.  That holds
- * until hmm_dummy_unquiesce() has been called as often.  Jobs can be submitted, and wait.
+ * When this returns, no engine works on a job, no worker begins to handle a fault, and no task
+ * copies scratch memory.  That holds until hmm_dummy_unquiesce() has been called as often.  Jobs
+ * can be submitted, and wait.
+ *
+ * A worker may still handle a fault that it has begun with.  It may wait for the reset of a peer,
+ * which may be part of the recovery that calls this function.
  *
  * Context: Process context, may sleep; not between hmm_dummy_dev_enter() and
  * hmm_dummy_dev_exit().
@@ -375,6 +401,28 @@ void hmm_dummy_quiesce(struct hmm_dummy_dev *dev)
 	/* Tasks in rw_kernel(), which have not seen that the engines rest. */
 	down_write(&dev->life);
 	up_write(&dev->life);
+}
+
+/**
+ * hmm_dummy_quiesce_all - let the engines and the fault handler rest
+ * @dev: the device
+ *
+ * Like hmm_dummy_quiesce(), and no worker handles a fault either when this returns 0.  For sleep:
+ * tasks, which handle faults as well, are frozen.
+ *
+ * Context: As for hmm_dummy_quiesce().
+ *
+ * Return: 0; or, and the engines go on, -EBUSY: a worker waits for the reset of a peer, or for
+ * user space.
+ */
+int hmm_dummy_quiesce_all(struct hmm_dummy_dev *dev)
+{
+	hmm_dummy_quiesce(dev);
+	if (wait_event_timeout(dev->sched.progress, !READ_ONCE(dev->sched.handling),
+			       WORKERS_LIMIT))
+		return 0;
+	hmm_dummy_unquiesce(dev);
+	return -EBUSY;
 }
 
 /**
