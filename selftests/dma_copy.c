@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * QEMU's edu makes the copies of GPU 0's migrations: a bus master that nobody here made takes
- * the DMA addresses of the migration engine, of RAM and of another GPU's memory.  Two GPUs and
- * it, in any topology.
+ * QEMU's edu makes the copies of GPU 0's migrations.  This bus master is no part of the project, and
+ * uses the DMA addresses of the migration engine, of RAM and of another GPU's memory.  Needs two
+ * GPUs and edu, in any topology.  Needs race.ko (mm/hmm_p2p/tests/race.c).
  */
+#include "race.h"
 #include "uffd.h"
 
 #define NR	3			/* a page takes edu 400 ms, in pieces of half a page */
@@ -264,23 +265,77 @@ TEST_F_TIMEOUT(dma_copy, gpu_dies, 240)
 	ASSERT_LE(0, self->gpu[0]);
 }
 
-/* The bus master goes: the GPU that it copies for has to go first, and takes nothing along. */
-TEST_F_TIMEOUT(dma_copy, edu_goes, 240)
+/* The PCI address of edu, which is bound.  0, or -1. */
+static int edu_bus_address(char *edu, size_t size)
 {
-	char edu[32], path[128], driver[256] = "";
-	unsigned int n = 2;
+	char path[128], driver[256] = "";
 
-	for (; n < 8; n++) {
-		if (gpu_bus_address(n, edu, sizeof(edu)))
+	for (unsigned int n = 2; n < 8; n++) {
+		if (gpu_bus_address(n, edu, size))
 			continue;
 		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", edu);
 		if (readlink(path, driver, sizeof(driver) - 1) > 0 && strstr(driver, "_edu"))
-			break;
+			return 0;
 	}
-	ASSERT_GT(8, n);
+	return -1;
+}
+
+#define EDU_DRIVER	"/sys/bus/pci/drivers/hmm_dummy_edu/"
+
+static void *binds_gpu(void *address)
+{
+	gpu_driver("bind", address);
+	return NULL;
+}
+
+/*
+ * The bus master goes while the GPU comes.  race.ko makes edu linger when the driver core has
+ * unbound its consumers.  A GPU that is there at the end has a copier only if edu is there.
+ */
+TEST_F_TIMEOUT(dma_copy, bind_beside_unbind, 480)
+{
+	unsigned long lingered, met = 0;
+	char edu[32], bound[128];
+	pthread_t thread;
+
+	ASSERT_EQ(0, edu_bus_address(edu, sizeof(edu)));
+	snprintf(bound, sizeof(bound), EDU_DRIVER "%s", edu);
+	close(self->gpu[0]);
+	ASSERT_EQ(0, gpu_driver("unbind", self->address));
+	ASSERT_EQ(0, write_file(EDU_COPIES, "Y"));
+	ASSERT_EQ(0, write_file(PAIR, "hmm_dummy_edu_remove 20 hmm_dummy_test_engine_desc"));
+	for (int i = 0; i < 200 && met < 3; i++) {
+		ASSERT_EQ(0, pthread_create(&thread, NULL, binds_gpu, self->address));
+		/* From a slow machine's point of view as well, each moment has its turn. */
+		usleep(i * 7 % 200 * 1000);
+		ASSERT_EQ(0, write_file(EDU_DRIVER "unbind", edu));
+		pthread_join(thread, NULL);
+		ASSERT_NE(0, access(bound, F_OK));
+		ASSERT_EQ(-1, copy_file("copied"));
+		gpu_driver("unbind", self->address);
+		ASSERT_EQ(0, write_file(EDU_DRIVER "bind", edu));
+		ASSERT_EQ(0, pair_read(&lingered, &met));
+	}
+	EXPECT_EQ(0, write_file(PAIR, "off"));
+	EXPECT_LE(3, met);
+	/* Each gets the name again that it had. */
+	ASSERT_EQ(0, write_file(EDU_DRIVER "unbind", edu));
+	ASSERT_EQ(0, write_file(EDU_COPIES, "N"));
+	ASSERT_EQ(0, gpu_driver("bind", self->address));
+	ASSERT_EQ(0, write_file(EDU_DRIVER "bind", edu));
+	self->gpu[0] = gpu_open(0);
+	ASSERT_LE(0, self->gpu[0]);
+}
+
+/* The bus master goes: the GPU that it copies for has to go first, and takes nothing along. */
+TEST_F_TIMEOUT(dma_copy, edu_goes, 240)
+{
+	char edu[32];
+
+	ASSERT_EQ(0, edu_bus_address(edu, sizeof(edu)));
 	ASSERT_EQ(0, gpu_to_device(self->gpu[0], self->p, LEN));
 	close(self->gpu[0]);
-	ASSERT_EQ(0, write_file("/sys/bus/pci/drivers/hmm_dummy_edu/unbind", edu));
+	ASSERT_EQ(0, write_file(EDU_DRIVER "unbind", edu));
 	EXPECT_EQ(0, pages_on_device(0, self->p, LEN));
 	EXPECT_EQ(-1, check_pattern(self->p, LEN, 1));
 	EXPECT_EQ(-1, gpu_open(0));
@@ -289,7 +344,7 @@ TEST_F_TIMEOUT(dma_copy, edu_goes, 240)
 	self->gpu[0] = gpu_open(0);
 	ASSERT_LE(0, self->gpu[0]);
 	EXPECT_EQ(-1, copy_file("copied"));
-	ASSERT_EQ(0, write_file("/sys/bus/pci/drivers/hmm_dummy_edu/bind", edu));
+	ASSERT_EQ(0, write_file(EDU_DRIVER "bind", edu));
 }
 
 TEST_HARNESS_MAIN

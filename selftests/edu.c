@@ -156,7 +156,7 @@ static void *fills(void *arg)
 {
 	struct filler *f = arg;
 
-	f->error = gpu_fill(f->edu, f->p, 512, 0x77);
+	f->error = gpu_fill(f->edu, f->p, 512, 0x77) ? errno : 0;
 	__atomic_store_n(&f->done, true, __ATOMIC_RELEASE);
 	return NULL;
 }
@@ -197,7 +197,7 @@ TEST_F_TIMEOUT(edu, goes_while_waited_for, 240)
 		EXPECT_EQ(0, uffd_give(fd, f.p, 0x66));
 	}
 	pthread_join(t, NULL);
-	EXPECT_EQ(-1, f.error);
+	EXPECT_NE(0, f.error);
 	EXPECT_EQ(0x66, f.p[0]);
 	close(fd);
 	/* edu comes back under another number, because the old device's file was open. */
@@ -224,6 +224,45 @@ static bool is_storing(unsigned int n, unsigned int *ms)
 	if (f)
 		fclose(f);
 	return !strcmp(what, "storing");
+}
+
+#define EDU_TIMEOUT	"/sys/module/hmm_dummy/parameters/edu_timeout_ms"
+
+/* A transfer that takes too long fails.  When the command has ended, edu stores nothing more. */
+TEST_F_TIMEOUT(edu, too_slow, 120)
+{
+	struct filler f = { .edu = self->edu, .p = self->p };
+	struct unbinding unbinding;
+	unsigned int ms;
+	pthread_t t;
+
+	/* On a slow machine the transfer may have ended before its time is up. */
+	for (int i = 0; i < 50 && !f.error; i++) {
+		ASSERT_EQ(0, write_file(EDU_TIMEOUT, "5000"));
+		__atomic_store_n(&f.done, false, __ATOMIC_RELEASE);
+		ASSERT_EQ(0, pthread_create(&t, NULL, fills, &f));
+		while (!__atomic_load_n(&f.done, __ATOMIC_ACQUIRE) && !is_storing(self->n, &ms))
+			usleep(1000);
+		ASSERT_EQ(0, write_file(EDU_TIMEOUT, "0"));
+		pthread_join(t, NULL);
+	}
+	EXPECT_EQ(EIO, f.error);
+	fill_pattern(self->p, LEN, 3);
+	while (is_storing(self->n, &ms))
+		usleep(1000);
+	EXPECT_EQ(-1, check_pattern(self->p, LEN, 3));
+	ASSERT_EQ(0, write_file(EDU_TIMEOUT, "5000"));
+	EXPECT_EQ(-1, gpu_fill(self->edu, self->p, 1000, 0x55));
+	EXPECT_EQ(EIO, errno);
+
+	/* It works when it is bound again. */
+	close(self->edu);
+	ASSERT_EQ(0, unbinding_begin(&unbinding, "hmm_dummy_edu", self->n));
+	EXPECT_EQ(0, unbinding_undo(&unbinding));
+	self->edu = gpu_open(self->n);
+	ASSERT_LE(0, self->edu);
+	EXPECT_EQ(0, gpu_fill(self->edu, self->p, 1000, 0x55));
+	EXPECT_EQ(0x55, self->p[999]);
 }
 
 #define ENOUGH	3	/* transfers that the test wants to catch */

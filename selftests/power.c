@@ -3,11 +3,13 @@
  * The machine goes to sleep and wakes up, with pages on a GPU that a NIC, the other GPU and the
  * CPU use.  It goes through all phases but the last (/sys/power/pm_test).
  */
+#include "parked.h"
 #include "peers.h"
 #include "uring.h"
 
 #define STATE	"events/hmm_p2p/hmm_p2p_state/enable"
 #define COMMANDS	1000
+#define MIGRATE_ON_FAULT "/sys/module/hmm_dummy/parameters/migrate_on_fault"
 
 FIXTURE(power) {
 	struct peers p;
@@ -91,6 +93,58 @@ TEST_F_TIMEOUT(power, memory_moves, 300)
 	EXPECT_EQ(NULL, error) TH_LOG("%s", error);
 }
 
+/* Whether @first is in the trace, and @then behind it. */
+static bool trace_has_then(const char *first, const char *then)
+{
+	FILE *f = fopen(TRACE "trace", "r");
+	const char *next = first;
+	char line[512];
+
+	while (f && next && fgets(line, sizeof(line), f)) {
+		if (line[0] == '#' || !strstr(line, next))
+			continue;
+		next = next == first ? then : NULL;
+	}
+	if (f)
+		fclose(f);
+	return !next;
+}
+
+/* PCI recovers a device from an error while the machine sleeps.  It sleeps on. */
+TEST_F_TIMEOUT(power, error_asleep, 300)
+{
+	const char *error;
+
+	ASSERT_EQ(0, kprobes_on("p:" TRACE_PROBES "/wakes hmm_dummy_resume_early"));
+	ASSERT_EQ(0, gpu_control(0, "recover-asleep"));
+	ASSERT_EQ(0, machine_sleeps("freeze"));
+	was_out_of_reach(_metadata, 1);
+	EXPECT_TRUE(trace_has_then("wakes:", "exporter=hmm_dummy0 state=live"));
+	/* This also empties the trace. */
+	kprobes_off();
+	EXPECT_EQ(2 * NPAGES, peers_on_gpu(&self->p));
+	error = peers_check(&self->p, 1);
+	EXPECT_EQ(NULL, error) TH_LOG("%s", error);
+	EXPECT_EQ(2 * NPAGES, peers_on_gpu(&self->p));
+}
+
+/* The machine wakes up before PCI has recovered the device. */
+TEST_F_TIMEOUT(power, error_outlasts_sleep, 300)
+{
+	const char *error;
+
+	ASSERT_EQ(0, gpu_control(0, "error-asleep"));
+	ASSERT_EQ(0, machine_sleeps("freeze"));
+	EXPECT_TRUE(reset_is_on());
+	EXPECT_EQ(0, trace_lines("exporter=hmm_dummy0 state=live"));
+	EXPECT_EQ(0, peers_on_gpu(&self->p));
+	ASSERT_EQ(0, gpu_control(0, "recover"));
+	was_out_of_reach(_metadata, 1);
+	EXPECT_EQ(2 * NPAGES, peers_on_gpu(&self->p));
+	error = peers_check(&self->p, 1);
+	EXPECT_EQ(NULL, error) TH_LOG("%s", error);
+}
+
 static void under_traffic(struct __test_metadata *_metadata, FIXTURE_DATA(power) *self,
 			  const char *state)
 {
@@ -118,69 +172,188 @@ TEST_F_TIMEOUT(power, traffic_moves, 480)
 	under_traffic(_metadata, self, "mem");
 }
 
-/* Steps of the engines before the memory is out of reach, during that time, and after. */
-static void count_steps(unsigned long steps[3])
+/* Lines of the trace with @what: before @begin came @times times, then until @end, and after. */
+static void count_in_phases(const char *what, const char *begin, unsigned int times,
+			    const char *end, unsigned long lines[3])
 {
 	FILE *f = fopen(TRACE "trace", "r");
-	unsigned int phase = 0;
+	unsigned int phase = 0, begun = 0;
 	char line[512];
 
-	memset(steps, 0, 3 * sizeof(*steps));
+	memset(lines, 0, 3 * sizeof(*lines));
 	while (f && fgets(line, sizeof(line), f)) {
-		if (strstr(line, "state=resetting"))
-			phase = 1;
-		else if (strstr(line, "state=live"))
+		if (line[0] == '#')
+			continue;
+		if (strstr(line, begin))
+			phase = ++begun < times ? 0 : 1;
+		else if (strstr(line, end) && begun)
 			phase = 2;
-		else if (line[0] != '#' && strstr(line, "hmm_dummy_job_must_end"))
-			steps[phase]++;
+		else if (strstr(line, what))
+			lines[phase]++;
 	}
 	if (f)
 		fclose(f);
 }
 
-/* Commands that nobody waits for rest as the machine sleeps, and go on behind that. */
-TEST_F_TIMEOUT(power, engines_rest, 480)
+struct phases {
+	const char *what, *begin;
+	unsigned int times;
+	const char *end;
+	unsigned long lines[3];
+};
+
+/*
+ * As the machine sleeps, @gpu has @commands to do, without a task that waits for one.  They read
+ * @length bytes of each of @nr times 2 MiB at @mem in turn.
+ */
+static void sleeps_with_commands(struct __test_metadata *_metadata, int gpu, int commands,
+				 size_t length, char *mem, unsigned int nr, struct phases *p)
 {
 	static struct hmm_dummy_command c[COMMANDS];
-	char *mem = anon_huge(2 * MiB, MADV_HUGEPAGE);
-	unsigned long steps[3], right = 0, cancelled = 0;
+	unsigned long right = 0, cancelled = 0;
 	struct io_uring_cqe *cqe;
 	struct io_uring ring;
 	unsigned int crc;
 
-	fill_pattern(mem, 2 * MiB, 3);
-	crc = crc32c(mem, 2 * MiB);
-	ASSERT_EQ(0, kprobes_on("p:" TRACE_PROBES "/step hmm_dummy_job_must_end"));
+	for (unsigned int i = 0; i < nr; i++)
+		fill_pattern(mem + i * 2 * MiB, 2 * MiB, 3);
+	crc = crc32c(mem, length);
+	memset(c, 0, sizeof(c));
 	ASSERT_EQ(0, io_uring_queue_init(1024, &ring, 0));
-	for (int i = 0; i < COMMANDS; i++) {
+	for (int i = 0; i < commands; i++) {
 		c[i] = (struct hmm_dummy_command) {
 			.op = HMM_DUMMY_OP_CRC32C, .tag = 7, .queue = i % HMM_DUMMY_QUEUES,
-			.length = 2 * MiB, .addr = (uintptr_t)mem,
+			.length = length, .addr = (uintptr_t)mem + i % nr * 2 * MiB,
 		};
-		uring_command(&ring, self->p.gpu1, &c[i]);
+		uring_command(&ring, gpu, &c[i]);
 	}
-	ASSERT_TRUE(uring_submit(&ring, COMMANDS));
+	ASSERT_TRUE(uring_submit(&ring, commands));
 	EXPECT_EQ(0, machine_sleeps("freeze"));
 	do {
 		usleep(1000);
-		count_steps(steps);
-	} while (!steps[2] && io_uring_cq_ready(&ring) < COMMANDS);
-	gpu_cancel(self->p.gpu1, 7);
-	for (int i = 0; i < COMMANDS; i++) {
+		count_in_phases(p->what, p->begin, p->times, p->end, p->lines);
+	} while (!p->lines[2] && io_uring_cq_ready(&ring) < commands);
+	gpu_cancel(gpu, 7);
+	for (int i = 0; i < commands; i++) {
 		ASSERT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
 		cancelled += cqe->res == -ECANCELED;
 		right += !cqe->res;
 		io_uring_cqe_seen(&ring, cqe);
 	}
 	kprobes_off();
-	EXPECT_EQ(COMMANDS, cancelled + right);
-	for (int i = 0; i < COMMANDS; i++)
+	EXPECT_EQ(commands, cancelled + right);
+	for (int i = 0; i < commands; i++)
 		EXPECT_TRUE(!c[i].value || c[i].value == crc);
-	TH_LOG("steps: %lu, none, and %lu; %lu commands", steps[0], steps[2], right);
-	EXPECT_LT(0, steps[0]);
-	EXPECT_EQ(0, steps[1]);
-	EXPECT_LT(0, steps[2]);
+	TH_LOG("%s: %lu, %lu, and %lu; %lu commands", p->what, p->lines[0], p->lines[1],
+	       p->lines[2], right);
+	EXPECT_LT(0, p->lines[0]);
+	EXPECT_EQ(0, p->lines[1]);
+	EXPECT_LT(0, p->lines[2]);
 	io_uring_queue_exit(&ring);
+}
+
+/* Commands rest as the machine sleeps, and go on after that. */
+TEST_F_TIMEOUT(power, engines_rest, 480)
+{
+	char *mem = anon_huge(2 * MiB, MADV_HUGEPAGE);
+	struct phases p = {
+		.what = "hmm_dummy_job_must_end", .begin = "state=resetting", .times = 1,
+		.end = "state=live",
+	};
+
+	ASSERT_EQ(0, kprobes_on("p:" TRACE_PROBES "/step hmm_dummy_job_must_end"));
+	sleeps_with_commands(_metadata, self->p.gpu1, COMMANDS, 2 * MiB, mem, 1, &p);
+	munmap(mem, 2 * MiB);
+}
+
+/*
+ * The memory of GPU 1 cannot take all that its commands work on, so each fault moves pages.
+ * Workers handle these faults.  When both GPUs are prepared for sleep, no copy begins.
+ */
+TEST_F_TIMEOUT(power, workers_rest, 480)
+{
+	struct phases p = {
+		.what = " copies:", .begin = " prepared:", .times = 2, .end = " completes:",
+	};
+	struct hmm_dummy_info info;
+	size_t length;
+	char *mem;
+
+	ASSERT_EQ(0, gpu_info(self->p.gpu1, &info));
+	length = info.vram_bytes + 16 * MiB;
+	mem = anon_huge(length, MADV_HUGEPAGE);
+	ASSERT_EQ(0, write_file(MIGRATE_ON_FAULT, "Y"));
+	ASSERT_EQ(0, kprobes_on("p:" TRACE_PROBES "/copies hmm_dummy_copy\n"
+				"r:" TRACE_PROBES "/prepared hmm_dummy_prepare\n"
+				"p:" TRACE_PROBES "/completes hmm_dummy_complete"));
+	sleeps_with_commands(_metadata, self->p.gpu1, COMMANDS, 2 * MiB, mem, length / (2 * MiB),
+			     &p);
+	EXPECT_EQ(0, write_file(MIGRATE_ON_FAULT, "N"));
+	munmap(mem, length);
+}
+
+static int edu_open(void)
+{
+	struct hmm_dummy_info info = {};
+	int edu = -1;
+
+	for (unsigned int n = 2; n < 8 && !(info.caps & HMM_DUMMY_CAP_EDU); n++) {
+		close(edu);
+		edu = gpu_open(n);
+		if (edu < 0 || gpu_info(edu, &info))
+			break;
+	}
+	return edu;
+}
+
+/* The same of QEMU's edu, a device without memory, which is slow. */
+TEST_F_TIMEOUT(power, edu_rests, 480)
+{
+	char *mem = anon_huge(2 * MiB, MADV_HUGEPAGE);
+	struct phases p = {
+		.what = " step:", .begin = "state=resetting", .times = 1, .end = "state=live",
+	};
+	int edu = edu_open();
+
+	ASSERT_LE(0, edu);
+	ASSERT_EQ(0, kprobes_on("p:" TRACE_PROBES "/step hmm_dummy_test_engine_piece"));
+	sleeps_with_commands(_metadata, edu, 100, 2000, mem, 1, &p);
+	ASSERT_EQ(0, gpu_fill(edu, mem, 100, 0x55));
+	EXPECT_EQ(0x55, mem[99]);
+	munmap(mem, 2 * MiB);
+	close(edu);
+}
+
+static int rebind(const char *address, const char *edu_copies)
+{
+	return write_file("/sys/module/hmm_dummy/parameters/edu_copies", edu_copies) ?:
+	       gpu_driver("unbind", address) ?: gpu_driver("bind", address);
+}
+
+/* edu copies for GPU 1: what moves before sleep, and again after it. */
+TEST_F_TIMEOUT(power, copier_sleeps, 300)
+{
+	static const size_t length = 3 * PAGE;
+	char *mem = anon_huge(2 * MiB, MADV_NOHUGEPAGE), address[32];
+
+	fill_pattern(mem, length, 3);
+	ASSERT_EQ(0, gpu_bus_address(1, address, sizeof(address)));
+	close(self->p.gpu1);
+	ASSERT_EQ(0, rebind(address, "Y"));
+	self->p.gpu1 = gpu_open(1);
+	ASSERT_EQ(0, gpu_to_device(self->p.gpu1, mem, length));
+	ASSERT_EQ(3, pages_on_gpu(1, mem, length));
+	ASSERT_EQ(0, machine_sleeps("mem"));
+	EXPECT_EQ(0, pages_on_device(0, mem, length));
+	EXPECT_EQ(-1, check_pattern(mem, length, 3));
+	ASSERT_EQ(0, gpu_to_device(self->p.gpu1, mem, length));
+	EXPECT_EQ(3, pages_on_gpu(1, mem, length));
+	EXPECT_EQ(-1, check_pattern(mem, length, 3));
+	EXPECT_EQ(4 * length, number_in("/sys/kernel/debug/hmm_dummy1/copied"));
+	close(self->p.gpu1);
+	ASSERT_EQ(0, rebind(address, "N"));
+	self->p.gpu1 = gpu_open(1);
+	ASSERT_LE(0, self->p.gpu1);
 	munmap(mem, 2 * MiB);
 }
 

@@ -182,8 +182,10 @@ int hmm_dummy_engine_init(struct hmm_dummy_dev *dev)
 		.dev = dev->pdev ? &dev->pdev->dev : NULL,
 		.fault_around = fault_around_kb << 10,
 	};
+	int ret = hmm_dummy_test_engine_desc(dev, &desc);
 
-	hmm_dummy_test_engine_desc(dev, &desc);
+	if (ret)
+		return ret;
 	dev->migration.fault_around = desc.fault_around;
 	spin_lock_init(&dev->migration.lock);
 	INIT_LIST_HEAD(&dev->migration.copies);

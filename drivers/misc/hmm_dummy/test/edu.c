@@ -20,6 +20,14 @@
  * from there on it is a page of RAM, from which the CPU copies to the dummy's memory.  That
  * dummy goes before edu does.
  *
+ * A transfer that does not end in time could still store into memory when that has another use.
+ * So the driver takes edu off the bus before it reports the error, and edu does nothing until it
+ * is bound again.
+ *
+ * While the machine sleeps, edu neither works on commands nor copies: its queues rest from prepare
+ * on.  The dummy that it copies for sleeps before it, as the consumer of a device link.  No copy
+ * begins after that.
+ *
  * Registers: QEMU, docs/specs/edu.rst.
  */
 #include <linux/crc32.h>
@@ -31,6 +39,7 @@
 #include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/pm.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 
@@ -46,6 +55,10 @@ module_param(edu_copies, bool, 0644);
 MODULE_PARM_DESC(edu_copies,
 		 "Let edu make the copies of GPUs that are bound from now on; for tests (N)");
 
+static unsigned int edu_timeout_ms = 5000;
+module_param(edu_timeout_ms, uint, 0644);
+MODULE_PARM_DESC(edu_timeout_ms, "Milliseconds that a transfer of edu may take (5000)");
+
 #define EDU_SRC		0x80
 #define EDU_DST		0x88
 #define EDU_COUNT	0x90
@@ -53,8 +66,8 @@ MODULE_PARM_DESC(edu_copies,
 #define   EDU_START	0x1
 #define   EDU_TO_MEMORY	0x2
 /*
- * The buffer of the device, as its DMA engine sees it: a page, of which commands have the first
- * part and copies another.  A transfer that ends with the last byte makes QEMU 7.2 abort.
+ * The buffer of the device, as its DMA engine sees it: a page.  Commands use its first part, and
+ * copies another one.  A transfer that ends with the last byte makes QEMU 7.2 abort.
  */
 #define EDU_BUFFER	0x40000
 #define EDU_MAX		2040
@@ -81,6 +94,8 @@ struct hmm_dummy_edu {
 	dma_addr_t copy_bounce_dma;
 	/* One transfer at a time.  Inside of all other locks. */
 	struct mutex dma_lock;
+	bool off;			/* dma_lock: it does not master the bus */
+	bool asleep;			/* ... but will */
 	bool loose;
 	/* READ_ONCE, for tests: which way, since when. */
 	bool storing;
@@ -108,14 +123,32 @@ void hmm_dummy_edu_show(struct hmm_dummy_edu *edu, struct seq_file *m)
 			   jiffies_to_msecs(jiffies - READ_ONCE(edu->since)));
 }
 
-static int edu_wait_transfer(struct hmm_dummy_edu *edu)
+/* When this returns, all that edu has stored is in memory, and it stores nothing more. */
+static void edu_take_off_bus(struct hmm_dummy_edu *edu)
 {
-	unsigned long deadline = jiffies + 5 * HZ;
+	u16 command;
 
 	lockdep_assert_held(&edu->dma_lock);
+	edu->off = true;
+	pci_clear_master(edu->pdev);
+	/* The answer to a read does not overtake the stores. */
+	pci_read_config_word(edu->pdev, PCI_COMMAND, &command);
+}
+
+/* 0; or -EIO, and no transfer is under way. */
+static int edu_wait_transfer(struct hmm_dummy_edu *edu)
+{
+	unsigned long begin = jiffies;
+
+	lockdep_assert_held(&edu->dma_lock);
+	if (edu->off)
+		return -EIO;
 	while (edu_is_busy(edu)) {
-		if (time_after(jiffies, deadline))
+		if (time_after_eq(jiffies, begin + msecs_to_jiffies(READ_ONCE(edu_timeout_ms)))) {
+			pci_err(edu->pdev, "a transfer does not end: off the bus\n");
+			edu_take_off_bus(edu);
 			return -EIO;
+		}
 		usleep_range(1000, 2000);
 	}
 	return 0;
@@ -272,23 +305,41 @@ int hmm_dummy_test_engine_piece(struct hmm_dummy_job *job, u64 offset, unsigned 
 	return ret;
 }
 
-/* Let edu make the copies of a GPU, if that is what the test wants and there is one. */
-void hmm_dummy_test_engine_desc(struct hmm_dummy_dev *dev, struct hmm_p2p_engine_desc *desc)
+/*
+ * Let edu make the copies of a GPU, if that is what the test wants and there is one.  0, or
+ * -ENODEV: edu goes.
+ */
+int hmm_dummy_test_engine_desc(struct hmm_dummy_dev *dev, struct hmm_p2p_engine_desc *desc)
 {
+	struct device_link *link;
 	struct hmm_dummy_edu *edu;
 
 	if (!edu_copies || !dev->pdev)
-		return;
-	mutex_lock(&edus_lock);
+		return 0;
+	guard(mutex)(&edus_lock);
 	edu = list_first_entry_or_null(&edus, struct hmm_dummy_edu, node);
-	/* The driver core then unbinds the GPU before edu. */
-	if (edu && device_link_add(&dev->pdev->dev, &edu->pdev->dev,
-				   DL_FLAG_AUTOREMOVE_CONSUMER)) {
-		dev->test.copier = edu;
-		desc->dev = &edu->pdev->dev;
-		desc->dma_copies = true;
-	}
-	mutex_unlock(&edus_lock);
+	if (!edu)
+		return 0;
+	link = device_link_add(&dev->pdev->dev, &edu->pdev->dev, DL_FLAG_AUTOREMOVE_CONSUMER);
+	if (!link)
+		return -ENOMEM;
+	/*
+	 * The driver core unbinds the GPU before edu, if it had the link before it looked for
+	 * consumers:
+	 *
+	 *	GPU is bound			edu is unbound
+	 *					driver core: has no consumers
+	 *	device_link_add()
+	 *					hmm_dummy_edu_remove(): waits for edus_lock
+	 *
+	 * The state of the link tells.  The driver core removes the link when the probe fails.
+	 */
+	if (READ_ONCE(link->status) == DL_STATE_SUPPLIER_UNBIND)
+		return -ENODEV;
+	dev->test.copier = edu;
+	desc->dev = &edu->pdev->dev;
+	desc->dma_copies = true;
+	return 0;
 }
 
 /* Between the memory of a GPU and copy_bounce. */
@@ -422,8 +473,51 @@ static void hmm_dummy_edu_remove(struct pci_dev *pdev)
 	hmm_dummy_remove(edu->dev);
 }
 
+static int edu_sleep_prepare(struct device *device)
+{
+	struct hmm_dummy_edu *edu = dev_get_drvdata(device);
+
+	return hmm_dummy_quiesce_all(edu->dev);
+}
+
+static void edu_sleep_complete(struct device *device)
+{
+	struct hmm_dummy_edu *edu = dev_get_drvdata(device);
+
+	hmm_dummy_unquiesce(edu->dev);
+}
+
+/* The GPU that edu copies for sleeps already, so only a loose transfer can be under way. */
+static int edu_suspend_late(struct device *device)
+{
+	struct hmm_dummy_edu *edu = dev_get_drvdata(device);
+
+	guard(mutex)(&edu->dma_lock);
+	edu->asleep = !edu_wait_transfer(edu);
+	edu_take_off_bus(edu);
+	return 0;
+}
+
+static int edu_resume_early(struct device *device)
+{
+	struct hmm_dummy_edu *edu = dev_get_drvdata(device);
+
+	guard(mutex)(&edu->dma_lock);
+	if (edu->asleep)
+		pci_set_master(edu->pdev);
+	edu->off = !edu->asleep;
+	return 0;
+}
+
+static const struct dev_pm_ops edu_pm_ops = {
+	.prepare = pm_sleep_ptr(edu_sleep_prepare),
+	.complete = pm_sleep_ptr(edu_sleep_complete),
+	LATE_SYSTEM_SLEEP_PM_OPS(edu_suspend_late, edu_resume_early)
+};
+
 static struct pci_driver hmm_dummy_edu_driver = {
 	.name = "hmm_dummy_edu",
+	.driver.pm = pm_sleep_ptr(&edu_pm_ops),
 	.probe = hmm_dummy_edu_probe,
 	.remove = hmm_dummy_edu_remove,
 };

@@ -76,9 +76,9 @@ bool hmm_dummy_test_fails_dma(unsigned long index, unsigned long nr);
 int hmm_dummy_test_limit_dma(struct pci_dev *pdev);
 void hmm_dummy_test_hide_kva(struct hmm_p2p_window_map *map);
 u64 hmm_dummy_test_bar_offset(void);
+bool hmm_dummy_test_hides(u64 end);
 bool hmm_dummy_test_may_import(struct hmm_dummy_dev *dev);
 bool hmm_dummy_test_copies_at_once(void);
-bool hmm_dummy_test_hides(u64 end);
 bool hmm_dummy_test_never_evicts(void);
 unsigned int hmm_dummy_test_queue_depth(unsigned int depth);
 
@@ -116,7 +116,7 @@ bool hmm_dummy_test_access_by_dma(struct hmm_dummy_dev *dev,
 bool hmm_dummy_test_refuses(struct hmm_dummy_dev *dev, const struct hmm_dummy_command *arg);
 bool hmm_dummy_test_has_engine(struct hmm_dummy_dev *dev);
 int hmm_dummy_test_engine_piece(struct hmm_dummy_job *job, u64 offset, unsigned long *bytes);
-void hmm_dummy_test_engine_desc(struct hmm_dummy_dev *dev, struct hmm_p2p_engine_desc *desc);
+int hmm_dummy_test_engine_desc(struct hmm_dummy_dev *dev, struct hmm_p2p_engine_desc *desc);
 int hmm_dummy_test_copy_by_dma(struct hmm_dummy_dev *dev, struct hmm_p2p_copy_job *job);
 
 /* dmirror.c */
@@ -182,14 +182,14 @@ static inline u64 hmm_dummy_test_bar_offset(void)
 	return 0;
 }
 
-static inline bool hmm_dummy_test_may_import(struct hmm_dummy_dev *dev)
-{
-	return true;
 static inline bool hmm_dummy_test_hides(u64 end)
 {
 	return false;
 }
 
+static inline bool hmm_dummy_test_may_import(struct hmm_dummy_dev *dev)
+{
+	return true;
 }
 
 static inline bool hmm_dummy_test_copies_at_once(void)
@@ -308,9 +308,10 @@ static inline int hmm_dummy_test_engine_piece(struct hmm_dummy_job *job, u64 off
 	return 0;
 }
 
-static inline void hmm_dummy_test_engine_desc(struct hmm_dummy_dev *dev,
-					      struct hmm_p2p_engine_desc *desc)
+static inline int hmm_dummy_test_engine_desc(struct hmm_dummy_dev *dev,
+					     struct hmm_p2p_engine_desc *desc)
 {
+	return 0;
 }
 
 static inline int hmm_dummy_test_copy_by_dma(struct hmm_dummy_dev *dev,
