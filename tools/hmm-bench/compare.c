@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "read.h"
+#include "result_read.h"
 
 /* Properties of the machine and options that make two results hard to compare if they differ. */
 static const char *const same[] = {

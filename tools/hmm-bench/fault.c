@@ -10,7 +10,7 @@
 
 #include "crc32c.h"
 #include "gpu.h"
-#include "parts.h"
+#include "threads.h"
 
 struct faults {
 	struct memory m;
@@ -93,7 +93,7 @@ static long long device_faults(struct faults *w)
 static double device_reads(struct faults *w, bool mapped, struct histogram *latency)
 {
 	long long pages = w->m.length / PAGE, before = device_faults(w), faults;
-	double us = before < 0 ? -1 : parts_run(&w->m, device_touches, w, latency,
+	double us = before < 0 ? -1 : threads_run(&w->m, device_touches, w, latency,
 						"a device's read");
 
 	if (us < 0)
@@ -169,7 +169,7 @@ static bool were_faults(struct faults *w, long faults, long own, long long broug
 static double touch_all(struct faults *w, struct histogram *latency, long *faults)
 {
 	long before = faults_so_far();
-	double us = parts_run(&w->m, cpu_touches, w, latency, "the CPU's read");
+	double us = threads_run(&w->m, cpu_touches, w, latency, "the CPU's read");
 
 	*faults = faults_so_far() - before;
 	return us;
@@ -230,7 +230,7 @@ enum status bench_fault(int argc, char **argv)
 			.sample = sample_cpu,
 		},
 	};
-	enum status status = parts_check(options.length);
+	enum status status = threads_check(options.length);
 
 	for (int huge = 0; huge < 2 && !status; huge++) {
 		struct faults w = { .crcs = calloc(options.length / PAGE, sizeof(*w.crcs)) };

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "gpu.h"
-#include "parts.h"
+#include "threads.h"
 #include "test_hmm_uapi.h"
 #include "trace.h"
 
@@ -115,7 +115,7 @@ static bool timed(struct mover *w, int (*move)(struct part *part), unsigned int 
 		return false;
 	}
 	cpu = process_cpu();
-	if (parts_run(&w->m, move, w, NULL, "migration") < 0)
+	if (threads_run(&w->m, move, w, NULL, "migration") < 0)
 		return false;
 	cost->cpu += process_cpu() - cpu + trace_inside("hmm_dummy_copy_work");
 	us = seen(variant);
@@ -161,7 +161,7 @@ static bool trip_to_device(struct mover *w, unsigned int variant, struct cost *c
 	/* /proc/iomem does not name test_hmm's memory, so its place cannot be checked. */
 	if (!moved || (ours && !memory_is_on(&w->m, 0)) || !memory_is_huge(&w->m))
 		return false;
-	return parts_run(&w->m, ours ? gpu_to_memory : dmirror_to_memory, w, NULL,
+	return threads_run(&w->m, ours ? gpu_to_memory : dmirror_to_memory, w, NULL,
 			 "migration to RAM") >= 0 &&
 	       memory_is_in_ram(&w->m) && memory_is_right(&w->m);
 }
@@ -174,7 +174,7 @@ static double sample_to_device(void *arg, unsigned int variant, struct histogram
 static bool trip_to_ram(struct mover *w, unsigned int variant, struct cost *cost)
 {
 	memory_fill(&w->m);
-	if (parts_run(&w->m, variant == ENGINE ? to_gpu0 : to_dmirror, w, NULL,
+	if (threads_run(&w->m, variant == ENGINE ? to_gpu0 : to_dmirror, w, NULL,
 		      "migration to the device") < 0 || !memory_is_huge(&w->m))
 		return false;
 	if (variant == ENGINE && !memory_is_on(&w->m, 0))
@@ -195,7 +195,7 @@ enum { ALIAS, THROUGH_RAM };
 static bool trip_between(struct mover *w, unsigned int variant, struct cost *cost)
 {
 	memory_fill(&w->m);
-	if (parts_run(&w->m, to_gpu0, w, NULL, "migration to the device") < 0 ||
+	if (threads_run(&w->m, to_gpu0, w, NULL, "migration to the device") < 0 ||
 	    !memory_is_on(&w->m, 0))
 		return false;
 	if (variant == THROUGH_RAM && !timed(w, gpu_to_memory, ENGINE, cost))
@@ -259,7 +259,7 @@ enum status bench_migrate(int argc, char **argv)
 {
 	enum status status;
 
-	status = parts_check(options.length) ?: trace_start(functions);
+	status = threads_check(options.length) ?: trace_start(functions);
 	for (int huge = 0; huge < 2 && !status; huge++) {
 		struct mover w = { .dmirror = dmirror_open() };
 

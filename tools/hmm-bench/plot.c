@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "read.h"
+#include "result_read.h"
 
 /* Print a quoted string.  gnuplot would run a command between backquotes. */
 static void print_quoted(FILE *to, const char *text)

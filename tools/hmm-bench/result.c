@@ -10,7 +10,7 @@
 #include <jansson.h>
 
 #include "machine.h"
-#include "read.h"
+#include "result_read.h"
 #include "result.h"
 
 static json_t *root, *figures;

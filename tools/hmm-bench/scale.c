@@ -11,7 +11,7 @@
 
 #include "crc32c.h"
 #include "gpu.h"
-#include "parts.h"
+#include "threads.h"
 #include "trace.h"
 #include "verbs.h"
 
@@ -297,7 +297,7 @@ static double sample_threads(void *arg, unsigned int point, struct histogram *la
 		return bench_errno("to RAM");
 	number(s, n * HUGE);
 	before = gpu_counter(0, "to_device");
-	us = parts_run_some(&s->m, n * HUGE, n, there_and_back, s, NULL,
+	us = threads_run_some(&s->m, n * HUGE, n, there_and_back, s, NULL,
 			    "a thread's migration");
 	moved = gpu_counter(0, "to_device") - before;
 	if (us < 0)

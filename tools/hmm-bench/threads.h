@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Memory that is divided among threads, which work on their parts at the same time. */
-#ifndef HMM_BENCH_PARTS_H
-#define HMM_BENCH_PARTS_H
+#ifndef HMM_BENCH_THREADS_H
+#define HMM_BENCH_THREADS_H
 
 #include "memory.h"
 
@@ -14,22 +14,22 @@ struct part {
 };
 
 /* Returns STATUS_USAGE if --length is less than 2 MiB for each of --threads. */
-enum status parts_check(size_t length);
+enum status threads_check(size_t length);
 
 /*
  * Run @fn at the same time for each of @n parts of the first @length bytes of @m.  @fn returns
  * 0, or -1 with errno.  Returns the total time in microseconds, or a negative number if a part
  * failed or could not be started; the error was printed then, with @what.
  */
-double parts_run_some(const struct memory *m, size_t length, unsigned int n,
+double threads_run_some(const struct memory *m, size_t length, unsigned int n,
 		      int (*fn)(struct part *part), void *arg, struct histogram *latency,
 		      const char *what);
 
 /* The same for all of @m, with --threads parts. */
-static inline double parts_run(const struct memory *m, int (*fn)(struct part *part), void *arg,
+static inline double threads_run(const struct memory *m, int (*fn)(struct part *part), void *arg,
 			       struct histogram *latency, const char *what)
 {
-	return parts_run_some(m, m->length, options.threads, fn, arg, latency, what);
+	return threads_run_some(m, m->length, options.threads, fn, arg, latency, what);
 }
 
 #endif

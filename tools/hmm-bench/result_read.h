@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Reading result files. */
-#ifndef HMM_BENCH_READ_H
-#define HMM_BENCH_READ_H
+#ifndef HMM_BENCH_RESULT_READ_H
+#define HMM_BENCH_RESULT_READ_H
 
 #include <jansson.h>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Reads and checks result files; see read.h. */
+/* Reads and checks result files; see result_read.h. */
 #include <string.h>
 
-#include "read.h"
+#include "result_read.h"
 
 json_t *result_read(const char *path)
 {

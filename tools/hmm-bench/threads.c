@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Threads that work on parts of memory at the same time; see parts.h. */
+/* Threads that work on parts of memory at the same time; see threads.h. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "parts.h"
+#include "threads.h"
 
 struct runner {
 	struct part part;
@@ -15,7 +15,7 @@ struct runner {
 	int error;
 };
 
-enum status parts_check(size_t length)
+enum status threads_check(size_t length)
 {
 	if (options.threads <= length / HUGE)
 		return STATUS_OK;
@@ -31,7 +31,7 @@ static void *run(void *arg)
 	return NULL;
 }
 
-double parts_run_some(const struct memory *m, size_t length, unsigned int n,
+double threads_run_some(const struct memory *m, size_t length, unsigned int n,
 		      int (*fn)(struct part *part), void *arg, struct histogram *latency,
 		      const char *what)
 {
