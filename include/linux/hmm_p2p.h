@@ -57,13 +57,13 @@ struct pid;
  *	where DMA under way may land after the unmap returned
  * @HMM_P2P_READ_ONLY: write access was asked for and the entry is read-only
  * @HMM_P2P_WATCHED: userfaultfd waits for the access, and is told by a fault
- * @HMM_P2P_NO_WAIT: the pair has not met yet, or the exporter is being reset, and
- *	this call must not sleep for it
+ * @HMM_P2P_NO_WAIT: importer and exporter have not met yet, the window is not open yet, or
+ *	the exporter is being reset, and this call must not sleep for it
  * @HMM_P2P_NO_WINDOW: the window of device memory that holds the page is not open
  *	and was not opened: no room in the BAR, no required fault, or an importer
  *	has not let go of it
- * @HMM_P2P_NO_PAIR: the pair has not met yet, and there was no memory to remember that
- *	it has; the next fault, a moment later, tries again
+ * @HMM_P2P_NO_PAIR: importer and exporter have not met yet, and there was no memory for
+ *	their pair; a fault some time later tries again
  * @HMM_P2P_QUARANTINED: this importer did not let go of an alias when it was told to
  * @HMM_P2P_DEAD: the exporter's device is gone; no fallback, but an error
  * @HMM_P2P_NR_REASONS: number of reasons
@@ -118,7 +118,7 @@ struct hmm_p2p_peer {
  * struct hmm_p2p_peer_desc - what hmm_p2p_peer_init() needs to know
  * @name: of the importing device, under which it is reported.  The importer keeps the name that
  *	it has when its first mirror meets an exporter.  Not copied before: the core reads it in
- *	faults, so it stays as long as the mirror has any
+ *	faults, so it stays until the mirror has no more faults
  * @identity: an address that stands for the importing device, such as that of its structure.
  *	The core compares it and does not read what is there.  All mirrors of a device give the
  *	same, and those of another device never do while they exist.  So a device that gets
@@ -257,10 +257,9 @@ struct hmm_p2p_exporter_desc {
 
 /**
  * enum hmm_p2p_stat - how peers use an exporter's memory, for its driver's policy
- * @HMM_P2P_STAT_PEER_FAULTS: looks on behalf of peers' faults, each at a page or at a huge
- *	one
- * @HMM_P2P_STAT_PEER_FALLBACKS: of those, looks at what then had to go to RAM, since the
- *	peer does not reach it.  The same page counts again if the fault is tried again
+ * @HMM_P2P_STAT_PEER_FAULTS: lookups for faults of peers, each for a page or a huge page
+ * @HMM_P2P_STAT_PEER_FALLBACKS: of those, lookups after which the page had to go to RAM,
+ *	since the peer does not reach it.  A page counts again if its fault is tried again
  */
 enum hmm_p2p_stat {
 	HMM_P2P_STAT_PEER_FAULTS,
@@ -453,12 +452,12 @@ static inline void hmm_p2p_kunmap_local(const void *kva)
  * For software importers.  Call it under the lock that the importer's
  * invalidate callback takes, after a successful mmu_interval_read_retry(), and
  * undo it with hmm_pfn_kunmap_local() before that lock is dropped.  Nests like
- * kmap_local_page().  The mapping of an alias goes on up to the end of the window.  So it has all
- * of a piece of struct hmm_p2p_copy, and all pages of a large folio if the entries say its order
+ * kmap_local_page().  The mapping of an alias continues to the end of the window.  So it covers a
+ * whole piece of struct hmm_p2p_copy, and all pages of a large folio if the entries say its order
  * (hmm_pfn_to_map_order()).
  *
- * Return: the address of the first byte of the page; NULL for an alias that an
- * importer got as bus master, of an exporter that offers the CPU no mapping.
+ * Return: the address of the first byte of the page; NULL if the importer is a bus master and
+ * the entry is an alias of an exporter that offers the CPU no mapping.
  */
 static inline void *hmm_pfn_kmap_local(unsigned long hmm_pfn)
 {

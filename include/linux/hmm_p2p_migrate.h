@@ -137,7 +137,7 @@ struct hmm_p2p_copy_job {
  *	tasks that wait for the data wait for the reset.  Required.
  *
  * @make_room: A migration to the device needs @nr_pages small pages, and fewer are free.  The
- *	op evicts something that the driver chooses, by hmm_p2p_evict().  Returns 0 if it is
+ *	op evicts memory of its choice with hmm_p2p_evict().  Returns 0 if it is
  *	worth trying again, or an errno (-ENOMEM where there is nothing to evict): then only
  *	pages that fit move.  Called without locks.  Optional: without it, a migration to a
  *	full device moves the pages that fit.
@@ -191,7 +191,7 @@ struct hmm_p2p_engine_desc {
  * @HMM_P2P_LOST: another task took a reference while the page was on its way
  * @HMM_P2P_NR_OUTCOMES: number of outcomes
  *
- * Those from THERE to BUSY count as skipped, those behind as failed.
+ * Outcomes from THERE to BUSY count as skipped, those from NO_MEMORY on as failed.
  */
 enum hmm_p2p_outcome {
 	HMM_P2P_MOVED,
@@ -245,7 +245,12 @@ enum hmm_p2p_engine_stat {
 
 #ifdef CONFIG_HMM_P2P_MIGRATE
 
-/* The kernel-doc of the functions is in these files of mm/hmm_p2p/migrate/: engine.c */
+/*
+ * The kernel-doc of the functions is in the files of mm/hmm_p2p/migrate/ that are named above
+ * them.
+ */
+
+/* engine.c */
 struct hmm_p2p_engine *
 hmm_p2p_engine_register(struct hmm_p2p_exporter *exp,
 			const struct hmm_p2p_engine_desc *desc);

@@ -7,9 +7,9 @@
  *
  * hmm_p2p_lookup() runs inside the page walk: no lock, no sleep, no search.  Three things have
  * to sleep: asking p2pdma once whether the two devices reach each other, opening a window, and
- * waiting for a reset.  For these the lookup returns HMM_P2P_NO_WAIT with a reference on the
- * exporter.  hmm.c leaves the walk and drops mmap_lock, hmm_p2p_resolve() does the work, and
- * the walk starts again.
+ * waiting for a reset.  For these the lookup returns HMM_P2P_NO_WAIT.  If the caller can leave the
+ * walk (HMM_P2P_WAIT), the lookup also takes a reference on the exporter.  hmm.c then leaves the
+ * walk and drops mmap_lock, hmm_p2p_resolve() does the work, and the walk starts again.
  *
  * There is no policy here.  The answer is "reachable", or why not.
  */

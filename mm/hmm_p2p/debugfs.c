@@ -5,13 +5,15 @@
  * People and tests read these files; they are no ABI.  Only fail_lookup can be written: it
  * makes lookups fail, where the kernel's fault injection is configured.
  *
- *	hmm_p2p/importers		all importers, and whether they are quarantined
+ *	hmm_p2p/fail_lookup/		settings of the fault injection
+ *	hmm_p2p/importers		importers that have met an exporter, and whether they
+ *					are quarantined
  *	hmm_p2p/EXPORTER/state		live, resetting, draining or dead
  *	hmm_p2p/EXPORTER/counters	"name value" lines; see the table of them in
  *					Documentation/mm/hmm_p2p.rst
  *	hmm_p2p/EXPORTER/migrations	the same of its engine: see migrate/engine.c
  *	hmm_p2p/EXPORTER/pairs		a line for each (importer, mm)
- *	hmm_p2p/EXPORTER/windows	those that are open or not as they should be
+ *	hmm_p2p/EXPORTER/windows	windows that are neither closed nor invisible
  *	hmm_p2p/EXPORTER/reach		which devices reach the memory, and how,
  *					or why not; asks p2pdma when it is read
  */

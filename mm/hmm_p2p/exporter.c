@@ -410,7 +410,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_register, "HMM_P2P");
  * for nothing that waits for this call.
  *
  * Functions that take no exporter may be called after this: hmm_p2p_page_offset() and
- * hmm_p2p_page_at() until memunmap_pages() returns, and hmm_p2p_copy_done() for a copy that
+ * hmm_p2p_page_at() until memunmap_pages() returns, hmm_p2p_folio_init() and
+ * hmm_p2p_flush_folio() until memunmap_pages() is called, and hmm_p2p_copy_done() for a copy that
  * ends late.
  *
  * An importer that breaks its contract and holds on does not delay this call.  The core names

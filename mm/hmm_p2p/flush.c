@@ -9,8 +9,8 @@
  * the data of the next user of the memory.
  *
  * A flush waits for them.  The exporter's driver knows how, and does it in
- * ops->flush_writes.  The core knows when: if a peer has a window mapped, or had it mapped
- * when the last flush began.
+ * ops->flush_writes.  The core knows when: if a peer has a window mapped, or has let go of a
+ * page in it since the last flush began.
  *
  * Flushes of an exporter are numbered, one runs at a time, and each covers all windows.  A
  * window remembers the highest flush that had begun when a peer let go of a page in it.  A
@@ -224,8 +224,8 @@ void hmm_p2p_flush_end(struct hmm_p2p_exporter *exp)
  * A driver calls it before its device reads, in place, what peers have written to a part of its
  * memory.  A driver that moves pages calls hmm_p2p_flush_folio() instead.
  *
- * Calls ops->flush_writes if a peer has a window of the range mapped, or had it mapped when
- * the last flush began.  If not, the cost is a look at each window.
+ * Calls ops->flush_writes if a peer has a window of the range mapped, or has let go of a page in
+ * it since the last flush began.  If not, the call only reads the state of each window.
  *
  * Context: Process context; may sleep.  The caller may hold mmap_lock and page locks.  Not
  * from an invalidate callback, nor under a lock that such a callback takes.

@@ -2,15 +2,16 @@
 /*
  * DOC: Importers
  *
- * Importers, and their mirrors (peers).
+ * This file has the importers, and their mirrors (peers).
  *
  * The core does not know a mirror that has met no exporter: hmm_p2p_peer_init() takes no lock
  * and allocates nothing.  So a memory region costs the same with hmm_p2p as without, until a
  * fault meets memory of a device in it.  Then pair.c makes the two a pair.
  *
- * An importer that keeps an alias when its callback returns is quarantined: all of its mirrors,
- * in all address spaces, get their data by way of RAM, for as long as one of them is left that
- * has met an exporter.  A driver that has broken the contract once gets no second chance.
+ * An importer breaks its contract if it keeps an alias when its callback returns.  The core finds
+ * that when it revokes the window, and at reset, draining and death, but not in each callback.
+ * It then quarantines the importer: all of its mirrors, in all address spaces, get their data by
+ * way of RAM.  The quarantine ends with the last of these mirrors that has met an exporter.
  */
 #include <linux/dma-map-ops.h>
 #include <linux/export.h>

@@ -26,8 +26,7 @@
  *	      other lock.)
  *	      late_mappings_lock (migrate/dma.c.  The DMA API unmaps under it.)
  *
- *	hmm_p2p_lock (registration) nests in none of the above.  Only hmm_p2p_pairs_lock nests in
- *	it.
+ *	hmm_p2p_lock (registration) nests in none of the above, and none of them nests in it.
  *
  * Lookups, map_get and map_put take no lock of ours.  What keeps the objects
  * alive under them:
@@ -83,12 +82,15 @@ enum hmm_p2p_state {
 
 /*
  *	CLOSED <--> OPENING --> OPEN <--> REVOKING --> CLOSED
- *	               |                    ^ |
- *	               v                    | v
- *	       INVISIBLE or FAILED         STUCK --> CLOSED or OPEN
+ *	             |  | ^                 ^ |
+ *	             |  v |                 | v
+ *	             |  FAILED             STUCK --> CLOSED or OPEN
+ *	             v
+ *	         INVISIBLE
  *
- * OPENING becomes CLOSED again if the task that opens the window is killed.  FAILED is CLOSED for
- * as long as it is too early to try again; then comes OPENING.  INVISIBLE is for good.
+ * OPENING becomes CLOSED again if the task that opens the window is killed.  It becomes FAILED if
+ * the window cannot be opened now: no task tries again for a while, and then a fault opens the
+ * window like one that is CLOSED.  INVISIBLE is for good.
  *
  * A window that is always visible begins as OPEN or INVISIBLE.  It goes OPEN, REVOKING, OPEN, or
  * through STUCK to OPEN.  A window on demand goes from STUCK to REVOKING and CLOSED.  When the
@@ -105,8 +107,8 @@ enum hmm_p2p_window_state {
 };
 
 /*
- * One for each piece of device memory that has the size of a window.  It takes 64 bytes, 4 more in
- * exp->let_go, and 9 more in the index from aliases for each 2 MiB that are open.
+ * One for each window of the device memory.  It takes 64 bytes, 4 more in exp->let_go, and about 9
+ * more in the index of aliases for each 2 MiB of it that are open.
  *
  * A window has a cache line of its own, so that importers of neighbouring windows do not
  * disturb each other.  An importer that looks for an alias counts it next, so what lookups read is
@@ -468,10 +470,10 @@ void hmm_p2p_map_drop_all(struct hmm_dma_map *map);
  * @m: the importer's map, under the importer's lock
  * @pfn: of an entry that is current, or that holds a reference
  *
- * Most often it is the same window as last time.  The pair keeps the exporter, and so the
- * memory of the window that the map remembers.  That window may have been closed, or its exporter
- * unregistered, and another window may have its address.  Then it has no address any more:
- * hmm_p2p_track_erase() comes before the address can be used again.
+ * Usually it is the window that the map has cached.  The pair keeps the exporter, and so its
+ * struct hmm_p2p_window.  But the window may have been closed, or its exporter unregistered, and
+ * another window may have its address.  hmm_p2p_track_erase() has set window->alias to 0 before
+ * that, so the cached window does not match.
  *
  * Return: the window, or NULL if @pfn is no alias of an exporter that was met.
  */
@@ -497,7 +499,7 @@ void hmm_p2p_flush_window(struct hmm_p2p_window *window);
 void hmm_p2p_flush_all(struct hmm_p2p_exporter *exp);
 void hmm_p2p_flush_end(struct hmm_p2p_exporter *exp);
 
-/* For hmm_p2p_flush_need() to begin with: what has ended is enough. */
+/* The first @after for hmm_p2p_flush_need(): the flushes that have ended are enough. */
 static inline u32 hmm_p2p_flush_none(struct hmm_p2p_exporter *exp)
 {
 	return READ_ONCE(exp->flush_ended) - 1;

@@ -293,8 +293,9 @@ bool hmm_p2p_pair_join(struct hmm_p2p_peer *peer, struct hmm_p2p_exporter *exp)
  * @exp: does not get past draining meanwhile, so its provider is there
  *
  * Without memory for a pair the peer gets no aliases for a while, %HMM_P2P_NO_PAIR, and its
- * faults bring pages to RAM: what works without hmm_p2p does not fail because of it.  The
- * peer notes that, since there is no pair, so other exporters wait, too.
+ * faults bring pages to RAM: what works without hmm_p2p does not fail because of it.  There is
+ * no pair that could note the time, so the peer does.  That also delays its meeting with other
+ * exporters.
  *
  * Context: May sleep; no mmap_lock, on which other tasks would wait for the allocation.
  */

@@ -44,10 +44,10 @@
  *
  * Small pages that are neighbours in a VMA share a notifier.  It covers the entries around
  * the address, in the same page table, that are pages of the window too, and no others: their
- * importers would fault again in vain.  An address that a notifier has covered since the
- * window is REVOKING needs no other one, whatever is mapped there by then: a walk gets no
- * alias of this window.  So the addresses are remembered by the mm's place only, and another
- * mm that is there later has no alias either.
+ * importers would fault again in vain.  An address needs one notifier since the window became
+ * REVOKING, whatever is mapped there later, because no walk gets an alias of this window any
+ * more.  So the core remembers the addresses with a pointer to the mm, and takes no reference: a
+ * later mm at the same place in memory has no alias of this window either.
  */
 #include <linux/export.h>
 #include <linux/jiffies.h>
@@ -70,7 +70,7 @@ struct revoke_range {
 	unsigned long end;
 };
 
-/* As many as processes that share pages and are remembered. */
+/* How many ranges are remembered, one for each process that shares the pages. */
 #define REVOKE_RANGES	4
 
 struct revoke_arg {
@@ -185,7 +185,7 @@ static unsigned long revoke_pages(unsigned long pfn, unsigned long end,
 			goto next;
 		next = folio_pfn(folio) + folio_nr_pages(folio);
 
-		/* Read without a reference: never out of step with what it says. */
+		/* The folio may change while it is read without a reference: go on in any case. */
 		if (next <= pfn)
 			next = pfn + 1;
 		/* The rest of it is in the next window. */
@@ -334,7 +334,7 @@ int hmm_p2p_revoke(struct hmm_p2p_exporter *exp, u64 offset, u64 length)
 				ret = -EBUSY;
 			else
 				hmm_p2p_count(exp, HMM_P2P_C_REVOKED, 1);
-			/* Its state says nothing: it may be REVOKING by others. */
+			/* After BROKEN another task may be revoking it: leave its state alone. */
 			if (revoked != HMM_P2P_BROKEN)
 				hmm_p2p_window_end_revoke(window, false);
 			hmm_p2p_flush_window(window);

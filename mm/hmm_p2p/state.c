@@ -2,9 +2,13 @@
 /*
  * DOC: The state of an exporter
  *
- * A task that needs a live exporter holds it with hmm_p2p_live_get(): one that migrates
- * memory to the device, opens a window, or asks p2pdma.  A task that changes the state stores
- * it first and then waits until all those are through that have seen the state before.
+ * A task that needs a live exporter takes exp->live_sem for reading, and checks the state under
+ * it.  hmm_p2p_live_get() does both for a migration to the device and for hmm_p2p_revoke().  A
+ * fault that opens a window or asks p2pdma only tries the lock (alias.c), so that it does not wait
+ * for another task's migration.
+ *
+ * A task that changes the state stores it first.  It then waits for the tasks that saw the state
+ * before.
  */
 #include <linux/export.h>
 #include <linux/jiffies.h>
@@ -61,9 +65,9 @@ bool hmm_p2p_flush_readers(struct hmm_p2p_exporter *exp)
  * @exp: the exporter, which the caller keeps registered
  *
  * A driver with a migration engine of its own calls it before each migration to the device,
- * and hmm_p2p_live_put() when the copy is over and the pages are mapped: while a task has it,
- * no reset begins and neither hmm_p2p_unregister() nor hmm_p2p_dead() gets to its end.  The
- * core's engine does the same.  A migration from the device does not need it: the task has
+ * and hmm_p2p_live_put() when the copy is over and the pages are mapped.  Between the two calls
+ * a reset parks no page, and neither hmm_p2p_unregister() nor hmm_p2p_dead() gets to its end.
+ * The core's engine does the same.  A migration from the device does not need it: the task has
  * the pages locked.  Between the two calls, the task calls none of hmm_p2p_reset_begin(),
  * hmm_p2p_revoke(), hmm_p2p_dead() and hmm_p2p_unregister().
  *

@@ -19,8 +19,8 @@
  *
  * The watches are in lists by a hash of their task, each with a lock and a cache line of its
  * own.  A callback concerns the watches of the task that it is called in and no others, so a
- * task that has none looks at the head of one list, finds it empty, and takes no lock.  Two
- * tasks that have one share a lock only if they have the same hash of 64.
+ * task without a watch looks at the head of one list, finds it empty, and takes no lock.  Two
+ * tasks with watches share a lock only if their hashes, out of 64, are equal.
  *
  * A work item looks at the watches while there are any, at most once per limit, and reports all
  * callbacks that are late by then.  A watch that is entered and left costs a list operation, and so

@@ -25,11 +25,11 @@
  * If the driver says -ENXIO, a window is INVISIBLE for good: no task tries to open it again, and
  * a peer gets its pages in RAM.
  *
- * Faults must not take each other's windows in turn for ever.  So a window is not reclaimed
- * before its minimum residency is over, nor if an alias of it was handed out since the call
- * began that wants the room.  It keeps its place in its list, and is first again as soon as it may
- * be taken.  A fault that finds no window to close takes the page to RAM, and no task tries its own
- * window again for a while.
+ * Faults must not take each other's windows in turn for ever.  So a reclaim passes over a window
+ * until its minimum residency is over, and over a window that has given an alias since the
+ * reclaiming call began.  Such a window keeps its place in its list, and is first again as soon as
+ * it may be taken.  A fault that finds no window to close brings its page to RAM.  The window that
+ * it wanted is then not tried again for a while.
  *
  * A reclaim looks at a limited number of windows, since it holds exp->window_lock.  It begins with
  * the first ones of a list, so that the order holds for ever.  If none of these may be taken, it
@@ -53,7 +53,7 @@
 static unsigned int window_residency_ms = 100;
 module_param(window_residency_ms, uint, 0644);
 MODULE_PARM_DESC(window_residency_ms,
-		 "Milliseconds that a window stays open after its last alias, and that one which could not be opened is left alone (100)");
+		 "Milliseconds for which a window stays open after its last alias was handed out. A window that failed to open is not tried again for as long, and at least 100 ms (100)");
 
 /*
  * How many windows a reclaim looks at that may not be taken now: at the head of each list, and as

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tracepoints of peer access.  A class serves several events, so what its fields mean is said at
+ * the class.  The tracepoint of the migration engine is in hmm_p2p_migrate.h.
+ */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM hmm_p2p
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The engine's: a header of its own, and the system of all others. */
+/*
+ * The tracepoint of the migration engine.  It belongs to the trace system hmm_p2p like all others.
+ * It has a header of its own, because peer access does not know the engine.
+ */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM hmm_p2p
 
