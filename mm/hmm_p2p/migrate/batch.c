@@ -2,9 +2,9 @@
 /*
  * DOC: Batches
  *
- * The part of a migration that knows migrate_vma_*() and migrate_device_*(): pages
- * that are unmapped together, given a destination, copied by one call of the driver's
- * copy op, and mapped again where they are by then.
+ * This file is the part of a migration that knows migrate_vma_*() and migrate_device_*().  A batch
+ * unmaps pages together, gives them destinations, copies them with one call of the driver's copy
+ * op, and maps each again: at its destination if it was copied, else where it was.
  *
  *	collect	the pages are locked and unmapped
  *	start	each that may move gets a destination; the copy starts
@@ -112,7 +112,7 @@ static struct folio *batch_next_spare(struct hmm_p2p_batch *b)
 	if (b->spare_first == b->spare_end) {
 		b->spare_first = 0;
 		b->spare_end = desc->ops->alloc_folios(desc->priv, 0, b->spare, nr);
-		/* The op has then written behind the array. */
+		/* If it gave more than @nr, the op may have written behind the array. */
 		if (WARN_ONCE(b->spare_end > nr,
 			      "hmm_p2p: %s: alloc_folios gave more than %u\n",
 			      b->engine->exp->desc.name, nr))

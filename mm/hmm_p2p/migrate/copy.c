@@ -3,8 +3,8 @@
  * DOC: Copies
  *
  * A copy begins when the pages of a batch are locked and have destinations.  It ends when the
- * driver has copied them.  This file does what comes before the copy op, waits for the end,
- * and checks whether the data means anything.
+ * driver has copied them.  This file does what precedes the driver's copy op, waits for the end
+ * of the copy, and checks whether its data can be used.
  *
  *	flush		what peers have written to the pages arrives first (flush.c)
  *	map		what is copied, for a device that copies by DMA (dma.c)
@@ -93,7 +93,7 @@ static void copy_start_part(struct hmm_p2p_batch *b)
 		if (b->job.error)
 			return;
 	}
-	/* The device is dead: there is nothing to copy, and its driver must not be called. */
+	/* If the device is dead, the copy fails: its driver must not be called. */
 	b->job.error = -EIO;
 	if (hmm_p2p_device_enter(exp)) {
 		b->job.error = desc->ops->copy(desc->priv, &b->job);
@@ -310,7 +310,7 @@ static bool copy_wait(struct hmm_p2p_batch *b)
 
 	while (!wait_for_completion_timeout(&b->job.done, HZ)) {
 		if (copy_is_overdue(b)) {
-			WARN(1, "hmm_p2p: %s: a copy has not ended for %u ms, of a device that is dead\n",
+			WARN(1, "hmm_p2p: %s: a copy has not ended for %u ms, and its device is dead\n",
 			     name, jiffies_to_msecs(jiffies - began));
 			b->abandoned = true;
 			return false;

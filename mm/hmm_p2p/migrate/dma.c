@@ -9,8 +9,8 @@
  *	extent	memory that one call of the DMA API maps
  *	piece	what the driver gets (struct hmm_p2p_dma_copy): bytes that follow one another
  *		in device memory and in DMA space.  Extents that are neighbours in both make
- *		one piece.  A piece ends where the limits of the device are: see
- *		dma_set_max_seg_size() and dma_set_seg_boundary()
+ *		one piece.  A piece is no longer than dma_get_max_seg_size() of the device,
+ *		and does not cross its dma_get_seg_boundary()
  *
  * There are three ways to map:
  *
@@ -345,7 +345,7 @@ static unsigned long dma_keep_bounced(struct hmm_p2p_dma *dma)
  * @b: a batch of an engine that copies by DMA, with something left to copy.  For
  *	%HMM_P2P_FROM_PEER, b->from_type says how the device reaches b->from
  *
- * To be followed by hmm_p2p_dma_end(), also after an error.
+ * The caller then calls hmm_p2p_dma_end() if b->dma is set, also after an error.
  *
  * Return: 0 with the pieces in b->job, or
  * * -ENOMEM: no memory to keep account of them

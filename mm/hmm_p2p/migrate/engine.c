@@ -20,8 +20,8 @@
  *	forget	the pointer goes, and the engine
  *
  * A task that finds the engine by a page has that page locked, and the page was mapped when
- * the task locked it.  Eviction waits for such a page, and so does death.  A task that finds
- * it by another device's exporter has that one's live_sem, for which draining waits.
+ * the task locked it.  Eviction waits for such a page, and so does death.  A migration to another
+ * device finds the engine while it holds live_sem of this exporter, and draining waits for that.
  *
  * debugfs: hmm_p2p/EXPORTER/migrations, "name value" lines.
  */
@@ -144,16 +144,17 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_engine_register, "HMM_P2P");
  *
  * No migration to the device begins any more and no peer gets an alias.  Every page moves to
  * RAM.  The data of processes is kept, unless hmm_p2p_dead() said that it is lost, or
- * &hmm_p2p_exporter_ops.lost says so now.  For the exporter only hmm_p2p_unregister() may
- * follow, or hmm_p2p_dead() before that; hmm_p2p_copy_done() always may.
+ * &hmm_p2p_exporter_ops.lost says so now.  Afterwards the driver must call hmm_p2p_unregister(),
+ * may call hmm_p2p_dead() before, and calls nothing else for the exporter.  It may call
+ * hmm_p2p_copy_done() at any time.
  *
  * No DMA mapping of a copy is left afterwards, also none of a copy that the driver has not ended
  * because its device is dead: see hmm_p2p_copy_done().  The exception is a bounce buffer to
  * which the device may still write while no IOMMU stops it: it stays mapped for ever, and
  * CONFIG_DMA_API_DEBUG reports it when the driver goes.  &hmm_p2p_engine_desc.dev may go then.
  *
- * The caller makes sure that no other call for @engine is under way or begins.  Only
- * hmm_p2p_migrate_fault() may be: this function waits for it.
+ * The caller makes sure that no other call for @engine is under way or begins, apart from
+ * hmm_p2p_migrate_fault(), for which this function waits.
  *
  * Context: Process context, no locks held, in particular none that the copy op or an
  * importer's invalidate callback needs.  Cannot fail; takes as long as copying the memory in

@@ -31,8 +31,8 @@ static void evict_split(unsigned long pfn)
 }
 
 /*
- * Drain the folio batches of other CPUs, once for each batch of ours.  Those of mlock(), for
- * example, have references to pages.
+ * Drain the LRU and mlock() batches of all CPUs, which may have references to pages, at most once
+ * for each batch of the engine.
  */
 static void evict_drain(bool *drained)
 {

@@ -68,9 +68,9 @@ static int fault_run(struct hmm_p2p_batch *b, struct hmm_p2p_engine *engine,
 }
 
 /*
- * How many bytes a fault brings to RAM.  They are a guess at what the CPU touches next.  A fault
- * that is not the process's own says nothing about that.  A peer's walk causes such a fault
- * (hmm_do_fault()), and the peer may reach the pages around where they are.
+ * How many bytes a fault brings to RAM.  The neighbours are a guess at what the CPU touches next.
+ * A fault that is not the process's own is no hint for that.  A peer's walk causes such a fault
+ * (hmm_do_fault()), and the peer may reach the neighbours where they are.
  */
 static unsigned long fault_around(struct hmm_p2p_engine *engine, struct vm_fault *vmf)
 {
@@ -106,9 +106,9 @@ static struct hmm_p2p_engine *fault_engine(struct vm_fault *vmf)
  *
  * Small pages around it come along: see hmm_p2p_engine_desc.fault_around.
  *
- * The function returns 0 only if the page has moved, was split, or is about to be parked by a
- * reset.  Otherwise hmm_range_fault() would fault on the page again for ever, and keep
- * mmap_lock.
+ * The function returns 0 only if the page has moved or was split, its page table entry has
+ * changed meanwhile, or a reset is about to park it.  Otherwise hmm_range_fault() would fault on
+ * the page again for ever, and keep mmap_lock.
  *
  * Context: As for the op: vmf->page is locked and has a reference for the
  * fault; mmap_lock or the VMA lock is held.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Private to mm/hmm_p2p/migrate, the migration engine.  It uses peer access, by
- * ../internal.h, and not the other way round.
+ * Private to mm/hmm_p2p/migrate, the migration engine.  The engine uses peer access through
+ * ../internal.h.  Peer access does not use the engine, and does not include this file.
  */
 #ifndef _MM_HMM_P2P_MIGRATE_INTERNAL_H
 #define _MM_HMM_P2P_MIGRATE_INTERNAL_H
@@ -18,7 +18,7 @@ enum hmm_p2p_engine_counter {
 	HMM_P2P_E_TO_RAM,		/* ... from it to RAM */
 	HMM_P2P_E_FROM_PEER,		/* ... from another device to it */
 	HMM_P2P_E_CPU_FAULTS,		/* of those to RAM, by a fault, neighbours included */
-	HMM_P2P_E_DMA_MAPPED,		/* pages mapped for copies by DMA */
+	HMM_P2P_E_DMA_MAPPED,		/* pages given a DMA or bus address for a copy */
 	HMM_P2P_E_DMA_UNMAPPED,		/* ... and unmapped */
 	HMM_P2P_E_NR_COUNTERS,
 };

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DOC: Migration engine
+ * DOC: Migration of ranges
  *
- * The engine moves regular VMAs between RAM and an exporter's memory, and between exporters.  A
- * driver supplies only allocation and copy.  This file moves ranges of addresses.  See batch.c
- * for how pages move, fault.c for the CPU's fault, evict.c for migration by place.
+ * hmm_p2p_migrate_to_device() and hmm_p2p_migrate_to_ram() move a range of addresses between RAM
+ * and an exporter's memory, or from one exporter to another.  See batch.c for how pages move,
+ * fault.c for the CPU's fault, evict.c for migration by place.
  *
  * The engine works on a range in chunks of a PMD.  Each chunk is a batch.  Where the driver copies
  * asynchronously, two chunks are under way.  While the copy of one runs, the engine collects and
- * unmaps the next:
+ * unmaps the next.  The third chunk then uses the first batch again:
  *
- *	batch 1  begin ~~~ copy ~~~ end
- *	batch 2         begin ~~~ copy ~~~ end
- *	batch 1                       begin ~~~ copy ~~~ end
+ *	batch 1  collect, start ~~~ copy ~~~ end
+ *	batch 2         collect, start ~~~ copy ~~~ end
+ *	batch 1                               collect, start ~~~ copy ~~~ end
  *
  * The engine keeps mmap_lock from one chunk to the next, unless another task waits for it.
  *
@@ -554,6 +554,8 @@ static int migrate_range(struct hmm_p2p_engine *engine, struct mm_struct *mm,
  * * -ENOMEM: no memory, or the device is full; @result tells how far it went
  * * -EBUSY: for a second, no DMA addresses or bounce buffers for a page; likewise
  * * -EINTR: a fatal signal arrived
+ * * -EIO: the device has died, its bus does not answer, or a copy was abandoned; @result tells
+ *   how far it went
  * * what the copy op returned
  */
 int hmm_p2p_migrate_to_device(struct hmm_p2p_engine *engine, struct mm_struct *mm,

@@ -2,10 +2,10 @@
 /*
  * DOC: What is there to move
  *
- * A scan looks at the page table beside a batch.  It tells three things:
+ * hmm_p2p_scan() looks at the page table of a batch's range.  It tells three things:
  *
  * - why a page stays that migrate_vma_setup() does not collect: that function gives no reason
- * - whether the batch is worth beginning
+ * - whether any page of the range may move
  * - which other devices have pages in the range: migrate_vma takes the pages of one owner at a
  *   time, so each device needs a pass of its own
  *
@@ -32,7 +32,7 @@ static void scan_other(struct hmm_p2p_scan *s, const struct page *page)
 	for (i = 0; i < s->nr_others; i++)
 		if (s->others[i] == other)
 			break;
-	/* Pages of a fifth device stay until the next call. */
+	/* Pages of a fifth device stay where they are, and are reported as OTHER. */
 	if (other && i == s->nr_others && i < HMM_P2P_MAX_OTHERS &&
 	    kref_get_unless_zero(&other->kref))
 		s->others[s->nr_others++] = other;
@@ -72,12 +72,12 @@ static enum hmm_p2p_outcome scan_leaf(struct hmm_p2p_scan *s, softleaf_t entry)
 {
 	if (softleaf_is_device_private(entry))
 		return scan_page(s, softleaf_to_page(entry));
-	/* On its way somewhere, or used by one device exclusively; broken memory is not. */
+	/* An entry with a PFN is a page on its way, in a device's exclusive use, or broken. */
 	return softleaf_has_pfn(entry) && !softleaf_is_hwpoison(entry) ? HMM_P2P_LOST :
 									 HMM_P2P_ABSENT;
 }
 
-/* BUSY stands for what may move: if it does not, that is why. */
+/* A BUSY page may move.  If it does not, BUSY stays its outcome.  A LOST page becomes BUSY. */
 static void scan_set_outcome(struct hmm_p2p_scan *s, unsigned long addr,
 			     unsigned long n, enum hmm_p2p_outcome outcome)
 {
