@@ -4,8 +4,9 @@
  *
  * The device memory is 32 MiB of RAM that the kernel's command line reserves, for example
  * with memmap=32M$0x40000000.  Then "insmod hmm_p2p_exporter.ko base=0x40000000" makes the
- * device.  A program moves its pages with HMM_P2P_SAMPLE_MOVE on /dev/hmm_p2p_exporter, and
- * peers reach the pages there in place.  Documentation/mm/hmm_p2p-driver.rst has the steps.
+ * device.  A program moves its pages with HMM_P2P_SAMPLE_MOVE on /dev/hmm_p2p_exporter.  Software
+ * peers (rxe, hmm_p2p_importer) then reach the pages in place.  The memory is in no BAR, so a bus
+ * master gets the pages in RAM.  Documentation/mm/hmm_p2p-driver.rst has the steps.
  */
 #include <linux/bitmap.h>
 #include <linux/device/faux.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
-/* What programs ask of the two samples. */
+/* The ioctls of the two sample drivers. */
 #ifndef HMM_P2P_SAMPLE_H
 #define HMM_P2P_SAMPLE_H
 

@@ -7,9 +7,11 @@
  * address space.  Threads, and workers of io_uring, share the memory of a process and use its
  * context.  A child that inherits the file by fork() gets a context of its own.
  *
- * A context lives as long as its file.  If its process has ended, the next process that comes to
- * the file frees it.  A worker that handles a fault holds a reference, since the end of a
- * context does not wait for faults.
+ * A context is freed with its file.  If its process ends before, the next new process that uses
+ * the file frees it.  A worker that handles a fault holds a reference, since the end of a context
+ * does not wait for faults.
+ *
+ * This file also has the life of an open file.
  */
 #include <linux/sched/mm.h>
 #include <linux/slab.h>

@@ -3,7 +3,7 @@
  * DOC: Scratch memory that is pinned for a peer
  *
  * What devices do without hmm_p2p, for comparison: a driver exports a piece of its memory as a
- * dma-buf, and the driver of a peer maps that once, for any time.  There is no fault and no
+ * dma-buf, and the driver of a peer maps it once and keeps the mapping.  There is no fault and no
  * invalidation.  But a process has to ask this driver for the memory, the memory cannot move,
  * and nothing else can use it.
  *

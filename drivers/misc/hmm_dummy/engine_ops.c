@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DOC: What the migration engine asks for
+ * DOC: The driver's side of the migration engine
  *
- * A driver that uses the core's engine registers one for its exporter, and supplies three
- * things: a page of its memory, a copy, and room.  dev_pagemap_ops.migrate_to_ram is the
- * core's (pagemap.c).
+ * A driver that uses the core's engine registers one for its exporter.  The driver hands out
+ * folios of its memory, copies, and makes room by eviction.  dev_pagemap_ops.migrate_to_ram is
+ * the core's (pagemap.c).
  *
- * Large copies are the business of a copy engine that works by itself, a thread here,
- * while the core unmaps the next pages.  For a few pages, as with a fault of the CPU,
- * that is not worth it.
+ * A worker plays the copy engine.  It makes large copies while the core unmaps the next pages.
+ * Small copies, such as that for a CPU fault, are made at once: to wake up the worker and to wait
+ * for it takes longer.
  *
  * Replace for real hardware: copy_job_now() with the copy engine.  One that masters the bus has
  * desc.dma_copies set in hmm_dummy_engine_init(), and gets addresses in job->dma; test/edu.c is
@@ -22,7 +22,7 @@
 static unsigned int fault_around_kb = 64;
 module_param(fault_around_kb, uint, 0644);
 MODULE_PARM_DESC(fault_around_kb,
-		 "KiB that a CPU fault brings to RAM, and migrate_on_fault to the device, a power of two up to 2048, 0: a page; for devices that are bound from now on (64)");
+		 "KiB that a CPU fault moves to RAM, and that migrate_on_fault moves to the device: 0 (a page) or a power of two up to 2048. For devices that are bound from now on (64)");
 
 /* Below, the copy is made at once. */
 #define ASYNC_MIN_PAGES	32
@@ -112,7 +112,7 @@ static void hmm_dummy_copy_work(struct work_struct *work)
 	}
 }
 
-/* Whether it takes less time than to let it run by itself, and to be told when it has ended. */
+/* Whether to copy at once: the worker and its notification would take longer. */
 static bool copy_is_short(const struct hmm_p2p_copy_job *job)
 {
 	return job->alone || (job->nr_pages < ASYNC_MIN_PAGES && !job->dma);

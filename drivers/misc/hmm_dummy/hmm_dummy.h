@@ -26,6 +26,8 @@
  *	            hmm_dummy_vram.lock
  *	              hmm_dummy_slots.lock	which windows are in the BAR
  *
+ *	hmm_dummy_list_lock nests in hmm_dummy_dev.life, and mmap_lock nests in it (query.c).
+ *
  *	hmm_dummy_dev.resets_lock is outside of all of them, and inside of device_lock().
  *
  *	hmm_dummy_sched.lock nests in all of them and nothing in it.  A task that holds the

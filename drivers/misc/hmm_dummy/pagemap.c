@@ -2,12 +2,14 @@
 /*
  * DOC: Device memory
  *
- * Where the VRAM is, and the struct pages that stand for it.  VRAM lies in a PCI BAR, or
- * in pages set aside from system memory.  Processes cannot map it.  Its struct pages have PFNs
- * of a free part of the physical address space, which no device decodes.
- * hmm_p2p_page_offset() tells which piece of VRAM a page stands for.
+ * This file knows where the VRAM is, and has the struct pages that stand for it.  VRAM lies in a
+ * PCI BAR, or in pages set aside from system memory.  It is private or coherent:
  *
- * The struct pages of coherent memory have PFNs of real addresses, which the CPU maps like RAM.
+ *	private		Processes cannot map it.  Its struct pages have PFNs of a free part of the
+ *			physical address space, which no device decodes.
+ *	coherent	The PFNs are those of real addresses, which the CPU maps like RAM.
+ *
+ * hmm_p2p_page_offset() tells which piece of VRAM a page stands for.
  *
  * The end of the VRAM is scratch memory for read(), write() and export.  It has no struct pages.
  *

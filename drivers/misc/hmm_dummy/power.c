@@ -17,7 +17,7 @@
  *	complete	starts its engines and its fault handler
  *	(tasks thaw)
  *
- * The dummy is both.  Its engines and its fault handler are all that it has as an importer.  A
+ * The dummy is exporter and importer.  As an importer it has only engines and a fault handler.  A
  * fault handler that does not move pages may be stopped in suspend.
  *
  * An exporter begins the reset in suspend_late because importers must not wait for it in

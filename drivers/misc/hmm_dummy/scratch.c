@@ -2,8 +2,9 @@
 /*
  * DOC: read() and write()
  *
- * The scratch memory of the device, or imported memory (dmabuf.c), as a file.  An engine copies
- * between it and the caller's buffer through the device page table, as for any command.  So a
+ * read() and write() on /dev/hmm_dummyN access the scratch memory of the device, or the memory
+ * that the file has imported (dmabuf.c).  An engine copies between that memory and the caller's
+ * buffer, which it reaches through the device page table as for any command.  So a
  * buffer that lives on a device stays there.  The position selects the queue, and copies in
  * different queues run at the same time.
  *

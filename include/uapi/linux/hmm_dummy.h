@@ -155,9 +155,9 @@ struct hmm_dummy_migrate {
  * @length: bytes, a multiple of the page size, not 0, at most 1 GiB
  * @vec: address of one byte per page for the answer, HMM_DUMMY_AT_*
  *
- * Moves and faults nothing.  HMM_DUMMY_AT_NONE is also what is said of a page that
- * is just being moved, that is in a mapping without read access, or that another
- * driver's device has.
+ * Moves and faults nothing.  A page is also reported as HMM_DUMMY_AT_NONE while it
+ * is being moved, if its mapping has no read access, and if it is on a device of
+ * another driver.
  *
  *  EINVAL	@addr or @length unaligned, @length 0 or above the limit, or the
  *		range wraps

@@ -6,7 +6,8 @@
  * program still writes to memory that was taken from it, the pattern changes.  The driver looks
  * when the memory is handed out again, and when HMM_DUMMY_INFO asks.
  *
- * The unused slots of a small BAR have the pattern as well.
+ * The unused slots of a small BAR have the pattern with and without the parameter, but the driver
+ * looks at them with it only.
  */
 #include <linux/mm.h>
 #include <linux/module.h>

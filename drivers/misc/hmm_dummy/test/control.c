@@ -21,10 +21,12 @@
  * The write returns when the command is done, or fails: -EINVAL for a command that is not in the
  * list or not for this device, and otherwise the errno of the core.
  *
- * /sys/kernel/debug/hmm_dummyN/edu tells what QEMU's edu is doing, and flushes how often the
- * device was told to flush the writes of peers.  If edu makes the copies of a device (see
- * edu.c), copied tells how many bytes it has copied, and copy_fails takes the number of a piece
- * of each copy that fails from now on (0: none).
+ * The other files in that folder:
+ *
+ *	edu		of edu: what it is doing
+ *	flushes		of other devices: how often the device was told to flush the writes of peers
+ *	copied		of devices whose copies edu makes (edu.c): how many bytes it has copied
+ *	copy_fails	... the number of the piece at which each copy fails from now on; 0: none
  */
 #include <linux/debugfs.h>
 #include <linux/delay.h>

@@ -2,8 +2,8 @@
 /*
  * DOC: The interface of lib/test_hmm
  *
- * With the module parameter dmirror each device also appears as /dev/hmm_dmirrorN with the
- * ioctls of the kernel's own HMM test driver, so that its test program,
+ * With the module parameter dmirror each device that has memory also appears as
+ * /dev/hmm_dmirrorN with the ioctls of the kernel's own HMM test driver.  So its test program,
  * tools/testing/selftests/mm/hmm-tests, runs on this driver, unmodified.  It expects
  * devices 0 and 1 to have private memory, and 2 and 3 coherent memory.
  *

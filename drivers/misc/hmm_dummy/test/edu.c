@@ -2,23 +2,22 @@
 /*
  * DOC: QEMU's edu as a bus master
  *
- * A device that we did not make, so that hardware checks each DMA address that the core
- * hands out.  It has no memory that processes' pages could move to, only a buffer of a
- * page, and a DMA engine between that and the bus.  It is a dummy like the others, with a
- * page table and queues, but its commands (FILL, COPY, CRC32C) go over the bus, at the
- * addresses of hmm_dma_map_pfn().  Bound on request, like a GPU (see pci.c), to the driver
+ * edu is a dummy without memory for pages of processes.  This project did not make it, so a real
+ * DMA engine uses the DMA addresses that the core hands out.  It has a buffer of a page, and the
+ * DMA engine copies between that and the bus.  It has a page table and queues like the other
+ * dummies, but its commands (FILL, COPY, CRC32C) go over the bus, at the addresses of
+ * hmm_dma_map_pfn().  It is bound on request, like a GPU (see pci.c), to the driver
  * "hmm_dummy_edu".
  *
- * A transfer takes 100 ms.  It is waited for under the lock of the page table, as a GPU
- * waits for its engines when its TLB is flushed.  Told to be loose, it does not, and a
- * transfer that is under way when the page is taken away is a matter of the IOMMU: for
- * tests of what hits then.
+ * A transfer takes 100 ms.  A command waits for it under the lock of the page table, as a GPU
+ * waits for its engines when its TLB is flushed.  After "loose 1" (control.c) a command waits
+ * without that lock.  Only an IOMMU then stops a transfer to a page that is taken away meanwhile:
+ * tests look at what such a transfer hits.
  *
- * It can make the copies of another dummy, one with memory, that is bound while the module
- * parameter edu_copies is set: then that one's pages migrate at the DMA addresses of the
- * migration engine.  edu reaches RAM, or another GPU's memory, and its buffer is in the middle;
- * from there on it is a page of RAM, from which the CPU copies to the dummy's memory.  That
- * dummy goes before edu does.
+ * With the module parameter edu_copies, edu also makes the copies for migrations of each dummy
+ * with memory that is bound from then on.  edu copies by DMA between the other side, which is RAM
+ * or another GPU's memory, and its buffer, and between its buffer and a page of RAM.  The CPU
+ * copies between that page and the dummy's memory.  The driver core unbinds that dummy before edu.
  *
  * A transfer that does not end in time could still store into memory when that has another use.
  * So the driver takes edu off the bus before it reports the error, and edu does nothing until it
@@ -115,7 +114,7 @@ static bool edu_is_busy(struct hmm_dummy_edu *edu)
 
 void hmm_dummy_edu_show(struct hmm_dummy_edu *edu, struct seq_file *m)
 {
-	/* The time of the last transfer is not that of doing nothing. */
+	/* While edu is idle, there is no transfer whose time could be shown. */
 	if (!edu_is_busy(edu))
 		seq_puts(m, "idle 0\n");
 	else

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DOC: Module parameters that limit the driver, and injected failures
+ * DOC: The short hooks
  *
- * The short functions of hooks.h.  With the module parameters a test switches off what the driver
- * can do.
+ * This file has the functions of hooks.h that take a few lines.  It starts and ends the other
+ * files of this folder.
+ *
+ * With the module parameters a test switches off what the driver can do.
  *
  * /sys/kernel/debug/fail_hmm_dummy has the settings of lib/fault-inject.c for failures that no
  * failed allocation causes: of a window that opens, of a copy and of a DMA mapping.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The functions that the driver calls for tests only.  Without CONFIG_HMM_DUMMY_TEST each of them
- * does nothing, or returns a constant.
+ * does nothing, or returns a constant or its argument.
  */
 #ifndef _HMM_DUMMY_TEST_HOOKS_H
 #define _HMM_DUMMY_TEST_HOOKS_H

@@ -2,8 +2,9 @@
 /*
  * DOC: A look at the devices when the machine goes down
  *
- * All drivers' shutdown callbacks have returned then.  A device that still works would write to
- * the memory of the next kernel.  A warning in the kernel log fails the test.
+ * When the shutdown callbacks of all drivers have returned, this file warns of each PCI device
+ * that still works.  Such a device would write to the memory of the next kernel.  The warning
+ * in the kernel log fails the test.
  */
 #include <linux/syscore_ops.h>
 
@@ -15,7 +16,7 @@ static void hmm_dummy_test_shutdown(void *data)
 	struct hmm_dummy_dev *dev;
 
 	list_for_each_entry(dev, &hmm_dummy_list, node)
-		WARN(dev->pdev && !dev->test.edu, "%s: works when the machine goes down\n",
+		WARN(dev->pdev && !dev->test.edu, "%s: still works after its shutdown callback\n",
 		     dev->name);
 }
 
