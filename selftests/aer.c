@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Errors on the bus above a GPU, while a NIC and the other GPU have its memory mapped.  The
- * kernel's aer_inject makes up the errors, and the kernel does reset the slot.  The test leaves
+ * kernel's aer_inject injects the errors, and the kernel really resets the slot.  The test leaves
  * hmm_dummy0 dead: the runner takes it off the bus and scans again.  Needs race.ko.
  */
 #include <linux/pci_regs.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * QEMU's edu makes the copies of GPU 0's migrations.  This bus master is no part of the project, and
- * uses the DMA addresses of the migration engine, of RAM and of another GPU's memory.  Needs two
- * GPUs and edu, in any topology.  Needs race.ko (mm/hmm_p2p/tests/race.c).
+ * QEMU's edu makes the copies for migrations of GPU 0.  So a bus master that this project did not
+ * make uses the DMA addresses of the migration engine, those of RAM and those of another GPU's
+ * memory.  Needs two GPUs and edu, in any topology.  Needs race.ko (mm/hmm_p2p/tests/race.c).
  */
 #include "race.h"
 #include "uffd.h"

@@ -155,7 +155,7 @@ TEST_LONG(odp_one_flush, 120)
 	close(gpu);
 }
 
-/* What is let go of in pieces, or is mapped in different ways, is let go of all the same. */
+/* Entries that are unmapped in pieces, or that are mapped in different ways, all get unmapped. */
 TEST_LONG(odp_mixed, 120)
 {
 	unsigned long long bytes;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory regions at their limits: how long a region may be, faults that do not come to an end
- * at once, and accesses beside a region, by requests and by memory windows.
+ * Memory regions at their limits: the longest regions, long faults that user space or a lack of
+ * memory holds up, and accesses outside of a region, by requests and through memory windows.
  *
  * Needs swap, and cgroup v2 at /sys/fs/cgroup.
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Memory on GPU 0 that a NIC and GPU 1 have mapped, and traffic of both and of the CPU.  Both must
- * survive when the machine sleeps, and when a slot is reset.
+ * A fixture of power.c and aer.c: memory on GPU 0 that a NIC and GPU 1 have mapped, with traffic of
+ * both and of the CPU.  Mappings and data must survive a sleep of the machine and the reset of a
+ * slot.
  */
 #ifndef HMM_P2P_PEERS_H
 #define HMM_P2P_PEERS_H

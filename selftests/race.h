@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The control file of race.ko (mm/hmm_p2p/tests/race.c).  The module holds a task in the first
- * of two functions until another task is in the second one, and counts how often they met.
+ * The control file of race.ko (mm/hmm_p2p/tests/race.c).  The module makes a task linger in the
+ * first of two functions, and counts how often another task begins the second one meanwhile.
  */
 #ifndef HMM_P2P_RACE_H
 #define HMM_P2P_RACE_H

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Races, each between two named functions.  race.ko (mm/hmm_p2p/tests/race.c) makes a task
- * linger in the first function until another task is in the second one.  Two sides run against
- * each other until the two have met often enough, and the memory is compared with what both
- * have written.  The number of meetings is printed; a race that did not happen fails.
+ * linger in the first function for some milliseconds, and counts how often another task begins the
+ * second one meanwhile.  Each test runs two sides against each other until they have met often
+ * enough, and compares the memory with what both have written.  The number of meetings is
+ * printed; a race that did not happen fails.
  *
  * A stale access shows in the data, or in the pattern of free device memory, which no task may
  * change (gpu_leak()).

@@ -3,9 +3,10 @@
 #
 # hmm-bench itself: its figures, its files, what it refuses; and times that tests compare.
 
-# Three samples and more of each variant and size, the same number of all in a figure, and as many
-# latencies in each of them; none of them 0, nothing left out, and nothing said of less than eight.  Of
-# those that are so the names, in one go: the interpreter takes two seconds to begin.
+# Print the names of the results that are good.  Such a result is complete.  In a figure, each
+# variant and size has the same number of samples, three or more, and each sample has the same
+# number of latencies.  No sample is 0.  With less than eight samples each verdict is "undecided".
+# One call checks all results, because the interpreter takes two seconds to start.
 bench_good() { # NAME...
 	python3 -c 'import json, sys
 for name in sys.argv[1:]:
@@ -66,8 +67,8 @@ bench_other_unit() { # FILE TO
 	sed 's,"unit": "[^"]*","unit": "parsecs",' "$1" > "$2"
 }
 
-# Two results.  All samples of the second one are 3 % more than those of the first one, which is no
-# more than rounds differ; or only the larger half of its samples is more.
+# Write two results.  In the second one all samples are 3 % higher, and its interval overlaps that
+# of the first; with "half", only the upper half of its samples is higher.
 bench_little() { # FILE FIRST SECOND UNIT all|half
 	python3 -c 'import json, sys
 path, first, second, unit, part = sys.argv[1:]

@@ -15,7 +15,7 @@ edu_without_iommu() { # OPTION of edu...
 	reload "${exact[@]}" $(slots)
 }
 
-# A BAR that is smaller than the memory has none to be pinned.
+# A device with a BAR smaller than its memory exports no scratch memory, so none can be pinned.
 suite_edu_bus() { edu_without_iommu -T pinned; }
 suite_edu_host_bridge() { edu_without_iommu; }
 suite_edu_iommu() { "$bin/edu"; }

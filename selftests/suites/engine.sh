@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The migration engine and the commands of the dummy, on machines that differ.
+# Suites of the migration engine in each topology, and of the dummy's commands.
 
 # The tests of the engine that depend on how devices reach each other.
 between=(-t device_to_device -t device_to_device_huge -t all_sources -t device_to_device_off)

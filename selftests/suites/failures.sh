@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What fails: each call in turn, memory, a device for good.
+# Suites of injected failures (each call in turn), of broken memory, and of a device that dies.
 
 suite_fail_nth() { "$bin/fail_nth" -T window_open; }
 # Windows that are opened when they are asked for.

@@ -30,7 +30,7 @@ suite_leaks() {
 	kmemleak_scan
 	sleep 6
 	check looks kmemleak_scan
-	# Once: for each read all objects there are have to be gone through.
+	# Read the file once: the kernel goes through all objects for each read.
 	cat /sys/kernel/debug/kmemleak > /run/kmemleak
 	awk -v RS="unreferenced object " '!/leak_write/' /run/kmemleak > /run/leaks
 	sed 's/^/# /' /run/leaks

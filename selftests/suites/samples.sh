@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The sample drivers, samples/hmm_p2p: the exporter has memory that the command line keeps from
-# the kernel.
+# The suite of the sample drivers, samples/hmm_p2p.  The exporter's memory is reserved by the
+# machine's command line (memmap=).
 
 suite_samples() {
 	local status

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Which devices reach each other, and one device in the memory of another.
+# Suites of reachability and of devices that use each other's memory, in each topology.
 
 # debugfs tells root whether each GPU reaches the other, before either has tried.
 reach() { # EXPECTED

@@ -286,7 +286,8 @@ static bool wait_for_end(pid_t pid, bool client, int *status)
 }
 
 /*
- * Run one job of a file.  Returns what read_result() returns, or CLIENT_HANGS.  Sets *@buffers, if @buffers is not NULL, to the pages of its buffers.
+ * Run one job of a file.  Returns what read_result() returns, or CLIENT_HANGS.  Sets *@buffers, if
+ * @buffers is not NULL, to the pages of its buffers.
  */
 static double run(const char *file, const char *name, bool client, struct histogram *latency,
 		  long long *buffers)

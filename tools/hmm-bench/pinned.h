@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Memory of GPU 0 that GPU 1 has pinned, as a device does that cannot be told when memory
- * moves.  The driver owns this memory and exports it as a dma-buf.  It is in the same BAR as
- * the memory of processes.
+ * Memory of GPU 0 that GPU 1 has pinned.  A device without an invalidate callback needs that,
+ * because it is not told when memory moves.  GPU 0's driver owns this memory and exports it as a
+ * dma-buf.  It is in the same BAR as the memory of processes.
  */
 #ifndef HMM_BENCH_PINNED_H
 #define HMM_BENCH_PINNED_H

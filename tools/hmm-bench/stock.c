@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * "stock": what a process pays that uses no peer: hmm_range_fault() and invalidation of memory
- * in RAM, by lib/test_hmm, and memory regions of an RDMA device with on-demand paging.  It needs
+ * "stock": what this project costs a process that uses no peer.  It measures hmm_range_fault() and
+ * invalidation of memory in RAM, by lib/test_hmm, and on-demand paging of an RDMA device.  It needs
  * nothing of this project, so that kernels with and without it can be compared.  It counts
  * instructions, because the difference is smaller than noise.
  */

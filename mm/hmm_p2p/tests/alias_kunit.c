@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of lookups and of entries, small and huge.
+ * KUnit tests of lookups, of the pairs that they make, and of the entries that hmm_range_fault()
+ * fills in for small and for huge pages.
  */
 #include <kunit/device.h>
 #include <linux/dma-mapping.h>

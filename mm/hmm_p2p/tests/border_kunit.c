@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of memory that begins within a window of the bus, so that a huge page lies in two
- * windows: each has aliases of its own, or none.
+ * KUnit tests of memory that begins within a window of the bus (window_offset).  A huge page then
+ * lies in two windows, which open, close and are revoked separately.
  */
 #include <linux/mman.h>
 

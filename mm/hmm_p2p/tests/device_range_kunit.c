@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of migrate_device_range() in mm/migrate_device.c, which drivers with an engine of
- * their own evict with.  It holds no lock of the processes whose pages it unmaps, so it keeps
- * the anon_vma of each folio until migrate_device_finalize(), and asks none of a folio that
- * nobody maps.
+ * KUnit tests of migrate_device_range() in mm/migrate_device.c.  Drivers with an engine of their
+ * own evict with it.  It holds no lock of the processes from which it unmaps pages.  So it takes a
+ * reference on the anon_vma of each mapped folio until migrate_device_finalize().  It takes none
+ * for a folio that is not mapped, because the anon_vma of that folio may have been freed.
  *
- * That a freed anon_vma is used is for KASAN to see.  The counts can be seen on every kernel.
+ * The tests check the counts, on every kernel.  Only KASAN reports the use of a freed anon_vma.
  */
 #include <linux/migrate.h>
 #include <linux/rcupdate.h>

@@ -80,7 +80,7 @@ static void invisible_on_demand(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, HMM_P2P_INVISIBLE, fake_window_state(f, 1));
 	KUNIT_EXPECT_EQ(test, 2, f->nr_asked);
 
-	/* Later than one that could not be opened for now is left alone. */
+	/* So much later a window that failed to open would be tried again. */
 	WRITE_ONCE(w->used, (u32)jiffies - 10 * HZ);
 	KUNIT_ASSERT_EQ(test, 0, mirror_fault(m, WINDOW_PAGES + 5, 1, HMM_PFN_REQ_FAULT));
 	KUNIT_EXPECT_TRUE(test, mirror_has(m, WINDOW_PAGES + 5, 0));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A device that masters the bus, for the KUnit suites: it is not there, and so the CPU gets at
- * what its DMA addresses stand for.  No IOMMU is in front of it: an address is that of RAM, or
- * of a bounce buffer.
+ * A fake bus master for the KUnit suites.  There is no hardware: the CPU copies, at the memory that
+ * a DMA address stands for.  There is no IOMMU either, so an address is that of RAM or of a bounce
+ * buffer.
  */
 #include <kunit/platform_device.h>
 #include <linux/dma-direct.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of pairs: what they cost, and who takes a lock for them.
+ * KUnit tests of pairs: their size, how mirrors join and leave them, and that most mirrors do so
+ * without a lock that processes share.
  */
 #include <linux/slab.h>
 #include <linux/tracepoint.h>
@@ -103,8 +104,9 @@ static void joiner_start(struct kunit *test, struct job *job, void (*call)(struc
 }
 
 /*
- * Where a mirror of the process has met the exporter, others meet it, use its memory, let go
- * of it and are destroyed without a lock that other processes take: while all of those are held.
+ * Once a mirror of the process has met the exporter, others meet it, use its memory, let go of it
+ * and are destroyed without a lock that processes share.  The test holds all of these locks
+ * meanwhile.
  */
 static void joining_takes_no_shared_lock(struct kunit *test)
 {
@@ -168,7 +170,7 @@ static void pair_that_ends(struct kunit *test)
 	over = pair_of(f, last);
 	f->wants = next;
 	joiner_start(test, &job, mirror_faults);
-	/* As its end has it, which has yet to take it out of the table. */
+	/* Make the pair look like one that has ended and is still in the table. */
 	mutex_lock(&hmm_p2p_pairs_lock);
 	refcount_set(&over->users, 0);
 	complete(&joiner.go);
