@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# All targets of the project.  "make help" lists them.
+# All targets of the project.  "make help" lists those that people call.
 
 BIN := build/bin
 CFLAGS := -O2 -g -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
@@ -17,6 +17,7 @@ help:
 	@echo "make run      demonstration: RDMA on GPU-resident memory, in place and as in stock Linux"
 	@echo "make check    run the tests; T=PATTERN runs a part (T=list names them)"
 	@echo "make build    build kernels and programs"
+	@echo "make tools tests  build the programs only, before a direct call of a script"
 	@echo "make lint     static checkers"
 	@echo "make series   everything as patches for a clean kernel tree, in DIR=build/series"
 	@echo "make series-check  git am takes the patches, and each builds; P=PART runs a part"
@@ -26,6 +27,7 @@ help:
 	@echo "make kcsan    look for data races; T=PATTERN runs a part"
 	@echo "make bench    speed against stock Linux and the machine's limit: build/bench/report.html"
 	@echo "make bench-quick  instructions of ten hot paths, against the accepted ones"
+	@echo "make bench-accept  accept the instructions of the ten hot paths as they are now"
 	@echo "make coverage lines of the kernel parts that the tests reach; T=PATTERN as for check"
 	@echo "make vm       a shell in the project's kernel, with two dummy GPUs and rxe"
 	@echo "make clean    remove build/; the cache stays ($${HMM_P2P_CACHE:-$${XDG_CACHE_HOME:-~/.cache}/hmm_p2p})"
