@@ -160,8 +160,7 @@ static void border_small_pages(struct kunit *test)
 
 	shift_memory(f);
 	fake_register(test);
-	start = memory_create(test, MEMORY_PAGES);
-	memory_place(test, start, MEMORY_PAGES);
+	start = memory_create_placed(test, MEMORY_PAGES);
 	m = mirror_create(test, "soft", start, MEMORY_PAGES);
 	KUNIT_ASSERT_EQ(test, 0, want(m, 0, MEMORY_PAGES));
 	KUNIT_EXPECT_EQ(test, MEMORY_PAGES, right_aliases(f, m, 0, MEMORY_PAGES));

@@ -102,10 +102,8 @@ static void dma_pieces(struct kunit *test)
 static void dma_copies(struct kunit *test)
 {
 	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
-	unsigned long start;
+	unsigned long start = memory_create_placed(test, NR_COPIED);
 
-	start = memory_create(test, NR_COPIED);
-	memory_place(test, start, NR_COPIED);
 	KUNIT_EXPECT_EQ(test, NR_COPIED, pages_mapped(f));
 	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
 	KUNIT_EXPECT_LE(test, f->nr_dma, f->nr_copied);
@@ -143,8 +141,7 @@ static void dma_bounces(struct kunit *test)
 	unsigned long start, nr = WINDOW_PAGES;
 	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(32));
 
-	start = memory_create(test, nr);
-	memory_place(test, start, nr);
+	start = memory_create_placed(test, nr);
 	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
 	KUNIT_EXPECT_EQ(test, 0, to_ram(f, start, nr));
 	KUNIT_EXPECT_EQ(test, 2 * nr, pages_mapped(f));
@@ -173,9 +170,8 @@ static void dma_bounces_all(struct kunit *test)
 static void dma_copy_fails(struct kunit *test)
 {
 	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
-	unsigned long start;
+	unsigned long start = memory_create(test, NR_COPIED);
 
-	start = memory_create(test, NR_COPIED);
 	f->copy_error = -EIO;
 	KUNIT_EXPECT_EQ(test, -EIO, memory_to_device(f, start, NR_COPIED, 0, NULL));
 	KUNIT_EXPECT_EQ(test, NR_COPIED, pages_mapped(f));
@@ -232,9 +228,8 @@ static void dma_map_fails(struct kunit *test)
 {
 	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
 	struct hmm_p2p_result result = {};
-	unsigned long start;
+	unsigned long start = memory_create(test, NR_COPIED);
 
-	start = memory_create(test, NR_COPIED);
 	/* A device page in the middle is in use, or all of it might be one extent. */
 	__set_bit(NR_COPIED / 2, f->used);
 	nr_asked = 0;
@@ -363,8 +358,7 @@ static void dma_not_wanted(struct kunit *test)
 	f->engine_desc.dma_copies = false;
 	f->pdev = NULL;
 	fake_register(test);
-	start = memory_create(test, NR_COPIED);
-	memory_place(test, start, NR_COPIED);
+	start = memory_create_placed(test, NR_COPIED);
 	KUNIT_EXPECT_EQ(test, 0, f->nr_dma);
 	KUNIT_EXPECT_EQ(test, 0, pages_mapped(f));
 	KUNIT_EXPECT_TRUE(test, memory_right(start, NR_COPIED - 1));

@@ -136,9 +136,8 @@ static void short_part_fails(struct kunit *test)
 static void short_for_a_while(struct kunit *test)
 {
 	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
-	unsigned long start = memory_create(test, NR_COPIED), i;
+	unsigned long start = memory_create_placed(test, NR_COPIED), i;
 
-	memory_place(test, start, NR_COPIED);
 	for (i = 0; i < 2; i++) {
 		limit_room(test, 0);
 		refusals = 5;
@@ -155,9 +154,8 @@ static void short_for_a_while(struct kunit *test)
 static void short_for_long(struct kunit *test)
 {
 	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
-	unsigned long start = memory_create(test, NR_COPIED);
+	unsigned long start = memory_create_placed(test, NR_COPIED);
 
-	memory_place(test, start, NR_COPIED);
 	limit_room(test, 0);
 	KUNIT_EXPECT_EQ(test, -EBUSY, to_ram(f, start, NR_COPIED));
 	KUNIT_EXPECT_EQ(test, -EBUSY,
@@ -179,9 +177,8 @@ static void short_for_ever(struct kunit *test)
 {
 	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
 	struct device *dev = &f->pdev->dev;
-	unsigned long start = memory_create(test, 1);
+	unsigned long start = memory_create_placed(test, 1);
 
-	memory_place(test, start, 1);
 	*dev->dma_mask = DMA_BIT_MASK(24);
 	dev->dma_io_tlb_mem = NULL;
 	limit_room(test, 0);

@@ -203,6 +203,8 @@ int memory_to_device(struct fake *f, unsigned long start, unsigned long nr,
 void memory_place_on(struct kunit *test, struct fake *f, unsigned long start,
 		     unsigned long nr);
 void memory_place(struct kunit *test, unsigned long start, unsigned long nr);
+/* Memory as of memory_create() that is on the device of the test. */
+unsigned long memory_create_placed(struct kunit *test, unsigned long nr);
 unsigned long memory_create_huge(struct kunit *test, unsigned long window);
 
 /* A software importer, which can misbehave. */

@@ -61,6 +61,14 @@ void memory_place(struct kunit *test, unsigned long start, unsigned long nr)
 	memory_place_on(test, test->priv, start, nr);
 }
 
+unsigned long memory_create_placed(struct kunit *test, unsigned long nr)
+{
+	unsigned long start = memory_create(test, nr);
+
+	memory_place(test, start, nr);
+	return start;
+}
+
 /* Map a huge page of the device at @start, where nothing is mapped. */
 static void memory_place_huge(struct kunit *test, unsigned long start,
 			      unsigned long window)

@@ -201,8 +201,7 @@ static void late_to_ram(struct kunit *test)
 	unsigned long start;
 
 	fake_register(test);
-	start = memory_create(test, NR_COPIED);
-	memory_place(test, start, NR_COPIED);
+	start = memory_create_placed(test, NR_COPIED);
 	abandon_copy(test, f, f, start, true);
 	KUNIT_EXPECT_EQ(test, NR_COPIED, f->freed);
 	KUNIT_ASSERT_NOT_NULL(test, f->never_job);
@@ -254,8 +253,7 @@ static struct hmm_p2p_dma *abandon_dma_to_ram(struct kunit *test, bool bounced)
 
 	if (bounced)
 		fake_bounce_all(test, f);
-	start = memory_create(test, NR_COPIED);
-	memory_place(test, start, NR_COPIED);
+	start = memory_create_placed(test, NR_COPIED);
 	abandon_copy(test, f, f, start, true);
 	KUNIT_ASSERT_NOT_NULL(test, f->never_job);
 	dma = container_of(f->never_job, struct hmm_p2p_batch, job)->dma;
@@ -315,9 +313,8 @@ static void late_dma_bounced_engine_goes_first(struct kunit *test)
 static void late_dma_to_device(struct kunit *test)
 {
 	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
-	unsigned long start;
+	unsigned long start = memory_create(test, NR_COPIED);
 
-	start = memory_create(test, NR_COPIED);
 	abandon_copy(test, f, f, start, false);
 	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
 	KUNIT_EXPECT_FALSE(test, list_empty(&hmm_p2p_abandoned));
