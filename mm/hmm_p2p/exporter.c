@@ -144,7 +144,7 @@ static void hmm_p2p_exporter_release(struct kref *kref)
  * hmm_p2p_unregister() itself.
  *
  * The reference keeps the exporter only.  It keeps neither the pages of the memory nor what
- * struct hmm_p2p_exporter_desc points to, and no function uses these once
+ * struct hmm_p2p_exporter_desc points to.  None of the functions in this list uses those once
  * hmm_p2p_unregister() has returned.
  *
  * Context: Any.
