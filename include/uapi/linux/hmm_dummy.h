@@ -121,6 +121,7 @@ enum hmm_dummy_outcome {
  *  EOPNOTSUPP	part of the range is hugetlb, DAX or special; likewise.  Also: the
  *		device has no memory (HMM_DUMMY_CAP_EDU)
  *  ENOMEM	out of memory, or the device is full; the counts tell how far it went
+ *  EBUSY	for a second, no DMA address or bounce buffer for a page; likewise
  *  EIO		data could not be copied; likewise
  *  EINTR	a fatal signal arrived
  */
