@@ -94,7 +94,7 @@ static double device_reads(struct faults *w, bool mapped, struct histogram *late
 {
 	long long pages = w->m.length / PAGE, before = device_faults(w), faults;
 	double us = before < 0 ? -1 : threads_run(&w->m, device_touches, w, latency,
-						"a device's read");
+						  "a device's read");
 
 	if (us < 0)
 		return us;

@@ -162,7 +162,7 @@ static bool trip_to_device(struct mover *w, unsigned int variant, struct cost *c
 	if (!moved || (ours && !memory_is_on(&w->m, 0)) || !memory_is_huge(&w->m))
 		return false;
 	return threads_run(&w->m, ours ? gpu_to_memory : dmirror_to_memory, w, NULL,
-			 "migration to RAM") >= 0 &&
+			   "migration to RAM") >= 0 &&
 	       memory_is_in_ram(&w->m) && memory_is_right(&w->m);
 }
 
@@ -175,7 +175,7 @@ static bool trip_to_ram(struct mover *w, unsigned int variant, struct cost *cost
 {
 	memory_fill(&w->m);
 	if (threads_run(&w->m, variant == ENGINE ? to_gpu0 : to_dmirror, w, NULL,
-		      "migration to the device") < 0 || !memory_is_huge(&w->m))
+			"migration to the device") < 0 || !memory_is_huge(&w->m))
 		return false;
 	if (variant == ENGINE && !memory_is_on(&w->m, 0))
 		return false;

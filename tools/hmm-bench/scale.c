@@ -298,7 +298,7 @@ static double sample_threads(void *arg, unsigned int point, struct histogram *la
 	number(s, n * HUGE);
 	before = gpu_counter(0, "to_device");
 	us = threads_run_some(&s->m, n * HUGE, n, there_and_back, s, NULL,
-			    "a thread's migration");
+			      "a thread's migration");
 	moved = gpu_counter(0, "to_device") - before;
 	if (us < 0)
 		return us;

@@ -32,8 +32,8 @@ static void *run(void *arg)
 }
 
 double threads_run_some(const struct memory *m, size_t length, unsigned int n,
-		      int (*fn)(struct part *part), void *arg, struct histogram *latency,
-		      const char *what)
+			int (*fn)(struct part *part), void *arg, struct histogram *latency,
+			const char *what)
 {
 	struct runner *all = calloc(n, sizeof(*all));
 	size_t each = length / n / HUGE * HUGE;

@@ -22,12 +22,12 @@ enum status threads_check(size_t length);
  * failed or could not be started; the error was printed then, with @what.
  */
 double threads_run_some(const struct memory *m, size_t length, unsigned int n,
-		      int (*fn)(struct part *part), void *arg, struct histogram *latency,
-		      const char *what);
+			int (*fn)(struct part *part), void *arg, struct histogram *latency,
+			const char *what);
 
 /* The same for all of @m, with --threads parts. */
 static inline double threads_run(const struct memory *m, int (*fn)(struct part *part), void *arg,
-			       struct histogram *latency, const char *what)
+				 struct histogram *latency, const char *what)
 {
 	return threads_run_some(m, m->length, options.threads, fn, arg, latency, what);
 }

@@ -175,13 +175,13 @@ static bool copy_writes_to_dead(struct hmm_p2p_batch *b)
  * task or the driver, whichever comes second, frees the batch:
  *
  *	task				driver
- *	  hmm_p2p_copy_wait() gives up
+ *	  copy_wait() gives up
  *	  restores the pages
  *	  RUNNING -> ABANDONED
  *					  ABANDONED -> ENDED
  *					  queues the reap
  * or
- *	  hmm_p2p_copy_wait() gives up
+ *	  copy_wait() gives up
  *					  RUNNING -> ENDED
  *	  restores the pages
  *	  finds ENDED			  completes job->done

@@ -9,7 +9,9 @@
 
 #include "fake.h"
 
-#define ROUNDS	20UL
+/* How often the two have to meet, of how many rounds: a busy host lets some pass. */
+#define MEETINGS	20UL
+#define ROUNDS		60UL
 
 static int entry_make_read_only(pte_t *ptep, unsigned long addr, void *data)
 {
@@ -80,14 +82,16 @@ static void upgrade_in_place(struct kunit *test)
  */
 static void upgrade_meets_unregister(struct kunit *test)
 {
-	unsigned long start = memory_create(test, 2), end = jiffies + 60 * HZ, i;
+	unsigned long start = memory_create(test, 2), end, met, i;
 	struct fake *f = test->priv;
 	struct job job;
 
 	memset(&upgrade, 0, sizeof(upgrade));
 	upgrade.f = f;
 	f->wants = mirror_create(test, "soft", start, 2);
-	for (i = 1; i <= ROUNDS; i++) {
+	for (i = 1; i <= ROUNDS && upgrade.met < MEETINGS; i++) {
+		met = upgrade.met;
+		end = jiffies + 60 * HZ;
 		fake_register(test);
 		KUNIT_ASSERT_EQ(test, 2, fake_own_to_device(f, current->mm, start, 2));
 		make_read_only(test, start, 2);
@@ -101,11 +105,12 @@ static void upgrade_meets_unregister(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
 		unregister_kprobe(&upgrader);
 		KUNIT_EXPECT_EQ(test, 0, job.ret);
-		KUNIT_EXPECT_EQ(test, i, upgrade.met);
-		KUNIT_EXPECT_TRUE(test, mirror_has(f->wants, 0, 0));
+		if (upgrade.met > met)
+			KUNIT_EXPECT_TRUE(test, mirror_has(f->wants, 0, 0));
 		KUNIT_EXPECT_TRUE(test, memory_right(start, 0));
 		KUNIT_EXPECT_TRUE(test, memory_right(start, 1));
 	}
+	KUNIT_EXPECT_EQ(test, MEETINGS, upgrade.met);
 	mirror_destroy(f->wants);
 }
 
