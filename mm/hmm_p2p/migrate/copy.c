@@ -310,7 +310,7 @@ static bool copy_wait(struct hmm_p2p_batch *b)
 
 	while (!wait_for_completion_timeout(&b->job.done, HZ)) {
 		if (copy_is_overdue(b)) {
-			WARN(1, "hmm_p2p: %s: a copy has not ended for %u ms, and its device is dead\n",
+			WARN(1, "hmm_p2p: %s: a copy has not ended for %u ms, and a device of it is dead\n",
 			     name, jiffies_to_msecs(jiffies - began));
 			b->abandoned = true;
 			return false;
