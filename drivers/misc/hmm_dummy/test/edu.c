@@ -93,8 +93,8 @@ struct hmm_dummy_edu {
 	dma_addr_t copy_bounce_dma;
 	/* One transfer at a time.  Inside of all other locks. */
 	struct mutex dma_lock;
-	bool off;			/* dma_lock: it does not master the bus */
-	bool asleep;			/* ... but will */
+	bool off;			/* dma_lock: it does not master the bus any more */
+	bool asleep;			/* dma_lock: no transfer may begin */
 	bool loose;
 	/* READ_ONCE, for tests: which way, since when. */
 	bool storing;
@@ -159,6 +159,8 @@ static int edu_start_transfer(struct hmm_dummy_edu *edu, dma_addr_t addr, unsign
 {
 	int ret;
 
+	if (WARN_ON_ONCE(edu->asleep))
+		return -EIO;
 	/* A loose one may be under way. */
 	ret = edu_wait_transfer(edu);
 	if (ret)
@@ -492,8 +494,9 @@ static int edu_suspend_late(struct device *device)
 	struct hmm_dummy_edu *edu = dev_get_drvdata(device);
 
 	guard(mutex)(&edu->dma_lock);
-	edu->asleep = !edu_wait_transfer(edu);
-	edu_take_off_bus(edu);
+	/* If that fails, edu is off the bus. */
+	edu_wait_transfer(edu);
+	edu->asleep = true;
 	return 0;
 }
 
@@ -502,9 +505,7 @@ static int edu_resume_early(struct device *device)
 	struct hmm_dummy_edu *edu = dev_get_drvdata(device);
 
 	guard(mutex)(&edu->dma_lock);
-	if (edu->asleep)
-		pci_set_master(edu->pdev);
-	edu->off = !edu->asleep;
+	edu->asleep = false;
 	return 0;
 }
 
