@@ -134,9 +134,10 @@ static void hmm_p2p_exporter_release(struct kref *kref)
  * * The call has returned when hmm_p2p_unregister() begins.  For callbacks of
  *   struct pci_error_handlers the PCI core sees to it: they run under device_lock(), like
  *   remove().  For a work item cancel_work_sync() does, for an interrupt free_irq().
- * * The task has a reference.  Then it may call hmm_p2p_dead(), hmm_p2p_reset_begin(),
- *   hmm_p2p_reset_end(), hmm_p2p_revoke() and hmm_p2p_get_stat() beside hmm_p2p_unregister() and
- *   after it.
+ * * The task has a reference.  Then it may call hmm_p2p_dead(), hmm_p2p_revoke() and
+ *   hmm_p2p_get_stat() beside hmm_p2p_unregister() and after it, and hmm_p2p_reset_begin() and
+ *   hmm_p2p_reset_end() after it.  The driver ends a reset before it unregisters:
+ *   hmm_p2p_unregister() warns of one that is under way.
  *
  * A lock of the driver around both calls does not replace the reference for hmm_p2p_dead().
  * hmm_p2p_unregister() waits for pages that are locked, by a copy of the device for example.  If

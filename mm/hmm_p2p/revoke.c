@@ -368,7 +368,8 @@ static bool importer_met(struct hmm_p2p_exporter *exp, const char *name)
 
 /**
  * hmm_p2p_revoke_importer - take all aliases of one importing device away
- * @name: what the importer gave in hmm_p2p_peer_desc
+ * @name: the name under which debugfs shows the importer: what its device was called when it
+ *	first met an exporter, also if the device has another name by now
  *
  * The call takes away aliases of all exporters.  The core does not record which windows an
  * importer uses, so other importers lose the aliases of the same windows, and fault again.

@@ -330,11 +330,32 @@ static bool copy_has_part_left(struct hmm_p2p_batch *b)
 	return b->engine->desc.dma_copies && b->dma_next < b->job.nr;
 }
 
-/* Whether other users of the DMA API may still leave something for the batch. */
-static bool copy_may_wait_for_dma(struct hmm_p2p_batch *b, unsigned long deadline)
+/*
+ * hmm_p2p_copy_is_in_parts - whether a batch will need more of the DMA API
+ * @b: a batch whose copy has been started
+ *
+ * Another batch of the task must not keep what this one may have to wait for.
+ */
+bool hmm_p2p_copy_is_in_parts(struct hmm_p2p_batch *b)
 {
-	return copy_has_device(b->engine->exp) && !fatal_signal_pending(current) &&
-	       time_before(jiffies, deadline);
+	return b->job.nr && (b->dma_short || copy_has_part_left(b));
+}
+
+/*
+ * Give other users of the DMA API a tick to leave something for the batch.
+ *
+ * Return: 0, -EBUSY after @deadline, -EIO if the device is dead, or -EINTR after a fatal signal.
+ */
+static int copy_wait_for_dma(struct hmm_p2p_batch *b, unsigned long deadline)
+{
+	if (!copy_has_device(b->engine->exp) || fatal_signal_pending(current)) {
+		b->dma_short = false;
+		return copy_has_device(b->engine->exp) ? -EINTR : -EIO;
+	}
+	if (!time_before(jiffies, deadline))
+		return -EBUSY;
+	schedule_timeout_uninterruptible(1);
+	return 0;
 }
 
 /*
@@ -362,12 +383,13 @@ int hmm_p2p_copy_end(struct hmm_p2p_batch *b)
 			hmm_p2p_dma_end(b);
 		if (!b->dma_short && (error || !copy_has_part_left(b)))
 			return error;
-		if (!b->dma_short)
+		if (!b->dma_short) {
 			deadline = jiffies + patience;
-		else if (copy_may_wait_for_dma(b, deadline))
-			schedule_timeout_uninterruptible(1);
-		else
-			return error;
+		} else {
+			error = copy_wait_for_dma(b, deadline);
+			if (error)
+				return error;
+		}
 		b->job.alone = true;
 		b->job.state = HMM_P2P_COPY_RUNNING;
 		reinit_completion(&b->job.done);

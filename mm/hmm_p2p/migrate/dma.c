@@ -57,6 +57,17 @@
 static DEFINE_MUTEX(late_mappings_lock);
 static LIST_HEAD(late_mappings);	/* late_mappings_lock; of abandoned copies */
 
+/* The bounce buffers may lie beyond the addresses of @dev, too: most often they end below 4 GiB. */
+static bool dma_reaches_bounce_buffers(struct device *dev)
+{
+	u64 limit = min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);
+
+	if (!is_swiotlb_active(dev))
+		return false;
+	/* A pool that the firmware has set aside for the device is within its reach. */
+	return is_swiotlb_for_alloc(dev) || default_swiotlb_limit() <= limit;
+}
+
 /*
  * hmm_p2p_dma_reaches_ram - whether each page of RAM can be mapped for a device
  * @dev: the device, which has a DMA mask
@@ -65,7 +76,8 @@ static LIST_HEAD(late_mappings);	/* late_mappings_lock; of abandoned copies */
  */
 bool hmm_p2p_dma_reaches_ram(struct device *dev)
 {
-	return use_dma_iommu(dev) || is_swiotlb_active(dev) || !dma_addressing_limited(dev);
+	return use_dma_iommu(dev) || !dma_addressing_limited(dev) ||
+	       dma_reaches_bounce_buffers(dev);
 }
 
 /* How many pieces a page may be cut into. */

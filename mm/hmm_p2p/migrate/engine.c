@@ -67,7 +67,7 @@ static const char *engine_desc_defect(const struct hmm_p2p_engine_desc *desc)
 	if (desc->dma_copies && !desc->dev->dma_mask)
 		return "dma_copies is set, and dev has no dma_mask";
 	if (desc->dma_copies && !hmm_p2p_dma_reaches_ram(desc->dev))
-		return "dma_copies is set, and RAM is beyond the dma_mask of dev, with no swiotlb";
+		return "dma_copies is set, and RAM is beyond the dma_mask of dev, and so is swiotlb";
 	if (desc->fault_around && (!is_power_of_2(desc->fault_around) ||
 				   desc->fault_around > PMD_SIZE))
 		return "fault_around is no power of two, or larger than PMD_SIZE";
@@ -94,8 +94,8 @@ static void engine_free(struct hmm_p2p_engine *engine)
  * Return: the engine, to be given back with hmm_p2p_engine_unregister(), or
  * * -EINVAL, and the kernel log names the field of @desc: an op is missing; dma_copies
  *   is set for a device that is missing, has no DMA mask, or does not reach all RAM with that
- *   mask and gets no bounce buffers (swiotlb=noforce); fault_around is no power of two, or
- *   larger than PMD_SIZE
+ *   mask and has no bounce buffers within it; fault_around is no power of two, or larger than
+ *   PMD_SIZE
  * * -EEXIST: the exporter has an engine, or another exporter's pgmap has the same owner
  * * -ENODEV: the exporter is being unregistered, or its device is dead
  * * -ENOMEM

@@ -114,7 +114,9 @@ static struct hmm_p2p_engine *fault_engine(struct vm_fault *vmf)
  * fault; mmap_lock or the VMA lock is held.
  *
  * Return: 0, or
- * * VM_FAULT_OOM: no memory, or for a second no DMA addresses or bounce buffers
+ * * VM_FAULT_OOM: no memory, or for a second no DMA addresses or bounce buffers.  A process that
+ *   touches the page tries again; a system call fails with -EFAULT or -ENOMEM, and so does a
+ *   device fault
  * * VM_FAULT_SIGBUS: the copy failed, the device is dead or has no engine, or another task keeps
  *   a reference on the page for longer than a second
  */

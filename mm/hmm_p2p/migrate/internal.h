@@ -119,6 +119,7 @@ extern struct list_head hmm_p2p_abandoned;
 
 void hmm_p2p_copy_start(struct hmm_p2p_batch *b);
 int hmm_p2p_copy_end(struct hmm_p2p_batch *b);
+bool hmm_p2p_copy_is_in_parts(struct hmm_p2p_batch *b);
 void hmm_p2p_copy_leave(struct hmm_p2p_batch *b);
 bool hmm_p2p_copy_is_sound(struct hmm_p2p_batch *b);
 void hmm_p2p_copy_forget(struct hmm_p2p_engine *engine);

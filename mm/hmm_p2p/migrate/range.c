@@ -159,12 +159,16 @@ static int chunk_through_ram(struct migration *m, struct hmm_p2p_batch *b,
 			     struct hmm_p2p_exporter *other, int failed)
 {
 	struct hmm_p2p_engine *engine = hmm_p2p_engine_of(other);
+	int ret;
 
 	m->extra->no_room = 0;
 	if (!engine)
 		return failed == -EOPNOTSUPP ? 0 : failed;
-	chunk_pass(m, b, engine, HMM_P2P_TO_RAM);
-	return m->extra->moved ? chunk_pass(m, b, m->engine, HMM_P2P_TO_DEVICE) : 0;
+	ret = chunk_pass(m, b, engine, HMM_P2P_TO_RAM);
+	if (m->extra->moved)
+		return chunk_pass(m, b, m->engine, HMM_P2P_TO_DEVICE);
+	/* Other errors of that device are its pages' outcome. */
+	return ret == -EBUSY ? ret : 0;
 }
 
 static bool batch_has_outcome(struct hmm_p2p_batch *b, enum hmm_p2p_outcome outcome)
@@ -319,10 +323,13 @@ static int chunk_run(struct migration *m, struct vm_area_struct *vma,
 {
 	struct hmm_p2p_batch *b = m->idle;
 	unsigned int i;
-	int ret, err;
+	int ret, err = 0;
 
+	/* If it waits for DMA addresses, this chunk must not keep them. */
+	if (m->busy && hmm_p2p_copy_is_in_parts(m->busy))
+		err = migration_end_busy(m);
 	ret = chunk_begin(m, b, vma, start, end, &i);
-	err = migration_end_busy(m);
+	err = err ?: migration_end_busy(m);
 	m->no_room = b->no_room;
 	/* Another pass would take holes that this batch is about to fill. */
 	if (i < m->scan.nr_others && b->job.dir == HMM_P2P_TO_DEVICE)

@@ -339,12 +339,14 @@ static void dma_engine_refused(struct kunit *test)
 	f->pdev->dev.dma_mask = NULL;
 	KUNIT_EXPECT_EQ(test, -EINVAL, fake_try_register(f));
 	f->pdev->dev.dma_mask = mask;
-	/* RAM is beyond the mask, without bounce buffers and with them. */
+	/* RAM is beyond the mask, without bounce buffers, and with some beyond it and within. */
 	*mask = DMA_BIT_MASK(24);
 	bouncer = f->pdev->dev.dma_io_tlb_mem;
 	f->pdev->dev.dma_io_tlb_mem = NULL;
 	KUNIT_EXPECT_EQ(test, -EINVAL, fake_try_register(f));
 	f->pdev->dev.dma_io_tlb_mem = bouncer;
+	KUNIT_EXPECT_EQ(test, -EINVAL, fake_try_register(f));
+	*mask = DMA_BIT_MASK(32);
 	KUNIT_EXPECT_EQ(test, 0, fake_try_register(f));
 }
 

@@ -13,14 +13,18 @@
 static unsigned long room;		/* pages that the DMA API can map at a time */
 static unsigned long nr_refused;	/* extents that it could not */
 static unsigned long refusals;		/* after so many there is no limit any more */
+static struct hmm_p2p_batch *in_parts;	/* the last batch that was refused some */
+static unsigned long nr_beside;		/* extents of others before it was mapped to its end */
 
 static dma_addr_t map_if_room(struct hmm_p2p_batch *b, phys_addr_t phys, size_t bytes)
 {
 	struct fake *f = b->engine->desc.priv;
 
+	nr_beside += in_parts && in_parts != b && in_parts->dma_next < in_parts->job.nr;
 	if (pages_left(f) + b->dma->nr_pages + (bytes >> PAGE_SHIFT) > room) {
 		if (++nr_refused == refusals)
 			room = NO_LIMIT;
+		in_parts = b;
 		return DMA_MAPPING_ERROR;
 	}
 	return fake_map_extent(b, phys, bytes, map_if_room);
@@ -32,6 +36,8 @@ static void limit_room(struct kunit *test, unsigned long nr)
 	room = nr;
 	nr_refused = 0;
 	refusals = NO_LIMIT;
+	in_parts = NULL;
+	nr_beside = 0;
 	kunit_activate_static_stub(test, hmm_p2p_dma_map_extent, map_if_room);
 }
 
@@ -111,6 +117,23 @@ static void short_huge(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
 	no_limit(test);
 	KUNIT_EXPECT_EQ(test, 0, nr_wrong(start, WINDOW_PAGES));
+}
+
+/* The next chunk of a migration keeps nothing that the parts of this one may have to wait for. */
+static void short_with_chunk_behind(struct kunit *test)
+{
+	struct fake *f = fake_register_dma(test, DMA_BIT_MASK(64));
+	unsigned long nr = 2 * WINDOW_PAGES, start = memory_create(test, nr);
+
+	f->async = true;
+	complete(&f->copy_go);
+	limit_room(test, WINDOW_PAGES / 2);
+	memory_place(test, start, nr);
+	KUNIT_EXPECT_EQ(test, 0, nr_beside);
+	KUNIT_EXPECT_LT(test, 2, f->nr_copies);
+	KUNIT_EXPECT_EQ(test, nr, pages_mapped(f));
+	KUNIT_EXPECT_EQ(test, 0, pages_left(f));
+	no_limit(test);
 }
 
 /* The copy of a part fails: none of the pages move. */
@@ -194,6 +217,7 @@ static struct kunit_case hmm_p2p_dma_short_cases[] = {
 	KUNIT_CASE(short_page_by_page),
 	KUNIT_CASE(short_with_holes),
 	KUNIT_CASE(short_huge),
+	KUNIT_CASE(short_with_chunk_behind),
 	KUNIT_CASE(short_part_fails),
 	KUNIT_CASE(short_for_a_while),
 	KUNIT_CASE_SLOW(short_for_long),
