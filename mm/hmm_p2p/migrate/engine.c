@@ -67,7 +67,7 @@ static const char *engine_desc_defect(const struct hmm_p2p_engine_desc *desc)
 	if (desc->dma_copies && !desc->dev->dma_mask)
 		return "dma_copies is set, and dev has no dma_mask";
 	if (desc->dma_copies && !hmm_p2p_dma_reaches_ram(desc->dev))
-		return "dma_copies is set, and RAM is beyond the dma_mask of dev, and so is swiotlb";
+		return "dma_copies is set, and dma_mask of dev reaches neither RAM nor swiotlb";
 	if (desc->fault_around && (!is_power_of_2(desc->fault_around) ||
 				   desc->fault_around > PMD_SIZE))
 		return "fault_around is no power of two, or larger than PMD_SIZE";
