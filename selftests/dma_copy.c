@@ -309,7 +309,7 @@ TEST_F_TIMEOUT(dma_copy, bind_beside_unbind, 480)
 	takes = now_seconds() - takes;
 	ASSERT_EQ(0, gpu_driver("unbind", self->address));
 	ASSERT_EQ(0, write_file(PAIR, "hmm_dummy_edu_remove 20 hmm_dummy_test_engine_desc"));
-	for (int i = 0; i < 200 && met < 2; i++) {
+	for (int i = 0; i < 200 && !met; i++) {
 		ASSERT_EQ(0, pthread_create(&thread, NULL, binds_gpu, self->address));
 		/* Each moment of the GPU's probe has its turn. */
 		usleep(takes * 1e6 * (i * 7 % 50) / 50);
@@ -324,7 +324,7 @@ TEST_F_TIMEOUT(dma_copy, bind_beside_unbind, 480)
 	EXPECT_EQ(0, write_file(PAIR, "off"));
 	TH_LOG("met %lu times, lingered %lu times; a probe took %.0f ms", met, lingered,
 	       takes * 1e3);
-	EXPECT_LE(2, met);
+	EXPECT_LE(1, met);
 	/* Each gets the name again that it had. */
 	ASSERT_EQ(0, write_file(EDU_DRIVER "unbind", edu));
 	ASSERT_EQ(0, write_file(EDU_COPIES, "N"));

@@ -199,6 +199,7 @@ struct phases {
 	const char *what, *begin;
 	unsigned int times;
 	const char *end;
+	unsigned long enough;	/* lines before the machine goes to sleep */
 	unsigned long lines[3];
 };
 
@@ -228,6 +229,10 @@ static void sleeps_with_commands(struct __test_metadata *_metadata, int gpu, int
 		uring_command(&ring, gpu, &c[i]);
 	}
 	ASSERT_TRUE(uring_submit(&ring, commands));
+	do {
+		usleep(1000);
+		count_in_phases(p->what, p->begin, p->times, p->end, p->lines);
+	} while (p->lines[0] < p->enough && io_uring_cq_ready(&ring) < commands);
 	EXPECT_EQ(0, machine_sleeps("freeze"));
 	do {
 		usleep(1000);
@@ -274,6 +279,8 @@ TEST_F_TIMEOUT(power, workers_rest, 480)
 {
 	struct phases p = {
 		.what = " copies:", .begin = " prepared:", .times = 2, .end = " completes:",
+		/* By then the memory is full, and a fault makes room first. */
+		.enough = 60,
 	};
 	struct hmm_dummy_info info;
 	size_t length;

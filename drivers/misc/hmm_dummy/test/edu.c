@@ -308,11 +308,11 @@ int hmm_dummy_test_engine_piece(struct hmm_dummy_job *job, u64 offset, unsigned 
 
 /*
  * Let edu make the copies of a GPU, if that is what the test wants and there is one.  0, or
- * -ENODEV: edu goes.
+ * -ENODEV: edu comes or goes now.
  */
 int hmm_dummy_test_engine_desc(struct hmm_dummy_dev *dev, struct hmm_p2p_engine_desc *desc)
 {
-	struct device_link *link;
+	struct device_link *link = NULL;
 	struct hmm_dummy_edu *edu;
 
 	if (!edu_copies || !dev->pdev)
@@ -321,21 +321,23 @@ int hmm_dummy_test_engine_desc(struct hmm_dummy_dev *dev, struct hmm_p2p_engine_
 	edu = list_first_entry_or_null(&edus, struct hmm_dummy_edu, node);
 	if (!edu)
 		return 0;
-	link = device_link_add(&dev->pdev->dev, &edu->pdev->dev, DL_FLAG_AUTOREMOVE_CONSUMER);
-	if (!link)
-		return -ENOMEM;
 	/*
-	 * The driver core unbinds the GPU before edu, if it had the link before it looked for
-	 * consumers:
+	 * The driver core unbinds the GPU before edu, if it finds the link when it begins:
 	 *
-	 *	GPU is bound			edu is unbound
-	 *					driver core: has no consumers
+	 *	GPU is bound			edu is unbound, with device_lock()
+	 *					driver core: has no consumers, DL_DEV_UNBINDING
 	 *	device_link_add()
 	 *					hmm_dummy_edu_remove(): waits for edus_lock
 	 *
-	 * The state of the link tells.  The driver core removes the link when the probe fails.
+	 * So the link is made under that lock.  A task that has it may wait for edus_lock.
 	 */
-	if (READ_ONCE(link->status) == DL_STATE_SUPPLIER_UNBIND)
+	if (!device_trylock(&edu->pdev->dev))
+		return -ENODEV;
+	if (edu->pdev->dev.links.status == DL_DEV_DRIVER_BOUND)
+		link = device_link_add(&dev->pdev->dev, &edu->pdev->dev,
+				       DL_FLAG_AUTOREMOVE_CONSUMER);
+	device_unlock(&edu->pdev->dev);
+	if (!link)
 		return -ENODEV;
 	dev->test.copier = edu;
 	desc->dev = &edu->pdev->dev;
