@@ -228,30 +228,40 @@ static bool is_storing(unsigned int n, unsigned int *ms)
 
 #define EDU_TIMEOUT	"/sys/module/hmm_dummy/parameters/edu_timeout_ms"
 
+/* A command fails because its transfer takes too long.  Returns its errno, or -1. */
+static int fails_while_storing(struct filler *f, unsigned int n)
+{
+	unsigned int ms;
+	pthread_t t;
+
+	/* On a slow machine the transfer may have ended before its time is up. */
+	for (int i = 0; i < 50 && !f->error; i++) {
+		__atomic_store_n(&f->done, false, __ATOMIC_RELEASE);
+		if (pthread_create(&t, NULL, fills, f))
+			return -1;
+		while (!__atomic_load_n(&f->done, __ATOMIC_ACQUIRE) && !is_storing(n, &ms))
+			usleep(1000);
+		if (write_file(EDU_TIMEOUT, "0"))
+			return -1;
+		pthread_join(t, NULL);
+		if (write_file(EDU_TIMEOUT, "5000"))
+			return -1;
+	}
+	return f->error;
+}
+
 /* A transfer that takes too long fails.  When the command has ended, edu stores nothing more. */
 TEST_F_TIMEOUT(edu, too_slow, 120)
 {
 	struct filler f = { .edu = self->edu, .p = self->p };
 	struct unbinding unbinding;
 	unsigned int ms;
-	pthread_t t;
 
-	/* On a slow machine the transfer may have ended before its time is up. */
-	for (int i = 0; i < 50 && !f.error; i++) {
-		ASSERT_EQ(0, write_file(EDU_TIMEOUT, "5000"));
-		__atomic_store_n(&f.done, false, __ATOMIC_RELEASE);
-		ASSERT_EQ(0, pthread_create(&t, NULL, fills, &f));
-		while (!__atomic_load_n(&f.done, __ATOMIC_ACQUIRE) && !is_storing(self->n, &ms))
-			usleep(1000);
-		ASSERT_EQ(0, write_file(EDU_TIMEOUT, "0"));
-		pthread_join(t, NULL);
-	}
-	EXPECT_EQ(EIO, f.error);
+	ASSERT_EQ(EIO, fails_while_storing(&f, self->n));
 	fill_pattern(self->p, LEN, 3);
 	while (is_storing(self->n, &ms))
 		usleep(1000);
 	EXPECT_EQ(-1, check_pattern(self->p, LEN, 3));
-	ASSERT_EQ(0, write_file(EDU_TIMEOUT, "5000"));
 	EXPECT_EQ(-1, gpu_fill(self->edu, self->p, 1000, 0x55));
 	EXPECT_EQ(EIO, errno);
 
@@ -263,6 +273,24 @@ TEST_F_TIMEOUT(edu, too_slow, 120)
 	ASSERT_LE(0, self->edu);
 	EXPECT_EQ(0, gpu_fill(self->edu, self->p, 1000, 0x55));
 	EXPECT_EQ(0x55, self->p[999]);
+}
+
+/* Nor does edu when it is bound again before the end of that transfer. */
+TEST_F_TIMEOUT(edu, too_slow_and_bound, 120)
+{
+	struct filler f = { .edu = self->edu, .p = self->p };
+	struct unbinding unbinding;
+
+	ASSERT_EQ(EIO, fails_while_storing(&f, self->n));
+	close(self->edu);
+	ASSERT_EQ(0, unbinding_begin(&unbinding, "hmm_dummy_edu", self->n));
+	fill_pattern(self->p, LEN, 3);
+	EXPECT_EQ(0, unbinding_undo(&unbinding));
+	self->edu = gpu_open(self->n);
+	ASSERT_LE(0, self->edu);
+	/* This command begins when no other transfer is under way. */
+	EXPECT_EQ(0, gpu_fill(self->edu, self->p + PAGE, 8, 0x55));
+	EXPECT_EQ(-1, check_pattern(self->p, PAGE, 3));
 }
 
 #define ENOUGH	3	/* transfers that the test wants to catch */

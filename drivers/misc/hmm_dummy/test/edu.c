@@ -21,7 +21,7 @@
  *
  * A transfer that does not end in time could still store into memory when that has another use.
  * So the driver takes edu off the bus before it reports the error, and edu does nothing until it
- * is bound again.
+ * is bound again.  The next probe waits for the end of that transfer.
  *
  * While the machine sleeps, edu neither works on commands nor copies: its queues rest from prepare
  * on.  The dummy that it copies for sleeps before it, as the consumer of a device link.  No copy
@@ -421,6 +421,22 @@ int hmm_dummy_test_range_map(struct hmm_dummy_range *range)
 	return 0;
 }
 
+/*
+ * A transfer that did not end in time may be under way, since before the last unbind.  It would go
+ * on when edu masters the bus, and store into memory that has another use by now.
+ */
+static int edu_put_on_bus(struct hmm_dummy_edu *edu)
+{
+	int ret;
+
+	mutex_lock(&edu->dma_lock);
+	ret = edu_wait_transfer(edu);
+	mutex_unlock(&edu->dma_lock);
+	if (!ret)
+		pci_set_master(edu->pdev);
+	return ret;
+}
+
 static int hmm_dummy_edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	struct hmm_dummy_desc desc = { .pdev = pdev };
@@ -447,7 +463,9 @@ static int hmm_dummy_edu_probe(struct pci_dev *pdev, const struct pci_device_id 
 		return ret;
 	/* For copies of the migration engine: a piece is what one transfer can take. */
 	dma_set_max_seg_size(&pdev->dev, EDU_COPY_MAX);
-	pci_set_master(pdev);
+	ret = edu_put_on_bus(edu);
+	if (ret)
+		return ret;
 	edu->bounce = dmam_alloc_coherent(&pdev->dev, EDU_MAX, &edu->bounce_dma,
 					  GFP_KERNEL);
 	edu->copy_bounce = dmam_alloc_coherent(&pdev->dev, EDU_COPY_MAX, &edu->copy_bounce_dma,
