@@ -19,9 +19,9 @@
  * returns %PCI_ERS_RESULT_DISCONNECT from slot_reset().  The PCI core then calls
  * error_detected() with %pci_channel_io_perm_failure, and the driver calls hmm_p2p_dead().
  *
- * Replace for real hardware: before hmm_p2p_reset_begin() in hmm_dummy_error_detected(), end
- * the copies that the device does not end any more, with -EAGAIN; in hmm_dummy_slot_reset(),
- * set up the device and find out whether its memory has kept its content.
+ * Replace for real hardware: in hmm_dummy_reset_begin(), end the copies that the device does not
+ * end any more, with -EAGAIN; in hmm_dummy_slot_reset(), set up the device and find out whether
+ * its memory has kept its content.
  */
 #include <linux/pci.h>
 
@@ -45,6 +45,10 @@ int hmm_dummy_reset_begin(struct hmm_dummy_dev *dev, enum hmm_dummy_reset_reason
 {
 	int ret = 0;
 
+	/*
+	 * Replace for real hardware: end the copies here.  hmm_p2p_reset_begin() waits for them, and
+	 * a task that waits for resets_lock waits for that.
+	 */
 	guard(mutex)(&dev->resets_lock);
 	if (READ_ONCE(dev->dead))
 		return -ENODEV;
