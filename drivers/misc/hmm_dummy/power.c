@@ -61,6 +61,8 @@
 
 /* How often memory is looked at for pages that were locked when they were to move. */
 #define EVICT_ATTEMPTS	100
+/* How often DMA addresses may be short.  hmm_p2p_evict() has waited for a second then. */
+#define EVICT_SHORTAGES	5
 
 /*
  * Whether the memory loses its content in the sleep that is about to begin.  It has power in
@@ -71,20 +73,23 @@ static bool hmm_dummy_loses_memory(void)
 	return pm_suspend_target_state != PM_SUSPEND_TO_IDLE;
 }
 
-/* Move all of the memory to RAM.  0, or -EBUSY if there are pages that stay locked. */
+/*
+ * Move all of the memory to RAM.  0, or -EBUSY if there are pages that stay locked, or if DMA
+ * addresses stay short; or another errno of hmm_p2p_evict().
+ */
 static int hmm_dummy_evict_all(struct hmm_dummy_dev *dev)
 {
-	unsigned int i;
+	unsigned int locked = 0, shortages = 0;
 	int ret;
 
-	for (i = 0; i < EVICT_ATTEMPTS; i++) {
+	do {
 		ret = hmm_p2p_evict(dev->engine, 0, dev->mem.paged, NULL);
-		if (ret)
+		if (ret && ret != -EBUSY)
 			return ret;
-		if (hmm_dummy_vram_is_unused(dev))
+		if (!ret && hmm_dummy_vram_is_unused(dev))
 			return 0;
 		msleep(20);
-	}
+	} while (ret ? ++shortages < EVICT_SHORTAGES : ++locked < EVICT_ATTEMPTS);
 	return -EBUSY;
 }
 
