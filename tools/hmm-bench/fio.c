@@ -27,10 +27,11 @@ extern char **environ;
 #define SERVER_MS	10000
 
 /*
- * How long a client takes at most, where it usually takes two seconds, and how often it is tried.
- * In rare cases fio's RDMA engine never ends: it acknowledges as many events as there were
- * completions.  Two completions make one event if the second one comes before fio asks for the
- * next event.  Then ibv_destroy_cq() waits without end.
+ * How long a client takes at most beside its runtime, where it usually takes two seconds, and how
+ * often it is tried.  In rare cases fio's RDMA engine never ends: it acknowledges as many events as
+ * there were completions.  Two completions make one event if the second one comes before fio asks
+ * for the next event.  Then ibv_destroy_cq() waits without end, and fio has not printed the result
+ * yet.  Each attempt may take twice as long as the one before: a slow machine ends, too.
  */
 #define CLIENT_MS	30000
 #define CLIENT_ATTEMPTS	3
@@ -41,6 +42,7 @@ struct jobs {
 	char server[256];	/* job file of the server, or "" */
 	char names[VARIANTS][NAMES];
 	unsigned int nr, places;	/* places: RAM and the device, or RAM alone */
+	long long seconds;		/* the longest runtime that a job asks for, or 0 */
 };
 
 static pid_t spawn(char *const *argv, const char *output)
@@ -162,10 +164,32 @@ static void server_stop(pid_t pid)
 	server_kill(pid);
 }
 
+/* The seconds that a line of a job file sets @option to; 0 if it does not. */
+static long long seconds_of(const char *line, const char *option)
+{
+	size_t length = strlen(option);
+	long long n;
+	char *unit;
+
+	line += strspn(line, " \t");
+	if (strncmp(line, option, length) || line[length] != '=')
+		return 0;
+	n = strtoll(line + length + 1, &unit, 10);
+	if (!strncmp(unit, "ms", 2) || !strncmp(unit, "us", 2))
+		return 1 + n / 1000;
+	return *unit == 'm' ? n * 60 : *unit == 'h' ? n * 3600 : *unit == 'd' ? n * 86400 : n;
+}
+
+static long long longer(long long a, long long b)
+{
+	return a > b ? a : b;
+}
+
 /* Read the names of the jobs in a file, except "global". */
 static enum status read_names(struct jobs *jobs)
 {
 	FILE *f = fopen(jobs->file, "r");
+	long long runtime = 0, ramp = 0;
 	unsigned int n = 0, most;
 	char line[256];
 
@@ -176,6 +200,8 @@ static enum status read_names(struct jobs *jobs)
 	while (fgets(line, sizeof(line), f)) {
 		char *end = strchr(line, ']');
 
+		runtime = longer(runtime, seconds_of(line, "runtime"));
+		ramp = longer(ramp, seconds_of(line, "ramp_time"));
 		/* Verifying a buffer moves it to RAM. */
 		if (!strncmp(line + strspn(line, " \t"), "verify=", 7))
 			jobs->places = 1;
@@ -192,6 +218,7 @@ static enum status read_names(struct jobs *jobs)
 	}
 	fclose(f);
 	jobs->nr = n;
+	jobs->seconds = runtime + ramp;
 	most = VARIANTS / jobs->places;
 	if (n && n <= most)
 		return STATUS_OK;
@@ -269,28 +296,29 @@ static double read_result(const char *path, bool client, struct histogram *laten
 	return us;
 }
 
-/* Wait for the end of fio.  False if it is a client that does not end: then it is killed. */
-static bool wait_for_end(pid_t pid, bool client, int *status)
+/* Wait for the end of fio.  False if it does not end in @limit_ms, unless 0: then it is killed. */
+static bool wait_for_end(pid_t pid, long long limit_ms, int *status)
 {
-	for (int ms = 0; client && ms < CLIENT_MS && !bench_interrupted(); ms += 20) {
+	for (long long ms = 0; ms < limit_ms && !bench_interrupted(); ms += 20) {
 		if (waitpid(pid, status, WNOHANG) == pid)
 			return true;
 		usleep(20000);
 	}
-	if (client)
+	if (limit_ms)
 		kill(-pid, SIGKILL);
 	while (waitpid(pid, status, 0) < 0 && errno == EINTR)
 		if (bench_interrupted())
 			kill(pid, SIGTERM);
-	return !client;
+	return !limit_ms;
 }
 
 /*
- * Run one job of a file.  Returns what read_result() returns, or CLIENT_HANGS.  Sets *@buffers, if
- * @buffers is not NULL, to the pages of its buffers.
+ * Run one job of a file.  A client has a limit of time, and @limit_ms is 0 for another job.
+ * Returns what read_result() returns, or CLIENT_HANGS.  Sets *@buffers, if @buffers is not NULL,
+ * to the pages of its buffers.
  */
-static double run(const char *file, const char *name, bool client, struct histogram *latency,
-		  long long *buffers)
+static double run(const char *file, const char *name, long long limit_ms,
+		  struct histogram *latency, long long *buffers)
 {
 	char output[] = "/tmp/hmm-bench.XXXXXX", section[NAMES + 16];
 	char *const argv[] = { "fio", "--aux-path=/tmp", "--output-format=json+", section,
@@ -303,11 +331,11 @@ static double run(const char *file, const char *name, bool client, struct histog
 		return -1;
 	snprintf(section, sizeof(section), "--section=%s", name);
 	pid = spawn(argv, output);
-	if (pid >= 0 && !wait_for_end(pid, client, &status)) {
+	if (pid >= 0 && !wait_for_end(pid, limit_ms, &status)) {
 		us = CLIENT_HANGS;
 	} else if (pid >= 0 && !bench_interrupted()) {
 		if (WIFEXITED(status) && !WEXITSTATUS(status))
-			us = read_result(output, client, latency, buffers);
+			us = read_result(output, limit_ms, latency, buffers);
 		else if (WIFEXITED(status))
 			bench_fail(STATUS_FAILED, "fio ended with status %d", WEXITSTATUS(status));
 		else
@@ -317,16 +345,15 @@ static double run(const char *file, const char *name, bool client, struct histog
 	return us;
 }
 
-static double run_client(const char *server_file, const char *file, const char *name,
-			 struct histogram *latency)
+static double run_client(const struct jobs *jobs, const char *name, struct histogram *latency)
 {
 	for (int i = 0; i < CLIENT_ATTEMPTS && !bench_interrupted(); i++) {
-		pid_t server = server_start(server_file);
+		pid_t server = server_start(jobs->server);
 		double us;
 
 		if (server < 0)
 			return -1;
-		us = run(file, name, true, latency, NULL);
+		us = run(jobs->file, name, 1000 * jobs->seconds + (CLIENT_MS << i), latency, NULL);
 		/* A server without a client would wait for ever. */
 		if (us < 0)
 			server_kill(server);
@@ -366,8 +393,8 @@ static double sample(void *arg, unsigned int variant, struct histogram *latency)
 
 	if (driver_param("migrate_on_fault", on_device))
 		return bench_errno("parameter migrate_on_fault");
-	us = jobs->server[0] ? run_client(jobs->server, jobs->file, name, latency) :
-			       run(jobs->file, name, false, latency, &buffers);
+	us = jobs->server[0] ? run_client(jobs, name, latency) :
+			       run(jobs->file, name, 0, latency, &buffers);
 	driver_param("migrate_on_fault", false);
 	return us >= 0 && were_there(on_device, buffers, gpu_counter(0, "to_device") - moved,
 				     gpu_counter(0, "cpu_faults") - taken_back) ? us : -1;
