@@ -340,7 +340,7 @@ TEST_F_TIMEOUT(dma_copy, bind_beside_unbind, 480)
 	ASSERT_LE(0, usual);
 	ASSERT_EQ(0, write_file(PAIR, "hmm_dummy_edu_remove 20 hmm_dummy_test_engine_desc"));
 	for (int i = 0; i < 200 && met < MEETINGS; i++) {
-		/* Any two binds differ, so the distance from the usual time grows from 5 % to 100 %. */
+		/* Any two binds differ: the distance from the usual time grows, 5 % to 100 %. */
 		int width = i < 95 ? 5 + i : 100;
 
 		ASSERT_EQ(0, pthread_create(&thread, NULL, binds_gpu, self->address));

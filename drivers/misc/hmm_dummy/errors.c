@@ -46,8 +46,8 @@ int hmm_dummy_reset_begin(struct hmm_dummy_dev *dev, enum hmm_dummy_reset_reason
 	int ret = 0;
 
 	/*
-	 * Replace for real hardware: end the copies here.  hmm_p2p_reset_begin() waits for them, and
-	 * a task that waits for resets_lock waits for that.
+	 * Replace for real hardware: end the copies here.  hmm_p2p_reset_begin() waits for
+	 * them, and a task that waits for resets_lock waits for that.
 	 */
 	guard(mutex)(&dev->resets_lock);
 	if (READ_ONCE(dev->dead))
