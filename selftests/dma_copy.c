@@ -281,13 +281,19 @@ static int edu_bus_address(char *edu, size_t size)
 }
 
 #define EDU_DRIVER	"/sys/bus/pci/drivers/hmm_dummy_edu/"
+#define GPU_DRIVER	"/sys/bus/pci/drivers/hmm_dummy/"
 #define LINGER_US	20000
 #define MEETINGS	5
 
+/* Return: NULL if the GPU was bound, also if it is not any more. */
 static void *binds_gpu(void *address)
 {
-	gpu_driver("bind", address);
-	return NULL;
+	return gpu_driver("bind", address) ? address : NULL;
+}
+
+static long long max_us(long long a, long long b)
+{
+	return a > b ? a : b;
 }
 
 static long long microseconds(void)
@@ -320,37 +326,44 @@ static long long measure_bind(char *address)
 
 /*
  * The bus master goes while the GPU comes.  race.ko makes edu linger when the driver core has
- * unbound its consumers.  A GPU that is there at the end has a copier only if edu is there.  A GPU
- * that has got a link to edu meanwhile gives it back before edu's removal ends: otherwise the
- * driver core warns.
+ * unbound its consumers.  A GPU that is there at the end has a copier only if edu is there.  Each
+ * round that misses says in which direction, since no two binds take the same time.
  */
 TEST_F_TIMEOUT(dma_copy, bind_beside_unbind, 480)
 {
 	unsigned long lingered, met = 0;
-	char edu[32], bound[128];
-	long long usual, us;
+	char edu[32], edu_bound[128], gpu_bound[128];
+	bool late, was_late = false;
+	long long usual, us, step;
 	pthread_t thread;
+	void *refused;
 
 	ASSERT_EQ(0, edu_bus_address(edu, sizeof(edu)));
-	snprintf(bound, sizeof(bound), EDU_DRIVER "%s", edu);
+	snprintf(edu_bound, sizeof(edu_bound), EDU_DRIVER "%s", edu);
+	snprintf(gpu_bound, sizeof(gpu_bound), GPU_DRIVER "%s", self->address);
 	close(self->gpu[0]);
 	ASSERT_EQ(0, gpu_driver("unbind", self->address));
 	ASSERT_EQ(0, write_file(EDU_COPIES, "Y"));
 	usual = measure_bind(self->address);
 	ASSERT_LE(0, usual);
 	ASSERT_EQ(0, write_file(PAIR, "hmm_dummy_edu_remove 20 hmm_dummy_test_engine_desc"));
+	us = usual;
+	step = usual / 4;
 	for (int i = 0; i < 200 && met < MEETINGS; i++) {
-		/* Any two binds differ: the distance from the usual time grows, 5 % to 100 %. */
-		int width = i < 95 ? 5 + i : 100;
-
 		ASSERT_EQ(0, pthread_create(&thread, NULL, binds_gpu, self->address));
-		/* edu is to linger already when the GPU looks for it. */
-		us = usual * (100 - width + i * 7 % (2 * width + 1)) / 100 - LINGER_US / 2;
-		usleep(us > 0 ? us : 0);
+		usleep(us);
 		ASSERT_EQ(0, write_file(EDU_DRIVER "unbind", edu));
-		pthread_join(thread, NULL);
-		ASSERT_NE(0, access(bound, F_OK));
+		pthread_join(thread, &refused);
+		ASSERT_NE(0, access(edu_bound, F_OK));
 		ASSERT_EQ(-1, copy_file("copied"));
+		/* If the GPU was bound and has gone with edu, edu came too late, else too early. */
+		late = access(gpu_bound, F_OK);
+		if (!refused) {
+			if (late != was_late)
+				step = max_us(step / 2, LINGER_US / 4);
+			us = max_us(us + (late ? -step : step), 0);
+			was_late = late;
+		}
 		gpu_driver("unbind", self->address);
 		ASSERT_EQ(0, write_file(EDU_DRIVER "bind", edu));
 		ASSERT_EQ(0, pair_read(&lingered, &met));
