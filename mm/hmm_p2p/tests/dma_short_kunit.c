@@ -13,6 +13,8 @@
 static unsigned long room;		/* pages that the DMA API can map at a time */
 static unsigned long nr_refused;	/* extents that it could not */
 static unsigned long refusals;		/* after so many there is no limit any more */
+/* In one migration, whose batches stay until it ends: */
+static bool one_migration;
 static struct hmm_p2p_batch *in_parts;	/* the last batch that was refused some */
 static unsigned long nr_beside;		/* extents of others before it was mapped to its end */
 
@@ -24,7 +26,8 @@ static dma_addr_t map_if_room(struct hmm_p2p_batch *b, phys_addr_t phys, size_t 
 	if (pages_left(f) + b->dma->nr_pages + (bytes >> PAGE_SHIFT) > room) {
 		if (++nr_refused == refusals)
 			room = NO_LIMIT;
-		in_parts = b;
+		if (one_migration)
+			in_parts = b;
 		return DMA_MAPPING_ERROR;
 	}
 	return fake_map_extent(b, phys, bytes, map_if_room);
@@ -36,6 +39,7 @@ static void limit_room(struct kunit *test, unsigned long nr)
 	room = nr;
 	nr_refused = 0;
 	refusals = NO_LIMIT;
+	one_migration = false;
 	in_parts = NULL;
 	nr_beside = 0;
 	kunit_activate_static_stub(test, hmm_p2p_dma_map_extent, map_if_room);
@@ -128,6 +132,7 @@ static void short_with_chunk_behind(struct kunit *test)
 	f->async = true;
 	complete(&f->copy_go);
 	limit_room(test, WINDOW_PAGES / 2);
+	one_migration = true;
 	memory_place(test, start, nr);
 	KUNIT_EXPECT_EQ(test, 0, nr_beside);
 	KUNIT_EXPECT_LT(test, 2, f->nr_copies);
