@@ -172,36 +172,43 @@ TEST_F_TIMEOUT(power, traffic_moves, 480)
 	under_traffic(_metadata, self, "mem");
 }
 
-/* Lines of the trace with @what: before @begin came @times times, then until @end, and after. */
-static void count_in_phases(const char *what, const char *begin, unsigned int times,
-			    const char *end, unsigned long lines[3])
-{
-	FILE *f = fopen(TRACE "trace", "r");
-	unsigned int phase = 0, begun = 0;
-	char line[512];
-
-	memset(lines, 0, 3 * sizeof(*lines));
-	while (f && fgets(line, sizeof(line), f)) {
-		if (line[0] == '#')
-			continue;
-		if (strstr(line, begin))
-			phase = ++begun < times ? 0 : 1;
-		else if (strstr(line, end) && begun)
-			phase = 2;
-		else if (strstr(line, what))
-			lines[phase]++;
-	}
-	if (f)
-		fclose(f);
-}
-
+/* Lines of the trace with @what: before @begin came @times times, then until @end, and after it. */
 struct phases {
+	const char *enter;	/* NULL, or what comes before each @what */
 	const char *what, *begin;
 	unsigned int times;
 	const char *end;
 	unsigned long enough;	/* lines before the machine goes to sleep */
 	unsigned long lines[3];
+	long under_way;		/* at the last @begin, those with @enter and without @what */
 };
+
+static void count_in_phases(struct phases *p)
+{
+	FILE *f = fopen(TRACE "trace", "r");
+	unsigned int phase = 0, begun = 0;
+	long entered = 0, left = 0;
+	char line[512];
+
+	memset(p->lines, 0, sizeof(p->lines));
+	while (f && fgets(line, sizeof(line), f)) {
+		if (line[0] == '#')
+			continue;
+		if (strstr(line, p->begin)) {
+			phase = ++begun < p->times ? 0 : 1;
+			p->under_way = entered - left;
+		} else if (strstr(line, p->end) && begun) {
+			phase = 2;
+		} else if (p->enter && strstr(line, p->enter)) {
+			entered++;
+		} else if (strstr(line, p->what)) {
+			left += !!p->enter;
+			p->lines[phase]++;
+		}
+	}
+	if (f)
+		fclose(f);
+}
 
 /*
  * As the machine sleeps, @gpu has @commands to do, without a task that waits for one.  They read
@@ -231,12 +238,12 @@ static void sleeps_with_commands(struct __test_metadata *_metadata, int gpu, int
 	ASSERT_TRUE(uring_submit(&ring, commands));
 	do {
 		usleep(1000);
-		count_in_phases(p->what, p->begin, p->times, p->end, p->lines);
+		count_in_phases(p);
 	} while (p->lines[0] < p->enough && io_uring_cq_ready(&ring) < commands);
 	EXPECT_EQ(0, machine_sleeps("freeze"));
 	do {
 		usleep(1000);
-		count_in_phases(p->what, p->begin, p->times, p->end, p->lines);
+		count_in_phases(p);
 	} while (!p->lines[2] && io_uring_cq_ready(&ring) < commands);
 	gpu_cancel(gpu, 7);
 	for (int i = 0; i < commands; i++) {
@@ -253,6 +260,7 @@ static void sleeps_with_commands(struct __test_metadata *_metadata, int gpu, int
 	       p->lines[2], right);
 	EXPECT_LT(0, p->lines[0]);
 	EXPECT_EQ(0, p->lines[1]);
+	EXPECT_EQ(0, p->under_way);
 	EXPECT_LT(0, p->lines[2]);
 	io_uring_queue_exit(&ring);
 }
@@ -279,7 +287,8 @@ TEST_F_TIMEOUT(power, engines_rest, 480)
 TEST_F_TIMEOUT(power, workers_rest, 480)
 {
 	struct phases p = {
-		.what = " handled:", .begin = " prepared:", .times = 2, .end = " completes:",
+		.enter = " faults:", .what = " handled:", .begin = " prepared:", .times = 2,
+		.end = " completes:",
 		/* By then the memory is full, and a fault makes room first. */
 		.enough = 60,
 	};
@@ -291,7 +300,8 @@ TEST_F_TIMEOUT(power, workers_rest, 480)
 	length = info.vram_bytes + 16 * MiB;
 	mem = anon_huge(length, MADV_HUGEPAGE);
 	ASSERT_EQ(0, write_file(MIGRATE_ON_FAULT, "Y"));
-	ASSERT_EQ(0, kprobes_on("r:" TRACE_PROBES "/handled hmm_dummy_fault\n"
+	ASSERT_EQ(0, kprobes_on("p:" TRACE_PROBES "/faults hmm_dummy_fault\n"
+				"r:" TRACE_PROBES "/handled hmm_dummy_fault\n"
 				"r:" TRACE_PROBES "/prepared hmm_dummy_prepare\n"
 				"p:" TRACE_PROBES "/completes hmm_dummy_complete"));
 	sleeps_with_commands(_metadata, self->p.gpu1, COMMANDS, 2 * MiB, mem, length / (2 * MiB),
