@@ -9,7 +9,6 @@
 
 #define STATE	"events/hmm_p2p/hmm_p2p_state/enable"
 #define COMMANDS	1000
-#define MIGRATE_ON_FAULT "/sys/module/hmm_dummy/parameters/migrate_on_fault"
 
 FIXTURE(power) {
 	struct peers p;
@@ -172,50 +171,39 @@ TEST_F_TIMEOUT(power, traffic_moves, 480)
 	under_traffic(_metadata, self, "mem");
 }
 
-/* Lines of the trace with @what: before @begin came @times times, then until @end, and after it. */
+/* Lines of the trace with @what: before @begin, until @end, and after it. */
 struct phases {
-	const char *enter;	/* NULL, or what comes before each @what */
-	const char *what, *begin;
-	unsigned int times;
-	const char *end;
-	unsigned long enough;	/* lines before the machine goes to sleep */
+	const char *what, *begin, *end;
 	unsigned long lines[3];
-	long under_way;		/* at the last @begin, those with @enter and without @what */
 };
 
 static void count_in_phases(struct phases *p)
 {
 	FILE *f = fopen(TRACE "trace", "r");
-	unsigned int phase = 0, begun = 0;
-	long entered = 0, left = 0;
+	unsigned int phase = 0;
 	char line[512];
 
 	memset(p->lines, 0, sizeof(p->lines));
 	while (f && fgets(line, sizeof(line), f)) {
 		if (line[0] == '#')
 			continue;
-		if (strstr(line, p->begin)) {
-			phase = ++begun < p->times ? 0 : 1;
-			p->under_way = entered - left;
-		} else if (strstr(line, p->end) && begun) {
+		if (strstr(line, p->begin))
+			phase = 1;
+		else if (strstr(line, p->end) && phase)
 			phase = 2;
-		} else if (p->enter && strstr(line, p->enter)) {
-			entered++;
-		} else if (strstr(line, p->what)) {
-			left += !!p->enter;
+		else if (strstr(line, p->what))
 			p->lines[phase]++;
-		}
 	}
 	if (f)
 		fclose(f);
 }
 
 /*
- * As the machine sleeps, @gpu has @commands to do, without a task that waits for one.  They read
- * @length bytes of each of @nr times 2 MiB at @mem in turn.
+ * As the machine sleeps, @gpu has @commands to do, without a task that waits for one.  Each reads
+ * @length bytes of the 2 MiB at @mem.
  */
 static void sleeps_with_commands(struct __test_metadata *_metadata, int gpu, int commands,
-				 size_t length, char *mem, unsigned int nr, struct phases *p)
+				 size_t length, char *mem, struct phases *p)
 {
 	static struct hmm_dummy_command c[COMMANDS];
 	unsigned long right = 0, cancelled = 0;
@@ -223,23 +211,18 @@ static void sleeps_with_commands(struct __test_metadata *_metadata, int gpu, int
 	struct io_uring ring;
 	unsigned int crc;
 
-	for (unsigned int i = 0; i < nr; i++)
-		fill_pattern(mem + i * 2 * MiB, 2 * MiB, 3);
+	fill_pattern(mem, 2 * MiB, 3);
 	crc = crc32c(mem, length);
 	memset(c, 0, sizeof(c));
 	ASSERT_EQ(0, io_uring_queue_init(1024, &ring, 0));
 	for (int i = 0; i < commands; i++) {
 		c[i] = (struct hmm_dummy_command) {
 			.op = HMM_DUMMY_OP_CRC32C, .tag = 7, .queue = i % HMM_DUMMY_QUEUES,
-			.length = length, .addr = (uintptr_t)mem + i % nr * 2 * MiB,
+			.length = length, .addr = (uintptr_t)mem,
 		};
 		uring_command(&ring, gpu, &c[i]);
 	}
 	ASSERT_TRUE(uring_submit(&ring, commands));
-	do {
-		usleep(1000);
-		count_in_phases(p);
-	} while (p->lines[0] < p->enough && io_uring_cq_ready(&ring) < commands);
 	EXPECT_EQ(0, machine_sleeps("freeze"));
 	do {
 		usleep(1000);
@@ -260,7 +243,6 @@ static void sleeps_with_commands(struct __test_metadata *_metadata, int gpu, int
 	       p->lines[2], right);
 	EXPECT_LT(0, p->lines[0]);
 	EXPECT_EQ(0, p->lines[1]);
-	EXPECT_EQ(0, p->under_way);
 	EXPECT_LT(0, p->lines[2]);
 	io_uring_queue_exit(&ring);
 }
@@ -270,44 +252,12 @@ TEST_F_TIMEOUT(power, engines_rest, 480)
 {
 	char *mem = anon_huge(2 * MiB, MADV_HUGEPAGE);
 	struct phases p = {
-		.what = "hmm_dummy_job_must_end", .begin = "state=resetting", .times = 1,
-		.end = "state=live",
+		.what = "hmm_dummy_job_must_end", .begin = "state=resetting", .end = "state=live",
 	};
 
 	ASSERT_EQ(0, kprobes_on("p:" TRACE_PROBES "/step hmm_dummy_job_must_end"));
-	sleeps_with_commands(_metadata, self->p.gpu1, COMMANDS, 2 * MiB, mem, 1, &p);
+	sleeps_with_commands(_metadata, self->p.gpu1, COMMANDS, 2 * MiB, mem, &p);
 	munmap(mem, 2 * MiB);
-}
-
-/*
- * The memory of GPU 1 cannot take all that its commands work on, so each fault moves pages.
- * Workers handle these faults, at nearly any time.  When both GPUs are prepared for sleep, none is
- * being handled.
- */
-TEST_F_TIMEOUT(power, workers_rest, 480)
-{
-	struct phases p = {
-		.enter = " faults:", .what = " handled:", .begin = " prepared:", .times = 2,
-		.end = " completes:",
-		/* By then the memory is full, and a fault makes room first. */
-		.enough = 60,
-	};
-	struct hmm_dummy_info info;
-	size_t length;
-	char *mem;
-
-	ASSERT_EQ(0, gpu_info(self->p.gpu1, &info));
-	length = info.vram_bytes + 16 * MiB;
-	mem = anon_huge(length, MADV_HUGEPAGE);
-	ASSERT_EQ(0, write_file(MIGRATE_ON_FAULT, "Y"));
-	ASSERT_EQ(0, kprobes_on("p:" TRACE_PROBES "/faults hmm_dummy_fault\n"
-				"r:" TRACE_PROBES "/handled hmm_dummy_fault\n"
-				"r:" TRACE_PROBES "/prepared hmm_dummy_prepare\n"
-				"p:" TRACE_PROBES "/completes hmm_dummy_complete"));
-	sleeps_with_commands(_metadata, self->p.gpu1, COMMANDS, 2 * MiB, mem, length / (2 * MiB),
-			     &p);
-	EXPECT_EQ(0, write_file(MIGRATE_ON_FAULT, "N"));
-	munmap(mem, length);
 }
 
 static int edu_open(void)
@@ -329,13 +279,13 @@ TEST_F_TIMEOUT(power, edu_rests, 480)
 {
 	char *mem = anon_huge(2 * MiB, MADV_HUGEPAGE);
 	struct phases p = {
-		.what = " step:", .begin = "state=resetting", .times = 1, .end = "state=live",
+		.what = " step:", .begin = "state=resetting", .end = "state=live",
 	};
 	int edu = edu_open();
 
 	ASSERT_LE(0, edu);
 	ASSERT_EQ(0, kprobes_on("p:" TRACE_PROBES "/step hmm_dummy_test_engine_piece"));
-	sleeps_with_commands(_metadata, edu, 100, 2000, mem, 1, &p);
+	sleeps_with_commands(_metadata, edu, 100, 2000, mem, &p);
 	ASSERT_EQ(0, gpu_fill(edu, mem, 100, 0x55));
 	EXPECT_EQ(0x55, mem[99]);
 	munmap(mem, 2 * MiB);
