@@ -196,6 +196,42 @@ static inline int gpu_driver(const char *what, const char *address)
 	return write_file(path, address);
 }
 
+/* Whether GPU @n is in this state as an exporter, as debugfs says it. */
+static inline bool gpu_state_is(int n, const char *expected)
+{
+	char path[128], line[32], state[32] = "";
+	int fd;
+
+	snprintf(line, sizeof(line), "%s\n", expected);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_p2p/hmm_dummy%d/state", n);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (read(fd, state, sizeof(state) - 1) < 0)
+		state[0] = 0;
+	close(fd);
+	return !strcmp(state, line);
+}
+
+/*
+ * Open QEMU's edu, a bus master without memory.  Its number is in @number, unless that is NULL.
+ * Return: -1 if there is none.
+ */
+static inline int edu_open(unsigned int *number)
+{
+	struct hmm_dummy_info info;
+
+	for (unsigned int n = 2; n < 8; n++) {
+		int edu = gpu_open(n);
+
+		if (edu >= 0 && !gpu_info(edu, &info) && info.caps & HMM_DUMMY_CAP_EDU) {
+			if (number)
+				*number = n;
+			return edu;
+		}
+		close(edu);
+	}
+	return -1;
+}
+
 static inline int pidfd_open(pid_t pid)
 {
 	return syscall(SYS_pidfd_open, pid, 0);

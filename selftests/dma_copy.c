@@ -190,18 +190,11 @@ static bool move_is_under_way(struct mover *m)
 TEST_F_TIMEOUT(dma_copy, beside_commands, 240)
 {
 	struct mover m = { .gpu = self->gpu[0], .p = self->p, .length = 2 * LEN };
-	struct hmm_dummy_info info = {};
 	char *q = anon(2 * PAGE);
-	unsigned int n = 2, met = 0;
-	int edu = -1;
+	int edu = edu_open(NULL);
+	unsigned int met = 0;
 
-	for (; n < 8 && !(info.caps & HMM_DUMMY_CAP_EDU); n++) {
-		close(edu);
-		edu = gpu_open(n);
-		if (edu >= 0)
-			ASSERT_EQ(0, gpu_info(edu, &info));
-	}
-	ASSERT_TRUE(info.caps & HMM_DUMMY_CAP_EDU);
+	ASSERT_LE(0, edu);
 	fill_pattern(q, PAGE, 2);
 	fill_pattern(self->p, m.length, 1);
 	/* What edu needs to begin with waits for mmap_lock, which a migration holds. */
@@ -296,29 +289,22 @@ static long long max_us(long long a, long long b)
 	return a > b ? a : b;
 }
 
-static long long microseconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
-}
-
 /* How long it takes from a "bind" until the GPU looks for edu, in microseconds; or -1. */
 static long long measure_bind(char *address)
 {
-	long long begin, us = -1;
+	long long us = -1;
 	pthread_t thread;
+	double begin;
 
 	if (write_file(PAIR, "hmm_dummy_test_engine_desc 1 hmm_dummy_edu_remove"))
 		return -1;
-	begin = microseconds();
+	begin = now_seconds();
 	if (pthread_create(&thread, NULL, binds_gpu, address))
 		return -1;
 	for (int i = 0; i < 60000 && us < 0; i++) {
 		usleep(500);
 		if (pair_lingered())
-			us = microseconds() - begin;
+			us = (now_seconds() - begin) * 1e6;
 	}
 	pthread_join(thread, NULL);
 	return gpu_driver("unbind", address) ? -1 : us;

@@ -102,16 +102,6 @@ TEST_F_TIMEOUT(plug, bind, 600)
 	TH_LOG("%u failures, %u of them refused it", n - 1, refused);
 }
 
-static bool is_dead(void)
-{
-	int fd = open(DEBUG "hmm_p2p/hmm_dummy1/state", O_RDONLY | O_CLOEXEC);
-	char state[16] = "";
-	ssize_t n = read(fd, state, sizeof(state) - 1);
-
-	close(fd);
-	return n > 0 && !strcmp(state, "dead\n");
-}
-
 /*
  * PCI resets the device whatever fails.  If the driver cannot keep a peer away from the memory
  * meanwhile, the device is dead, and the peer has lost the memory.
@@ -139,7 +129,7 @@ TEST_F_TIMEOUT(plug, reset, 600)
 		if (!ret) {
 			ASSERT_EQ(0, gpu_counter(1, "mapped_now")) TH_LOG("failure %u", n);
 		}
-		if (is_dead()) {
+		if (gpu_state_is(1, "dead")) {
 			ASSERT_EQ(0, pages_on_device(0, self->p, LENGTH));
 			close(self->gpu);
 			ASSERT_EQ(0, gpu_driver("unbind", self->address));

@@ -41,12 +41,7 @@ static inline void *reset_thread(void *arg)
 /* Whether GPU 0 is in reset. */
 static inline bool reset_is_on(void)
 {
-	int fd = open("/sys/kernel/debug/hmm_p2p/hmm_dummy0/state", O_RDONLY | O_CLOEXEC);
-	char state[16] = "";
-	ssize_t n = read(fd, state, sizeof(state) - 1);
-
-	close(fd);
-	return n > 0 && !strcmp(state, "resetting\n");
+	return gpu_state_is(0, "resetting");
 }
 
 /*

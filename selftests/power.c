@@ -260,20 +260,6 @@ TEST_F_TIMEOUT(power, engines_rest, 480)
 	munmap(mem, 2 * MiB);
 }
 
-static int edu_open(void)
-{
-	struct hmm_dummy_info info = {};
-	int edu = -1;
-
-	for (unsigned int n = 2; n < 8 && !(info.caps & HMM_DUMMY_CAP_EDU); n++) {
-		close(edu);
-		edu = gpu_open(n);
-		if (edu < 0 || gpu_info(edu, &info))
-			break;
-	}
-	return edu;
-}
-
 /* The same of QEMU's edu, a device without memory, which is slow. */
 TEST_F_TIMEOUT(power, edu_rests, 480)
 {
@@ -281,7 +267,7 @@ TEST_F_TIMEOUT(power, edu_rests, 480)
 	struct phases p = {
 		.what = " step:", .begin = "state=resetting", .end = "state=live",
 	};
-	int edu = edu_open();
+	int edu = edu_open(NULL);
 
 	ASSERT_LE(0, edu);
 	ASSERT_EQ(0, kprobes_on("p:" TRACE_PROBES "/step hmm_dummy_test_engine_piece"));
