@@ -169,7 +169,7 @@ static bool pair_holds(struct hmm_p2p_pair *pair, struct hmm_p2p_window *window)
  *
  * Reads maps without their importer's lock: no entry can begin to hold an alias in this window
  * any more, and an importer that lets go right now is late.  The report names an importer once for
- * each process whose memory it holds.
+ * each process that it holds memory of.
  */
 void hmm_p2p_quarantine(struct hmm_p2p_window *window)
 {

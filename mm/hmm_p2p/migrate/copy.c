@@ -332,7 +332,7 @@ static bool copy_has_part_left(struct hmm_p2p_batch *b)
 
 /*
  * hmm_p2p_copy_is_in_parts - whether a batch will need more of the DMA API
- * @b: a batch whose copy has been started
+ * @b: a batch, after hmm_p2p_copy_start()
  *
  * Another batch of the task must not keep what this one may have to wait for.
  */
@@ -348,9 +348,15 @@ bool hmm_p2p_copy_is_in_parts(struct hmm_p2p_batch *b)
  */
 static int copy_wait_for_dma(struct hmm_p2p_batch *b, unsigned long deadline)
 {
-	if (!copy_has_device(b->engine->exp) || fatal_signal_pending(current)) {
+	int error = 0;
+
+	if (!copy_has_device(b->engine->exp))
+		error = -EIO;
+	else if (fatal_signal_pending(current))
+		error = -EINTR;
+	if (error) {
 		b->dma_short = false;
-		return copy_has_device(b->engine->exp) ? -EINTR : -EIO;
+		return error;
 	}
 	if (!time_before(jiffies, deadline))
 		return -EBUSY;

@@ -13,7 +13,7 @@
 static unsigned long room;		/* pages that the DMA API can map at a time */
 static unsigned long nr_refused;	/* extents that it could not */
 static unsigned long refusals;		/* after so many there is no limit any more */
-/* In one migration, whose batches stay until it ends: */
+/* The test makes one migration only.  Its batches stay until it ends: */
 static bool one_migration;
 static struct hmm_p2p_batch *in_parts;	/* the last batch that was refused some */
 static unsigned long nr_beside;		/* extents of others before it was mapped to its end */

@@ -25,7 +25,7 @@
  *
  *	edu		of edu: what it is doing
  *	flushes		of other devices: how often the device was told to flush the writes of peers
- *	copied		of devices whose copies edu makes (edu.c): how many bytes it has copied
+ *	copied		if edu makes the device's copies (edu.c): how many bytes it has copied
  *	copy_fails	... the number of the piece at which each copy fails from now on; 0: none
  */
 #include <linux/debugfs.h>

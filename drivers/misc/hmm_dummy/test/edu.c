@@ -114,7 +114,7 @@ static bool edu_is_busy(struct hmm_dummy_edu *edu)
 
 void hmm_dummy_edu_show(struct hmm_dummy_edu *edu, struct seq_file *m)
 {
-	/* While edu is idle, there is no transfer whose time could be shown. */
+	/* An idle edu has no transfer, so it shows no time. */
 	if (!edu_is_busy(edu))
 		seq_puts(m, "idle 0\n");
 	else
