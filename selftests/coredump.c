@@ -312,7 +312,7 @@ TEST_F_TIMEOUT(outside, proc_mem_writes, 120)
 }
 
 /* gdb's "dump memory" and its "gcore". */
-TEST_F_TIMEOUT(outside, gdb, 240)
+TEST_F_TIMEOUT(outside, gdb, 480)
 {
 	struct subject *s = &self->s;
 	char command[512];

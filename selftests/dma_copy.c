@@ -289,6 +289,11 @@ static long long max_us(long long a, long long b)
 	return a > b ? a : b;
 }
 
+static long long min_us(long long a, long long b)
+{
+	return a < b ? a : b;
+}
+
 /* How long it takes from a "bind" until the GPU looks for edu, in microseconds; or -1. */
 static long long measure_bind(char *address)
 {
@@ -313,13 +318,15 @@ static long long measure_bind(char *address)
 /*
  * The bus master goes while the GPU comes.  race.ko makes edu linger when the driver core has
  * unbound its consumers.  A GPU that is there at the end has a copier only if edu is there.  Each
- * round that misses says in which direction, since no two binds take the same time.
+ * round that misses says in which direction, since no two binds take the same time.  The step grows
+ * while the direction stays, because other load on the machine changes that time for long.
  */
 TEST_F_TIMEOUT(dma_copy, bind_beside_unbind, 480)
 {
 	unsigned long lingered, met = 0;
 	char edu[32], edu_bound[128], gpu_bound[128];
 	bool late, was_late = false;
+	double limit = now_seconds() + 360;
 	long long usual, us, step;
 	pthread_t thread;
 	void *refused;
@@ -335,7 +342,7 @@ TEST_F_TIMEOUT(dma_copy, bind_beside_unbind, 480)
 	ASSERT_EQ(0, write_file(PAIR, "hmm_dummy_edu_remove 20 hmm_dummy_test_engine_desc"));
 	us = usual;
 	step = usual / 4;
-	for (int i = 0; i < 200 && met < MEETINGS; i++) {
+	while (met < MEETINGS && now_seconds() < limit) {
 		ASSERT_EQ(0, pthread_create(&thread, NULL, binds_gpu, self->address));
 		usleep(us);
 		ASSERT_EQ(0, write_file(EDU_DRIVER "unbind", edu));
@@ -345,8 +352,8 @@ TEST_F_TIMEOUT(dma_copy, bind_beside_unbind, 480)
 		/* If the GPU was bound and has gone with edu, edu came too late, else too early. */
 		late = access(gpu_bound, F_OK);
 		if (!refused) {
-			if (late != was_late)
-				step = max_us(step / 2, LINGER_US / 4);
+			step = late == was_late ? min_us(2 * step, usual / 4) :
+						  max_us(step / 2, LINGER_US / 4);
 			us = max_us(us + (late ? -step : step), 0);
 			was_late = late;
 		}

@@ -406,10 +406,15 @@ static void *comes_and_goes(void *arg)
 	return NULL;
 }
 
-/* Imports race with resets. */
-TEST_F(dmabuf, race_reset)
+static bool have_raced(const struct visitor *v)
 {
-	double end = now_seconds() + 3;
+	return v->failed || (v->reads && v->refused);
+}
+
+/* Imports race with resets. */
+TEST_F_TIMEOUT(dmabuf, race_reset, 120)
+{
+	double end = now_seconds() + 3, limit = end + 60;
 	struct visitor v[2] = {};
 	pthread_t threads[2];
 
@@ -417,7 +422,8 @@ TEST_F(dmabuf, race_reset)
 	stop = false;
 	for (int i = 0; i < 2; i++)
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, comes_and_goes, &v[i]));
-	while (now_seconds() < end) {
+	while (now_seconds() < end ||
+	       (now_seconds() < limit && !(have_raced(&v[0]) && have_raced(&v[1])))) {
 		ASSERT_EQ(0, gpu_control(0, "reset 1"));
 		usleep(20000);
 	}

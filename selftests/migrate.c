@@ -111,7 +111,7 @@ static unsigned char wanted(size_t page, unsigned char there)
 	return page < NPAGES / 2 ? HMM_DUMMY_AT_RAM : HMM_DUMMY_AT_NONE;
 }
 
-TEST_F(migrate, query_agrees_with_pagemap)
+TEST_F_TIMEOUT(migrate, query_agrees_with_pagemap, 120)
 {
 	static unsigned char vec[NPAGES];
 	struct hmm_dummy_query q = {

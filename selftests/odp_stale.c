@@ -111,13 +111,14 @@ TEST_F_TIMEOUT(odp_stale, prefetch_against_dontneed, 180)
 	struct shared *s = &self->s;
 	char *mem = s->buf.addr, *result = self->result.addr;
 	struct rdma_buf last = { s->buf.mr, mem + LEN - PAGE };
-	double end = now_seconds() + SECONDS;
+	double end = now_seconds() + SECONDS, limit = end + 100;
 	unsigned int rounds = 0;
 	pthread_t thread;
 	long again;
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, prefetch, s));
-	while (now_seconds() < end) {
+	while (now_seconds() < end ||
+	       (now_seconds() < limit && (restarts() <= 0 || !atomic_load(&s->prefetches)))) {
 		for (size_t i = 0; i < LEN; i += PAGE)
 			*(volatile char *)(mem + i) = 0x5e;
 		memset(mem + LEN - PAGE, 0x5e, PAGE);

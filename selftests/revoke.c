@@ -107,10 +107,13 @@ static void *control_thread(void *arg)
 	struct worker *w = arg;
 
 	while (!w->stop) {
+		double begin = now_seconds();
+
 		if (gpu_control(0, "%s", w->command))
 			w->failed = errno;
 		w->done++;
-		usleep(1000);
+		/* A slow machine needs as much time for the traffic in between. */
+		usleep(1000 + (now_seconds() - begin) * 1e6);
 	}
 	return NULL;
 }

@@ -191,12 +191,13 @@ TEST_F_TIMEOUT(speed, cpu_fault, 300)
 	}
 	EXPECT_LE(1.5, report("to RAM by CPU fault", "64 KiB around", "page by page",
 			      &around, 512, 2.3));
+	report("to RAM by CPU fault", "huge", "page by page", &whole, 512, 8);
 	/*
 	 * A folio that moved page by page would give 1.  Other load on the machine delays one
-	 * fault more than many, because the other CPU must answer the one fault.
+	 * fault more than many, because the other CPU must answer the one fault.  So the upper
+	 * quarter of the rounds counts.
 	 */
-	EXPECT_LE(2.0, report("to RAM by CPU fault", "huge", "page by page", &whole,
-			      512, 8));
+	EXPECT_LE(2.0, whole.ratio[ROUNDS * 3 / 4]);
 	munmap(small, 2 * MiB);
 	munmap(huge, 2 * MiB);
 }

@@ -135,10 +135,10 @@ static inline int unbinding_begin(struct unbinding *u, const char *driver, unsig
 	return pthread_create(&u->thread, NULL, unbinding_run, u);
 }
 
-/* Whether the driver has released the device within 20 seconds. */
+/* Whether the driver has released the device within a minute. */
 static inline bool unbinding_ended(struct unbinding *u)
 {
-	for (int i = 0; i < 200 && u->result == 1; i++)
+	for (int i = 0; i < 600 && u->result == 1; i++)
 		usleep(100000);
 	return u->result != 1;
 }

@@ -24,7 +24,7 @@
 extern char **environ;
 
 #define NAMES	32
-#define SERVER_MS	10000
+#define SERVER_MS	60000
 
 /*
  * How long a client takes at most beside its runtime, where it usually takes two seconds, and how

@@ -193,16 +193,6 @@ static void importer_keeps_in_reset_and_death(struct kunit *test)
 	mirror_destroy(bad);
 }
 
-/* Stay in the callback until the watchdog has reported it, or the test would take too long. */
-static void stay_until_late(struct mirror *m)
-{
-	unsigned long end = jiffies + 30 * HZ;
-
-	while (!hmm_p2p_sum(m->f->exp->counters, HMM_P2P_C_LATE) &&
-	       time_before(jiffies, end))
-		msleep(1);
-}
-
 /* The watchdog names an importer while its callback takes too long. */
 static void importer_late(struct kunit *test)
 {
@@ -216,8 +206,7 @@ static void importer_late(struct kunit *test)
 	 * watch_kunit.c tests that punctual callbacks are not reported.  Here a stalled host
 	 * could delay them.
 	 */
-	m->f = f;
-	m->stay = stay_until_late;
+	mirror_be_late(m, f, 1);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
 	KUNIT_EXPECT_LE(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_LATE));
 	KUNIT_EXPECT_FALSE(test, mirror_quarantined(m));

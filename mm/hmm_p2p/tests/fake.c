@@ -173,7 +173,7 @@ static void fake_copy_work(struct work_struct *work)
 	struct hmm_p2p_copy_job *job = f->copy_job;
 
 	/* The next copy completes this while the first one runs, or it times out. */
-	wait_for_completion_timeout(&f->copy_go, HZ);
+	wait_for_completion_timeout(&f->copy_go, 10 * HZ);
 	f->copy_job = NULL;
 	hmm_p2p_copy_done(job, fake_copy_now(f, job));
 }

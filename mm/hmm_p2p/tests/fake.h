@@ -219,10 +219,12 @@ struct mirror {
 	struct hmm_p2p_peer peer;
 	void *owner;			/* of pages that are its own, or NULL */
 	unsigned long calls;		/* of its callback */
+	unsigned long longest;		/* ... one, in jiffies */
 	bool keeps;			/* ... which does not let go */
 	unsigned int sleep_ms;		/* its callback takes that long */
 	void (*stay)(struct mirror *m);	/* ... and what this takes; NULL: nothing */
 	struct fake *f;			/* for that */
+	unsigned int nr_late;		/* see mirror_be_late() */
 	struct hmm_p2p_exporter *flushes;	/* its callback flushes writes there */
 };
 
@@ -236,6 +238,8 @@ void mirror_destroy(struct mirror *m);
 int mirror_fault(struct mirror *m, unsigned long first, unsigned long nr,
 		 unsigned long flags);
 void mirror_let_go(struct mirror *m);
+/* Let its callback stay until the watchdog has reported @nr tasks, or for half a minute. */
+void mirror_be_late(struct mirror *m, struct fake *f, unsigned int nr);
 bool mirror_has(struct mirror *m, unsigned long i, unsigned long pfn);
 unsigned long mirror_peers(struct mirror *m);
 

@@ -26,10 +26,13 @@ static bool mirror_invalidate(struct mmu_interval_notifier *mni,
 	unsigned long start = max(range->start, m->start);
 	unsigned long end = min(range->end, m->start + m->nr * PAGE_SIZE);
 
+	unsigned long began = jiffies;
+
 	if (m->sleep_ms)
 		msleep(m->sleep_ms);
 	if (m->stay)
 		m->stay(m);
+	m->longest = max(m->longest, jiffies - began);
 	if (m->flushes)
 		hmm_p2p_flush_writes(m->flushes, 0, PAGE_SIZE);
 	mutex_lock(&m->lock);
@@ -109,9 +112,26 @@ void mirror_destroy(struct mirror *m)
 {
 	list_del(&m->node);
 	m->sleep_ms = 0;
+	m->stay = NULL;
 	mirror_let_go(m);
 	mmu_interval_notifier_remove(&m->notifier);
 	hmm_p2p_peer_destroy(&m->peer);
+}
+
+static void mirror_stay_until_late(struct mirror *m)
+{
+	unsigned long end = jiffies + 30 * HZ;
+
+	while (hmm_p2p_total_read(m->f->exp, HMM_P2P_C_LATE) < m->nr_late &&
+	       time_before(jiffies, end))
+		msleep(1);
+}
+
+void mirror_be_late(struct mirror *m, struct fake *f, unsigned int nr)
+{
+	m->f = f;
+	m->nr_late = nr;
+	m->stay = mirror_stay_until_late;
 }
 
 /* @flags: HMM_PFN_REQ_*, or 0 for a snapshot. */
@@ -133,7 +153,8 @@ int mirror_fault(struct mirror *m, unsigned long first, unsigned long nr,
 	if (!range.hmm_pfns)
 		return -ENOMEM;
 	for (;;) {
-		ret = hmm_range_fault_unlocked_timeout(&range, HZ);
+		/* Pages that fall back to RAM one by one share this time. */
+		ret = hmm_range_fault_unlocked_timeout(&range, 60 * HZ);
 		if (ret)
 			break;
 		mutex_lock(&m->lock);
