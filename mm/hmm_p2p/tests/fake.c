@@ -184,12 +184,11 @@ static void fake_never_work(struct work_struct *work)
 	fake_end_late(container_of(to_delayed_work(work), struct fake, never_work));
 }
 
-/* Stay long enough for the core to give up twice. */
 static void fake_copy_stay(struct fake *f)
 {
 	while (!READ_ONCE(f->exp->dying))
 		msleep(1);
-	schedule_timeout_uninterruptible(2 * HMM_P2P_COPY_LIMIT);
+	schedule_timeout_uninterruptible(f->op_stays);
 }
 
 static int fake_copy(void *priv, struct hmm_p2p_copy_job *job)

@@ -69,7 +69,7 @@ struct fake {
 	struct delayed_work never_work;	/* ends them at last, for the tests that follow */
 	struct hmm_p2p_copy_job *never_job;
 	struct page *never_ram;		/* RAM to which that copy may write */
-	bool op_stays;			/* copy() stays long after death */
+	unsigned long op_stays;		/* copy() stays that many jiffies after death */
 	bool lost;
 	struct platform_device *pdev;	/* masters the bus; NULL: the CPU copies */
 	unsigned int nr_dma;		/* pieces of the last copy by DMA */

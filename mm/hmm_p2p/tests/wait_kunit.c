@@ -127,7 +127,8 @@ static void dead_behind_copy_op(struct kunit *test, bool in_reset)
 
 	seen.mm = current->mm;
 	seen.start = memory_create(test, 4);
-	f->op_stays = true;
+	/* Long enough for the core to give up twice. */
+	f->op_stays = 2 * HMM_P2P_COPY_LIMIT;
 	job_call(test, &copy, migrate_seen, f);
 	wait_for_completion(&f->copy_begun);
 	if (in_reset)
