@@ -167,8 +167,7 @@ TEST_F_TIMEOUT(plug, reset_refused, 60)
 	bool failed, dead;
 
 	ASSERT_EQ(0, find_function("hmm_p2p_reset_begin", &start, &end));
-	ASSERT_EQ(0, attr_range("failslab", "require", start, end));
-	ASSERT_EQ(0, attr_range("fail_page_alloc", "require", 1, 2));
+	ASSERT_EQ(0, only_function(start, end));
 	reset_with_failure(_metadata, self, 1, &failed, &dead);
 	ASSERT_EQ(0, attrs_init());
 	EXPECT_TRUE(failed);

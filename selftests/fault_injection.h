@@ -72,6 +72,16 @@ static inline int spare_function(unsigned long start, unsigned long end)
 	return ret;
 }
 
+/* Let nothing fail that is not below that function. */
+static inline int only_function(unsigned long start, unsigned long end)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < 4; i++)
+		ret |= attr_range(attrs[i], "require", start, end);
+	return ret;
+}
+
 /*
  * The function in which the kernel records DMA mappings (kernel/dma/debug.c).  If its
  * allocation fails, the kernel stops checking DMA mappings until it reboots.  A kernel without
@@ -93,8 +103,8 @@ static inline int attrs_init(void)
 		ret |= attr_write(attrs[i], "verbose", "0");
 		ret |= attr_write(attrs[i], "times", "-1");
 		ret |= attr_write(attrs[i], "task-filter", "N");
-		ret |= attr_range(attrs[i], "require", 0, -1UL);
 	}
+	ret |= only_function(0, -1UL);
 	ret |= spare_function(start, end);
 	ret |= attr_write("failslab", "ignore-gfp-wait", "N");
 	ret |= attr_write("fail_page_alloc", "ignore-gfp-wait", "N");

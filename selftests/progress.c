@@ -137,7 +137,7 @@ TEST_LONG(everybody_gets_on, 240)
 			since[i] = now;
 		}
 		usleep(10000);
-		/* If the machine has stalled, nobody was starved. */
+		/* This task got no CPU either, so the sides did not starve at that time. */
 		stalled = now_seconds() - now - 0.1;
 		for (i = 0; i < 4 && stalled > 0; i++)
 			since[i] += stalled;

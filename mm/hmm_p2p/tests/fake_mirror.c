@@ -25,7 +25,6 @@ static bool mirror_invalidate(struct mmu_interval_notifier *mni,
 	struct mirror *m = container_of(mni, struct mirror, notifier);
 	unsigned long start = max(range->start, m->start);
 	unsigned long end = min(range->end, m->start + m->nr * PAGE_SIZE);
-
 	unsigned long began = jiffies;
 
 	if (m->sleep_ms)
