@@ -170,13 +170,7 @@ static void reference_after_unregister(struct kunit *test)
 	rcu_barrier();
 	KUNIT_ASSERT_EQ(test, 1, kref_read(&exp->kref));
 	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_revoke(exp, 0, 1));
-	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_reset_begin(exp));
-	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_reset_end(exp));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_get_stat(exp, HMM_P2P_STAT_PEER_FAULTS));
-	hmm_p2p_dead(exp);
-	/* Death comes too late. */
-	KUNIT_EXPECT_EQ(test, HMM_P2P_STATE_DRAINING, READ_ONCE(exp->state));
-	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_revoke(exp, 0, 1));
 	hmm_p2p_exporter_put(exp);
 }
 

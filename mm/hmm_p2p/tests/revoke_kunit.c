@@ -208,6 +208,24 @@ static void dead(struct kunit *test)
 	mirror_destroy(m);
 }
 
+/* An exporter that is unregistered, and to which a task has a reference, stays as it is. */
+static void unregistered_neither_resets_nor_dies(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct hmm_p2p_exporter *exp;
+
+	fake_register(test);
+	exp = f->exp;
+	hmm_p2p_exporter_get(exp);
+	fake_unregister(f);
+	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_reset_begin(exp));
+	KUNIT_EXPECT_EQ(test, -EINVAL, hmm_p2p_reset_end(exp));
+	hmm_p2p_dead(exp);
+	KUNIT_EXPECT_EQ(test, HMM_P2P_STATE_DRAINING, READ_ONCE(exp->state));
+	KUNIT_EXPECT_EQ(test, -ENODEV, hmm_p2p_revoke(exp, 0, 1));
+	hmm_p2p_exporter_put(exp);
+}
+
 static void dead_in_reset(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -347,6 +365,7 @@ static struct kunit_case hmm_p2p_revoke_cases[] = {
 	KUNIT_CASE(dead),
 	KUNIT_CASE(dead_in_begin),
 	KUNIT_CASE(dead_in_reset),
+	KUNIT_CASE(unregistered_neither_resets_nor_dies),
 	KUNIT_CASE(poison),
 	KUNIT_CASE(revoke_hands_out_none),
 	KUNIT_CASE(revoke_neighbours_at_once),
@@ -375,6 +394,7 @@ static struct kunit_case hmm_p2p_revoke_without_engine_cases[] = {
 	KUNIT_CASE(dead),
 	KUNIT_CASE(dead_in_begin),
 	KUNIT_CASE(dead_in_reset),
+	KUNIT_CASE(unregistered_neither_resets_nor_dies),
 	KUNIT_CASE(poison),
 	KUNIT_CASE(revoke_hands_out_none),
 	KUNIT_CASE(revoke_neighbours_at_once),

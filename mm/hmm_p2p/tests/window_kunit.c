@@ -226,19 +226,23 @@ static void window_wakes_nobody_else(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct mirror *m = place_in_windows(test, 1);
+	struct hmm_p2p_exporter *exp = f->exp;
 	wait_queue_entry_t entry;
 
 	nr_woken = 0;
 	init_waitqueue_func_entry(&entry, count_woken);
-	add_wait_queue(&f->exp->changed, &entry);
+	add_wait_queue(&exp->changed, &entry);
 	fault_in_window(test, m, 0);
 	fault_in_window(test, m, 1);
-	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, NR_PAGES * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(exp, 0, NR_PAGES * PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, HMM_P2P_CLOSED, fake_window_state(f, 0));
 	KUNIT_EXPECT_EQ(test, 0, nr_woken);
-	hmm_p2p_dead(f->exp);
+	/* The state of the exporter does wake them. */
+	hmm_p2p_exporter_get(exp);
+	fake_unregister(f);
 	KUNIT_EXPECT_EQ(test, 1, nr_woken);
-	remove_wait_queue(&f->exp->changed, &entry);
+	remove_wait_queue(&exp->changed, &entry);
+	hmm_p2p_exporter_put(exp);
 	mirror_destroy(m);
 }
 
