@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The machine goes to sleep and wakes up, with pages on a GPU that a NIC, the other GPU and the
- * CPU use.  It goes through all phases but the last (/sys/power/pm_test).
+ * CPU use.  It goes through all phases that devices see (/sys/power/pm_test).
  */
 #include "parked.h"
 #include "peers.h"

@@ -233,8 +233,8 @@ static void wait_for_device_calls(struct hmm_p2p_exporter *exp)
  * also has five seconds to end them.  After that, the core keeps the memory that they write
  * to until that driver ends them.
  *
- * Context: Process context, may sleep.  Not under a lock that an importer's
- * invalidate callback needs.  It may run between hmm_p2p_reset_begin() and
+ * Context: Process context, may sleep.  Not from an op, and not under a lock that an op or an
+ * importer's invalidate callback needs.  It may run between hmm_p2p_reset_begin() and
  * hmm_p2p_reset_end(), and beside hmm_p2p_engine_unregister().  The caller keeps the exporter: it
  * returns before hmm_p2p_unregister() begins, or has a reference, see hmm_p2p_exporter_get().  The
  * call does nothing where hmm_p2p_unregister() has taken all away already, and for coherent

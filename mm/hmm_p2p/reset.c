@@ -177,8 +177,9 @@ void hmm_p2p_unpark_all(struct hmm_p2p_exporter *exp)
  * bus errors" in Documentation/misc-devices/hmm_dummy.rst.
  *
  * Context: Process context, may sleep, for as long as another task keeps a page locked, or
- * until another task calls hmm_p2p_dead().  Not under a lock that a copy or an
- * importer's invalidate callback needs.  The caller keeps the exporter, as for hmm_p2p_dead().
+ * until another task calls hmm_p2p_dead().  Not from an op, and not under a lock that an op, a
+ * copy or an importer's invalidate callback needs.  The caller keeps the exporter, as for
+ * hmm_p2p_dead().
  *
  * Return: 0, and the driver calls hmm_p2p_reset_end() later; or, with nothing changed,
  * * -EBUSY: a reset is under way
