@@ -282,6 +282,7 @@ u64 hmm_p2p_get_stat(struct hmm_p2p_exporter *exp, enum hmm_p2p_stat stat);
 
 /* state.c */
 int hmm_p2p_live_get(struct hmm_p2p_exporter *exp);
+bool hmm_p2p_live_tryget(struct hmm_p2p_exporter *exp);
 void hmm_p2p_live_put(struct hmm_p2p_exporter *exp);
 
 /* revoke.c */
@@ -353,6 +354,11 @@ hmm_p2p_folio_init(struct dev_pagemap *pgmap, u64 offset, unsigned int order)
 static inline int hmm_p2p_live_get(struct hmm_p2p_exporter *exp)
 {
 	return -EOPNOTSUPP;
+}
+
+static inline bool hmm_p2p_live_tryget(struct hmm_p2p_exporter *exp)
+{
+	return false;
 }
 
 static inline void hmm_p2p_live_put(struct hmm_p2p_exporter *exp)

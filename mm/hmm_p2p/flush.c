@@ -261,7 +261,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_flush_writes, "HMM_P2P");
  *
  * The page finds its exporter, so the driver may call this at any time before
  * memunmap_pages(): beside hmm_p2p_unregister(), and after it.  Where the memory has no
- * exporter any more, hmm_p2p_unregister() has flushed, and no peer has written since.
+ * exporter any more, hmm_p2p_unregister() has flushed, and no peer has written since, but for an
+ * importer that breaks its contract and holds on.
  *
  * Calls ops->flush_writes as hmm_p2p_flush_writes() does.  It does not call the op any more
  * when hmm_p2p_unregister() has returned.

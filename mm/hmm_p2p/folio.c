@@ -13,21 +13,54 @@
 #include "internal.h"
 
 /*
+ * hmm_p2p_page_is_free - whether nobody uses a page
+ * @pfn: of a page of a device
+ *
+ * No references do not mean that a page is free:
+ *
+ *	a task that splits the folio		this task
+ *	  locks it
+ *	  freezes its references at 0
+ *	  stores over its size and heads	the size of the folio is wrong
+ *						  page_folio() is the head of before
+ *	  gives all parts references
+ *	  unlocks all parts
+ *						  the head has one page now
+ *
+ * So a folio that is locked is in use, whatever it says of its size.  If it is not, the page itself
+ * tells whether it has become a part meanwhile.
+ *
+ * Return: true if the page is free.  False may be wrong for a moment.
+ */
+bool hmm_p2p_page_is_free(unsigned long pfn)
+{
+	struct page *page = pfn_to_page(pfn);
+	struct folio *folio = page_folio(page);
+
+	/* The former head of a free page may be a small page, and locked, by now. */
+	if (folio_test_locked(folio) && (page == &folio->page || folio_test_large(folio)))
+		return false;
+	/* What comes before folio_unlock() is seen: pairs with its release. */
+	smp_rmb();
+	if (page_folio(page) != folio || page_ref_count(page))
+		return false;
+	folio = hmm_p2p_folio_of_pfn(pfn);
+	return !folio || !folio_ref_count(folio);
+}
+
+/*
  * hmm_p2p_grab_folio - lock the folio of a page, if that is possible at once
  * @pfn: of a page of a device
- * @busy: set to true if another task has the folio locked
+ * @busy: set to true if the page is in use, and its folio could not be locked
  *
- * Return: the folio, locked and with a reference.  NULL if it is free or locked.
+ * Return: the folio, locked and with a reference.  NULL if it is free or busy.
  */
 struct folio *hmm_p2p_grab_folio(unsigned long pfn, bool *busy)
 {
 	struct folio *folio = hmm_p2p_folio_of_pfn(pfn);
 
-	if (!folio)
-		return NULL;
-	if (!folio_try_get(folio)) {
-		/* It is free, or a task that splits it has it locked and its references frozen. */
-		*busy |= folio_test_locked(folio);
+	if (!folio || !folio_try_get(folio)) {
+		*busy |= !hmm_p2p_page_is_free(pfn);
 		return NULL;
 	}
 	if (folio_trylock(folio)) {

@@ -8,7 +8,9 @@
  *
  *	hmm_p2p_exporter.life (reset, death)
  *	  hmm_p2p_exporter.live_sem (Migrations to the device, the opening of windows and
- *	  questions to p2pdma take it to read.  No task queues for it to write.)
+ *	  questions to p2pdma take it to read.  No task queues for it to write.  A task with
+ *	  mmap_lock only tries it, and no task with it waits for mmap_lock: see
+ *	  hmm_p2p_live_tryget().)
  *	    hmm_p2p_pairs_lock (Importers and pairs.  A mirror takes it where a pair begins
  *	    or ends.  No task calls a callback under it, or allocates memory, which may wait
  *	    for a callback.)
@@ -22,8 +24,8 @@
  *	            mirror that meets an exporter takes it in hmm_p2p_pair.lock.)
  *	        hmm_p2p_exporter.flush_lock (A task holds it while it calls
  *	        ops->flush_writes.  It never holds a lock of an importer at the same time.)
- *	      abandoned_lock (migrate/copy.c.  A task puts folios under it, and takes no
- *	      other lock.)
+ *	      abandoned_lock (migrate/copy.c.  A task puts folios under it, which calls
+ *	      ops->folio_free of the driver, and takes no other lock.)
  *	      late_mappings_lock (migrate/dma.c.  The DMA API unmaps under it.)
  *
  *	hmm_p2p_lock (registration) nests in none of the above, and none of them nests in it.
@@ -643,7 +645,9 @@ static inline void hmm_p2p_drop_folio(struct folio *folio)
 /*
  * The folio that a page of a device is in, or NULL if the page is free.  A free page that was the
  * tail of a huge folio still looks like one until it is used again, whatever its head is by then.
- * The caller asks again when it has the folio's lock and a reference on it.
+ * A free page that was the head keeps the size of that folio, although its tails may be in use as
+ * other pages.  The caller asks again when it has the folio's lock and a reference on it, and does
+ * not trust the folio's size before.
  */
 static inline struct folio *hmm_p2p_folio_of_pfn(unsigned long pfn)
 {
@@ -652,6 +656,7 @@ static inline struct folio *hmm_p2p_folio_of_pfn(unsigned long pfn)
 	return pfn - folio_pfn(folio) < folio_nr_pages(folio) ? folio : NULL;
 }
 
+bool hmm_p2p_page_is_free(unsigned long pfn);
 struct folio *hmm_p2p_grab_folio(unsigned long pfn, bool *busy);
 struct anon_vma *hmm_p2p_unmap_folio(struct folio *folio);
 void hmm_p2p_map_folio(struct folio *folio, struct anon_vma *anon_vma);

@@ -151,26 +151,17 @@ static bool revoke_one(struct folio *folio, struct vm_area_struct *vma,
 	return true;
 }
 
-/* Return: false if another task has the folio locked. */
-static bool revoke_folio(struct folio *folio, struct revoke_arg *arg)
+/* The folio is locked. */
+static void revoke_folio(struct folio *folio, struct revoke_arg *arg)
 {
 	struct rmap_walk_control rwc = {
 		.rmap_one = revoke_one,
 		.arg = arg,
 		.anon_lock = folio_lock_anon_vma_read,
 	};
-	bool locked;
 
-	if (!folio_try_get(folio))
-		return true;	/* free, or being split, which calls the notifiers itself */
-	locked = folio_trylock(folio);
-	if (locked) {
-		if (folio_mapped(folio))
-			rmap_walk(folio, &rwc);
-		folio_unlock(folio);
-	}
-	folio_put(folio);
-	return locked;
+	if (folio_mapped(folio))
+		rmap_walk(folio, &rwc);
 }
 
 /* Revoke a window from page @pfn on, once.  Return: the page where it had to stop. */
@@ -178,22 +169,19 @@ static unsigned long revoke_pages(unsigned long pfn, unsigned long end,
 				  struct revoke_arg *arg)
 {
 	while (pfn < end) {
-		struct folio *folio = hmm_p2p_folio_of_pfn(pfn);
-		unsigned long next = pfn + 1;
+		bool busy = false;
+		struct folio *folio = hmm_p2p_grab_folio(pfn, &busy);
 
-		if (!folio)
-			goto next;
-		next = folio_pfn(folio) + folio_nr_pages(folio);
-
-		/* The folio may change while it is read without a reference: go on in any case. */
-		if (next <= pfn)
-			next = pfn + 1;
-		/* The rest of it is in the next window. */
-		next = min(next, end);
-		if (!revoke_folio(folio, arg))
+		if (busy)
 			break;
-next:
-		pfn = next;
+		if (folio) {
+			revoke_folio(folio, arg);
+			/* The rest of it is in the next window. */
+			pfn = min(folio_pfn(folio) + folio_nr_pages(folio), end);
+			hmm_p2p_drop_folio(folio);
+		} else {
+			pfn++;
+		}
 		cond_resched();
 	}
 	return pfn;

@@ -69,7 +69,9 @@ bool hmm_p2p_flush_readers(struct hmm_p2p_exporter *exp)
  * a reset parks no page, and neither hmm_p2p_unregister() nor hmm_p2p_dead() gets to its end.
  * The core's engine does the same.  A migration from the device does not need it: the task has
  * the pages locked.  Between the two calls, the task calls none of hmm_p2p_reset_begin(),
- * hmm_p2p_revoke(), hmm_p2p_dead() and hmm_p2p_unregister().
+ * hmm_p2p_revoke(), hmm_p2p_dead() and hmm_p2p_unregister(), and does not wait for mmap_lock.  A
+ * task that needs mmap_lock takes that first, calls hmm_p2p_live_tryget(), and calls this function
+ * only to wait without mmap_lock before it tries again.
  *
  * Context: Process context, may sleep: waits for the end of a reset, which a fatal signal
  * ends.  Not under mmap_lock nor a page lock.
@@ -97,10 +99,42 @@ int hmm_p2p_live_get(struct hmm_p2p_exporter *exp)
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_live_get, "HMM_P2P");
 
 /**
- * hmm_p2p_live_put - undo hmm_p2p_live_get()
+ * hmm_p2p_live_tryget - hmm_p2p_live_get() for a task that holds mmap_lock
+ * @exp: the exporter, which the caller keeps registered
+ *
+ * A task that waited for mmap_lock after hmm_p2p_live_get() could hang the resets of two devices,
+ * which the PCI core makes together:
+ *
+ *	reset of A	reset of B	other tasks
+ *	  parks pages
+ *					1: has mmap_lock, and faults on a page of A
+ *					2: queues for mmap_lock to write
+ *					3: hmm_p2p_live_get(B), queues for mmap_lock
+ *			  waits for 3
+ *	  ends when B
+ *	  has begun
+ *
+ * Context: Any; does not sleep.
+ *
+ * Return: true, and hmm_p2p_live_put() follows; false if a reset is under way, the exporter is being
+ * unregistered, or its device is dead: hmm_p2p_live_get() tells which.
+ */
+bool hmm_p2p_live_tryget(struct hmm_p2p_exporter *exp)
+{
+	if (!down_read_trylock(&exp->live_sem))
+		return false;
+	if (READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE)
+		return true;
+	up_read(&exp->live_sem);
+	return false;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_p2p_live_tryget, "HMM_P2P");
+
+/**
+ * hmm_p2p_live_put - undo hmm_p2p_live_get() or hmm_p2p_live_tryget()
  * @exp: the exporter
  *
- * Context: In the task that called hmm_p2p_live_get().
+ * Context: In the task that called hmm_p2p_live_get() or hmm_p2p_live_tryget().
  */
 void hmm_p2p_live_put(struct hmm_p2p_exporter *exp)
 {

@@ -122,7 +122,7 @@ void hmm_p2p_copy_start(struct hmm_p2p_batch *b)
 static void copy_put_destinations(struct hmm_p2p_batch *b)
 {
 	bool to_ram = b->job.dir == HMM_P2P_TO_RAM;
-	unsigned int i, j, n;
+	unsigned int i, j, n, left;
 
 	lockdep_assert_held(&abandoned_lock);
 	if (!b->kept)
@@ -132,10 +132,14 @@ static void copy_put_destinations(struct hmm_p2p_batch *b)
 		const struct hmm_p2p_copy *c = &b->copies[i];
 
 		for (j = 0; j < c->nr_pages; j += n) {
-			struct page *page = to_ram ? c->ram_page : c->dev_page;
-			struct folio *folio = page_folio(page + j);
+			struct page *page = (to_ram ? c->ram_page : c->dev_page) + j;
+			struct folio *folio = page_folio(page);
 
-			n = folio_nr_pages(folio);
+			left = folio_nr_pages(folio) - folio_page_idx(folio, page);
+			n = min(left, c->nr_pages - j);
+			/* The rest of it has a piece of its own: see batch_add_peer_copy(). */
+			if (n < left)
+				continue;
 			/* As batch_drop_destination() has left it. */
 			if (to_ram)
 				folio_unlock(folio);

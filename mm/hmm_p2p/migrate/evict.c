@@ -139,11 +139,8 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
 {
 	unsigned long i, used = 0;
 
-	for (i = 0; i < nr; i++) {
-		struct folio *folio = hmm_p2p_folio_of_pfn(pfn + i);
-
-		used += folio && folio_ref_count(folio);
-	}
+	for (i = 0; i < nr; i++)
+		used += !hmm_p2p_page_is_free(pfn + i);
 	return used;
 }
 
@@ -158,7 +155,7 @@ static unsigned long pages_in_use(unsigned long pfn, unsigned long nr)
  * A driver calls it in ops->make_room, and when it wants memory back for another reason.
  * A huge page for which there is no huge page of RAM is split, and its small pages move.  A
  * huge page that lies only partly in the range stays.  A page in use that no page table has
- * (a migration is under way) stays and is not counted.
+ * (a migration is under way), or that another task has locked, stays and is not counted.
  *
  * Context: Process context, may sleep; no mmap_lock, no page lock, no lock that the
  * copy op or an importer's invalidate callback needs.

@@ -410,17 +410,21 @@ static int range_check(struct mm_struct *mm, unsigned long start,
  */
 static int migration_lock(struct migration *m)
 {
+	struct hmm_p2p_exporter *exp = m->engine->exp;
 	int ret = 0;
 
-	if (m->dir == HMM_P2P_TO_DEVICE)
-		ret = hmm_p2p_live_get(m->engine->exp);
-	if (ret)
-		return ret;
-	if (!fatal_signal_pending(current) && !mmap_read_lock_killable(m->mm))
-		return 0;
-	if (m->dir == HMM_P2P_TO_DEVICE)
-		hmm_p2p_live_put(m->engine->exp);
-	return -EINTR;
+	while (!ret) {
+		if (fatal_signal_pending(current) || mmap_read_lock_killable(m->mm))
+			return -EINTR;
+		if (m->dir != HMM_P2P_TO_DEVICE || hmm_p2p_live_tryget(exp))
+			return 0;
+		mmap_read_unlock(m->mm);
+		/* Wait for the end of a reset without mmap_lock. */
+		ret = hmm_p2p_live_get(exp);
+		if (!ret)
+			hmm_p2p_live_put(exp);
+	}
+	return ret;
 }
 
 static void migration_unlock(struct migration *m)

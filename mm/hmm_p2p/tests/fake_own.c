@@ -141,6 +141,26 @@ static void own_fill_to_device(struct fake *f, const unsigned long *src, unsigne
 	}
 }
 
+/*
+ * Take mmap_lock, and keep the exporter live: with neither of them the task waits for the other.
+ * Returns 0 or the error of hmm_p2p_live_get().
+ */
+static int own_lock(struct fake *f, struct mm_struct *mm)
+{
+	int ret;
+
+	for (;;) {
+		mmap_read_lock(mm);
+		if (hmm_p2p_live_tryget(f->exp))
+			return 0;
+		mmap_read_unlock(mm);
+		ret = hmm_p2p_live_get(f->exp);
+		if (ret)
+			return ret;
+		hmm_p2p_live_put(f->exp);
+	}
+}
+
 /* Move at most 2 MiB inside of one 2 MiB piece.  Returns how many pages moved. */
 static unsigned long own_piece_to_device(struct fake *f, struct mm_struct *mm,
 					 unsigned long start, unsigned long end,
@@ -156,7 +176,6 @@ static unsigned long own_piece_to_device(struct fake *f, struct mm_struct *mm,
 	};
 	unsigned long i, moved = 0;
 
-	mmap_read_lock(mm);
 	args.vma = vma_lookup(mm, start);
 	if (args.vma && !migrate_vma_setup(&args)) {
 		own_fill_to_device(f, src, dst, args.npages);
@@ -165,7 +184,6 @@ static unsigned long own_piece_to_device(struct fake *f, struct mm_struct *mm,
 			moved += src[i] & MIGRATE_PFN_MIGRATE && dst[i];
 		migrate_vma_finalize(&args);
 	}
-	mmap_read_unlock(mm);
 	return moved;
 }
 
@@ -180,7 +198,7 @@ long fake_own_to_device(struct fake *f, struct mm_struct *mm, unsigned long star
 	unsigned long *pfns;
 	long moved;
 
-	moved = hmm_p2p_live_get(f->exp);
+	moved = own_lock(f, mm);
 	if (moved)
 		return moved;
 	pfns = kvcalloc(2 * HPAGE_PMD_NR, sizeof(*pfns), GFP_KERNEL);
@@ -190,5 +208,6 @@ long fake_own_to_device(struct fake *f, struct mm_struct *mm, unsigned long star
 	}
 	kvfree(pfns);
 	hmm_p2p_live_put(f->exp);
+	mmap_read_unlock(mm);
 	return moved;
 }

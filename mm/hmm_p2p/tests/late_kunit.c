@@ -34,10 +34,10 @@ static void die_when_copy_begins(struct fake *f)
  * A copy by @f, to its device or from there to RAM, is under way when the device @dies.  The
  * migration abandons the copy.
  */
-static void abandon_copy(struct kunit *test, struct fake *f, struct fake *dies,
-			 unsigned long start, bool to_ram)
+static void abandon_copy_of(struct kunit *test, struct fake *f, struct fake *dies,
+			    unsigned long start, unsigned long nr, bool to_ram)
 {
-	unsigned long end = start + NR_COPIED * PAGE_SIZE;
+	unsigned long end = start + nr * PAGE_SIZE;
 	struct hmm_p2p_result result = {};
 	struct job death;
 	int ret;
@@ -51,13 +51,18 @@ static void abandon_copy(struct kunit *test, struct fake *f, struct fake *dies,
 			ret = hmm_p2p_migrate_to_ram(f->engine, current->mm, start, end,
 						     &result);
 		else
-			ret = memory_to_device(f, start, NR_COPIED, HMM_P2P_NO_EVICT,
-					       &result);
+			ret = memory_to_device(f, start, nr, HMM_P2P_NO_EVICT, &result);
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
 	}
 	KUNIT_EXPECT_EQ(test, -EIO, ret);
-	KUNIT_EXPECT_EQ(test, NR_COPIED, result.count[HMM_P2P_COPY_FAILED]);
+	KUNIT_EXPECT_EQ(test, nr, result.count[HMM_P2P_COPY_FAILED]);
 	KUNIT_EXPECT_TRUE(test, job_done(&death, 60000));
+}
+
+static void abandon_copy(struct kunit *test, struct fake *f, struct fake *dies,
+			 unsigned long start, bool to_ram)
+{
+	abandon_copy_of(test, f, dies, start, NR_COPIED, to_ram);
 }
 
 /* Place pages on a second device, which dies while the first one copies them from there. */
@@ -144,6 +149,38 @@ static void late_from_dead_peer_to_dead(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, all_reaped());
 	KUNIT_EXPECT_EQ(test, NR_COPIED, to->freed);
 	fake_second_exit(test, from);
+}
+
+/* A huge page that lay in two windows has two pieces, and its destination has one reference. */
+static void late_huge_in_two_windows(struct kunit *test)
+{
+	struct fake *from = test->priv, *to;
+	struct page *head;
+	struct job gone;
+	unsigned long start;
+
+	from->desc.window_offset = WINDOW_PAGES / 2 * PAGE_SIZE;
+	from->desc.size = (NR_PAGES - WINDOW_PAGES / 2) * PAGE_SIZE;
+	fake_register(test);
+	start = memory_create_huge(test, 0);
+	to = fake_second(test);
+	to->gives_huge = true;
+	abandon_copy_of(test, to, from, start, WINDOW_PAGES, false);
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, from->freed);
+	head = fake_page(to, 0);
+	KUNIT_EXPECT_EQ(test, 1, page_ref_count(head));
+	KUNIT_EXPECT_EQ(test, HPAGE_PMD_ORDER, folio_order(page_folio(head)));
+	KUNIT_EXPECT_EQ(test, 2, to->never_job->nr);
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, hmm_p2p_copy_nr_kept(to->engine));
+	fake_end_late(to);
+	KUNIT_EXPECT_TRUE(test, all_reaped());
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, to->freed);
+	KUNIT_EXPECT_EQ(test, 0, page_ref_count(head));
+	/* Or the device could not go. */
+	set_page_count(head, 0);
+	job_call(test, &gone, fake_unregister, to);
+	KUNIT_EXPECT_TRUE(test, job_done(&gone, 60000));
+	fake_second_exit(test, to);
 }
 
 static unsigned int nr_met;
@@ -326,6 +363,7 @@ static void late_dma_to_device(struct kunit *test)
 static struct kunit_case hmm_p2p_late_cases[] = {
 	KUNIT_CASE_SLOW(late_from_dead_peer),
 	KUNIT_CASE_SLOW(late_from_dead_peer_to_dead),
+	KUNIT_CASE_SLOW(late_huge_in_two_windows),
 	KUNIT_CASE_SLOW(late_while_task_has_batch),
 	KUNIT_CASE_SLOW(late_to_ram),
 	KUNIT_CASE_SLOW(late_to_dead_device),

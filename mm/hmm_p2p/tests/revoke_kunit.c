@@ -352,6 +352,31 @@ static void revoke_leaves_neighbours(struct kunit *test)
 	mirror_destroy(b);
 }
 
+/*
+ * The first page of a huge page that was freed stays free, and keeps its size.  It does not hide
+ * the pages behind it, which are in use again.
+ */
+static void revoke_behind_free_head(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start;
+	struct mirror *m;
+
+	fake_register(test);
+	start = memory_create_huge(test, 0);
+	KUNIT_ASSERT_TRUE(test, memory_right(start, 0));
+	KUNIT_ASSERT_EQ(test, WINDOW_PAGES, f->freed);
+	/* As drivers that do not hand out the first free page. */
+	set_bit(0, f->used);
+	m = mirror_create_mapped(test, "soft", 4);
+	clear_bit(0, f->used);
+	KUNIT_EXPECT_TRUE(test, mirror_has(m, 0, fake_alias(f, 1)));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_revoke(f->exp, 0, 1));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_refs(f->exp));
+	KUNIT_EXPECT_EQ(test, 0, mirror_peers(m));
+	mirror_destroy(m);
+}
+
 static struct kunit_case hmm_p2p_revoke_cases[] = {
 	KUNIT_CASE(revoke_all),
 	KUNIT_CASE(revoke_range),
@@ -370,6 +395,7 @@ static struct kunit_case hmm_p2p_revoke_cases[] = {
 	KUNIT_CASE(revoke_hands_out_none),
 	KUNIT_CASE(revoke_neighbours_at_once),
 	KUNIT_CASE(revoke_leaves_neighbours),
+	KUNIT_CASE(revoke_behind_free_head),
 	{}
 };
 
@@ -399,6 +425,7 @@ static struct kunit_case hmm_p2p_revoke_without_engine_cases[] = {
 	KUNIT_CASE(revoke_hands_out_none),
 	KUNIT_CASE(revoke_neighbours_at_once),
 	KUNIT_CASE(revoke_leaves_neighbours),
+	KUNIT_CASE(revoke_behind_free_head),
 	{}
 };
 

@@ -249,9 +249,9 @@ static void poison_before_parked(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, HMM_P2P_STATE_RESETTING, READ_ONCE(f->exp->state));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_poison(f->exp, 5 * PAGE_SIZE, PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, 1, f->freed);
-	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 5));
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 10));
 	up_read(&f->exp->live_sem);
+	KUNIT_EXPECT_FALSE(test, memory_right(m->start, 5));
 	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
 	KUNIT_EXPECT_EQ(test, 1, hmm_p2p_total_read(f->exp, HMM_P2P_C_POISONED));
@@ -440,6 +440,125 @@ static void reclaim_killed(struct kunit *test)
 	mirror_destroy(f->wants);
 }
 
+static void own_migrate_seen(struct fake *f)
+{
+	seen.ret = fake_own_to_device(f, seen.mm, seen.start, 4) == 4 ? 0 : -EBUSY;
+}
+
+static void end_reset(struct fake *f)
+{
+	hmm_p2p_reset_end(f->exp);
+}
+
+/*
+ * A reset does not wait for a migration that waits for mmap_lock: who has that may wait for the
+ * reset of another device.
+ */
+static void reset_beside_wait_for_mmap_lock(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct mirror *m = create_mapped(test, 8);
+	unsigned long end = jiffies + 10 * HZ;
+	struct job migration, reset, ended;
+
+	seen.mm = current->mm;
+	seen.start = memory_create(test, 4);
+	/* The migration has looked at the range when it waits for this reset. */
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	job_call(test, &migration, f->without_engine ? own_migrate_seen : migrate_seen, f);
+	KUNIT_EXPECT_FALSE(test, job_done(&migration, 300));
+	/* It has no mmap_lock meanwhile. */
+	mmap_write_lock(seen.mm);
+	/* By another task: a driver does not do that under mmap_lock. */
+	job_call(test, &ended, end_reset, f);
+	KUNIT_EXPECT_TRUE(test, job_done(&ended, 10000));
+	while (!mmap_lock_is_contended(seen.mm) && time_before(jiffies, end))
+		msleep(1);
+	KUNIT_EXPECT_TRUE(test, mmap_lock_is_contended(seen.mm));
+	job_call(test, &reset, fake_begin_reset, f);
+	if (!job_done(&reset, 10000)) {
+		KUNIT_FAIL(test, "the reset waits for mmap_lock\n");
+		mmap_write_unlock(seen.mm);
+		wait_for_completion(&reset.done);
+	} else {
+		mmap_write_unlock(seen.mm);
+	}
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_TRUE(test, job_done(&migration, 10000));
+	KUNIT_EXPECT_EQ(test, 0, seen.ret);
+	mirror_destroy(m);
+}
+
+/* What the split of a folio does before its parts have references of their own. */
+static unsigned long freeze(struct folio *folio)
+{
+	unsigned long nr = folio_nr_pages(folio);
+
+	folio_lock(folio);
+	if (!folio_ref_freeze(folio, 1))
+		return 0;
+#ifdef NR_PAGES_IN_LARGE_FOLIO
+	folio->_nr_pages = 0;
+#endif
+	return nr;
+}
+
+static void unfreeze(struct folio *folio, unsigned long nr)
+{
+#ifdef NR_PAGES_IN_LARGE_FOLIO
+	folio->_nr_pages = nr;
+#endif
+	folio_ref_unfreeze(folio, 1);
+	folio_unlock(folio);
+}
+
+/* A page whose folio is being split is not free: it is poisoned when the split is over. */
+static void poison_beside_split(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start, nr;
+	struct folio *folio;
+	struct job job;
+
+	memset(&seen, 0, sizeof(seen));
+	fake_register(test);
+	start = memory_create_huge(test, 0);
+	folio = page_folio(fake_page(f, 0));
+	nr = freeze(folio);
+	KUNIT_ASSERT_EQ(test, WINDOW_PAGES, nr);
+	seen.start = 9 * PAGE_SIZE;
+	job_call(test, &job, poison_seen, f);
+	KUNIT_EXPECT_FALSE(test, job_done(&job, 200));
+	unfreeze(folio, nr);
+	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
+	KUNIT_EXPECT_EQ(test, 0, seen.ret);
+	KUNIT_EXPECT_FALSE(test, memory_right(start, 9));
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 8));
+}
+
+/* Nor has the engine an end before the split has: the task that splits uses it. */
+static void unregister_beside_split(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned long start, nr;
+	struct folio *folio;
+	struct job job;
+
+	fake_register(test);
+	start = memory_create_huge(test, 0);
+	folio = page_folio(fake_page(f, 0));
+	nr = freeze(folio);
+	KUNIT_ASSERT_EQ(test, WINDOW_PAGES, nr);
+	job_call(test, &job, fake_unregister, f);
+	KUNIT_EXPECT_FALSE(test, job_done(&job, 300));
+	unfreeze(folio, nr);
+	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
+	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, f->freed);
+	/* Or nobody else brings them to RAM. */
+	f->without_engine = !f->freed;
+	KUNIT_EXPECT_TRUE(test, memory_right(start, 9));
+}
+
 static struct kunit_case hmm_p2p_wait_cases[] = {
 	KUNIT_CASE_SLOW(dead_copy_to_device_never_ends),
 	KUNIT_CASE_SLOW(dead_copy_to_ram_never_ends),
@@ -453,6 +572,9 @@ static struct kunit_case hmm_p2p_wait_cases[] = {
 	KUNIT_CASE(revoke_killed),
 	KUNIT_CASE(revoke_killed_behind_another),
 	KUNIT_CASE(reclaim_killed),
+	KUNIT_CASE(reset_beside_wait_for_mmap_lock),
+	KUNIT_CASE(poison_beside_split),
+	KUNIT_CASE(unregister_beside_split),
 	{}
 };
 
@@ -470,6 +592,8 @@ static struct kunit_case hmm_p2p_wait_without_engine_cases[] = {
 	KUNIT_CASE(poison_huge_in_reset),
 	KUNIT_CASE_SLOW(poison_waits_once),
 	KUNIT_CASE(revoke_killed),
+	KUNIT_CASE(reset_beside_wait_for_mmap_lock),
+	KUNIT_CASE(poison_beside_split),
 	{}
 };
 
