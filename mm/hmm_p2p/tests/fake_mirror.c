@@ -220,7 +220,7 @@ static int job_thread(void *data)
 		job->ret = mirror_fault(job->m, job->first, job->nr, job->flags);
 	else
 		job->call(job->f);
-	complete(&job->done);
+	complete_all(&job->done);
 	return 0;
 }
 
@@ -252,7 +252,7 @@ void job_call(struct kunit *test, struct job *job,
 	job_run(test, job);
 }
 
-/* Whether the job ends within @ms.  After true it must not be called again. */
+/* Whether the job ends within @ms. */
 bool job_done(struct job *job, unsigned int ms)
 {
 	return wait_for_completion_timeout(&job->done, msecs_to_jiffies(ms));
