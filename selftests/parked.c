@@ -293,4 +293,53 @@ TEST_F_TIMEOUT(others, go_on, 120)
 	EXPECT_EQ(-1, check_pattern(p, LEN, 1));
 }
 
+struct migration {
+	pthread_t thread;
+	char task[64];
+	atomic_bool begun;
+	char *p;
+	int gpu, ret;
+};
+
+static void *migrate_thread(void *arg)
+{
+	struct migration *m = arg;
+
+	snprintf(m->task, sizeof(m->task), "self/task/%d", gettid());
+	atomic_store(&m->begun, true);
+	m->ret = gpu_to_device(m->gpu, m->p, PAGE);
+	return NULL;
+}
+
+/*
+ * A migration waits for the reset of its device.  What the device does when its bus has an error
+ * does not wait for the migration, and other tasks find the device there.
+ */
+TEST(error_in_reset)
+{
+	struct migration m = { .gpu = gpu_open(0) };
+	char *p = device_memory(m.gpu, MADV_NOHUGEPAGE);
+	struct reset reset;
+
+	ASSERT_NE(NULL, p);
+	m.p = anon_huge(PAGE, MADV_NOHUGEPAGE);
+	ASSERT_NE(NULL, m.p);
+	m.p[0] = 1;
+	ASSERT_TRUE(reset_begin(&reset, 0, p, LEN));
+	ASSERT_EQ(0, pthread_create(&m.thread, NULL, migrate_thread, &m));
+	while (!atomic_load(&reset.over) &&
+	       !(atomic_load(&m.begun) && waits_in(m.task, "hmm_p2p_live_get")))
+		usleep(1000);
+	EXPECT_EQ(0, gpu_control(0, "error"));
+	EXPECT_TRUE(reset_is_on());
+	EXPECT_EQ(0, reset_end(&reset));
+	EXPECT_EQ(0, gpu_control(0, "recover"));
+	pthread_join(m.thread, NULL);
+	EXPECT_EQ(0, m.ret);
+	EXPECT_EQ(-1, check_pattern(p, LEN, 1));
+	munmap(m.p, PAGE);
+	munmap(p, LEN);
+	close(m.gpu);
+}
+
 TEST_HARNESS_MAIN

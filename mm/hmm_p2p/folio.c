@@ -28,7 +28,8 @@
  *						  the head has one page now
  *
  * So a folio that is locked is in use, whatever it says of its size.  If it is not, the page itself
- * tells whether it has become a part meanwhile.
+ * tells whether it has become a part meanwhile.  A former head tells nothing of a page behind it
+ * where it is small; if it is huge, the page is a part of it, since there are no other orders.
  *
  * Return: true if the page is free.  False may be wrong for a moment.
  */
@@ -37,6 +38,8 @@ bool hmm_p2p_page_is_free(unsigned long pfn)
 	struct page *page = pfn_to_page(pfn);
 	struct folio *folio = page_folio(page);
 
+	/* Parts get their flags before they are no tails any more: see __split_folio_to_order(). */
+	smp_rmb();
 	/* The former head of a free page may be a small page, and locked, by now. */
 	if (folio_test_locked(folio) && (page == &folio->page || folio_test_large(folio)))
 		return false;

@@ -116,8 +116,8 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_live_get, "HMM_P2P");
  *
  * Context: Any; does not sleep.
  *
- * Return: true, and hmm_p2p_live_put() follows; false if a reset is under way, the exporter is being
- * unregistered, or its device is dead: hmm_p2p_live_get() tells which.
+ * Return: true, and hmm_p2p_live_put() follows; false if a reset is under way, the exporter is
+ * being unregistered, or its device is dead: hmm_p2p_live_get() tells which.
  */
 bool hmm_p2p_live_tryget(struct hmm_p2p_exporter *exp)
 {

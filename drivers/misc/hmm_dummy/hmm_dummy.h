@@ -144,6 +144,7 @@ struct hmm_dummy_sched {
 	bool stopped;			/* lock: no new jobs */
 	unsigned int resting;		/* lock, READ_ONCE: reasons for the engines to rest */
 	unsigned int handling;		/* lock, READ_ONCE: workers that handle a fault */
+	struct rw_semaphore copies;	/* read: a task copies scratch memory by itself */
 	wait_queue_head_t progress;	/* a job or such a worker has ended; the engines go on */
 	struct hmm_dummy_engine engines[2];
 };

@@ -347,6 +347,7 @@ int hmm_dummy_sched_init(struct hmm_dummy_dev *dev)
 	unsigned int i;
 
 	spin_lock_init(&dev->sched.lock);
+	init_rwsem(&dev->sched.copies);
 	INIT_LIST_HEAD(&dev->sched.ready);
 	init_waitqueue_head(&dev->sched.progress);
 	for (i = 0; i < ARRAY_SIZE(dev->sched.engines); i++) {
@@ -383,8 +384,9 @@ void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
  * copies scratch memory.  That holds until hmm_dummy_unquiesce() has been called as often.  Jobs
  * can be submitted, and wait.
  *
- * A worker may still handle a fault that it has begun with.  It may wait for the reset of a peer,
- * which may be part of the recovery that calls this function.
+ * A worker may still handle a fault that it has begun with, and a task may still migrate.  They may
+ * wait for the reset of a peer, which may be part of the recovery that calls this function, or for
+ * another reset of this device.
  *
  * Context: Process context, may sleep; not between hmm_dummy_dev_enter() and
  * hmm_dummy_dev_exit().
@@ -399,8 +401,8 @@ void hmm_dummy_quiesce(struct hmm_dummy_dev *dev)
 	for (i = 0; i < ARRAY_SIZE(dev->sched.engines); i++)
 		flush_work(&dev->sched.engines[i].work);
 	/* Tasks in rw_kernel(), which have not seen that the engines rest. */
-	down_write(&dev->life);
-	up_write(&dev->life);
+	down_write(&dev->sched.copies);
+	up_write(&dev->sched.copies);
 }
 
 /**

@@ -211,6 +211,25 @@ static ssize_t rw_kernel(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pin
 	return done ?: ret;
 }
 
+/* Engines rest during a reset, when the memory is out of reach: then *@rests is set. */
+static ssize_t rw_kernel_unless_rest(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned,
+				     struct kiocb *iocb, struct iov_iter *iter,
+				     bool to_memory, bool *rests)
+{
+	ssize_t ret = -EAGAIN;
+
+	*rests = false;
+	if (!(iocb->ki_flags & IOCB_NOWAIT))
+		down_read(&dev->sched.copies);
+	else if (!down_read_trylock(&dev->sched.copies))
+		return ret;
+	*rests = READ_ONCE(dev->sched.resting);
+	if (!*rests)
+		ret = rw_kernel(dev, pinned, iocb, iter, to_memory);
+	up_read(&dev->sched.copies);
+	return ret;
+}
+
 static ssize_t rw_iter(struct kiocb *iocb, struct iov_iter *iter, bool to_memory)
 {
 	struct hmm_dummy_file *file = iocb->ki_filp->private_data;
@@ -236,11 +255,9 @@ static ssize_t rw_iter(struct kiocb *iocb, struct iov_iter *iter, bool to_memory
 			return -EAGAIN;
 		}
 		if (!user_backed_iter(iter)) {
-			bool rests = READ_ONCE(dev->sched.resting);
+			bool rests;
 
-			/* Engines rest during a reset, when the memory is out of reach. */
-			ret = rests ? -EAGAIN :
-			      rw_kernel(dev, pinned, iocb, iter, to_memory);
+			ret = rw_kernel_unless_rest(dev, pinned, iocb, iter, to_memory, &rests);
 			hmm_dummy_dev_exit(dev);
 			if (!rests || !wait)
 				return ret;
