@@ -110,15 +110,13 @@ int hmm_p2p_resolve(struct hmm_p2p_peer *peer, struct hmm_p2p_window *pending,
 	 * If live_sem is taken for writing, the state has changed and the walk falls
 	 * back: so no fault waits behind another task's migration.
 	 */
-	if (!down_read_trylock(&exp->live_sem))
+	if (!hmm_p2p_live_tryget(exp))
 		goto out;
-	if (READ_ONCE(exp->state) == HMM_P2P_STATE_LIVE) {
-		if (!hmm_p2p_pair_of(peer, exp->id))
-			hmm_p2p_pair_create(peer, exp);
-		else
-			ret = hmm_p2p_window_open(pending, since);
-	}
-	up_read(&exp->live_sem);
+	if (!hmm_p2p_pair_of(peer, exp->id))
+		hmm_p2p_pair_create(peer, exp);
+	else
+		ret = hmm_p2p_window_open(pending, since);
+	hmm_p2p_live_put(exp);
 out:
 	hmm_p2p_exporter_put(exp);
 	return ret;

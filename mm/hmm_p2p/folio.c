@@ -13,7 +13,7 @@
 #include "internal.h"
 
 /*
- * hmm_p2p_page_is_free - whether nobody uses a page
+ * hmm_p2p_page_is_free - tell whether a page is free
  * @pfn: of a page of a device
  *
  * No references do not mean that a page is free:

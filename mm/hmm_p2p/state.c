@@ -99,7 +99,7 @@ int hmm_p2p_live_get(struct hmm_p2p_exporter *exp)
 EXPORT_SYMBOL_NS_GPL(hmm_p2p_live_get, "HMM_P2P");
 
 /**
- * hmm_p2p_live_tryget - hmm_p2p_live_get() for a task that holds mmap_lock
+ * hmm_p2p_live_tryget - hmm_p2p_live_get() without a wait, for a task that holds mmap_lock
  * @exp: the exporter, which the caller keeps registered
  *
  * A task that waited for mmap_lock after hmm_p2p_live_get() could hang the resets of two devices,
@@ -113,6 +113,9 @@ EXPORT_SYMBOL_NS_GPL(hmm_p2p_live_get, "HMM_P2P");
  *			  waits for 3
  *	  ends when B
  *	  has begun
+ *
+ * The core's engine calls it for the exporter of another device as well, from which it takes pages:
+ * a task that keeps one exporter live does not wait for another.
  *
  * Context: Any; does not sleep.
  *

@@ -211,20 +211,18 @@ static ssize_t rw_kernel(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pin
 	return done ?: ret;
 }
 
-/* Engines rest during a reset, when the memory is out of reach: then *@rests is set. */
+/* -EAGAIN: the engines rest, since the memory is out of reach during a reset. */
 static ssize_t rw_kernel_unless_rest(struct hmm_dummy_dev *dev, struct hmm_dummy_pinned *pinned,
 				     struct kiocb *iocb, struct iov_iter *iter,
-				     bool to_memory, bool *rests)
+				     bool to_memory)
 {
 	ssize_t ret = -EAGAIN;
 
-	*rests = false;
 	if (!(iocb->ki_flags & IOCB_NOWAIT))
 		down_read(&dev->sched.copies);
 	else if (!down_read_trylock(&dev->sched.copies))
 		return ret;
-	*rests = READ_ONCE(dev->sched.resting);
-	if (!*rests)
+	if (!READ_ONCE(dev->sched.resting))
 		ret = rw_kernel(dev, pinned, iocb, iter, to_memory);
 	up_read(&dev->sched.copies);
 	return ret;
@@ -255,11 +253,9 @@ static ssize_t rw_iter(struct kiocb *iocb, struct iov_iter *iter, bool to_memory
 			return -EAGAIN;
 		}
 		if (!user_backed_iter(iter)) {
-			bool rests;
-
-			ret = rw_kernel_unless_rest(dev, pinned, iocb, iter, to_memory, &rests);
+			ret = rw_kernel_unless_rest(dev, pinned, iocb, iter, to_memory);
 			hmm_dummy_dev_exit(dev);
-			if (!rests || !wait)
+			if (ret != -EAGAIN || !wait)
 				return ret;
 			ret = hmm_dummy_wait_rest(dev);
 			if (ret)

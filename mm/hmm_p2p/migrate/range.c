@@ -115,28 +115,8 @@ static int chunk_pass(struct migration *m, struct hmm_p2p_batch *b,
 }
 
 /*
- * Keep another exporter registered, which a reference does not do, while the engine works on its
- * pages.  Return: false if it is on its way out, or in reset; its pages then stay where they are.
- * Never waits, because live_sem of our own exporter is held, too.
- */
-static bool other_get(struct hmm_p2p_exporter *other)
-{
-	if (!down_read_trylock(&other->live_sem))
-		return false;
-	if (READ_ONCE(other->state) == HMM_P2P_STATE_LIVE)
-		return true;
-	up_read(&other->live_sem);
-	return false;
-}
-
-static void other_put(struct hmm_p2p_exporter *other)
-{
-	up_read(&other->live_sem);
-}
-
-/*
  * Whether the CPU or the engine's device, whichever copies, reaches the memory of @other, the
- * source of @b.  Called between other_get() and other_put().
+ * source of @b.  Called between hmm_p2p_live_tryget() and hmm_p2p_live_put() of @other.
  */
 static bool engine_reaches(struct migration *m, struct hmm_p2p_batch *b,
 			   struct hmm_p2p_exporter *other)
@@ -153,7 +133,8 @@ static bool engine_reaches(struct migration *m, struct hmm_p2p_batch *b,
  * Move pages of @other to RAM, and from there to the device.  The number of pages for which the
  * device had no memory is then in m->extra->no_room.  The way to RAM needs the copy op of the
  * other device.  If that device has no engine, its pages stay, and the answer is @failed, the
- * error of the direct way.  Called between other_get() and other_put(), which keep that engine.
+ * error of the direct way.  Called between hmm_p2p_live_tryget() and hmm_p2p_live_put(),
+ * which keep that engine.
  */
 static int chunk_through_ram(struct migration *m, struct hmm_p2p_batch *b,
 			     struct hmm_p2p_exporter *other, int failed)
@@ -183,7 +164,7 @@ static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 	int ret = 0, failed = 0;
 	bool done = false;
 
-	if (!other_get(other))
+	if (!hmm_p2p_live_tryget(other))
 		return 0;
 	if (engine_reaches(m, m->extra, other)) {
 		/* Pages that cannot go directly may go through RAM. */
@@ -197,7 +178,7 @@ static int chunk_from_other(struct migration *m, struct hmm_p2p_batch *b,
 	if (!done && !ret)
 		ret = chunk_through_ram(m, b, other, failed);
 	m->no_room += m->extra->no_room;
-	other_put(other);
+	hmm_p2p_live_put(other);
 	return ret;
 }
 
@@ -212,7 +193,7 @@ static int chunk_end(struct migration *m, struct hmm_p2p_batch *b)
 		ret = chunk_through_ram(m, b, b->from, ret);
 		b->no_room = m->extra->no_room;
 	}
-	other_put(b->from);
+	hmm_p2p_live_put(b->from);
 	hmm_p2p_exporter_put(b->from);
 	return ret;
 }
@@ -273,10 +254,10 @@ static bool chunk_takes_from(struct migration *m, struct hmm_p2p_batch *b,
 			     struct hmm_p2p_exporter *other)
 {
 	if (!m->scan.nr_others || m->flags & HMM_P2P_ONLY_RAM ||
-	    first_other_has_sibling(m) || !other_get(other))
+	    first_other_has_sibling(m) || !hmm_p2p_live_tryget(other))
 		return false;
 	if (!engine_reaches(m, b, other)) {
-		other_put(other);
+		hmm_p2p_live_put(other);
 		return false;
 	}
 	kref_get(&other->kref);

@@ -7,8 +7,8 @@
 #include "fake.h"
 
 /*
- * Without huge pages in RAM, whatever the system's policy: the split of one maps its zeroed pages
- * as the zero page, and the driver without engine leaves that where it is.
+ * The memory has no huge pages in RAM, whatever the system's policy.  The split of a huge page maps
+ * its zeroed pages as the zero page, and the driver without engine leaves that where it is.
  */
 static void attach_mm(struct kunit *test)
 {

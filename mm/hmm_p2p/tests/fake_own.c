@@ -142,7 +142,7 @@ static void own_fill_to_device(struct fake *f, const unsigned long *src, unsigne
 }
 
 /*
- * Take mmap_lock, and keep the exporter live: with neither of them the task waits for the other.
+ * Take mmap_lock, and keep the exporter live.  The task holds neither while it waits for the other.
  * Returns 0 or the error of hmm_p2p_live_get().
  */
 static int own_lock(struct fake *f, struct mm_struct *mm)
@@ -154,10 +154,9 @@ static int own_lock(struct fake *f, struct mm_struct *mm)
 		if (hmm_p2p_live_tryget(f->exp))
 			return 0;
 		mmap_read_unlock(mm);
-		ret = hmm_p2p_live_get(f->exp);
+		ret = fake_live(f->exp);
 		if (ret)
 			return ret;
-		hmm_p2p_live_put(f->exp);
 	}
 }
 

@@ -451,8 +451,8 @@ static void end_reset(struct fake *f)
 }
 
 /*
- * A reset does not wait for a migration that waits for mmap_lock: who has that may wait for the
- * reset of another device.
+ * A reset does not wait for a migration that waits for mmap_lock.  The task that holds mmap_lock
+ * may wait for the reset of another device.
  */
 static void reset_beside_wait_for_mmap_lock(struct kunit *test)
 {
@@ -476,85 +476,77 @@ static void reset_beside_wait_for_mmap_lock(struct kunit *test)
 		msleep(1);
 	KUNIT_EXPECT_TRUE(test, mmap_lock_is_contended(seen.mm));
 	job_call(test, &reset, fake_begin_reset, f);
-	if (!job_done(&reset, 10000)) {
-		KUNIT_FAIL(test, "the reset waits for mmap_lock\n");
-		mmap_write_unlock(seen.mm);
-		wait_for_completion(&reset.done);
-	} else {
-		mmap_write_unlock(seen.mm);
-	}
+	KUNIT_EXPECT_TRUE(test, job_done(&reset, 10000));
+	mmap_write_unlock(seen.mm);
+	wait_for_completion(&reset.done);
 	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
 	KUNIT_EXPECT_TRUE(test, job_done(&migration, 10000));
 	KUNIT_EXPECT_EQ(test, 0, seen.ret);
 	mirror_destroy(m);
 }
 
-/* What the split of a folio does before its parts have references of their own. */
-static unsigned long freeze(struct folio *folio)
+/*
+ * Place a huge page at *@start.  Leave it as the split of a folio does before its parts have
+ * references of their own.
+ */
+static struct folio *create_frozen(struct kunit *test, unsigned long *start)
 {
-	unsigned long nr = folio_nr_pages(folio);
+	struct fake *f = test->priv;
+	struct folio *folio;
 
+	memset(&seen, 0, sizeof(seen));
+	fake_register(test);
+	*start = memory_create_huge(test, 0);
+	folio = page_folio(fake_page(f, 0));
+	KUNIT_ASSERT_EQ(test, WINDOW_PAGES, folio_nr_pages(folio));
 	folio_lock(folio);
-	if (!folio_ref_freeze(folio, 1))
-		return 0;
+	KUNIT_ASSERT_TRUE(test, folio_ref_freeze(folio, 1));
 #ifdef NR_PAGES_IN_LARGE_FOLIO
 	folio->_nr_pages = 0;
 #endif
-	return nr;
+	return folio;
 }
 
-static void unfreeze(struct folio *folio, unsigned long nr)
+static void unfreeze(struct folio *folio)
 {
 #ifdef NR_PAGES_IN_LARGE_FOLIO
-	folio->_nr_pages = nr;
+	folio->_nr_pages = WINDOW_PAGES;
 #endif
 	folio_ref_unfreeze(folio, 1);
 	folio_unlock(folio);
 }
 
-/* A page whose folio is being split is not free: it is poisoned when the split is over. */
+/* A page is not free while its folio is being split.  It is poisoned after the split. */
 static void poison_beside_split(struct kunit *test)
 {
-	struct fake *f = test->priv;
-	unsigned long start, nr;
-	struct folio *folio;
+	unsigned long start;
+	struct folio *folio = create_frozen(test, &start);
 	struct job job;
 
-	memset(&seen, 0, sizeof(seen));
-	fake_register(test);
-	start = memory_create_huge(test, 0);
-	folio = page_folio(fake_page(f, 0));
-	nr = freeze(folio);
-	KUNIT_ASSERT_EQ(test, WINDOW_PAGES, nr);
 	seen.start = 9 * PAGE_SIZE;
-	job_call(test, &job, poison_seen, f);
+	job_call(test, &job, poison_seen, test->priv);
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 200));
-	unfreeze(folio, nr);
+	unfreeze(folio);
 	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
 	KUNIT_EXPECT_EQ(test, 0, seen.ret);
 	KUNIT_EXPECT_FALSE(test, memory_right(start, 9));
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 8));
 }
 
-/* Nor has the engine an end before the split has: the task that splits uses it. */
+/* The engine does not end before the split either, because the task that splits uses it. */
 static void unregister_beside_split(struct kunit *test)
 {
+	unsigned long start;
+	struct folio *folio = create_frozen(test, &start);
 	struct fake *f = test->priv;
-	unsigned long start, nr;
-	struct folio *folio;
 	struct job job;
 
-	fake_register(test);
-	start = memory_create_huge(test, 0);
-	folio = page_folio(fake_page(f, 0));
-	nr = freeze(folio);
-	KUNIT_ASSERT_EQ(test, WINDOW_PAGES, nr);
 	job_call(test, &job, fake_unregister, f);
 	KUNIT_EXPECT_FALSE(test, job_done(&job, 300));
-	unfreeze(folio, nr);
+	unfreeze(folio);
 	KUNIT_EXPECT_TRUE(test, job_done(&job, 10000));
 	KUNIT_EXPECT_EQ(test, WINDOW_PAGES, f->freed);
-	/* Or nobody else brings them to RAM. */
+	/* If the engine has left the pages, the driver of the test brings them to RAM. */
 	f->without_engine = !f->freed;
 	KUNIT_EXPECT_TRUE(test, memory_right(start, 9));
 }
