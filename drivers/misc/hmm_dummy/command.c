@@ -89,11 +89,14 @@ int hmm_dummy_job_access(struct hmm_dummy_job *job, unsigned long addr,
 
 	if (ret != HMM_DUMMY_FAULT)
 		return ret;
-	job->fault.addr = addr;
-	job->fault.write = write;
-	/* A linear command needs the memory behind it soon. */
-	job->fault.length = job->arg.pattern == HMM_DUMMY_LINEAR ?
-			    job->arg.length - job->progress : bytes;
+	job->fault = (struct hmm_dummy_fault) {
+		.kind = HMM_DUMMY_NO_ENTRY,
+		.addr = addr,
+		.write = write,
+		/* A linear command needs the memory behind it soon. */
+		.length = job->arg.pattern == HMM_DUMMY_LINEAR ?
+			  job->arg.length - job->progress : bytes,
+	};
 	return ret;
 }
 
@@ -206,10 +209,13 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 		return command_scratch_piece(job, offset, bytes);
 	if (arg->op == HMM_DUMMY_OP_ATOMIC_ADD) {
 		*bytes = min(*bytes, PAGE_SIZE - offset_in_page(arg->addr + offset));
-		job->fault.addr = arg->addr + offset;
-		job->fault.length = *bytes;
-		job->fault.write = true;
-		return hmm_dummy_atomic_add(ctx, arg->addr + offset, *bytes, arg->value);
+		job->fault = (struct hmm_dummy_fault) {
+			.addr = arg->addr + offset,
+			.length = *bytes,
+			.write = true,
+			.value = arg->value,
+		};
+		return hmm_dummy_atomic_add(ctx, &job->fault);
 	}
 	two = job->buffer && hmm_dummy_access_two(ctx, arg->src + offset, arg->addr + offset,
 						  *bytes, write, &from, &access);
@@ -229,29 +235,22 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	return 0;
 }
 
+/* A migration waits for much, so a fault handler makes it. */
 static int command_migrate(struct hmm_dummy_job *job)
 {
 	struct hmm_dummy_command *arg = &job->arg;
-	struct hmm_dummy_ctx *ctx = job->queue->ctx;
-	struct hmm_p2p_engine *engine = ctx->dev->engine;
-	u64 bytes = min(job->total - job->progress, MIGRATE_QUANTUM);
-	u64 start = arg->addr + job->progress;
-	struct hmm_p2p_result result = {};
-	int ret;
 
+	if (job->progress == job->total)
+		return 0;
 	if (!job->progress)
 		arg->value = 0;
-	if (arg->op == HMM_DUMMY_OP_TO_DEVICE)
-		ret = hmm_p2p_migrate_to_device(engine, ctx->mm, start, start + bytes, 0,
-						&result);
-	else
-		ret = hmm_p2p_migrate_to_ram(engine, ctx->mm, start, start + bytes,
-					     &result);
-	arg->value += result.migrated;
-	job->progress += bytes;
-	if (ret || job->progress == job->total)
-		return ret;
-	return HMM_DUMMY_YIELD;
+	job->fault = (struct hmm_dummy_fault) {
+		.kind = HMM_DUMMY_TO_MOVE,
+		.addr = arg->addr + job->progress,
+		.length = min(job->total - job->progress, MIGRATE_QUANTUM),
+		.write = arg->op == HMM_DUMMY_OP_TO_DEVICE,
+	};
+	return HMM_DUMMY_FAULT;
 }
 
 static int command_step(struct hmm_dummy_job *job)

@@ -288,18 +288,36 @@ static void fault_add_u64(void *p, unsigned long bytes, u64 value)
 }
 
 /*
- * In system memory the device needs exclusive access to the page: atomic operations of a device
- * are not atomic to the CPU.
+ * Add to a page, which is at @page.  A device that rests adds nothing now, and one that has been
+ * removed meanwhile never.
  */
-static int fault_add_exclusive(struct hmm_dummy_ctx *ctx, unsigned long addr,
-			       unsigned long bytes, u64 value)
+static int fault_add_as_device(struct hmm_dummy_dev *dev, void *page,
+			       struct hmm_dummy_fault *fault)
+{
+	if (hmm_dummy_dev_enter(dev, false))
+		return -ENODEV;
+	/* hmm_dummy_quiesce() has the lock to write for a moment, and waits for this function. */
+	if (down_read_trylock(&dev->sched.copies)) {
+		if (!READ_ONCE(dev->sched.resting)) {
+			fault_add_u64(page + offset_in_page(fault->addr), fault->length,
+				      fault->value);
+			fault->done = fault->length;
+		}
+		up_read(&dev->sched.copies);
+	}
+	hmm_dummy_dev_exit(dev);
+	return 0;
+}
+
+static int fault_add_exclusive(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault)
 {
 	struct folio *folio;
 	struct page *page;
+	int ret;
 
 	if (mmap_read_lock_killable(ctx->mm))
 		return -EINTR;
-	page = make_device_exclusive(ctx->mm, addr & PAGE_MASK, ctx, &folio);
+	page = make_device_exclusive(ctx->mm, fault->addr & PAGE_MASK, ctx, &folio);
 	mmap_read_unlock(ctx->mm);
 	if (IS_ERR(page))
 		return PTR_ERR(page);
@@ -307,41 +325,63 @@ static int fault_add_exclusive(struct hmm_dummy_ctx *ctx, unsigned long addr,
 	 * The next access of the CPU takes the page back, and waits for the page lock.  Hardware
 	 * would use an entry, and the driver would clear it at MMU_NOTIFY_EXCLUSIVE.
 	 */
-	fault_add_u64(page_address(page) + offset_in_page(addr), bytes, value);
-	folio_mark_dirty(folio);
+	ret = fault_add_as_device(ctx->dev, page_address(page), fault);
+	if (fault->done)
+		folio_mark_dirty(folio);
 	folio_unlock(folio);
 	folio_put(folio);
-	return 0;
+	return ret;
+}
+
+/**
+ * hmm_dummy_fault_add - do an atomic operation on system memory
+ * @ctx: the context; the caller holds references on it and on its mm (mmget())
+ * @fault: as hmm_dummy_atomic_add() has left it
+ *
+ * In system memory the device needs exclusive access to the page: atomic operations of a device
+ * are not atomic to the CPU.
+ *
+ * Context: As for hmm_dummy_fault().
+ *
+ * Return: 0, and if @fault->done is 0, the device tries again; or an errno of hmm_dummy_fault().
+ */
+int hmm_dummy_fault_add(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault)
+{
+	int ret = fault_add_exclusive(ctx, fault);
+
+	/* The page has gone since the access. */
+	if (ret == -EFAULT || ret == -EBUSY)
+		ret = hmm_dummy_fault(ctx, fault->addr, fault->length, true);
+	return ret;
 }
 
 /**
  * hmm_dummy_atomic_add - add, atomically to CPUs and other devices
- * @ctx: the context; the caller holds a reference on its mm (mmget())
- * @addr: aligned to 8
- * @bytes: a multiple of 8; all in one page
- * @value: added to each u64
+ * @ctx: as for hmm_dummy_access_get()
+ * @fault: @fault->value is added to each u64 from @fault->addr on; the address and the length are
+ *	multiples of 8, and all is in one page
  *
  * In the memory of a device the value is added in place.  All importers reach that memory in
  * the same way: with the CPU here, and by PCI atomics where there is hardware.
  *
- * Return: 0, %HMM_DUMMY_FAULT, or an errno of HMM_DUMMY_COMMAND.
+ * Return: 0; %HMM_DUMMY_FAULT, and the handler does what @fault->kind says; or an errno of
+ * hmm_dummy_access_get().
  */
-int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
-			 unsigned long bytes, u64 value)
+int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault)
 {
 	struct hmm_dummy_access access;
 	int ret;
 
-	ret = hmm_dummy_access_get(ctx, addr, bytes, true, &access);
+	fault->kind = HMM_DUMMY_NO_ENTRY;
+	ret = hmm_dummy_access_get(ctx, fault->addr, fault->length, true, &access);
 	if (ret)
 		return ret;
 	if (access.own || access.entry & HMM_PFN_PEER) {
-		fault_add_u64(access.kva, bytes, value);
-		hmm_dummy_access_put(&access);
-		return 0;
+		fault_add_u64(access.kva, fault->length, fault->value);
+	} else {
+		fault->kind = HMM_DUMMY_NOT_EXCLUSIVE;
+		ret = HMM_DUMMY_FAULT;
 	}
 	hmm_dummy_access_put(&access);
-	ret = fault_add_exclusive(ctx, addr, bytes, value);
-	/* The page has gone since the access: the fault handler finds out why. */
-	return ret == -EFAULT || ret == -EBUSY ? HMM_DUMMY_FAULT : ret;
+	return ret;
 }

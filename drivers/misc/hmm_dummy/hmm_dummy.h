@@ -26,7 +26,7 @@
  *	            hmm_dummy_vram.lock
  *	              hmm_dummy_slots.lock	which windows are in the BAR
  *
- *	hmm_dummy_list_lock nests in hmm_dummy_dev.life, and mmap_lock nests in it (query.c).
+ *	hmm_dummy_list_lock nests in hmm_dummy_dev.life, and nothing in it.
  *
  *	hmm_dummy_dev.resets_lock is outside of all of them, and inside of device_lock().
  *
@@ -282,11 +282,26 @@ enum hmm_dummy_queue_state {
 	HMM_DUMMY_FAULTED,		/* a fault of the first job is being handled */
 };
 
-/* A device page fault. */
+/*
+ * What an engine cannot do.  It would wait for mmap_lock, whose holder may wait for the reset of
+ * another device, and a reset waits for the engines.
+ */
+enum hmm_dummy_fault_kind {
+	HMM_DUMMY_NO_ENTRY,		/* a device page fault */
+	HMM_DUMMY_NOT_EXCLUSIVE,	/* ... of an atomic operation, which the handler does */
+	HMM_DUMMY_TO_MOVE,		/* no fault: a command moves memory */
+};
+
+/* What a fault handler does for an engine. */
 struct hmm_dummy_fault {
+	enum hmm_dummy_fault_kind kind;
 	unsigned long addr;
 	unsigned long length;
-	bool write;
+	bool write;			/* to memory; or, if it moves: to the device */
+	u64 value;			/* of an atomic operation */
+	/* Set by the handler: what it has done of the job. */
+	unsigned long done;		/* bytes */
+	unsigned long moved;		/* pages */
 };
 
 /* Jobs that an engine works on one after another. */
@@ -384,8 +399,8 @@ bool hmm_dummy_fault_may_block(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			       unsigned long length);
 int hmm_dummy_range_fault(struct hmm_dummy_range *range, unsigned long first,
 			  unsigned long nr, unsigned long flags);
-int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, unsigned long addr,
-			 unsigned long bytes, u64 value);
+int hmm_dummy_fault_add(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault);
+int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault);
 
 /* job.c: the life of a job */
 #define HMM_DUMMY_QUEUE_DEPTH	1024	/* jobs that a context may have under way */
@@ -473,8 +488,9 @@ bool hmm_dummy_queue_is_active(struct hmm_dummy_queue *queue);
 struct hmm_dummy_job *hmm_dummy_queue_first(struct hmm_dummy_queue *queue);
 void hmm_dummy_queue_ready(struct hmm_dummy_queue *queue);
 void hmm_dummy_queue_idle(struct hmm_dummy_queue *queue);
-int hmm_dummy_job_fault(struct hmm_dummy_ctx *ctx, const struct hmm_dummy_fault *fault);
-void hmm_dummy_queue_fault_handled(struct hmm_dummy_queue *queue, int ret);
+int hmm_dummy_job_fault(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault);
+void hmm_dummy_queue_fault_handled(struct hmm_dummy_queue *queue,
+				   const struct hmm_dummy_fault *fault, int ret);
 
 /* command.c */
 int hmm_dummy_command_init(struct hmm_dummy_job *job, struct hmm_dummy_ctx *ctx,
@@ -512,6 +528,7 @@ loff_t hmm_dummy_llseek(struct file *file, loff_t offset, int whence);
 
 struct mm_struct *hmm_dummy_mm_get(u64 addr, u64 length, int pidfd);
 int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *arg);
+int hmm_dummy_migrate_for_job(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault);
 
 /* query.c */
 int hmm_dummy_query(struct hmm_dummy_ctx *ctx, void *arg);

@@ -329,6 +329,7 @@ static bool job_take_over_fault(struct hmm_dummy_job *job)
 static int job_wait(struct hmm_dummy_job *job)
 {
 	bool killed = false;
+	int ret;
 
 	for (;;) {
 		if (!killed && wait_for_completion_state(&job->completion, JOB_WAIT_STATE)) {
@@ -340,9 +341,8 @@ static int job_wait(struct hmm_dummy_job *job)
 			wait_for_completion(&job->completion);
 		if (!job_take_over_fault(job))
 			break;
-		hmm_dummy_queue_fault_handled(job->queue, killed ? -EINTR :
-					      hmm_dummy_job_fault(job->queue->ctx,
-								  &job->fault));
+		ret = killed ? -EINTR : hmm_dummy_job_fault(job->queue->ctx, &job->fault);
+		hmm_dummy_queue_fault_handled(job->queue, &job->fault, ret);
 	}
 	return killed && job->result == -ECANCELED ? -EINTR : job->result;
 }

@@ -72,6 +72,35 @@ static int migrate_vec_to_user(const struct hmm_dummy_migrate *arg,
 	return copy_to_user(u64_to_user_ptr(arg->vec), result->vec, nr) ? -EFAULT : 0;
 }
 
+/**
+ * hmm_dummy_migrate_for_job - move memory for a command
+ * @ctx: the context; the caller holds references on it and on its mm (mmget())
+ * @fault: what to move; @fault->done and @fault->moved are set, also on errors
+ *
+ * Context: As for hmm_dummy_fault().  Does not wait for user space.
+ *
+ * Return: 0, -ENODEV if the device goes, or another errno of HMM_DUMMY_MIGRATE.
+ */
+int hmm_dummy_migrate_for_job(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault)
+{
+	struct hmm_dummy_migrate arg = {
+		.addr = fault->addr,
+		.length = fault->length,
+		.flags = fault->write ? 0 : HMM_DUMMY_MIGRATE_TO_RAM,
+	};
+	struct hmm_p2p_result result = {};
+	int ret;
+
+	/* Do not wait, as in hmm_dummy_fault(). */
+	if (hmm_dummy_dev_enter(ctx->dev, false))
+		return -ENODEV;
+	ret = migrate_mm_range(ctx->dev, ctx->mm, &arg, &result);
+	hmm_dummy_dev_exit(ctx->dev);
+	fault->done = fault->length;
+	fault->moved = result.migrated;
+	return ret;
+}
+
 /* HMM_DUMMY_MIGRATE */
 int hmm_dummy_migrate(struct hmm_dummy_ctx *ctx, void *data)
 {

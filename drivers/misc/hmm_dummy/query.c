@@ -65,30 +65,57 @@ static u8 query_where_is(struct hmm_dummy_dev *self, struct hmm_dummy_dev *dev,
 	return before == HMM_DUMMY_AT_NONE ? HMM_DUMMY_AT_RAM : before;
 }
 
-/* Pages of one PMD.  Each dummy tells which of them are its own. */
-static int query_batch(struct hmm_dummy_dev *self,
-		       struct mmu_interval_notifier *notifier,
-		       unsigned long addr, unsigned long nr,
-		       unsigned long *pfns, u8 *where)
+/* The devices that there are, with references, and in *@nr how many.  NULL: no memory. */
+static struct hmm_dummy_dev **query_devices(unsigned int *nr)
 {
-	struct hmm_dummy_dev *dev;
-	unsigned long i;
-	int ret = 0;
+	struct hmm_dummy_dev **devs, *dev;
+	unsigned int n = 0;
 
-	memset(where, HMM_DUMMY_AT_NONE, nr);
 	mutex_lock(&hmm_dummy_list_lock);
-	list_for_each_entry(dev, &hmm_dummy_list, node) {
-		ret = hmm_dummy_query_pfns(notifier, addr, nr, dev, pfns);
-		if (ret)
-			break;
-		for (i = 0; i < nr; i++) {
-			if (!(pfns[i] & HMM_PFN_VALID))
-				continue;
-			where[i] = query_where_is(self, dev, pfns[i], where[i]);
+	devs = kcalloc(list_count_nodes(&hmm_dummy_list), sizeof(*devs), GFP_KERNEL);
+	if (devs) {
+		list_for_each_entry(dev, &hmm_dummy_list, node) {
+			kref_get(&dev->kref);
+			devs[n++] = dev;
 		}
 	}
 	mutex_unlock(&hmm_dummy_list_lock);
-	return ret;
+	*nr = n;
+	return devs;
+}
+
+static void query_devices_put(struct hmm_dummy_dev **devs, unsigned int nr)
+{
+	while (nr)
+		hmm_dummy_put(devs[--nr]);
+	kfree(devs);
+}
+
+/*
+ * Pages of one PMD.  Each of @devs tells which of them are its own.  hmm waits for mmap_lock, so
+ * the list of devices is not locked meanwhile.  One that is removed has no page any more.
+ */
+static int query_batch(struct hmm_dummy_dev *self, struct hmm_dummy_dev **devs,
+		       unsigned int nr_devs, struct mmu_interval_notifier *notifier,
+		       unsigned long addr, unsigned long nr,
+		       unsigned long *pfns, u8 *where)
+{
+	unsigned int n;
+	unsigned long i;
+	int ret;
+
+	memset(where, HMM_DUMMY_AT_NONE, nr);
+	for (n = 0; n < nr_devs; n++) {
+		ret = hmm_dummy_query_pfns(notifier, addr, nr, devs[n], pfns);
+		if (ret)
+			return ret;
+		for (i = 0; i < nr; i++) {
+			if (!(pfns[i] & HMM_PFN_VALID))
+				continue;
+			where[i] = query_where_is(self, devs[n], pfns[i], where[i]);
+		}
+	}
+	return 0;
 }
 
 static int query_range(struct hmm_dummy_dev *dev, struct mm_struct *mm,
@@ -99,9 +126,12 @@ static int query_range(struct hmm_dummy_dev *dev, struct mm_struct *mm,
 	unsigned long addr = arg->addr, end = arg->addr + arg->length, nr;
 	unsigned long *pfns = kvcalloc(RANGE_PAGES, sizeof(*pfns), GFP_KERNEL);
 	u8 *where = kvzalloc(RANGE_PAGES, GFP_KERNEL);
+	struct hmm_dummy_dev **devs;
+	unsigned int nr_devs;
 	int ret = -ENOMEM;
 
-	if (!pfns || !where)
+	devs = query_devices(&nr_devs);
+	if (!pfns || !where || !devs)
 		goto out;
 	ret = mmu_interval_notifier_insert(&notifier, mm, addr, arg->length,
 					   &query_ops);
@@ -109,13 +139,14 @@ static int query_range(struct hmm_dummy_dev *dev, struct mm_struct *mm,
 		goto out;
 	for (; addr < end && !ret; addr += nr << PAGE_SHIFT) {
 		nr = (pmd_addr_end(addr, end) - addr) >> PAGE_SHIFT;
-		ret = query_batch(dev, &notifier, addr, nr, pfns, where);
+		ret = query_batch(dev, devs, nr_devs, &notifier, addr, nr, pfns, where);
 		if (!ret && copy_to_user(vec, where, nr))
 			ret = -EFAULT;
 		vec += nr;
 	}
 	mmu_interval_notifier_remove(&notifier);
 out:
+	query_devices_put(devs, nr_devs);
 	kvfree(where);
 	kvfree(pfns);
 	return ret;

@@ -24,6 +24,9 @@
  * job, and can be killed.  A worker handles the faults of other jobs, and only on memory that
  * no user space fetches.
  *
+ * A fault handler, not an engine, does all that waits for mmap_lock, a page or a reset: a reset
+ * waits for the engines.
+ *
  * The removal of a device waits for neither.  It ends a job while its fault is being handled.  The
  * handler has references on the context and the range, and finds out when it comes back:
  *
@@ -159,10 +162,15 @@ static int job_step_with_mm(struct hmm_dummy_job *job)
 }
 
 /* Handle a fault of a job of @ctx: 0, or the errno that the job ends with. */
-int hmm_dummy_job_fault(struct hmm_dummy_ctx *ctx, const struct hmm_dummy_fault *fault)
+int hmm_dummy_job_fault(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault)
 {
-	int ret = hmm_dummy_fault(ctx, fault->addr, fault->length, fault->write);
+	int ret;
 
+	if (fault->kind == HMM_DUMMY_TO_MOVE)
+		return hmm_dummy_migrate_for_job(ctx, fault);
+	if (fault->kind == HMM_DUMMY_NOT_EXCLUSIVE)
+		return hmm_dummy_fault_add(ctx, fault);
+	ret = hmm_dummy_fault(ctx, fault->addr, fault->length, fault->write);
 	/* The error may be behind the first page, and then the job goes on up to there. */
 	if ((ret == -EFAULT || ret == -EPERM) && fault->length > 1)
 		ret = hmm_dummy_fault(ctx, fault->addr, 1, fault->write);
@@ -175,14 +183,14 @@ int hmm_dummy_job_fault(struct hmm_dummy_ctx *ctx, const struct hmm_dummy_fault 
  * is unbound.  A real driver has the same gap: the answer holds under mmap_lock, which
  * hmm_range_fault() drops.
  */
-static int job_fault_in_worker(struct hmm_dummy_ctx *ctx,
-			       const struct hmm_dummy_fault *fault)
+static int job_fault_in_worker(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault)
 {
 	int ret = -EOPNOTSUPP;
 
 	if (!mmget_not_zero(ctx->mm))
 		return -ESRCH;
-	if (!hmm_dummy_fault_may_block(ctx, fault->addr, fault->length))
+	if (fault->kind == HMM_DUMMY_TO_MOVE ||
+	    !hmm_dummy_fault_may_block(ctx, fault->addr, fault->length))
 		ret = hmm_dummy_job_fault(ctx, fault);
 	mmput_async(ctx->mm);
 	return ret;
@@ -192,7 +200,8 @@ static int job_fault_in_worker(struct hmm_dummy_ctx *ctx,
  * A fault of the first job of @queue has been handled, with @ret.  A removal may have ended the
  * job meanwhile.
  */
-void hmm_dummy_queue_fault_handled(struct hmm_dummy_queue *queue, int ret)
+void hmm_dummy_queue_fault_handled(struct hmm_dummy_queue *queue,
+				   const struct hmm_dummy_fault *fault, int ret)
 {
 	struct hmm_dummy_dev *dev = queue->ctx->dev;
 	struct hmm_dummy_job *job;
@@ -206,7 +215,11 @@ void hmm_dummy_queue_fault_handled(struct hmm_dummy_queue *queue, int ret)
 	if (ended)
 		return;
 	job = hmm_dummy_queue_first(queue);
-	if (ret == -EBUSY && job->retries++ < FAULT_RETRIES)
+	job->progress += fault->done;
+	job->arg.value += fault->moved;
+	if (fault->done)
+		job->retries = 0;
+	else if (ret == -EBUSY && job->retries++ < FAULT_RETRIES)
 		ret = 0;
 	if (ret)
 		queue_end_first(queue, ret);
@@ -247,7 +260,7 @@ static void hmm_dummy_fault_work(struct work_struct *work)
 {
 	struct hmm_dummy_queue *queue = container_of(work, struct hmm_dummy_queue, fault);
 	struct hmm_dummy_ctx *ctx = queue->ctx;
-	struct hmm_dummy_fault fault;
+	struct hmm_dummy_fault fault = {};
 	int ret = 0;
 
 	if (queue_fault_begin(queue, &fault)) {
@@ -255,7 +268,7 @@ static void hmm_dummy_fault_work(struct work_struct *work)
 		fault_worker_ends(ctx->dev);
 	}
 	/* A cancelled job ends here. */
-	hmm_dummy_queue_fault_handled(queue, ret);
+	hmm_dummy_queue_fault_handled(queue, &fault, ret);
 	hmm_dummy_ctx_put(ctx);
 	/* hmm_dummy_fault_wq_exit() waits for the end of this function. */
 	module_put(THIS_MODULE);
@@ -384,9 +397,9 @@ void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
  * copies scratch memory.  That holds until hmm_dummy_unquiesce() has been called as often.  Jobs
  * can be submitted, and wait.
  *
- * A worker may still handle a fault that it has begun with, and a task may still migrate.  They may
- * wait for the reset of a peer, which may be part of the recovery that calls this function, or for
- * another reset of this device.
+ * A worker or a task may still handle a fault that it has begun with, and may migrate.  It may wait
+ * for the reset of a peer, which may be part of the recovery that calls this function, or for
+ * another reset of this device.  An engine waits for neither: see enum hmm_dummy_fault_kind.
  *
  * Context: Process context, may sleep; not between hmm_dummy_dev_enter() and
  * hmm_dummy_dev_exit().
@@ -400,7 +413,7 @@ void hmm_dummy_quiesce(struct hmm_dummy_dev *dev)
 	spin_unlock(&dev->sched.lock);
 	for (i = 0; i < ARRAY_SIZE(dev->sched.engines); i++)
 		flush_work(&dev->sched.engines[i].work);
-	/* Tasks in rw_kernel(), which have not seen that the engines rest. */
+	/* Tasks that have not seen that the engines rest: rw_kernel(), hmm_dummy_fault_add(). */
 	down_write(&dev->sched.copies);
 	up_write(&dev->sched.copies);
 }

@@ -255,9 +255,10 @@ static bool svm_addr_is_mapped(struct mm_struct *mm, unsigned long addr)
  * @addr: the address
  *
  * A range lives until its context closes, so the function makes none for an address that is not
- * mapped.  The context does not close while an engine works on one of its jobs, nor between
- * hmm_dummy_dev_enter() and hmm_dummy_dev_exit().  A caller that needs the range for longer
- * takes a reference.
+ * mapped.  The context does not close between hmm_dummy_dev_enter() and hmm_dummy_dev_exit().  A
+ * caller that needs the range for longer takes a reference.
+ *
+ * Context: Process context, may sleep; waits for mmap_lock, so not for engines.
  *
  * Return: the range, or an ERR_PTR(): -EFAULT, -ENODEV, -ENOMEM, or -EOPNOTSUPP if the
  * device cannot map memory for DMA.
@@ -420,7 +421,8 @@ static int access_get_locked(struct hmm_dummy_range *range, unsigned long addr,
 
 /**
  * hmm_dummy_access_get - let the device access memory of the process
- * @ctx: the context; the caller holds a reference on its mm (mmget())
+ * @ctx: the context; the caller holds a reference on its mm (mmget()).  It does not close while an
+ *	engine works on one of its jobs, nor between hmm_dummy_dev_enter() and hmm_dummy_dev_exit()
  * @addr: any address
  * @bytes: bytes from @addr on that the caller wants; not 0
  * @write: the access is a write
@@ -430,18 +432,19 @@ static int access_get_locked(struct hmm_dummy_range *range, unsigned long addr,
  * They may be fewer than @bytes.  Before that call the caller must not sleep for long, nor wait
  * for anything that needs the memory of the process.
  *
- * Return: 0; %HMM_DUMMY_FAULT if there is no entry, and hmm_dummy_fault() can make one; or an
- * errno of hmm_dummy_range_get().
+ * Return: 0; %HMM_DUMMY_FAULT if there is no entry, and hmm_dummy_fault() can make one; or
+ * -EOPNOTSUPP: the memory has no kernel address.
  */
 int hmm_dummy_access_get(struct hmm_dummy_ctx *ctx, unsigned long addr,
 			 unsigned long bytes, bool write,
 			 struct hmm_dummy_access *access)
 {
-	struct hmm_dummy_range *range = hmm_dummy_range_get(ctx, addr);
+	struct hmm_dummy_range *range = xa_load(&ctx->ranges, addr >> PMD_SHIFT);
 	int ret;
 
-	if (IS_ERR(range))
-		return PTR_ERR(range);
+	/* hmm_dummy_range_get(), which the fault handler calls, waits for mmap_lock. */
+	if (!range)
+		return HMM_DUMMY_FAULT;
 	mutex_lock(&range->lock);
 	ret = access_get_locked(range, addr, bytes, write, access);
 	if (ret)

@@ -229,12 +229,17 @@ static void move_seen(struct fake *f)
 	seen.ret = fake_own_to_device(f, seen.mm, seen.start, seen.nr);
 }
 
+static void live_seen(struct fake *f)
+{
+	seen.ret = fake_live(f->exp);
+}
+
 /* The driver's own migration to the device delays a reset, and waits for one. */
 static void without_engine_reset(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct mirror *m = create_mapped(test, 4);
-	struct job reset, move;
+	struct job reset, move, live;
 
 	seen.nr = 2;
 	seen.start = memory_create(test, seen.nr);
@@ -255,6 +260,13 @@ static void without_engine_reset(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 6, bitmap_weight(f->used, NR_PAGES));
 	KUNIT_EXPECT_TRUE(test, memory_right(seen.start, 1));
 	KUNIT_EXPECT_TRUE(test, memory_right(m->start, 3));
+
+	KUNIT_ASSERT_EQ(test, 0, hmm_p2p_reset_begin(f->exp));
+	job_call(test, &live, live_seen, f);
+	KUNIT_EXPECT_FALSE(test, job_done(&live, 100));
+	KUNIT_EXPECT_EQ(test, 0, hmm_p2p_reset_end(f->exp));
+	KUNIT_EXPECT_TRUE(test, job_done(&live, 10000));
+	KUNIT_EXPECT_EQ(test, 0, seen.ret);
 	mirror_destroy(m);
 }
 
