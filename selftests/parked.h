@@ -14,7 +14,7 @@
 #include "common.h"
 
 /* Longer than any test takes.  reset_end() interrupts it. */
-#define RESET_COMMAND	"reset 15000"
+#define RESET_COMMAND	"reset 30000"
 
 /* The kernel function, as /proc/PID/wchan shows it, in which a task waits for a parked page. */
 #define WAITS_THERE	"softleaf_entry_wait_on_locked"

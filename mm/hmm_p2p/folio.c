@@ -37,11 +37,16 @@ bool hmm_p2p_page_is_free(unsigned long pfn)
 {
 	struct page *page = pfn_to_page(pfn);
 	struct folio *folio = page_folio(page);
+	unsigned long flags;
 
 	/* Parts get their flags before they are no tails any more: see __split_folio_to_order(). */
 	smp_rmb();
-	/* The former head of a free page may be a small page, and locked, by now. */
-	if (folio_test_locked(folio) && (page == &folio->page || folio_test_large(folio)))
+	/*
+	 * The former head of a free page may be a small page, and locked, by now.  Nothing keeps it
+	 * from becoming a tail, for which folio_test_locked() has an assertion.
+	 */
+	flags = READ_ONCE(folio->flags.f);
+	if (flags & BIT(PG_locked) && (page == &folio->page || flags & BIT(PG_head)))
 		return false;
 	/* What comes before folio_unlock() is seen: pairs with its release. */
 	smp_rmb();

@@ -653,7 +653,8 @@ static inline struct folio *hmm_p2p_folio_of_pfn(unsigned long pfn)
 {
 	struct folio *folio = page_folio(pfn_to_page(pfn));
 
-	return pfn - folio_pfn(folio) < folio_nr_pages(folio) ? folio : NULL;
+	/* Not folio_nr_pages(), which asserts that it has a head: a free page may become a tail. */
+	return pfn - folio_pfn(folio) < compound_nr(&folio->page) ? folio : NULL;
 }
 
 bool hmm_p2p_page_is_free(unsigned long pfn);

@@ -208,14 +208,15 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	if (arg->flags & HMM_DUMMY_IN_SCRATCH)
 		return command_scratch_piece(job, offset, bytes);
 	if (arg->op == HMM_DUMMY_OP_ATOMIC_ADD) {
-		*bytes = min(*bytes, PAGE_SIZE - offset_in_page(arg->addr + offset));
 		job->fault = (struct hmm_dummy_fault) {
 			.addr = arg->addr + offset,
 			.length = *bytes,
 			.write = true,
 			.value = arg->value,
 		};
-		return hmm_dummy_atomic_add(ctx, &job->fault);
+		ret = hmm_dummy_atomic_add(ctx, &job->fault);
+		*bytes = job->fault.length;
+		return ret;
 	}
 	two = job->buffer && hmm_dummy_access_two(ctx, arg->src + offset, arg->addr + offset,
 						  *bytes, write, &from, &access);
@@ -240,8 +241,6 @@ static int command_migrate(struct hmm_dummy_job *job)
 {
 	struct hmm_dummy_command *arg = &job->arg;
 
-	if (job->progress == job->total)
-		return 0;
 	if (!job->progress)
 		arg->value = 0;
 	job->fault = (struct hmm_dummy_fault) {

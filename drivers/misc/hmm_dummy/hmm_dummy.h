@@ -28,6 +28,9 @@
  *
  *	hmm_dummy_list_lock nests in hmm_dummy_dev.life, and nothing in it.
  *
+ *	hmm_dummy_sched.copies nests in hmm_dummy_dev.life.  A task that has a page locked only
+ *	tries both.
+ *
  *	hmm_dummy_dev.resets_lock is outside of all of them, and inside of device_lock().
  *
  *	hmm_dummy_sched.lock nests in all of them and nothing in it.  A task that holds the
@@ -144,7 +147,8 @@ struct hmm_dummy_sched {
 	bool stopped;			/* lock: no new jobs */
 	unsigned int resting;		/* lock, READ_ONCE: reasons for the engines to rest */
 	unsigned int handling;		/* lock, READ_ONCE: workers that handle a fault */
-	struct rw_semaphore copies;	/* read: a task copies scratch memory by itself */
+	/* read: a task copies scratch memory, or a fault handler adds, for the device */
+	struct rw_semaphore copies;
 	wait_queue_head_t progress;	/* a job or such a worker has ended; the engines go on */
 	struct hmm_dummy_engine engines[2];
 };
@@ -488,7 +492,8 @@ bool hmm_dummy_queue_is_active(struct hmm_dummy_queue *queue);
 struct hmm_dummy_job *hmm_dummy_queue_first(struct hmm_dummy_queue *queue);
 void hmm_dummy_queue_ready(struct hmm_dummy_queue *queue);
 void hmm_dummy_queue_idle(struct hmm_dummy_queue *queue);
-int hmm_dummy_job_fault(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault);
+int hmm_dummy_job_fault(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault,
+			bool for_user);
 void hmm_dummy_queue_fault_handled(struct hmm_dummy_queue *queue,
 				   const struct hmm_dummy_fault *fault, int ret);
 

@@ -341,7 +341,10 @@ static int job_wait(struct hmm_dummy_job *job)
 			wait_for_completion(&job->completion);
 		if (!job_take_over_fault(job))
 			break;
-		ret = killed ? -EINTR : hmm_dummy_job_fault(job->queue->ctx, &job->fault);
+		/* A worker does not begin while the engines rest, either. */
+		ret = killed ? -EINTR : 0;
+		if (!ret && !READ_ONCE(job->dev->sched.resting))
+			ret = hmm_dummy_job_fault(job->queue->ctx, &job->fault, true);
 		hmm_dummy_queue_fault_handled(job->queue, &job->fault, ret);
 	}
 	return killed && job->result == -ECANCELED ? -EINTR : job->result;

@@ -77,7 +77,7 @@ static int migrate_vec_to_user(const struct hmm_dummy_migrate *arg,
  * @ctx: the context; the caller holds references on it and on its mm (mmget())
  * @fault: what to move; @fault->done and @fault->moved are set, also on errors
  *
- * Context: As for hmm_dummy_fault().  Does not wait for user space.
+ * Context: As for hmm_dummy_fault().  Waits for user space only where the holder of mmap_lock does.
  *
  * Return: 0, -ENODEV if the device goes, or another errno of HMM_DUMMY_MIGRATE.
  */

@@ -167,7 +167,7 @@ static int hmm_dummy_memory_failure(struct dev_pagemap *pgmap, unsigned long pfn
 	/*
 	 * Keep hmm_dummy_remove() from unregistering the exporter.  Wait for it for a second
 	 * only: while this call lasts, memory_failure() handles no other error of the
-	 * machine.  hmm_dummy_quiesce() has the lock for a moment.
+	 * machine.
 	 */
 	while (!down_read_trylock(&dev->life)) {
 		if (READ_ONCE(dev->gone) || time_after(jiffies, deadline))

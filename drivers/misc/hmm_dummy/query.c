@@ -17,7 +17,10 @@ static bool query_invalidate(struct mmu_interval_notifier *mni,
 			     const struct mmu_notifier_range *range,
 			     unsigned long cur_seq)
 {
-	/* The answer is kept nowhere, and was true at some time during the query. */
+	/*
+	 * The answer is kept nowhere, and was true at some time during the query, but for pages of
+	 * a device that is newer than the query.
+	 */
 	mmu_interval_set_seq(mni, cur_seq);
 	return true;
 }

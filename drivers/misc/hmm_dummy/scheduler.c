@@ -25,10 +25,12 @@
  * no user space fetches.
  *
  * A fault handler, not an engine, does all that waits for mmap_lock, a page or a reset: a reset
- * waits for the engines.
+ * waits for the engines.  A signal ends the waits of a task, but for that for mmap_lock in the
+ * first mmu_interval_notifier_insert() of a process.
  *
- * The removal of a device waits for neither.  It ends a job while its fault is being handled.  The
- * handler has references on the context and the range, and finds out when it comes back:
+ * The removal of a device does not wait for user space.  It ends a job while its fault is being
+ * handled.  The handler has references on the context and the range, and finds out when it comes
+ * back:
  *
  *	fault				removal
  *	  waits for user space
@@ -161,37 +163,41 @@ static int job_step_with_mm(struct hmm_dummy_job *job)
 	return ret;
 }
 
-/* Handle a fault of a job of @ctx: 0, or the errno that the job ends with. */
-int hmm_dummy_job_fault(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault)
+/*
+ * Handle a fault of a job of @ctx: 0, or the errno that the job ends with.  Between
+ * hmm_dummy_fault_may_block() and the fault, the memory may become one that user space fetches.
+ * Then a worker waits for user space, and other workers go on, since the workqueue is unbound.  A
+ * real driver has the same gap: the answer holds under mmap_lock, which hmm_range_fault() drops.
+ */
+int hmm_dummy_job_fault(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault,
+			bool for_user)
 {
 	int ret;
 
 	if (fault->kind == HMM_DUMMY_TO_MOVE)
 		return hmm_dummy_migrate_for_job(ctx, fault);
-	if (fault->kind == HMM_DUMMY_NOT_EXCLUSIVE)
-		return hmm_dummy_fault_add(ctx, fault);
+	if (fault->kind == HMM_DUMMY_NOT_EXCLUSIVE) {
+		ret = hmm_dummy_fault_add(ctx, fault);
+		if (ret != HMM_DUMMY_FAULT)
+			return ret;
+	}
+	if (!for_user && hmm_dummy_fault_may_block(ctx, fault->addr, fault->length))
+		return -EOPNOTSUPP;
 	ret = hmm_dummy_fault(ctx, fault->addr, fault->length, fault->write);
 	/* The error may be behind the first page, and then the job goes on up to there. */
 	if ((ret == -EFAULT || ret == -EPERM) && fault->length > 1)
 		ret = hmm_dummy_fault(ctx, fault->addr, 1, fault->write);
-	return ret;
+	/* Whether hmm finds a page that could not be made exclusive, for ever, or another one. */
+	return !ret && fault->kind == HMM_DUMMY_NOT_EXCLUSIVE ? -EBUSY : ret;
 }
 
-/*
- * Between hmm_dummy_fault_may_block() and the fault, the memory may become one that user space
- * fetches.  Then this worker waits for user space, and other workers go on, since the workqueue
- * is unbound.  A real driver has the same gap: the answer holds under mmap_lock, which
- * hmm_range_fault() drops.
- */
 static int job_fault_in_worker(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault)
 {
-	int ret = -EOPNOTSUPP;
+	int ret;
 
 	if (!mmget_not_zero(ctx->mm))
 		return -ESRCH;
-	if (fault->kind == HMM_DUMMY_TO_MOVE ||
-	    !hmm_dummy_fault_may_block(ctx, fault->addr, fault->length))
-		ret = hmm_dummy_job_fault(ctx, fault);
+	ret = hmm_dummy_job_fault(ctx, fault, false);
 	mmput_async(ctx->mm);
 	return ret;
 }
@@ -221,7 +227,8 @@ void hmm_dummy_queue_fault_handled(struct hmm_dummy_queue *queue,
 		job->retries = 0;
 	else if (ret == -EBUSY && job->retries++ < FAULT_RETRIES)
 		ret = 0;
-	if (ret)
+	/* What has been done to its end ends with its own result, also if it is cancelled. */
+	if (ret || (fault->done && job->progress == job->total))
 		queue_end_first(queue, ret);
 	else
 		queue_requeue_first(queue);
@@ -393,9 +400,9 @@ void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
  * hmm_dummy_quiesce - let the engines rest
  * @dev: the device
  *
- * When this returns, no engine works on a job, no worker begins to handle a fault, and no task
- * copies scratch memory.  That holds until hmm_dummy_unquiesce() has been called as often.  Jobs
- * can be submitted, and wait.
+ * When this returns, no engine works on a job, no worker or task begins to handle a fault, and no
+ * task copies scratch memory or adds for the device.  That holds until hmm_dummy_unquiesce() has
+ * been called as often.  Jobs can be submitted, and wait.
  *
  * A worker or a task may still handle a fault that it has begun with, and may migrate.  It may wait
  * for the reset of a peer, which may be part of the recovery that calls this function, or for
@@ -427,7 +434,7 @@ void hmm_dummy_quiesce(struct hmm_dummy_dev *dev)
  *
  * Context: As for hmm_dummy_quiesce().
  *
- * Return: 0; or, and the engines go on, -EBUSY: a worker waits for the reset of a peer, or for
+ * Return: 0; or, and the engines go on, -EBUSY: a worker waits for a reset, for mmap_lock, or for
  * user space.
  */
 int hmm_dummy_quiesce_all(struct hmm_dummy_dev *dev)

@@ -66,9 +66,9 @@ static int rw_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	/* An empty element of the caller's array. */
 	if (!*bytes)
 		goto out;
-	job->fault.addr = addr;
-	job->fault.length = *bytes;
-	job->fault.write = job->to_memory;
+	job->fault = (struct hmm_dummy_fault) {
+		.addr = addr, .length = *bytes, .write = job->to_memory,
+	};
 	pos = scratch_pos(job, bytes);
 	if (job->buffer) {
 		*bytes = min(*bytes, PAGE_SIZE - offset_in_page(addr));

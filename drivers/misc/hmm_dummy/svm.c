@@ -239,14 +239,16 @@ static void range_close(struct hmm_dummy_range *range)
 	hmm_dummy_range_put(range);
 }
 
-static bool svm_addr_is_mapped(struct mm_struct *mm, unsigned long addr)
+/* 0, -EFAULT if no memory is mapped at @addr, or -EINTR for a fatal signal. */
+static int svm_check_mapped(struct mm_struct *mm, unsigned long addr)
 {
-	bool mapped;
+	int ret;
 
-	mmap_read_lock(mm);
-	mapped = vma_lookup(mm, addr);
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	ret = vma_lookup(mm, addr) ? 0 : -EFAULT;
 	mmap_read_unlock(mm);
-	return mapped;
+	return ret;
 }
 
 /**
@@ -260,8 +262,8 @@ static bool svm_addr_is_mapped(struct mm_struct *mm, unsigned long addr)
  *
  * Context: Process context, may sleep; waits for mmap_lock, so not for engines.
  *
- * Return: the range, or an ERR_PTR(): -EFAULT, -ENODEV, -ENOMEM, or -EOPNOTSUPP if the
- * device cannot map memory for DMA.
+ * Return: the range, or an ERR_PTR(): -EFAULT, -EINTR for a fatal signal, -ENODEV, -ENOMEM, or
+ * -EOPNOTSUPP if the device cannot map memory for DMA.
  */
 struct hmm_dummy_range *hmm_dummy_range_get(struct hmm_dummy_ctx *ctx,
 					    unsigned long addr)
@@ -272,8 +274,9 @@ struct hmm_dummy_range *hmm_dummy_range_get(struct hmm_dummy_ctx *ctx,
 
 	if (range)
 		return range;
-	if (!svm_addr_is_mapped(ctx->mm, addr))
-		return ERR_PTR(-EFAULT);
+	ret = svm_check_mapped(ctx->mm, addr);
+	if (ret)
+		return ERR_PTR(ret);
 	mutex_lock(&ctx->lock);
 	range = xa_load(&ctx->ranges, index);
 	if (!range && ctx->closed)

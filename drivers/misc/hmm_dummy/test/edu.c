@@ -82,7 +82,7 @@ struct hmm_dummy_edu {
 	void __iomem *regs;
 	/*
 	 * Of commands: their part of the buffer, and bounce.  Inside of hmm_dummy_file.lock,
-	 * outside of hmm_dummy_ctx.lock and mmap_lock.
+	 * outside of hmm_dummy_range.lock.
 	 */
 	struct mutex lock;
 	void *bounce;
