@@ -181,8 +181,13 @@ static int query_again_and_again(void)
 	int ret = 0;
 
 	wait_for_stage(1);
-	while (!ret && atomic_load(&stage) < 3)
+	while (!ret && atomic_load(&stage) < 3) {
+		errno = 0;
 		ret = query(gpu_at_work, work, QUERIED);
+		/* It has waited for mmap_lock for longer than a second. */
+		if (errno == EBUSY)
+			ret = 0;
+	}
 	return ret;
 }
 
@@ -229,8 +234,9 @@ static bool work_prepare(enum way way, unsigned int op)
 		.value = op < HMM_DUMMY_OP_TO_DEVICE ? ADDED : 0, .tag = TAG,
 	};
 	*work = 1;
+	/* The first one waits to write for mmap_lock, before it asks for the devices. */
 	if (way == QUERY)
-		return true;
+		return !query(gpu_at_work, work, QUERIED);
 	*work = 0;
 	if (op == HMM_DUMMY_OP_TO_RAM)
 		return !gpu_to_device(gpu_at_work, work, PAGE);

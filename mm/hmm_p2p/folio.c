@@ -42,8 +42,8 @@ bool hmm_p2p_page_is_free(unsigned long pfn)
 	/* Parts get their flags before they are no tails any more: see __split_folio_to_order(). */
 	smp_rmb();
 	/*
-	 * The former head of a free page may be a small page, and locked, by now.  Nothing keeps it
-	 * from becoming a tail, for which folio_test_locked() has an assertion.
+	 * The former head of a free page may be a small page, and locked, by now.  A free small
+	 * page may become a tail meanwhile, and folio_test_locked() asserts that it is none.
 	 */
 	flags = READ_ONCE(folio->flags.f);
 	if (flags & BIT(PG_locked) && (page == &folio->page || flags & BIT(PG_head)))

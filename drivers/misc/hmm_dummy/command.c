@@ -208,15 +208,14 @@ static int command_piece(struct hmm_dummy_job *job, unsigned long *bytes)
 	if (arg->flags & HMM_DUMMY_IN_SCRATCH)
 		return command_scratch_piece(job, offset, bytes);
 	if (arg->op == HMM_DUMMY_OP_ATOMIC_ADD) {
+		*bytes = min(*bytes, PAGE_SIZE - offset_in_page(arg->addr + offset));
 		job->fault = (struct hmm_dummy_fault) {
 			.addr = arg->addr + offset,
 			.length = *bytes,
 			.write = true,
 			.value = arg->value,
 		};
-		ret = hmm_dummy_atomic_add(ctx, &job->fault);
-		*bytes = job->fault.length;
-		return ret;
+		return hmm_dummy_atomic_add(ctx, &job->fault);
 	}
 	two = job->buffer && hmm_dummy_access_two(ctx, arg->src + offset, arg->addr + offset,
 						  *bytes, write, &from, &access);

@@ -294,16 +294,14 @@ static void fault_add_u64(void *p, unsigned long bytes, u64 value)
 static int fault_add_as_device(struct hmm_dummy_dev *dev, void *page,
 			       struct hmm_dummy_fault *fault)
 {
-	unsigned long offset = offset_in_page(fault->addr + fault->done);
-	unsigned long bytes = min(fault->length - fault->done, PAGE_SIZE - offset);
-
 	if (hmm_dummy_dev_enter(dev, false))
 		return -ENODEV;
 	/* hmm_dummy_quiesce() has the lock to write for a moment, and waits for this function. */
 	if (down_read_trylock(&dev->sched.copies)) {
 		if (!READ_ONCE(dev->sched.resting)) {
-			fault_add_u64(page + offset, bytes, fault->value);
-			fault->done += bytes;
+			fault_add_u64(page + offset_in_page(fault->addr), fault->length,
+				      fault->value);
+			fault->done = fault->length;
 		}
 		up_read(&dev->sched.copies);
 	}
@@ -311,17 +309,15 @@ static int fault_add_as_device(struct hmm_dummy_dev *dev, void *page,
 	return 0;
 }
 
-/* Add to the page of the next address.  0 and no progress: the device rests. */
-static int fault_add_page(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault)
+static int fault_add_exclusive(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault)
 {
-	unsigned long addr = fault->addr + fault->done, done = fault->done;
 	struct folio *folio;
 	struct page *page;
 	int ret;
 
 	if (mmap_read_lock_killable(ctx->mm))
 		return -EINTR;
-	page = make_device_exclusive(ctx->mm, addr & PAGE_MASK, ctx, &folio);
+	page = make_device_exclusive(ctx->mm, fault->addr & PAGE_MASK, ctx, &folio);
 	mmap_read_unlock(ctx->mm);
 	if (IS_ERR(page))
 		return PTR_ERR(page);
@@ -330,7 +326,7 @@ static int fault_add_page(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fau
 	 * would use an entry, and the driver would clear it at MMU_NOTIFY_EXCLUSIVE.
 	 */
 	ret = fault_add_as_device(ctx->dev, page_address(page), fault);
-	if (fault->done != done)
+	if (fault->done)
 		folio_mark_dirty(folio);
 	folio_unlock(folio);
 	folio_put(folio);
@@ -347,21 +343,14 @@ static int fault_add_page(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fau
  *
  * Context: As for hmm_dummy_fault().
  *
- * Return: 0, and the device goes on behind @fault->done bytes; %HMM_DUMMY_FAULT if the page has
- * gone since the access, and hmm_dummy_fault() finds out why; or an errno of hmm_dummy_fault().
+ * Return: 0, and if @fault->done is 0, the device rests and tries again; %HMM_DUMMY_FAULT if the
+ * page has gone since the access, and hmm_dummy_fault() finds out why; or an errno of
+ * hmm_dummy_fault().
  */
 int hmm_dummy_fault_add(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault)
 {
-	unsigned long done;
-	int ret;
+	int ret = fault_add_exclusive(ctx, fault);
 
-	do {
-		done = fault->done;
-		ret = fault_add_page(ctx, fault);
-	} while (!ret && fault->done != done && fault->done != fault->length);
-	/* An error behind the first page is met again. */
-	if (fault->done)
-		return 0;
 	return ret == -EFAULT || ret == -EBUSY ? HMM_DUMMY_FAULT : ret;
 }
 
@@ -369,7 +358,7 @@ int hmm_dummy_fault_add(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault
  * hmm_dummy_atomic_add - add, atomically to CPUs and other devices
  * @ctx: as for hmm_dummy_access_get()
  * @fault: @fault->value is added to each u64 from @fault->addr on; the address and the length are
- *	multiples of 8.  The length is cut to what can be accessed at once
+ *	multiples of 8, and all is in one page
  *
  * In the memory of a device the value is added in place.  All importers reach that memory in
  * the same way: with the CPU here, and by PCI atomics where there is hardware.
@@ -386,7 +375,6 @@ int hmm_dummy_atomic_add(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *faul
 	ret = hmm_dummy_access_get(ctx, fault->addr, fault->length, true, &access);
 	if (ret)
 		return ret;
-	fault->length = access.bytes;
 	if (access.own || access.entry & HMM_PFN_PEER) {
 		fault_add_u64(access.kva, fault->length, fault->value);
 	} else {

@@ -341,7 +341,7 @@ static int job_wait(struct hmm_dummy_job *job)
 			wait_for_completion(&job->completion);
 		if (!job_take_over_fault(job))
 			break;
-		/* A worker does not begin while the engines rest, either. */
+		/* The memory may be out of reach.  A task that has not seen it goes on. */
 		ret = killed ? -EINTR : 0;
 		if (!ret && !READ_ONCE(job->dev->sched.resting))
 			ret = hmm_dummy_job_fault(job->queue->ctx, &job->fault, true);

@@ -25,8 +25,9 @@
  * no user space fetches.
  *
  * A fault handler, not an engine, does all that waits for mmap_lock, a page or a reset: a reset
- * waits for the engines.  A signal ends the waits of a task, but for that for mmap_lock in the
- * first mmu_interval_notifier_insert() of a process.
+ * waits for the engines.  A signal ends the waits of a task, but for two: that for mmap_lock in the
+ * first mmu_interval_notifier_insert() of a process, and that for a page which has moved since the
+ * engine looked, in make_device_exclusive().
  *
  * The removal of a device does not wait for user space.  It ends a job while its fault is being
  * handled.  The handler has references on the context and the range, and finds out when it comes
@@ -187,7 +188,10 @@ int hmm_dummy_job_fault(struct hmm_dummy_ctx *ctx, struct hmm_dummy_fault *fault
 	/* The error may be behind the first page, and then the job goes on up to there. */
 	if ((ret == -EFAULT || ret == -EPERM) && fault->length > 1)
 		ret = hmm_dummy_fault(ctx, fault->addr, 1, fault->write);
-	/* Whether hmm finds a page that could not be made exclusive, for ever, or another one. */
+	/*
+	 * hmm finds a page, but it could not be made exclusive.  That may be so for ever
+	 * (secretmem), so the try counts.
+	 */
 	return !ret && fault->kind == HMM_DUMMY_NOT_EXCLUSIVE ? -EBUSY : ret;
 }
 
@@ -400,9 +404,9 @@ void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
  * hmm_dummy_quiesce - let the engines rest
  * @dev: the device
  *
- * When this returns, no engine works on a job, no worker or task begins to handle a fault, and no
- * task copies scratch memory or adds for the device.  That holds until hmm_dummy_unquiesce() has
- * been called as often.  Jobs can be submitted, and wait.
+ * When this returns, no engine works on a job, no worker begins to handle a fault, and no task
+ * copies scratch memory or adds for the device.  That holds until hmm_dummy_unquiesce() has been
+ * called as often.  Jobs can be submitted, and wait.
  *
  * A worker or a task may still handle a fault that it has begun with, and may migrate.  It may wait
  * for the reset of a peer, which may be part of the recovery that calls this function, or for

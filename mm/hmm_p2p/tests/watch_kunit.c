@@ -282,12 +282,13 @@ static struct kprobe run = {
 	.symbol_name = "hmm_p2p_watchdog", .pre_handler = count_run,
 };
 
-/* As mirror.stay: until the watchdog has looked three times, or for half a minute. */
+/* As mirror.stay: until the watchdog has looked three times and reported, or for half a minute. */
 static void stay_for_three_looks(struct mirror *m)
 {
 	unsigned long end = jiffies + 30 * HZ;
 
-	while (atomic_read(&nr_runs) < 3 && time_before(jiffies, end))
+	while ((atomic_read(&nr_runs) < 3 || nr_late(m->f) < m->nr_late) &&
+	       time_before(jiffies, end))
 		msleep(20);
 }
 
@@ -309,6 +310,7 @@ static void watch_looks_once_per_limit(struct kunit *test)
 	run.flags = 0;
 	began = jiffies;
 	KUNIT_ASSERT_EQ(test, 0, register_kprobe(&run));
+	mirror_be_late(m, f, ARRAY_SIZE(watches));
 	m->stay = stay_for_three_looks;
 	for (i = 0; i < ARRAY_SIZE(watches); i++)
 		hmm_p2p_watch_begin(&watches[i], f->exp);
