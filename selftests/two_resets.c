@@ -15,6 +15,7 @@
  * Nothing is measured against a clock: what GPU 1 does has not waited if GPU 0 is still in reset.
  */
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "parked.h"
@@ -280,6 +281,9 @@ static int process(enum way way, unsigned int op, int told, int tell)
 	}
 	if (all || work_result)
 		return 4;
+	/* The device has recovered, and no page is parked. */
+	if (read(told, &byte, 1) != 1)
+		return 7;
 	return work_is_done() ? 0 : 5;
 }
 
@@ -330,16 +334,18 @@ static uint64_t number_of(pid_t pid, char *p)
 	return process_vm_readv(pid, &to, 1, &from, 1, 0) == sizeof(value) ? value : 0;
 }
 
-/* False if the process ends and never waits for its job. */
+/* False if the thread that has the job ends and has never waited for it. */
 static bool process_waits_for_job(pid_t pid)
 {
-	siginfo_t ended = {};
+	struct stat tasks = {};
+	char folder[64];
 
-	while (!ended.si_pid) {
+	snprintf(folder, sizeof(folder), "/proc/%d/task", pid);
+	/* A folder has two links, and one for each folder in it. */
+	while (!stat(folder, &tasks) && tasks.st_nlink > 3) {
 		if (waits_for(pid, JOB))
 			return true;
 		usleep(1000);
-		waitid(P_PID, pid, &ended, WEXITED | WNOHANG | WNOWAIT);
 	}
 	return false;
 }
@@ -374,6 +380,7 @@ TEST_F_TIMEOUT(two_resets, do_not_wait, 120)
 		}
 		EXPECT_EQ(0, gpu_control(1, "recover"));
 	}
+	EXPECT_EQ(1, write(self->told[1], "x", 1));
 	EXPECT_EQ(0, wait_child(self->pid));
 	close(gpu);
 }
