@@ -75,8 +75,8 @@ static inline int reset_end(struct reset *r)
 	return r->error;
 }
 
-/* Whether a task waits in @function of the kernel.  @task is its folder below /proc. */
-static inline bool waits_in(const char *task, const char *function)
+/* Whether a task waits for a parked page.  @task is its folder below /proc. */
+static inline bool waits_for_page(const char *task)
 {
 	char path[320], where[64] = "";
 	int fd;
@@ -88,12 +88,7 @@ static inline bool waits_in(const char *task, const char *function)
 	if (read(fd, where, sizeof(where) - 1) < 0)
 		where[0] = 0;
 	close(fd);
-	return !strcmp(where, function);
-}
-
-static inline bool waits_for_page(const char *task)
-{
-	return waits_in(task, WAITS_THERE);
+	return !strcmp(where, WAITS_THERE);
 }
 
 /* Whether a kernel thread waits for a page.  Kernel threads have no "exe". */

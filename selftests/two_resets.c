@@ -55,7 +55,7 @@ static bool stack_waits(const char *text, enum wait what)
 	return false;
 }
 
-/* Whether a task whose folder is in @folder waits for @what. */
+/* Whether one of the tasks in @folder, which is /proc or a task folder in it, waits for @what. */
 static bool some_task_waits(const char *folder, enum wait what)
 {
 	char path[320], text[8192];
@@ -194,19 +194,23 @@ static int query_again_and_again(void)
 
 static void *work_thread(void *arg)
 {
-	if (work_way == RING || work_way == CANCEL) {
+	switch (work_way) {
+	case RING:
+	case CANCEL:
 		work_result = command_by_ring();
-		return NULL;
-	}
-	if (work_way == QUERY) {
+		break;
+	case QUERY:
 		work_result = query_again_and_again();
-		return NULL;
-	}
-	wait_for_stage(3);
-	if (work_way == MIGRATE)
+		break;
+	case MIGRATE:
+		wait_for_stage(3);
 		work_result = gpu_to_device(gpu_at_work, work, PAGE);
-	else
+		break;
+	case SYSTEM_CALL:
+		wait_for_stage(3);
 		work_result = gpu_command(gpu_at_work, &work_command);
+		break;
+	}
 	return NULL;
 }
 
@@ -274,17 +278,17 @@ static int process(enum way way, unsigned int op, int told, int tell)
 	}
 	if (way == CANCEL && (read(told, &byte, 1) != 1 || gpu_cancel(gpu_at_work, TAG) ||
 			      write(tell, &byte, 1) != 1))
-		return 6;
+		return 4;
 	for (i = 0; i < 3; i++) {
 		pthread_join(threads[i], &failed);
 		all = all ?: failed;
 	}
 	if (all || work_result)
-		return 4;
+		return 5;
 	/* The device has recovered, and no page is parked. */
 	if (read(told, &byte, 1) != 1)
-		return 7;
-	return work_is_done() ? 0 : 5;
+		return 6;
+	return work_is_done() ? 0 : 7;
 }
 
 FIXTURE_SETUP(two_resets)

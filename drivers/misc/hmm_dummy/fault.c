@@ -296,14 +296,10 @@ static int fault_add_as_device(struct hmm_dummy_dev *dev, void *page,
 {
 	if (hmm_dummy_dev_enter(dev, false))
 		return -ENODEV;
-	/* hmm_dummy_quiesce() has the lock to write for a moment, and waits for this function. */
-	if (down_read_trylock(&dev->sched.copies)) {
-		if (!READ_ONCE(dev->sched.resting)) {
-			fault_add_u64(page + offset_in_page(fault->addr), fault->length,
-				      fault->value);
-			fault->done = fault->length;
-		}
-		up_read(&dev->sched.copies);
+	if (hmm_dummy_work_enter(dev)) {
+		fault_add_u64(page + offset_in_page(fault->addr), fault->length, fault->value);
+		fault->done = fault->length;
+		hmm_dummy_work_exit(dev);
 	}
 	hmm_dummy_dev_exit(dev);
 	return 0;

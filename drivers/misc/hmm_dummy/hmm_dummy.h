@@ -28,8 +28,8 @@
  *
  *	hmm_dummy_list_lock nests in hmm_dummy_dev.life, and nothing in it.
  *
- *	hmm_dummy_sched.copies nests in hmm_dummy_dev.life.  A task that has a page locked only
- *	tries both.
+ *	hmm_dummy_sched.copies nests in hmm_dummy_dev.life.  To read, a task only tries it, also
+ *	with a page locked.
  *
  *	hmm_dummy_dev.resets_lock is outside of all of them, and inside of device_lock().
  *
@@ -147,8 +147,7 @@ struct hmm_dummy_sched {
 	bool stopped;			/* lock: no new jobs */
 	unsigned int resting;		/* lock, READ_ONCE: reasons for the engines to rest */
 	unsigned int handling;		/* lock, READ_ONCE: workers that handle a fault */
-	/* read: a task copies scratch memory, or a fault handler adds, for the device */
-	struct rw_semaphore copies;
+	struct rw_semaphore copies;	/* read: between hmm_dummy_work_enter() and _exit() */
 	wait_queue_head_t progress;	/* a job or such a worker has ended; the engines go on */
 	struct hmm_dummy_engine engines[2];
 };
@@ -287,8 +286,9 @@ enum hmm_dummy_queue_state {
 };
 
 /*
- * What an engine cannot do.  It would wait for mmap_lock, whose holder may wait for the reset of
- * another device, and a reset waits for the engines.
+ * Work that an engine leaves to a fault handler, because an engine must not wait for mmap_lock.
+ * The task that holds mmap_lock may wait for the reset of another device, and a reset waits for
+ * the engines.
  */
 enum hmm_dummy_fault_kind {
 	HMM_DUMMY_NO_ENTRY,		/* a device page fault */
@@ -483,6 +483,8 @@ void hmm_dummy_fault_wq_exit(void);
 int hmm_dummy_sched_init(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev);
 void hmm_dummy_sched_exit(struct hmm_dummy_dev *dev);
+bool hmm_dummy_work_enter(struct hmm_dummy_dev *dev);
+void hmm_dummy_work_exit(struct hmm_dummy_dev *dev);
 void hmm_dummy_quiesce(struct hmm_dummy_dev *dev);
 int hmm_dummy_quiesce_all(struct hmm_dummy_dev *dev);
 void hmm_dummy_unquiesce(struct hmm_dummy_dev *dev);

@@ -401,6 +401,34 @@ void hmm_dummy_sched_stop(struct hmm_dummy_dev *dev)
 }
 
 /**
+ * hmm_dummy_work_enter - let the calling task work for the device, as an engine does
+ * @dev: the device
+ *
+ * hmm_dummy_quiesce() waits for hmm_dummy_work_exit(), so the caller must not wait before that for
+ * mmap_lock, a page or a reset.
+ *
+ * Context: Any; does not sleep.
+ *
+ * Return: true, and the caller calls hmm_dummy_work_exit(); false if the device rests, or is coming
+ * to rest: hmm_dummy_wait_rest() waits for the end of that.
+ */
+bool hmm_dummy_work_enter(struct hmm_dummy_dev *dev)
+{
+	/* Only hmm_dummy_quiesce() has it to write, after it has set resting. */
+	if (!down_read_trylock(&dev->sched.copies))
+		return false;
+	if (!READ_ONCE(dev->sched.resting))
+		return true;
+	up_read(&dev->sched.copies);
+	return false;
+}
+
+void hmm_dummy_work_exit(struct hmm_dummy_dev *dev)
+{
+	up_read(&dev->sched.copies);
+}
+
+/**
  * hmm_dummy_quiesce - let the engines rest
  * @dev: the device
  *
@@ -424,7 +452,7 @@ void hmm_dummy_quiesce(struct hmm_dummy_dev *dev)
 	spin_unlock(&dev->sched.lock);
 	for (i = 0; i < ARRAY_SIZE(dev->sched.engines); i++)
 		flush_work(&dev->sched.engines[i].work);
-	/* Tasks that have not seen that the engines rest: rw_kernel(), hmm_dummy_fault_add(). */
+	/* Tasks that called hmm_dummy_work_enter() before. */
 	down_write(&dev->sched.copies);
 	up_write(&dev->sched.copies);
 }

@@ -216,15 +216,12 @@ static ssize_t rw_kernel_unless_rest(struct hmm_dummy_dev *dev, struct hmm_dummy
 				     struct kiocb *iocb, struct iov_iter *iter,
 				     bool to_memory)
 {
-	ssize_t ret = -EAGAIN;
+	ssize_t ret;
 
-	if (!(iocb->ki_flags & IOCB_NOWAIT))
-		down_read(&dev->sched.copies);
-	else if (!down_read_trylock(&dev->sched.copies))
-		return ret;
-	if (!READ_ONCE(dev->sched.resting))
-		ret = rw_kernel(dev, pinned, iocb, iter, to_memory);
-	up_read(&dev->sched.copies);
+	if (!hmm_dummy_work_enter(dev))
+		return -EAGAIN;
+	ret = rw_kernel(dev, pinned, iocb, iter, to_memory);
+	hmm_dummy_work_exit(dev);
 	return ret;
 }
 
