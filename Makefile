@@ -8,7 +8,9 @@ CFLAGS := -O2 -g -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 LIB := $(wildcard tools/lib/*.c)
 LIB_H := $(wildcard tools/lib/*.h) include/uapi/linux/hmm_dummy.h samples/hmm_p2p/hmm_p2p_sample.h
 
-TOOLS := $(patsubst tools/hmm-run/%.c,$(BIN)/%,$(wildcard tools/hmm-run/*.c))
+TOOLS := $(patsubst tools/hmm-run/%.c,$(BIN)/%,$(wildcard tools/hmm-run/*.c)) $(BIN)/rdma-odp $(BIN)/hmm-place
+# What tools/lib needs.
+LIBS := -libverbs -lmnl
 TESTS := $(patsubst selftests/%.c,$(BIN)/selftests/%,$(wildcard selftests/*.c)) $(BIN)/selftests/hmm-tests
 TESTS += $(BIN)/hmm-bench $(BIN)/bench-stats
 
@@ -47,12 +49,20 @@ tests: packages
 
 $(BIN)/%: tools/hmm-run/%.c $(LIB) $(LIB_H)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $< $(LIB) -libverbs
+	$(CC) $(CFLAGS) -o $@ $< $(LIB) $(LIBS)
+
+$(BIN)/hmm-place: $(wildcard tools/hmm-place/*.[ch]) tools/lib/gpu.c tools/lib/gpu.h include/uapi/linux/hmm_dummy.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -o $@ $(filter %.c,$^) -ljansson
+
+$(BIN)/rdma-odp: tools/rdma-odp/rdma-odp.c tools/lib/rdma_nl.c tools/lib/rdma_nl.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -o $@ $(filter %.c,$^) -lmnl -ljansson
 
 # test_hmm's uapi comes from the kernel tree.
 $(BIN)/hmm-bench: $(wildcard tools/hmm-bench/*.[ch]) $(LIB) $(LIB_H)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -I$(KERNEL)/lib -o $@ $(filter %.c,$^) -libverbs -luring -ljansson -lpthread -lm
+	$(CC) $(CFLAGS) -I$(KERNEL)/lib -o $@ $(filter %.c,$^) $(LIBS) -luring -ljansson -lpthread -lm
 
 $(BIN)/bench-stats: $(wildcard tools/hmm-bench/tests/*.[ch] tools/hmm-bench/stats.[ch] tools/hmm-bench/judge.[ch])
 	@mkdir -p $(@D)
@@ -61,7 +71,7 @@ $(BIN)/bench-stats: $(wildcard tools/hmm-bench/tests/*.[ch] tools/hmm-bench/stat
 # The kernel's own harness; its headers come from the kernel tree.
 $(BIN)/selftests/%: selftests/%.c $(wildcard selftests/*.h) $(LIB) $(LIB_H)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -I$(KERNEL)/tools/testing/selftests -I$(KERNEL)/lib -o $@ $< $(LIB) -libverbs -luring -lpthread
+	$(CC) $(CFLAGS) -I$(KERNEL)/tools/testing/selftests -I$(KERNEL)/lib -o $@ $< $(LIB) $(LIBS) -luring -lpthread
 
 # The kernel's own tests of HMM, as they are, with headers of the same kernel.
 HMM_TESTS = $(addprefix $(KERNEL)/tools/testing/selftests/mm/,hmm-tests.c vm_util.c hugepage_settings.c)

@@ -235,25 +235,10 @@ TEST_F_TIMEOUT(mr_flush, taken_away, 180)
 	munmap(p, LEN);
 }
 
-/*
- * Change the access flags of an MR.  Returns 0 or -errno.  rdma-core has no ibv_rereg_mr() for
- * rxe.
- */
-static int change_access(struct rdma_pair *pair, const struct ibv_mr *mr, int access)
+/* Returns 0 or -errno. */
+static int change_access(struct rdma_pair *pair, struct ibv_mr *mr, int access)
 {
-	struct ib_uverbs_rereg_mr_resp resp;
-	struct {
-		struct ib_uverbs_cmd_hdr hdr;
-		struct ib_uverbs_rereg_mr mr;
-	} cmd = {
-		.hdr = { IB_USER_VERBS_CMD_REREG_MR, sizeof(cmd) / 4, sizeof(resp) / 4 },
-		.mr = {
-			.response = (uintptr_t)&resp, .mr_handle = mr->handle,
-			.flags = IBV_REREG_MR_CHANGE_ACCESS, .access_flags = access,
-		},
-	};
-
-	return write(pair->context->cmd_fd, &cmd, sizeof(cmd)) == sizeof(cmd) ? 0 : -errno;
+	return rdma_rereg(pair, mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, 0, access) ? -errno : 0;
 }
 
 /* Changing the access flags can neither allow nor forbid FLUSH, nor the binding of windows. */

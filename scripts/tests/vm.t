@@ -129,6 +129,48 @@ hotplug_said() {
 	[[ $'\n'$(cat "$TMP/hotplug")$'\n' == *$'\n'"$want"$'\n'* ]]
 }
 
+# This function runs in the first of two guests.
+two_hosts_session() {
+	local status=0 answer
+	there() { "$HMM_P2P_ON_PEER" "$HMM_P2P_PEER" "$@"; }
+
+	# shellcheck disable=SC2016
+	there 'echo "I am $(cat /proc/sys/kernel/hostname)"; echo aside >&2; exit 7' 2> /tmp/aside || status=$?
+	echo "status $status, aside: $(cat /tmp/aside)"
+	there ip -o -4 addr show rdma0 | grep -o 'inet [^ ]*'
+	# A command ends with the program that asked for it.
+	timeout 3 "$HMM_P2P_ON_PEER" "$HMM_P2P_PEER" 'echo $$ > /tmp/pid; exec sleep 1000'
+	sleep 1
+	# shellcheck disable=SC2016
+	there 'kill -0 $(cat /tmp/pid)' 2> /dev/null || echo "ended with its caller"
+	# Much output, of which nothing is lost.
+	there head -c 5000000 /dev/zero | wc -c
+	exec 5<> "$HMM_P2P_MONITOR"
+	echo "kill host2" >&5
+	read -r -t 60 answer <&5
+	echo "killed: $answer"
+}
+
+two_hosts() {
+	"$vm" --hosts 2 -- bash -c "$(declare -f two_hosts_session); two_hosts_session" > "$TMP/two_hosts"
+}
+
+two_hosts_said() {
+	cat "$TMP/two_hosts"
+	grep -qxF -- "$1" "$TMP/two_hosts"
+}
+
+# The second guest has a fault, and the first one notices nothing.
+notices_faults_there() {
+	local status=0
+	# shellcheck disable=SC2016
+	"$vm" --hosts 2 -- sh -c \
+		'$HMM_P2P_ON_PEER host2 "echo WARNING: CPU: 0 a fault for the test > /dev/kmsg"' 2> "$TMP/err" || status=$?
+	cat "$TMP/err"
+	[ $status = 125 ] && grep -q "a fault for the test" "$TMP/err" &&
+		grep -q "kernel log: .*-host2.log" "$TMP/err"
+}
+
 # make prints the last line.
 soak_for() { # MINUTES SEED
 	local status=0
@@ -155,6 +197,9 @@ t "instructions of two CPUs" refuses 2 "--icount is for one CPU" "$vm" --icount 
 t "GPUs without a driver" refuses 2 "--kernel off has no driver" "$vm" --kernel off --gpus 1 -- true
 t "nothing to plug" refuses 2 "--hotplug needs" "$vm" --hotplug -- true
 t "hot-plugging without PCI" refuses 2 "--hotplug needs" "$vm" --hotplug --gpus 1 --topology none -- true
+t "three hosts" refuses 2 "not a number from 1 to 2: 3" "$vm" --hosts 3 -- true
+t "two hosts and a shell" refuses 2 "--hosts 2 needs a command" "$vm" --hosts 2
+t "rxe on two interfaces" refuses 2 "exclude each other" "$vm" --rxe --rxe-lo -- true
 t "share that is not there" refuses 2 "--share: not a folder" "$vm" --share /nowhere -- true
 t "no command and no terminal" refuses 2 "no command" "$vm" < /dev/null
 t "stray word" refuses 2 "commands go behind --" "$vm" true
@@ -180,4 +225,12 @@ t "unplugged, a GPU is gone" hotplug_said "a driver is bound" "unplug gpu1: ok" 
 t "unplugged twice" hotplug_said "unplug gpu1: error Device 'gpu1' not found"
 t "plugged, it is back and works" hotplug_said "plug gpu1: ok" "it is back where it was" "and has a driver"
 t "unplugged again" hotplug_said "unplug gpu1: ok" "gone again"
+t "two hosts" two_hosts
+t "a command on the other host" two_hosts_said "I am host2"
+t "its status and its errors" two_hosts_said "status 7, aside: aside"
+t "its address" two_hosts_said "inet 192.0.2.2/24"
+t "it ends with its caller" two_hosts_said "ended with its caller"
+t "all of its output" two_hosts_said 5000000
+t "a host that is killed" two_hosts_said "killed: ok"
+t "faults of the other host fail the run" notices_faults_there
 done_testing

@@ -9,7 +9,8 @@ results=$1
 bin=$HMM_P2P_TOP/build/bin
 enable=/sys/module/hmm_p2p/parameters/enable
 SIZE=1048576
-SECONDS_OF_TRAFFIC=3
+PAGES=$((SIZE / 4096))
+SECONDS_OF_TRAFFIC=6
 
 say() { echo "run: $*" >&2; }
 
@@ -26,11 +27,26 @@ until_true() {
 
 listening() { grep -q ' 00000000:4853 .* 0A ' /proc/net/tcp; }	# port 18515
 
+# The pages of a process that are on the GPU, in mappings that are as large as its buffer.
+on_gpu() { # PID
+	"$bin/hmm-place" show "$1" --min $SIZE |
+		awk '{ for (i = 1; i <= NF; i++) if (sub(/^gpu0=/, "", $i)) n += $i } END { print n + 0 }'
+}
+
+# Until a program has a buffer, there is nothing to move.
+has_buffer() { # PID
+	"$bin/hmm-place" show "$1" --min $SIZE | grep -q .
+}
+
+place() { # PID
+	"$bin/hmm-place" place "$1" --min $SIZE > /dev/null
+}
+
 # Run a perftest program as server and client, with the buffers in PLACE.
 perftest() { # PROGRAM PLACE
 	local program=$1 place=$2 log server client
-	local args=(--odp -F -x 1 -s "$SIZE" -t 4 -D "$SECONDS_OF_TRAFFIC")
-	local touched=0 before=0 after=0 n t bw
+	local args=(-F -s "$SIZE" -t 4 -D "$SECONDS_OF_TRAFFIC")
+	local before=0 after=0 bw
 	log=$(mktemp -d)
 
 	say "$program, buffers: $place"
@@ -38,37 +54,35 @@ perftest() { # PROGRAM PLACE
 	"$program" "${args[@]}" > "$log/server" 2>&1 &
 	server=$!
 	until_true listening
-	"$program" "${args[@]}" 127.0.0.1 > "$log/client" 2>&1 &
+	"$program" "${args[@]}" 192.0.2.1 > "$log/client" 2>&1 &
 	client=$!
 	if [ "$place" != ram ]; then
-		until_true "$bin/hmm-place" count $client $SIZE local
-		until_true "$bin/hmm-place" count $server $SIZE remote
+		until_true has_buffer $client
+		until_true has_buffer $server
 		# Let transfers under way finish, so that "before" is right.
 		kill -STOP $client
 		sleep 0.4
-		read -r t n < <("$bin/hmm-place" place $server $SIZE remote)
-		touched=$((touched + t)) before=$((before + n))
-		read -r t n < <("$bin/hmm-place" place $client $SIZE local)
-		touched=$((touched + t)) before=$((before + n))
+		place $server
+		place $client
+		before=$(($(on_gpu $server) + $(on_gpu $client)))
 		kill -CONT $client
 	fi
 	# Count while the programs still transfer data.
 	sleep 1.5
-	read -r t n < <("$bin/hmm-place" count $server $SIZE remote)
-	after=$((after + n))
-	read -r t n < <("$bin/hmm-place" count $client $SIZE local)
-	after=$((after + n)) touched=$((2 * t))
+	after=$(($(on_gpu $server) + $(on_gpu $client)))
 	wait $client || { cat "$log/client" >&2; return 1; }
 	wait $server || { cat "$log/server" >&2; return 1; }
 	echo Y > $enable
 	bw=$(awk -v s=$SIZE '$1 == s { print $4 }' "$log/client")
 	[ -n "$bw" ] || { cat "$log/client" >&2; return 1; }
 	printf '{"work": "%s", "size": %d, "place": "%s", "touched": %d, "before": %d, "after": %d, "bounced": %d, "bw_mb_s": %s}\n' \
-		"$program" $SIZE "$place" $touched $before $after $((before - after)) "$bw" >> "$results"
+		"$program" $SIZE "$place" $((2 * PAGES)) $before $after $((before - after)) "$bw" >> "$results"
 	rm -r "$log"
 }
 
 : > "$results"
+# perftest says nothing of on-demand paging.
+"$bin/rdma-odp" set rxe0 on
 "$bin/hmm-run" --rounds 3 1 >> "$results"
 "$bin/hmm-run" --rounds 1 64 >> "$results"
 for program in ib_read_bw ib_write_bw; do

@@ -217,9 +217,8 @@ int gpu_control(unsigned int n, const char *format, ...)
 #define PM_SWAP		(1ULL << 62)
 #define PM_PRESENT	(1ULL << 63)
 #define PM_SWAP_TYPE	0x1fULL
-#define PM_SWAP_OFFSET(e) (((e) >> 5) & ((1ULL << 50) - 1))
-
-#define MAX_DEVICES	8
+#define PM_SWAP_OFFSETS	(((1ULL << 50) - 1) << 5)
+#define PM_SWAP_OFFSET(e) (((e) & PM_SWAP_OFFSETS) >> 5)
 
 #define ANY_DEVICE	(-1)
 
@@ -237,7 +236,7 @@ static int device_pfns(struct pfn_range *ranges)
 
 	if (!f)
 		return -1;
-	while (fgets(line, sizeof(line), f) && n < MAX_DEVICES) {
+	while (fgets(line, sizeof(line), f) && n < GPU_MAX) {
 		unsigned long long start, end;
 		unsigned int id;
 
@@ -250,30 +249,47 @@ static int device_pfns(struct pfn_range *ranges)
 	return n;
 }
 
-static bool on_device(uint64_t entry, const struct pfn_range *ranges, int n, int id)
+/* The number of the device that has the page of a pagemap entry, or -1. */
+static int device_of(uint64_t entry, const struct pfn_range *ranges, int n)
 {
 	uint64_t type = entry & PM_SWAP_TYPE;
 
 	/* Device-private entries are swap entries of types above those of swap devices. */
 	if (entry & PM_PRESENT || !(entry & PM_SWAP) || type < 28 || type > 29)
-		return false;
+		return -1;
 	for (int i = 0; i < n; i++)
 		if (PM_SWAP_OFFSET(entry) >= ranges[i].first &&
 		    PM_SWAP_OFFSET(entry) <= ranges[i].last)
-			return id == ANY_DEVICE || id == ranges[i].id;
-	return false;
+			return ranges[i].id;
+	return -1;
 }
 
-static long count_pages(pid_t pid, int id, const void *addr, size_t length)
+static void count_entry(uint64_t entry, const struct pfn_range *ranges, int n,
+			struct gpu_places *places)
 {
-	struct pfn_range ranges[MAX_DEVICES];
+	int id = device_of(entry, ranges, n);
+
+	if (id >= 0 && id < GPU_MAX)
+		places->gpu[id]++;
+	else if (entry & PM_PRESENT)
+		places->ram++;
+	else if (entry & PM_SWAP && !(entry & (PM_SWAP_TYPE | PM_SWAP_OFFSETS)))
+		places->hidden++;
+	/* Types in between are those of poison and of pages that are being moved. */
+	else if (entry & PM_SWAP && (entry & PM_SWAP_TYPE) < 24)
+		places->swap++;
+}
+
+int gpu_places(pid_t pid, const void *addr, size_t length, struct gpu_places *places)
+{
+	struct pfn_range ranges[GPU_MAX];
 	uintptr_t first = (uintptr_t)addr >> 12;
 	uintptr_t end = ((uintptr_t)addr + length + 4095) >> 12;
 	uint64_t entries[512];
 	char path[64];
-	long pages = 0;
-	int fd, n;
+	int fd, n, ret = 0;
 
+	*places = (struct gpu_places) { .pages = end - first };
 	n = device_pfns(ranges);
 	if (n < 0)
 		return -1;
@@ -284,19 +300,30 @@ static long count_pages(pid_t pid, int id, const void *addr, size_t length)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -1;
-	while (first < end) {
+	while (first < end && !ret) {
 		size_t want = end - first < 512 ? end - first : 512;
 		ssize_t got = pread(fd, entries, want * 8, first * 8);
 
-		if (got <= 0) {
-			pages = -1;
-			break;
-		}
+		if (got <= 0)
+			ret = -1;
 		for (ssize_t i = 0; i < got / 8; i++)
-			pages += on_device(entries[i], ranges, n, id);
+			count_entry(entries[i], ranges, n, places);
 		first += got / 8;
 	}
 	close(fd);
+	return ret;
+}
+
+static long count_pages(pid_t pid, int id, const void *addr, size_t length)
+{
+	struct gpu_places places;
+	long pages = 0;
+
+	if (gpu_places(pid, addr, length, &places))
+		return -1;
+	for (int i = 0; i < GPU_MAX; i++)
+		if (id == ANY_DEVICE || id == i)
+			pages += places.gpu[i];
 	return pages;
 }
 
@@ -312,7 +339,7 @@ long pages_on_gpu(unsigned int n, const void *addr, size_t length)
 
 long long gpu_offset(const void *addr, unsigned long *pfn)
 {
-	struct pfn_range ranges[MAX_DEVICES];
+	struct pfn_range ranges[GPU_MAX];
 	int n = device_pfns(ranges);
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	uint64_t entry = 0;
@@ -322,7 +349,7 @@ long long gpu_offset(const void *addr, unsigned long *pfn)
 		return -1;
 	got = pread(fd, &entry, 8, ((uintptr_t)addr >> 12) * 8);
 	close(fd);
-	if (got != 8 || !on_device(entry, ranges, n, ANY_DEVICE))
+	if (got != 8 || device_of(entry, ranges, n) < 0)
 		return -1;
 	for (int i = 0; i < n; i++) {
 		unsigned long long p = PM_SWAP_OFFSET(entry);

@@ -13,6 +13,7 @@
 #include <linux/hmm_dummy.h>
 
 #define GPU_SELF	(-1)	/* as a pidfd: the caller */
+#define GPU_MAX		8	/* hmm_dummy0 to hmm_dummy7 */
 
 /* Open /dev/hmm_dummy<n>.  Returns a file descriptor, or -1 with errno. */
 int gpu_open(unsigned int n);
@@ -68,6 +69,17 @@ int peer_access_set(bool on);
  * /proc/iomem), not the driver.  @pid 0 is the caller.  Returns -1 with errno on errors.
  */
 long pages_on_device(pid_t pid, const void *addr, size_t length);
+
+/* Where the pages of a range of a process are, by the same source. */
+struct gpu_places {
+	size_t pages;		/* of the range; the rest of them are nowhere, or on their way */
+	size_t ram, swap;
+	size_t gpu[GPU_MAX];	/* hmm_dummyN */
+	size_t hidden;		/* in swap or on a device: the caller may not see which */
+};
+
+/* @pid 0 is the caller.  Returns 0, or -1 with errno. */
+int gpu_places(pid_t pid, const void *addr, size_t length, struct gpu_places *places);
 
 /* Count the pages of the caller that are in the memory of GPU @n. */
 long pages_on_gpu(unsigned int n, const void *addr, size_t length);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 #include <rdma/ib_user_ioctl_cmds.h>
 #include <rdma/ib_user_ioctl_verbs.h>
 #include <rdma/rdma_user_ioctl_cmds.h>
@@ -45,34 +46,36 @@ static struct ibv_context *open_first_device(void)
 	return context;
 }
 
-static int connect_qp(struct ibv_qp *qp, const struct ibv_qp *peer,
-		      const union ibv_gid *gid)
+int rdma_connect(struct ibv_qp *qp, uint32_t peer)
 {
+	bool uc = qp->qp_type == IBV_QPT_UC;	/* it knows no answers */
+	union ibv_gid gid;
 	struct ibv_qp_attr attr = {
 		.qp_state = IBV_QPS_INIT,
 		.port_num = PORT,
 		.qp_access_flags = RDMA_ACCESS,
 	};
 
-	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX |
+	if (ibv_query_gid(qp->context, PORT, GID_INDEX, &gid) ||
+	    ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX |
 			  IBV_QP_PORT | IBV_QP_ACCESS_FLAGS))
 		return -1;
 	attr = (struct ibv_qp_attr) {
 		.qp_state = IBV_QPS_RTR,
 		.path_mtu = IBV_MTU_4096,
-		.dest_qp_num = peer->qp_num,
+		.dest_qp_num = peer,
 		.max_dest_rd_atomic = 16,
 		.min_rnr_timer = 12,
 		.ah_attr = {
 			.is_global = 1,
-			.grh = { .dgid = *gid, .sgid_index = GID_INDEX,
+			.grh = { .dgid = gid, .sgid_index = GID_INDEX,
 				 .hop_limit = 1 },
 			.port_num = PORT,
 		},
 	};
 	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV |
 			  IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-			  IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER))
+			  (uc ? 0 : IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER)))
 		return -1;
 	attr = (struct ibv_qp_attr) {
 		.qp_state = IBV_QPS_RTS,
@@ -81,22 +84,20 @@ static int connect_qp(struct ibv_qp *qp, const struct ibv_qp *peer,
 		.rnr_retry = 7,
 		.max_rd_atomic = 16,
 	};
-	return ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT |
-			     IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-			     IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
+	return ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN |
+			     (uc ? 0 : IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
+			      IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC));
 }
 
 int rdma_pair_open(struct rdma_pair *pair)
 {
-	union ibv_gid gid;
-
 	memset(pair, 0, sizeof(*pair));
 	pair->context = open_first_device();
 	if (!pair->context)
 		return fail("no RDMA device");
 	pair->pd = ibv_alloc_pd(pair->context);
-	if (!pair->pd || ibv_query_gid(pair->context, PORT, GID_INDEX, &gid))
-		return fail("ibv_alloc_pd or ibv_query_gid");
+	if (!pair->pd)
+		return fail("ibv_alloc_pd");
 
 	for (int i = 0; i < 2; i++) {
 		struct ibv_qp_init_attr init = {
@@ -115,8 +116,8 @@ int rdma_pair_open(struct rdma_pair *pair)
 			return fail("ibv_create_qp");
 	}
 	for (int i = 0; i < 2; i++)
-		if (connect_qp(pair->qp[i], pair->qp[!i], &gid))
-			return fail("ibv_modify_qp");
+		if (rdma_connect(pair->qp[i], pair->qp[!i]->qp_num))
+			return fail("ibv_query_gid or ibv_modify_qp");
 	return 0;
 }
 
@@ -282,8 +283,8 @@ static int mr_ioctl(struct rdma_pair *pair, uint16_t method, unsigned int nr,
 	return ret;
 }
 
-int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
-		struct ibv_mr *mr, void *addr, size_t length)
+static int advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
+		  struct ibv_mr *mr, void *addr, size_t length, uint32_t flags)
 {
 	struct ibv_sge sge = {
 		.addr = (uintptr_t)addr,
@@ -293,11 +294,23 @@ int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
 	struct ib_uverbs_attr attrs[] = {
 		attr_of(UVERBS_ATTR_ADVISE_MR_PD_HANDLE, 0, pair->pd->handle),
 		attr_of(UVERBS_ATTR_ADVISE_MR_ADVICE, 8, advice),
-		attr_of(UVERBS_ATTR_ADVISE_MR_FLAGS, 4, IB_UVERBS_ADVISE_MR_FLAG_FLUSH),
+		attr_of(UVERBS_ATTR_ADVISE_MR_FLAGS, 4, flags),
 		attr_of(UVERBS_ATTR_ADVISE_MR_SGE_LIST, sizeof(sge), (uintptr_t)&sge),
 	};
 
 	return mr_ioctl(pair, UVERBS_METHOD_ADVISE_MR, 4, attrs);
+}
+
+int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
+		struct ibv_mr *mr, void *addr, size_t length)
+{
+	return advise(pair, advice, mr, addr, length, IB_UVERBS_ADVISE_MR_FLAG_FLUSH);
+}
+
+int rdma_advise_later(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
+		      struct ibv_mr *mr, void *addr, size_t length)
+{
+	return advise(pair, advice, mr, addr, length, 0);
 }
 
 /* These methods are newer than Debian 12's headers. */
@@ -347,4 +360,27 @@ int rdma_ioctl_dereg_mr(struct rdma_pair *pair, const struct ibv_mr *mr)
 	struct ib_uverbs_attr attr = attr_of(UVERBS_ATTR_DESTROY_MR_HANDLE, 0, mr->handle);
 
 	return mr_ioctl(pair, UVERBS_METHOD_MR_DESTROY, 1, &attr);
+}
+
+int rdma_rereg(struct rdma_pair *pair, struct ibv_mr *mr, int flags, void *addr, size_t length,
+	       int access)
+{
+	struct ib_uverbs_rereg_mr_resp resp;
+	struct {
+		struct ib_uverbs_cmd_hdr hdr;
+		struct ib_uverbs_rereg_mr mr;
+	} cmd = {
+		.hdr = { IB_USER_VERBS_CMD_REREG_MR, sizeof(cmd) / 4, sizeof(resp) / 4 },
+		.mr = {
+			.response = (uintptr_t)&resp, .mr_handle = mr->handle, .flags = flags,
+			.start = (uintptr_t)addr, .length = length, .hca_va = (uintptr_t)addr,
+			.access_flags = access,
+		},
+	};
+
+	if (write(pair->context->cmd_fd, &cmd, sizeof(cmd)) != sizeof(cmd))
+		return -1;
+	mr->lkey = resp.lkey;
+	mr->rkey = resp.rkey;
+	return 0;
 }

@@ -26,6 +26,9 @@ int rdma_pair_open(struct rdma_pair *pair);
 void rdma_pair_close(struct rdma_pair *pair);
 const char *rdma_error(void);
 
+/* Connect a new RC or UC queue pair to one of this host, of any process.  0, or -1 with errno. */
+int rdma_connect(struct ibv_qp *qp, uint32_t peer);
+
 /* The memory of an operation. */
 struct rdma_buf {
 	struct ibv_mr *mr;
@@ -64,8 +67,18 @@ int rdma_ioctl_query_mr(struct rdma_pair *pair, const struct ibv_mr *mr, uint64_
 			uint64_t *iova);
 int rdma_ioctl_dereg_mr(struct rdma_pair *pair, const struct ibv_mr *mr);
 
+/*
+ * ibv_rereg_mr() in the same protection domain; Debian 12's librxe does not have it.  @flags:
+ * IBV_REREG_MR_CHANGE_*.  Returns 0, with new keys in @mr, or -1 with errno.
+ */
+int rdma_rereg(struct rdma_pair *pair, struct ibv_mr *mr, int flags, void *addr, size_t length,
+	       int access);
+
 /* Prefetch by the uverbs ioctl, which Debian 12's librxe does not have. */
 int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
 		struct ibv_mr *mr, void *addr, size_t length);
+/* The same without waiting for its end. */
+int rdma_advise_later(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
+		      struct ibv_mr *mr, void *addr, size_t length);
 
 #endif
