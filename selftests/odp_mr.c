@@ -389,7 +389,8 @@ TEST_F_TIMEOUT(odp_mr, other_memory, 120)
 		stale = *to.mr;
 		/* What cannot be had changes nothing; who asks for on-demand paging can have it. */
 		if (tries[i].access == RDMA_ACCESS) {
-			EXPECT_EQ(-1, rdma_rereg(&self->pair, to.mr, IBV_REREG_MR_CHANGE_TRANSLATION,
+			EXPECT_EQ(-1, rdma_rereg(&self->pair, to.mr,
+						 IBV_REREG_MR_CHANGE_TRANSLATION,
 						 hole, LEN, 0));
 			EXPECT_EQ(EFAULT, errno);
 		}

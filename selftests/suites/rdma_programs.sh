@@ -96,27 +96,27 @@ program() { # NAME PROGRAM [OPTION...]
 }
 
 suite_perftest() {
-	local common="-F -s 65536 -n 1000" lat="-F -s 65536 -n 300"
+	local common=(-F -s 65536 -n 1000) lat=(-F -s 65536 -n 300)
 	plan 19
 	check switch on_demand on
-	program send_bw ib_send_bw $common
-	program write_bw ib_write_bw $common
-	program read_bw ib_read_bw $common
-	program send_lat ib_send_lat $lat
-	program write_lat ib_write_lat $lat
-	program read_lat ib_read_lat $lat
+	program send_bw ib_send_bw "${common[@]}"
+	program write_bw ib_write_bw "${common[@]}"
+	program read_bw ib_read_bw "${common[@]}"
+	program send_lat ib_send_lat "${lat[@]}"
+	program write_lat ib_write_lat "${lat[@]}"
+	program read_lat ib_read_lat "${lat[@]}"
 	program atomic_bw ib_atomic_bw -F -n 5000 -A FETCH_AND_ADD
 	program atomic_lat ib_atomic_lat -F -n 300 -A CMP_AND_SWAP
-	program send_uc ib_send_bw $common -c UC
-	program write_uc ib_write_bw $common -c UC
+	program send_uc ib_send_bw "${common[@]}" -c UC
+	program write_uc ib_write_bw "${common[@]}" -c UC
 	program send_ud ib_send_bw -F -s 1024 -n 10000 -c UD
-	program events ib_send_bw $common -e
+	program events ib_send_bw "${common[@]}" -e
 	program inline ib_write_lat -F -s 32 -n 1000 -I 64
-	program srq ib_send_bw $common --use-srq
-	program bidirectional ib_write_bw $common -b
-	program eight_qps ib_write_bw $common -q 8
-	program cm ib_write_bw $common -R
-	check control bounces "ib_write_bw $common" "ib_write_bw $common $address"
+	program srq ib_send_bw "${common[@]}" --use-srq
+	program bidirectional ib_write_bw "${common[@]}" -b
+	program eight_qps ib_write_bw "${common[@]}" -q 8
+	program cm ib_write_bw "${common[@]}" -R
+	check control bounces "ib_write_bw ${common[*]}" "ib_write_bw ${common[*]} $address"
 }
 
 suite_verbs_examples() {
@@ -132,25 +132,15 @@ suite_verbs_examples() {
 	check control bounces "ibv_rc_pingpong -g 1 -s 65536 -n 300" "ibv_rc_pingpong -g 1 -s 65536 -n 300 $address"
 }
 
-# MPI, with a rank on each host, or two ranks here.  Open MPI starts the other one with a program of
-# ours instead of ssh.
-mpi() { # OPTION...
-	local bin=$HMM_P2P_TOP/build/bin hosts=localhost:2
-	[ -z "${HMM_P2P_PEER:-}" ] || hosts=host1,host2
-	OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -np 2 --host $hosts \
-		--mca plm_rsh_agent "${HMM_P2P_ON_PEER:-false}" \
-		--mca oob_tcp_if_include rdma0 --mca btl ^openib "$@" "$bin/mpi-exchange" --seconds 5
-}
-
 # What the other suites do on one host, on two.
 suite_two_hosts() {
-	local common="-F -s 65536 -n 500"
+	local common=(-F -s 65536 -n 500)
 	plan 7
 	check switch on_demand on
-	program write_bw ib_write_bw $common
-	program read_bw ib_read_bw $common
-	program send_bw ib_send_bw $common
-	program cm ib_write_bw $common -R
+	program write_bw ib_write_bw "${common[@]}"
+	program read_bw ib_read_bw "${common[@]}"
+	program send_bw ib_send_bw "${common[@]}"
+	program cm ib_write_bw "${common[@]}" -R
 	check rping in_place "rping -s -a $address -C 100 -S 65000 -v" "rping -c -a $address -C 100 -S 65000 -v"
-	check control bounces "ib_write_bw $common" "ib_write_bw $common $address"
+	check control bounces "ib_write_bw ${common[*]}" "ib_write_bw ${common[*]} $address"
 }
