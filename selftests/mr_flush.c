@@ -154,6 +154,31 @@ TEST_F_TIMEOUT(mr_flush, region, 300)
 	munmap(region.addr, length);
 }
 
+/* A FLUSH of an implicit region, which is all addresses, writes back what there is. */
+TEST_F_TIMEOUT(mr_flush, implicit, 180)
+{
+	static const size_t there[] = { 0, 511, 512, 100000 };
+	size_t length = GiB, n = sizeof(there) / sizeof(*there);
+	char *p = reserve(length);
+	struct rdma_buf region = { .addr = (char *)(((uintptr_t)p + 2 * MiB - 1) & -(2 * MiB)) };
+
+	ASSERT_NE(MAP_FAILED, p);
+	ASSERT_EQ(0, madvise(p, length, MADV_NOHUGEPAGE));
+	region.mr = ibv_reg_mr(self->pair.pd, NULL, SIZE_MAX, FLUSHABLE);
+	ASSERT_NE(NULL, region.mr);
+	for (size_t i = 0; i < n; i++)
+		ASSERT_EQ(0, write_number(self, region, there[i]));
+	EXPECT_EQ(0, nr_written_back());
+	EXPECT_TRUE(flush_is_done(&self->pair, (struct roce_request) {
+		.flush = ROCE_FLUSH_PERSISTENT | ROCE_FLUSH_REGION, .rkey = region.mr->rkey }));
+	for (size_t i = 0; i < n; i++) {
+		EXPECT_EQ(1, written_back(there[i], PAGE)) TH_LOG("page %zu", there[i]);
+	}
+	EXPECT_EQ(n, nr_written_back());
+	EXPECT_EQ(0, ibv_dereg_mr(region.mr));
+	munmap(p, length);
+}
+
 /*
  * A FLUSH from the middle of page 2 to the middle of page 4.  The region has an iova of its
  * own, and page 3 does not exist.

@@ -196,14 +196,29 @@ TEST_F_TIMEOUT(odp_mr, hugetlb, 120)
 	write_file("/proc/sys/vm/nr_hugepages", "0");
 }
 
+/* A block device whose content is in memory. */
+static int disk_open(void)
+{
+	return system("truncate -s 1M /run/odp_mr && losetup /dev/loop7 /run/odp_mr") ? -1 :
+	       open("/dev/loop7", O_RDWR | O_CLOEXEC);
+}
+
+static void disk_close(void)
+{
+	if (system("losetup -d /dev/loop7; rm /run/odp_mr"))
+		perror("losetup");
+}
+
 /* What cannot be registered off cannot be registered on, for the same reason. */
 TEST_F_TIMEOUT(odp_mr, same_errors, 120)
 {
 	char *p = anon(16 * PAGE), *shared, *vram;
 	char path[128] = "/sys/bus/pci/devices/", name[32];
 	int bar, file = memfd_create("odp_mr", MFD_CLOEXEC);
-	int failed = 0, done = 0;
+	int failed = 0, done = 0, disk = disk_open();
+	char *block = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, disk, 0);
 
+	ASSERT_NE(MAP_FAILED, block) TH_LOG("no block device: %s", strerror(errno));
 	ASSERT_EQ(0, gpu_bus_address(0, name, sizeof(name)));
 	strcat(strcat(path, name), "/resource2");
 	bar = open(path, O_RDWR | O_CLOEXEC);
@@ -239,6 +254,9 @@ TEST_F_TIMEOUT(odp_mr, same_errors, 120)
 		{ p, LEN, IBV_ACCESS_REMOTE_WRITE },	/* needs local write, too */
 		{ vram, PAGE, RDMA_ACCESS },
 		{ shared, PAGE, RDMA_ACCESS },
+		/* Whoever pins it for long writes behind the back of its file system. */
+		{ block, PAGE, RDMA_ACCESS },
+		{ block, PAGE, IBV_ACCESS_REMOTE_READ },
 	};
 
 	for (size_t i = 0; i < sizeof(tries) / sizeof(*tries); i++) {
@@ -267,8 +285,11 @@ TEST_F_TIMEOUT(odp_mr, same_errors, 120)
 	munmap(p, 16 * PAGE);
 	munmap(shared, PAGE);
 	munmap(vram, PAGE);
+	munmap(block, PAGE);
 	close(file);
 	close(bar);
+	close(disk);
+	disk_close();
 }
 
 /* Memory that goes away is an error for the NIC.  With a pinned region it would go on. */
