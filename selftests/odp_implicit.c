@@ -51,12 +51,6 @@ FIXTURE_TEARDOWN(implicit)
 	close(self->gpu);
 }
 
-static struct rdma_buf at(struct rdma_buf buf, size_t offset)
-{
-	buf.addr = (char *)buf.addr + offset;
-	return buf;
-}
-
 /* Count the lists of pages that are made and released from now on. */
 static int count_lists(void)
 {
@@ -97,27 +91,20 @@ static bool lists_become(long n)
 /* A new pair of queue pairs, after an error of the old one. */
 static bool connect_again(FIXTURE_DATA(implicit) *self)
 {
-	struct rdma_pair old = self->pair;
+	struct rdma_pair *p = &self->pair;
+	struct ibv_wc wc;
 
-	/* The region is of the old context, so that stays. */
+	/* The region is of the context, so that stays. */
 	for (int i = 0; i < 2; i++) {
-		struct ibv_qp_init_attr init = {
-			.qp_type = IBV_QPT_RC,
-			.send_cq = old.cq[i], .recv_cq = old.cq[i],
-			.cap = { .max_send_wr = 16, .max_recv_wr = 16,
-				 .max_send_sge = 1, .max_recv_sge = 1 },
-		};
-		struct ibv_wc wc;
-
-		ibv_destroy_qp(old.qp[i]);
-		while (ibv_poll_cq(old.cq[i], 1, &wc) > 0)
+		ibv_destroy_qp(p->qp[i]);
+		while (ibv_poll_cq(p->cq[i], 1, &wc) > 0)
 			;
-		self->pair.qp[i] = ibv_create_qp(old.pd, &init);
-		if (!self->pair.qp[i])
+		p->qp[i] = rdma_create_qp(p, i, IBV_QPT_RC, NULL);
+		if (!p->qp[i])
 			return false;
 	}
 	for (int i = 0; i < 2; i++)
-		if (rdma_connect(self->pair.qp[i], self->pair.qp[!i]->qp_num))
+		if (rdma_connect(p->qp[i], p->qp[!i]->qp_num))
 			return false;
 	return true;
 }
@@ -146,10 +133,10 @@ static void shapes(struct __test_metadata *_metadata, FIXTURE_DATA(implicit) *se
 				ASSERT_EQ(0, gpu_to_device(self->gpu, src, LEN));
 				ASSERT_EQ(0, gpu_to_device(self->gpu, dst, LEN));
 			}
-			ASSERT_EQ(0, read ? rdma_read(&self->pair, at(self->buf[0], to),
-						      at(self->buf[1], from), n) :
-					    rdma_write(&self->pair, at(self->buf[0], from),
-						       at(self->buf[1], to), n));
+			ASSERT_EQ(0, read ? rdma_read(&self->pair, rdma_at(self->buf[0], to),
+						      rdma_at(self->buf[1], from), n) :
+					    rdma_write(&self->pair, rdma_at(self->buf[0], from),
+						       rdma_at(self->buf[1], to), n));
 			if (on_gpu) {
 				ASSERT_EQ(LEN / PAGE, pages_on_device(0, src, LEN));
 				ASSERT_EQ(LEN / PAGE, pages_on_device(0, dst, LEN));
@@ -179,14 +166,15 @@ TEST_F_TIMEOUT(implicit, atomics, 120)
 
 	*remote = 40;
 	ASSERT_EQ(0, gpu_to_device(self->gpu, remote, PAGE));
-	ASSERT_EQ(0, rdma_fetch_add(&self->pair, self->buf[0], at(self->buf[1], CHUNK), 2));
+	ASSERT_EQ(0, rdma_fetch_add(&self->pair, self->buf[0], rdma_at(self->buf[1], CHUNK), 2));
 	EXPECT_EQ(40, *result);
-	ASSERT_EQ(0, rdma_cmp_swap(&self->pair, self->buf[0], at(self->buf[1], CHUNK), 42, 7));
+	ASSERT_EQ(0, rdma_cmp_swap(&self->pair, self->buf[0], rdma_at(self->buf[1], CHUNK), 42, 7));
 	EXPECT_EQ(42, *result);
 	EXPECT_EQ(1, pages_on_device(0, remote, PAGE));
 	EXPECT_EQ(7, *remote);
 	/* Eight bytes across a border are not aligned. */
-	EXPECT_NE(0, rdma_fetch_add(&self->pair, self->buf[0], at(self->buf[1], CHUNK - 4), 2));
+	EXPECT_NE(0, rdma_fetch_add(&self->pair, self->buf[0],
+				    rdma_at(self->buf[1], CHUNK - 4), 2));
 }
 
 /* What is not there, or belongs to a device, is an error; the region is as good as before. */
@@ -214,7 +202,7 @@ TEST_F_TIMEOUT(implicit, holes, 240)
 	EXPECT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], PAGE));
 	before = lists();
 	EXPECT_EQ(2, before);
-	bad[0] = at(self->buf[1], CHUNK + 5 * PAGE);
+	bad[0] = rdma_at(self->buf[1], CHUNK + 5 * PAGE);
 	bad[1] = (struct rdma_buf) { self->mr, vram };
 	bad[2] = (struct rdma_buf) { self->mr, (void *)(-CHUNK - PAGE) };
 	bad[3] = (struct rdma_buf) { self->mr, (void *)PAGE };
@@ -361,24 +349,19 @@ struct offer {
 
 /*
  * A process registers all of its memory and ends, while a child of it has the file still.  Then
- * somebody uses the key.
+ * a peer accesses the region by its key.
  */
 static void own_and_end(int out, uint32_t peer, char *mem)
 {
 	struct rdma_pair own;
 	struct offer offer = { .addr = mem };
+	struct ibv_qp *qp;
 	struct ibv_mr *mr;
 
 	if (rdma_pair_open(&own))
 		_exit(2);
-	/* Its first queue pair is connected to its second; take a new one for the peer. */
-	struct ibv_qp_init_attr init = {
-		.qp_type = IBV_QPT_RC, .send_cq = own.cq[0], .recv_cq = own.cq[0],
-		.cap = { .max_send_wr = 16, .max_recv_wr = 16,
-			 .max_send_sge = 1, .max_recv_sge = 1 },
-	};
-	struct ibv_qp *qp = ibv_create_qp(own.pd, &init);
-
+	/* Its queue pairs are connected to each other; take a new one for the peer. */
+	qp = rdma_create_qp(&own, 0, IBV_QPT_RC, NULL);
 	mr = ibv_reg_mr(own.pd, NULL, SIZE_MAX, RDMA_ODP);
 	if (!qp || !mr || rdma_connect(qp, peer))
 		_exit(3);
@@ -394,13 +377,8 @@ static void own_and_end(int out, uint32_t peer, char *mem)
 
 TEST_F_TIMEOUT(implicit, owner_has_ended, 120)
 {
-	struct ibv_qp_init_attr init = {
-		.qp_type = IBV_QPT_RC,
-		.send_cq = self->pair.cq[0], .recv_cq = self->pair.cq[0],
-		.cap = { .max_send_wr = 16, .max_recv_wr = 16,
-			 .max_send_sge = 1, .max_recv_sge = 1 },
-	};
-	struct ibv_qp *qp = ibv_create_qp(self->pair.pd, &init), *first = self->pair.qp[0];
+	struct ibv_qp *qp = rdma_create_qp(&self->pair, 0, IBV_QPT_RC, NULL);
+	struct ibv_qp *first = self->pair.qp[0];
 	struct offer offer = {};
 	struct ibv_mr remote = {};
 	int pipes[2];

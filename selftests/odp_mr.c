@@ -3,7 +3,6 @@
  * Ordinary memory regions of a device that makes them on demand, and what a program notices of
  * it.  Needs an rxe0 on any interface, and a GPU that it reaches.
  */
-#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "common.h"
@@ -196,7 +195,7 @@ TEST_F_TIMEOUT(odp_mr, hugetlb, 120)
 	write_file("/proc/sys/vm/nr_hugepages", "0");
 }
 
-/* A block device whose content is in memory. */
+/* Open a loop device on a file in tmpfs.  Returns a file descriptor, or -1. */
 static int disk_open(void)
 {
 	return system("truncate -s 1M /run/odp_mr && losetup /dev/loop7 /run/odp_mr") ? -1 :
@@ -327,11 +326,13 @@ TEST_F_TIMEOUT(odp_mr, forked, 120)
 	munmap((void *)shared, PAGE);
 }
 
-/* Nothing is counted against RLIMIT_MEMLOCK, which is small for users. */
-TEST_F_TIMEOUT(odp_mr, memlock, 120)
+/*
+ * A user who may lock one page registers more.  Returns 0 if that works, 3 for ENOMEM, or another
+ * status.
+ */
+static int register_as_user(FIXTURE_DATA(odp_mr) *self)
 {
 	struct rlimit limit = { PAGE, PAGE };
-	struct ibv_mr *mr;
 	pid_t child = fork();
 
 	if (!child) {
@@ -340,21 +341,17 @@ TEST_F_TIMEOUT(odp_mr, memlock, 120)
 		if (rdma_pair_open(&self->pair) || setrlimit(RLIMIT_MEMLOCK, &limit) ||
 		    setresuid(65534, 65534, 65534))
 			_exit(2);
-		mr = reg(self, self->mem[0], LEN, RDMA_ACCESS);
-		_exit(mr ? 0 : errno == ENOMEM ? 3 : 4);
+		_exit(reg(self, self->mem[0], LEN, RDMA_ACCESS) ? 0 : errno == ENOMEM ? 3 : 4);
 	}
-	EXPECT_EQ(0, wait_child(child));
+	return wait_child(child);
+}
+
+/* Nothing is counted against RLIMIT_MEMLOCK, which is small for users. */
+TEST_F_TIMEOUT(odp_mr, memlock, 120)
+{
+	EXPECT_EQ(0, register_as_user(self));
 	ASSERT_EQ(0, rdma_nl_set_odp_mr(self->dev, 0));
-	child = fork();
-	if (!child) {
-		rdma_pair_close(&self->pair);
-		if (rdma_pair_open(&self->pair) || setrlimit(RLIMIT_MEMLOCK, &limit) ||
-		    setresuid(65534, 65534, 65534))
-			_exit(2);
-		mr = reg(self, self->mem[0], LEN, RDMA_ACCESS);
-		_exit(mr ? 0 : errno == ENOMEM ? 3 : 4);
-	}
-	EXPECT_EQ(3, wait_child(child));
+	EXPECT_EQ(3, register_as_user(self));
 }
 
 /* mlock() keeps its promise: the pages stay in RAM, and the NIC gets to them. */

@@ -49,12 +49,6 @@ FIXTURE_TEARDOWN(rdma)
 	close(self->gpu);
 }
 
-static struct rdma_buf at(struct rdma_buf buf, size_t offset)
-{
-	buf.addr = (char *)buf.addr + offset;
-	return buf;
-}
-
 /*
  * Twelve sizes and offsets of transfers, both ways.  Every byte is right, and no other changes.
  */
@@ -86,12 +80,12 @@ static void shapes(struct __test_metadata *_metadata, FIXTURE_DATA(rdma) *self,
 			}
 			if (read) {
 				ASSERT_EQ(0, rdma_read(&self->pair,
-						       at(self->buf[0], to),
-						       at(self->buf[1], from), n));
+						       rdma_at(self->buf[0], to),
+						       rdma_at(self->buf[1], from), n));
 			} else {
 				ASSERT_EQ(0, rdma_write(&self->pair,
-							at(self->buf[0], from),
-							at(self->buf[1], to), n));
+							rdma_at(self->buf[0], from),
+							rdma_at(self->buf[1], to), n));
 			}
 			if (on_gpu && expect_reach()) {
 				ASSERT_EQ(LEN / PAGE, pages_on_device(0, src, LEN));
@@ -265,14 +259,14 @@ TEST_F_TIMEOUT(rdma, huge_page_on_device, 120)
 	b.mr = ibv_reg_mr(self->pair.pd, p, 2 * LEN, RDMA_ODP);
 	ASSERT_NE(NULL, b.mr);
 	for (size_t from = 0; from < 2 * LEN; from += LEN) {
-		ASSERT_EQ(0, rdma_read(&self->pair, self->buf[0], at(b, from), LEN));
+		ASSERT_EQ(0, rdma_read(&self->pair, self->buf[0], rdma_at(b, from), LEN));
 		for (size_t i = 0; i < LEN; i++) {
 			ASSERT_EQ(pattern(from + i, 3), (unsigned char)self->mem[0][i]);
 		}
 	}
 	EXPECT_EQ(reached, gpu_counter(0, "mapped_now"));
 	fill_pattern(self->mem[0], LEN, 9);
-	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], at(b, LEN), LEN));
+	ASSERT_EQ(0, rdma_write(&self->pair, self->buf[0], rdma_at(b, LEN), LEN));
 	EXPECT_EQ(reached, pages_on_device(0, p, 2 * LEN));
 	/* Only a huge page comes back whole when one byte of it is touched. */
 	EXPECT_EQ(pattern(1, 3), (unsigned char)p[1]);
@@ -289,8 +283,8 @@ TEST_F_TIMEOUT(rdma, send_receive_on_device, 120)
 	for (int i = 0; i < 2; i++) {
 		ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem[i], LEN));
 	}
-	ASSERT_EQ(0, rdma_send(&self->pair, at(self->buf[0], 3),
-			       at(self->buf[1], 8190), 20000));
+	ASSERT_EQ(0, rdma_send(&self->pair, rdma_at(self->buf[0], 3),
+			       rdma_at(self->buf[1], 8190), 20000));
 	for (int i = 0; i < 2 && expect_reach(); i++) {
 		EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->mem[i], LEN));
 	}
@@ -309,14 +303,14 @@ TEST_F_TIMEOUT(rdma, atomics_on_device, 120)
 	ASSERT_EQ(0, gpu_to_device(self->gpu, self->mem[1], LEN));
 	for (uint64_t i = 0; i < 10; i++) {
 		ASSERT_EQ(0, rdma_fetch_add(&self->pair, self->buf[0],
-					    at(self->buf[1], 3 * PAGE + 64), 7));
+					    rdma_at(self->buf[1], 3 * PAGE + 64), 7));
 		ASSERT_EQ(40 + 7 * i, *old);
 	}
 	ASSERT_EQ(0, rdma_cmp_swap(&self->pair, self->buf[0],
-				   at(self->buf[1], 3 * PAGE + 64), 110, 5));
+				   rdma_at(self->buf[1], 3 * PAGE + 64), 110, 5));
 	ASSERT_EQ(110, *old);
 	ASSERT_EQ(0, rdma_cmp_swap(&self->pair, self->buf[0],
-				   at(self->buf[1], 3 * PAGE + 64), 111, 6));
+				   rdma_at(self->buf[1], 3 * PAGE + 64), 111, 6));
 	ASSERT_EQ(5, *old);
 	if (expect_reach()) {
 		EXPECT_EQ(LEN / PAGE, pages_on_device(0, self->mem[1], LEN));
@@ -398,8 +392,8 @@ TEST_F_TIMEOUT(rdma, cpu_touch_during_traffic, 300)
 		fill_pattern(self->mem[0], PAGE, round);
 		for (i = 0; i < LEN / PAGE; i++) {
 			ASSERT_EQ(0, rdma_write(&self->pair,
-						at(self->buf[0], SLOT),
-						at(self->buf[1], i * PAGE + SLOT),
+						rdma_at(self->buf[0], SLOT),
+						rdma_at(self->buf[1], i * PAGE + SLOT),
 						PAGE - SLOT));
 		}
 		for (i = 0; i < LEN / PAGE; i += 5)
@@ -494,7 +488,7 @@ TEST_F_TIMEOUT(rdma, exit_with_live_mapping, 120)
 				_exit(1);
 			buf.mr = ibv_reg_mr(pair.pd, buf.addr, LEN, RDMA_ODP);
 			if (!buf.mr || gpu_to_device(gpu, buf.addr, LEN) ||
-			    rdma_write(&pair, buf, at(buf, LEN / 2), LEN / 2))
+			    rdma_write(&pair, buf, rdma_at(buf, LEN / 2), LEN / 2))
 				_exit(2);
 			if (expect_reach() && !gpu_counter(0, "mapped_now"))
 				_exit(3);

@@ -76,15 +76,8 @@ static bool use(FIXTURE_DATA(transports) *self, enum ibv_qp_type type)
 	struct rdma_pair *p = &self->pair;
 
 	for (int i = 0; i < 2; i++) {
-		struct ibv_qp_init_attr init = {
-			.qp_type = type, .send_cq = p->cq[i], .recv_cq = p->cq[i],
-			.srq = i ? self->srq : NULL,
-			.cap = { .max_send_wr = 16, .max_recv_wr = 16,
-				 .max_send_sge = 1, .max_recv_sge = 1 },
-		};
-
 		ibv_destroy_qp(p->qp[i]);
-		p->qp[i] = ibv_create_qp(p->pd, &init);
+		p->qp[i] = rdma_create_qp(p, i, type, i ? self->srq : NULL);
 		if (!p->qp[i])
 			return false;
 	}

@@ -143,7 +143,7 @@ two_hosts_session() {
 	sleep 1
 	# shellcheck disable=SC2016
 	there 'kill -0 $(cat /tmp/pid)' 2> /dev/null || echo "ended with its caller"
-	# Much output, of which nothing is lost.
+	# All of a long output comes back.
 	there head -c 5000000 /dev/zero | wc -c
 	exec 5<> "$HMM_P2P_MONITOR"
 	echo "kill host2" >&5

@@ -5,6 +5,8 @@
 
 rdma_odp() { "$HMM_P2P_TOP/build/bin/rdma-odp" "$@"; }
 
+as_user() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+
 says() { # TEXT COMMAND...: it fails, and says so
 	local text=$1
 	shift
@@ -43,7 +45,7 @@ suite_rdma_odp() {
 	check no_such_word says "usage: rdma-odp" rdma_odp set rxe0 on now
 	check not_alone says "usage: rdma-odp" rdma_odp set rxe0 prefetch
 	check unprivileged says "Operation not permitted" \
-		setpriv --reuid 65534 --regid 65534 --clear-groups "$HMM_P2P_TOP/build/bin/rdma-odp" set rxe0 on
+		as_user "$HMM_P2P_TOP/build/bin/rdma-odp" set rxe0 on
 }
 
 hmm_place() { "$HMM_P2P_TOP/build/bin/hmm-place" "$@"; }
@@ -62,8 +64,6 @@ pages_are() { # PLACE NUMBER
 no_more() { # PID
 	! kill -0 "$1" 2> /dev/null
 }
-
-as_user() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
 
 suite_hmm_place() {
 	local pid other follower range all=2048

@@ -260,7 +260,7 @@ static int once(enum command command, const struct gpus *gpus, pid_t pid, int pi
 	return ret;
 }
 
-static int run(enum command command, const char *who)
+static int run_on_processes(enum command command, const char *who)
 {
 	pid_t pids[MAX_PROCESSES];
 	int pidfds[MAX_PROCESSES], nr = processes_of(who, pids, MAX_PROCESSES);
@@ -401,7 +401,7 @@ int main(int argc, char **argv)
 			continue;
 		if (c == FOLLOW && !opt.every)
 			opt.every = FOLLOW_MS;
-		return run(c, argv[optind + 1]);
+		return run_on_processes(c, argv[optind + 1]);
 	}
 	return usage_error("no such command");
 }

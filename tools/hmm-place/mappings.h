@@ -49,7 +49,10 @@ void mappings_free(struct mappings *m);
 bool choice_next(const struct choice *choice, const struct mapping *m, int *next,
 		 struct range *piece);
 
-/* Processes of that number or, if @who is no number, that name.  Returns how many, at most @max. */
+/*
+ * Find the process with the id @who or, if @who is no number, all processes with that name.
+ * Returns how many were found, at most @max.
+ */
 int processes_of(const char *who, pid_t *pids, int max);
 
 #endif

@@ -89,6 +89,21 @@ int rdma_connect(struct ibv_qp *qp, uint32_t peer)
 			      IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC));
 }
 
+struct ibv_qp *rdma_create_qp(struct rdma_pair *pair, int side, enum ibv_qp_type type,
+			      struct ibv_srq *srq)
+{
+	struct ibv_qp_init_attr init = {
+		.qp_type = type,
+		.send_cq = pair->cq[side],
+		.recv_cq = pair->cq[side],
+		.srq = srq,
+		.cap = { .max_send_wr = 16, .max_recv_wr = 16,
+			 .max_send_sge = 1, .max_recv_sge = 1 },
+	};
+
+	return ibv_create_qp(pair->pd, &init);
+}
+
 int rdma_pair_open(struct rdma_pair *pair)
 {
 	memset(pair, 0, sizeof(*pair));
@@ -100,18 +115,10 @@ int rdma_pair_open(struct rdma_pair *pair)
 		return fail("ibv_alloc_pd");
 
 	for (int i = 0; i < 2; i++) {
-		struct ibv_qp_init_attr init = {
-			.qp_type = IBV_QPT_RC,
-			.cap = { .max_send_wr = 16, .max_recv_wr = 16,
-				 .max_send_sge = 1, .max_recv_sge = 1 },
-		};
-
 		pair->cq[i] = ibv_create_cq(pair->context, 32, NULL, NULL, 0);
 		if (!pair->cq[i])
 			return fail("ibv_create_cq");
-		init.send_cq = pair->cq[i];
-		init.recv_cq = pair->cq[i];
-		pair->qp[i] = ibv_create_qp(pair->pd, &init);
+		pair->qp[i] = rdma_create_qp(pair, i, IBV_QPT_RC, NULL);
 		if (!pair->qp[i])
 			return fail("ibv_create_qp");
 	}

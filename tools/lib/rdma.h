@@ -26,6 +26,10 @@ int rdma_pair_open(struct rdma_pair *pair);
 void rdma_pair_close(struct rdma_pair *pair);
 const char *rdma_error(void);
 
+/* A new queue pair on the completion queue of a side.  @srq may be NULL.  NULL with errno. */
+struct ibv_qp *rdma_create_qp(struct rdma_pair *pair, int side, enum ibv_qp_type type,
+			      struct ibv_srq *srq);
+
 /* Connect a new RC or UC queue pair to one of this host, of any process.  0, or -1 with errno. */
 int rdma_connect(struct ibv_qp *qp, uint32_t peer);
 
@@ -34,6 +38,12 @@ struct rdma_buf {
 	struct ibv_mr *mr;
 	void *addr;		/* the iova, if registered with one */
 };
+
+static inline struct rdma_buf rdma_at(struct rdma_buf buf, size_t offset)
+{
+	buf.addr = (char *)buf.addr + offset;
+	return buf;
+}
 
 /*
  * Post one operation of side 0 and wait for its completion.  @remote is memory of
