@@ -456,7 +456,7 @@ TEST_F_TIMEOUT(mr, windows, 300)
  */
 TEST_F_TIMEOUT(mr, repeated_read, 120)
 {
-	struct roce_request again = {
+	struct roce_packet again = {
 		.opcode = ROCE_READ_REQUEST,
 		.qpn = self->pair.qp[1]->qp_num,
 		.psn = 0,

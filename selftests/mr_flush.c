@@ -95,7 +95,7 @@ static unsigned int nr_written_back(void)
  * Send @flush and wait up to a minute until side 1 has executed it.  Side 0 does not know of
  * the request, so the pair is unusable for side 0 afterwards.
  */
-static bool flush_is_done(struct rdma_pair *pair, struct roce_request flush)
+static bool flush_is_done(struct rdma_pair *pair, struct roce_packet flush)
 {
 	struct ibv_qp_init_attr init;
 	struct ibv_qp_attr attr;
@@ -143,7 +143,7 @@ TEST_F_TIMEOUT(mr_flush, region, 300)
 	}
 	ASSERT_EQ(n, pages_that_are(PAGE_PRESENT, region.addr, length));
 	EXPECT_EQ(0, nr_written_back());
-	EXPECT_TRUE(flush_is_done(&self->pair, (struct roce_request) {
+	EXPECT_TRUE(flush_is_done(&self->pair, (struct roce_packet) {
 		.flush = ROCE_FLUSH_PERSISTENT | ROCE_FLUSH_REGION, .rkey = region.mr->rkey }));
 	EXPECT_EQ(n, pages_that_are(PAGE_PRESENT, region.addr, length));
 	for (size_t i = 0; i < n; i++) {
@@ -169,7 +169,7 @@ TEST_F_TIMEOUT(mr_flush, implicit, 180)
 	for (size_t i = 0; i < n; i++)
 		ASSERT_EQ(0, write_number(self, region, there[i]));
 	EXPECT_EQ(0, nr_written_back());
-	EXPECT_TRUE(flush_is_done(&self->pair, (struct roce_request) {
+	EXPECT_TRUE(flush_is_done(&self->pair, (struct roce_packet) {
 		.flush = ROCE_FLUSH_PERSISTENT | ROCE_FLUSH_REGION, .rkey = region.mr->rkey }));
 	for (size_t i = 0; i < n; i++) {
 		EXPECT_EQ(1, written_back(there[i], PAGE)) TH_LOG("page %zu", there[i]);
@@ -196,7 +196,7 @@ TEST_F_TIMEOUT(mr_flush, range, 180)
 			ASSERT_EQ(0, write_number(self, region, n));
 		}
 	}
-	EXPECT_TRUE(flush_is_done(&self->pair, (struct roce_request) {
+	EXPECT_TRUE(flush_is_done(&self->pair, (struct roce_packet) {
 		.flush = ROCE_FLUSH_PERSISTENT, .rkey = region.mr->rkey,
 		.va = iova + 2 * PAGE + 64, .length = 2 * PAGE }));
 	EXPECT_EQ(1, written_back(2, PAGE - 64));
@@ -248,7 +248,7 @@ TEST_F_TIMEOUT(mr_flush, taken_away, 180)
 	EXPECT_EQ(4, nr_written_back());
 
 	/* A FLUSH over the hole is no error. */
-	EXPECT_TRUE(flush_is_done(&self->pair, (struct roce_request) {
+	EXPECT_TRUE(flush_is_done(&self->pair, (struct roce_packet) {
 		.flush = ROCE_FLUSH_PERSISTENT | ROCE_FLUSH_REGION, .rkey = region.mr->rkey }));
 	EXPECT_EQ(1, written_back(4, PAGE));
 	EXPECT_EQ(5, nr_written_back());
@@ -308,7 +308,7 @@ TEST_F_TIMEOUT(mr_flush, on_a_gpu, 180)
 	ASSERT_EQ(0, write_number(self, region, LEN / PAGE - 1));
 	ASSERT_EQ(LEN / 2 / PAGE, pages_on_device(0, region.addr, LEN));
 	ASSERT_LE(1, gpu_counter(0, "mapped_now"));
-	EXPECT_TRUE(flush_is_done(&self->pair, (struct roce_request) {
+	EXPECT_TRUE(flush_is_done(&self->pair, (struct roce_packet) {
 		.flush = ROCE_FLUSH_PERSISTENT | ROCE_FLUSH_REGION, .rkey = region.mr->rkey }));
 	EXPECT_EQ(1, written_back(LEN / PAGE - 1, PAGE));
 	EXPECT_EQ(1, nr_written_back());

@@ -46,7 +46,7 @@ static struct ibv_context *open_first_device(void)
 	return context;
 }
 
-int rdma_connect(struct ibv_qp *qp, uint32_t peer)
+int rdma_connect_with(struct ibv_qp *qp, uint32_t peer, uint8_t timeout, uint8_t retries)
 {
 	bool uc = qp->qp_type == IBV_QPT_UC;	/* it knows no answers */
 	union ibv_gid gid;
@@ -79,14 +79,19 @@ int rdma_connect(struct ibv_qp *qp, uint32_t peer)
 		return -1;
 	attr = (struct ibv_qp_attr) {
 		.qp_state = IBV_QPS_RTS,
-		.timeout = 18,
-		.retry_cnt = 7,
+		.timeout = timeout,
+		.retry_cnt = retries,
 		.rnr_retry = 7,
 		.max_rd_atomic = 16,
 	};
 	return ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN |
 			     (uc ? 0 : IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
 			      IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC));
+}
+
+int rdma_connect(struct ibv_qp *qp, uint32_t peer)
+{
+	return rdma_connect_with(qp, peer, 18, 7);
 }
 
 struct ibv_qp *rdma_create_qp(struct rdma_pair *pair, int side, enum ibv_qp_type type,

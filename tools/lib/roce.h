@@ -1,30 +1,33 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * RoCE v2 packets that no verb sends: requests of a broken or hostile peer, and requests for
- * which this library has no verb.
+ * RoCE v2 packets that no verb sends: those of a broken or hostile peer, or of a late one, and
+ * requests for which this library has no verb.
  */
 #ifndef HMM_ROCE_H
 #define HMM_ROCE_H
 
 #include <endian.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define ROCE_READ_REQUEST	0x0c
+#define ROCE_ACK		0x11
 #define ROCE_FLUSH		0x1c
 
 #define ROCE_FLUSH_PERSISTENT	0x02
 #define ROCE_FLUSH_REGION	0x10	/* the whole region, whatever the address */
 
-/* A request from 127.0.0.1 to itself, where two queue pairs are connected. */
-struct roce_request {
+/* A packet from 127.0.0.1 to itself, where two queue pairs are connected. */
+struct roce_packet {
 	uint8_t opcode;
 	uint8_t flush;		/* for ROCE_FLUSH: kind and extent */
 	uint32_t qpn;
 	uint32_t psn;
+	/* Of a request. */
 	uint64_t va;
 	uint32_t rkey;
 	uint32_t length;
@@ -50,13 +53,14 @@ static inline uint32_t roce_icrc(const uint8_t *p, size_t length)
 	return ~crc;
 }
 
-/* Send a request.  Returns 0, or -1 with errno.  Needs CAP_NET_RAW. */
-static inline int roce_send(const struct roce_request *r)
+/* Send a packet.  Returns 0, or -1 with errno.  Needs CAP_NET_RAW. */
+static inline int roce_send(const struct roce_packet *p)
 {
 	struct sockaddr_in to = {
 		.sin_family = AF_INET, .sin_addr.s_addr = htobe32(INADDR_LOOPBACK),
 	};
-	size_t payload = 12 + (r->opcode == ROCE_FLUSH ? 4 : 0) + 16 + 4;
+	bool ack = p->opcode == ROCE_ACK;
+	size_t payload = 12 + (p->opcode == ROCE_FLUSH ? 4 : 0) + (ack ? 4 : 16) + 4;
 	uint8_t packet[28 + 36] = {}, masked[sizeof(packet)];
 	uint8_t *udp = packet + 20, *bth = udp + 8;
 	size_t length = 28 + payload;
@@ -73,15 +77,19 @@ static inline int roce_send(const struct roce_request *r)
 	roce_be32(at, INADDR_LOOPBACK);
 	at = roce_be32(udp, 0xc000 << 16 | 4791);
 	roce_be32(at, (8 + payload) << 16);
-	at = roce_be32(bth, (uint32_t)r->opcode << 24 | 0xffff);
-	at = roce_be32(at, r->qpn);
-	at = roce_be32(at, 1U << 31 | r->psn);
-	if (r->opcode == ROCE_FLUSH)
-		at = roce_be32(at, r->flush);
-	at = roce_be32(at, r->va >> 32);
-	at = roce_be32(at, r->va);
-	at = roce_be32(at, r->rkey);
-	at = roce_be32(at, r->length);
+	at = roce_be32(bth, (uint32_t)p->opcode << 24 | 0xffff);
+	at = roce_be32(at, p->qpn);
+	at = roce_be32(at, (ack ? 0 : 1U << 31) | p->psn);
+	if (p->opcode == ROCE_FLUSH)
+		at = roce_be32(at, p->flush);
+	if (ack) {
+		roce_be32(at, 0x1f000000);	/* and go on sending */
+	} else {
+		at = roce_be32(at, p->va >> 32);
+		at = roce_be32(at, p->va);
+		at = roce_be32(at, p->rkey);
+		roce_be32(at, p->length);
+	}
 
 	/* The checksum leaves out fields that change on the way. */
 	memcpy(masked, packet, length);
