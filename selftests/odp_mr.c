@@ -433,6 +433,89 @@ TEST_F_TIMEOUT(odp_mr, other_memory, 120)
 	}
 }
 
+/* A region becomes what a pinned one becomes by the same call, with the same errors. */
+TEST_F_TIMEOUT(odp_mr, rereg_decides_anew, 120)
+{
+	const int trans = IBV_REREG_MR_CHANGE_TRANSLATION, rights = IBV_REREG_MR_CHANGE_ACCESS;
+	const struct {
+		const char *name;
+		int access, flags, new_access;
+		bool read_only;		/* the other memory is */
+		bool stricter;		/* rxe does not look at the pages of a pinned region then */
+		uint8_t odp_mr;		/* the switch, later */
+		int kind;		/* if it was on */
+	} tries[] = {
+		{ "a window", RDMA_ACCESS, rights, RDMA_ACCESS | IBV_ACCESS_MW_BIND,
+		  .odp_mr = RDMA_NL_ODP_MR, .kind = RDMA_NL_ODP_BY_DEVICE },
+		{ "huge pages", RDMA_ACCESS, rights, RDMA_ACCESS | IBV_ACCESS_HUGETLB,
+		  .odp_mr = RDMA_NL_ODP_MR, .kind = RDMA_NL_ODP_BY_DEVICE },
+		{ "persistence", RDMA_ACCESS, rights, RDMA_ACCESS | FLUSH_PERSISTENT,
+		  .stricter = true, .odp_mr = RDMA_NL_ODP_MR, .kind = RDMA_NL_ODP_BY_DEVICE },
+		{ "persistence elsewhere", RDMA_ACCESS, trans | rights,
+		  RDMA_ACCESS | FLUSH_PERSISTENT,
+		  .odp_mr = RDMA_NL_ODP_MR, .kind = RDMA_NL_ODP_BY_DEVICE },
+		{ "writing where nobody may", RDMA_ACCESS, trans, .read_only = true,
+		  .odp_mr = RDMA_NL_ODP_MR, .kind = RDMA_NL_ODP_BY_DEVICE },
+		{ "reading there", 0, trans, .read_only = true,
+		  .odp_mr = RDMA_NL_ODP_MR, .kind = RDMA_NL_ODP_BY_DEVICE },
+		{ "switched off", RDMA_ACCESS, trans, .kind = RDMA_NL_PINNED },
+		{ "switched off, and new rights", RDMA_ACCESS, trans | rights, RDMA_ACCESS,
+		  .kind = RDMA_NL_PINNED },
+		{ "asked for", RDMA_ACCESS, trans | rights, RDMA_ODP,
+		  .odp_mr = RDMA_NL_ODP_MR, .kind = RDMA_NL_ODP },
+	};
+
+	for (size_t i = 0; i < sizeof(tries) / sizeof(*tries); i++) {
+		char *p = anon(LEN), *other = anon(LEN);
+		int error[2];
+
+		memset(other, 7, LEN);
+		memset(p, 6, LEN);
+		if (tries[i].read_only) {
+			ASSERT_EQ(0, mprotect(other, LEN, PROT_READ));
+		}
+		for (int on = 0; on < 2; on++) {
+			struct kinds k;
+			struct ibv_mr *mr;
+			struct rdma_buf from = { .addr = p };
+
+			ASSERT_EQ(0, rdma_nl_set_odp_mr(self->dev, on ? RDMA_NL_ODP_MR : 0));
+			mr = reg(self, p, LEN, tries[i].access);
+			ASSERT_NE(NULL, mr);
+			self->buf[0] = (struct rdma_buf) { reg(self, self->mem[0], LEN, RDMA_ACCESS),
+							   self->mem[0] };
+			if (on) {
+				ASSERT_EQ(0, rdma_nl_set_odp_mr(self->dev, tries[i].odp_mr));
+			}
+			error[on] = rdma_rereg(&self->pair, mr, tries[i].flags, other, LEN,
+					       tries[i].new_access) ? errno : 0;
+			k = my_regions(self);
+			if (on) {
+				EXPECT_EQ(1 + (tries[i].kind == RDMA_NL_ODP_BY_DEVICE),
+					  k.nr[RDMA_NL_ODP_BY_DEVICE]) TH_LOG("%s", tries[i].name);
+				EXPECT_LE(1, k.nr[tries[i].kind]) TH_LOG("%s", tries[i].name);
+			}
+			/* It is of the new memory, or still of the old. */
+			from.mr = mr;
+			if (!error[on] && tries[i].flags & trans)
+				from.addr = other;
+			if (!error[on] || !(tries[i].flags & rights)) {
+				ASSERT_EQ(0, rdma_send(&self->pair, from, self->buf[0], LEN))
+					TH_LOG("%s: %s", tries[i].name, rdma_error());
+				EXPECT_EQ(from.addr == other ? 7 : 6, self->mem[0][LEN - 1]);
+			}
+			EXPECT_EQ(0, ibv_dereg_mr(mr));
+			EXPECT_EQ(0, ibv_dereg_mr(self->buf[0].mr));
+			self->buf[0].mr = NULL;
+		}
+		EXPECT_EQ(tries[i].stricter ? EINVAL : error[0], error[1])
+			TH_LOG("%s", tries[i].name);
+		TH_LOG("%s: %s", tries[i].name, error[1] ? strerror(error[1]) : "done");
+		munmap(p, LEN);
+		munmap(other, LEN);
+	}
+}
+
 /* With prefetch, the NIC knows of a page as soon as it is registered. */
 TEST_F_TIMEOUT(odp_mr, prefetch, 120)
 {

@@ -102,7 +102,8 @@ TEST_F_TIMEOUT(rdma_retry, acknowledged_while_sent_again, 300)
 		ASSERT_TRUE(is_sent(before + 2 * PACKETS)) TH_LOG("round %d", rounds);
 		for (int i = 0; i < variant->answers; i++)
 			ASSERT_EQ(0, roce_send(&ack));
-		ASSERT_EQ(0, rdma_wait(&self->pair, 0)) TH_LOG("round %d: %s", rounds, rdma_error());
+		ASSERT_EQ(0, rdma_wait(&self->pair, 0))
+			TH_LOG("round %d: %s", rounds, rdma_error());
 		/* Nothing is under way.  The last time, it was not sent to its end. */
 		sent = number_in(COUNTERS "sent_pkts");
 		if ((sent - before) % PACKETS)

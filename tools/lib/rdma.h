@@ -33,8 +33,8 @@ struct ibv_qp *rdma_create_qp(struct rdma_pair *pair, int side, enum ibv_qp_type
 /* Connect a new RC or UC queue pair to one of this host, of any process.  0, or -1 with errno. */
 int rdma_connect(struct ibv_qp *qp, uint32_t peer);
 /*
- * The same of an RC queue pair that waits 4096 * 2^@timeout ns (0: for ever) for an answer, @retries
- * times (7: for ever) if none comes.
+ * The same of an RC queue pair that waits 4096 * 2^@timeout ns (0: for ever) for an answer, and
+ * sends again @retries times (7: without end) if none comes.
  */
 int rdma_connect_with(struct ibv_qp *qp, uint32_t peer, uint8_t timeout, uint8_t retries);
 
