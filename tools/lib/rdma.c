@@ -102,7 +102,7 @@ struct ibv_qp *rdma_create_qp(struct rdma_pair *pair, int side, enum ibv_qp_type
 		.send_cq = pair->cq[side],
 		.recv_cq = pair->cq[side],
 		.srq = srq,
-		.cap = { .max_send_wr = 16, .max_recv_wr = 16,
+		.cap = { .max_send_wr = 64, .max_recv_wr = 16,
 			 .max_send_sge = 1, .max_recv_sge = 1 },
 	};
 
@@ -120,7 +120,7 @@ int rdma_pair_open(struct rdma_pair *pair)
 		return fail("ibv_alloc_pd");
 
 	for (int i = 0; i < 2; i++) {
-		pair->cq[i] = ibv_create_cq(pair->context, 32, NULL, NULL, 0);
+		pair->cq[i] = ibv_create_cq(pair->context, 128, NULL, NULL, 0);
 		if (!pair->cq[i])
 			return fail("ibv_create_cq");
 		pair->qp[i] = rdma_create_qp(pair, i, IBV_QPT_RC, NULL);
