@@ -482,8 +482,8 @@ TEST_F_TIMEOUT(odp_mr, rereg_decides_anew, 120)
 			ASSERT_EQ(0, rdma_nl_set_odp_mr(self->dev, on ? RDMA_NL_ODP_MR : 0));
 			mr = reg(self, p, LEN, tries[i].access);
 			ASSERT_NE(NULL, mr);
-			self->buf[0] = (struct rdma_buf) { reg(self, self->mem[0], LEN, RDMA_ACCESS),
-							   self->mem[0] };
+			self->buf[0].mr = reg(self, self->mem[0], LEN, RDMA_ACCESS);
+			self->buf[0].addr = self->mem[0];
 			if (on) {
 				ASSERT_EQ(0, rdma_nl_set_odp_mr(self->dev, tries[i].odp_mr));
 			}
@@ -499,11 +499,9 @@ TEST_F_TIMEOUT(odp_mr, rereg_decides_anew, 120)
 			from.mr = mr;
 			if (!error[on] && tries[i].flags & trans)
 				from.addr = other;
-			if (!error[on] || !(tries[i].flags & rights)) {
-				ASSERT_EQ(0, rdma_send(&self->pair, from, self->buf[0], LEN))
-					TH_LOG("%s: %s", tries[i].name, rdma_error());
-				EXPECT_EQ(from.addr == other ? 7 : 6, self->mem[0][LEN - 1]);
-			}
+			ASSERT_EQ(0, rdma_send(&self->pair, from, self->buf[0], LEN))
+				TH_LOG("%s: %s", tries[i].name, rdma_error());
+			EXPECT_EQ(from.addr == other ? 7 : 6, self->mem[0][LEN - 1]);
 			EXPECT_EQ(0, ibv_dereg_mr(mr));
 			EXPECT_EQ(0, ibv_dereg_mr(self->buf[0].mr));
 			self->buf[0].mr = NULL;
@@ -514,6 +512,27 @@ TEST_F_TIMEOUT(odp_mr, rereg_decides_anew, 120)
 		munmap(p, LEN);
 		munmap(other, LEN);
 	}
+}
+
+/* In a child the address is other memory, which a change of rights alone does not take. */
+TEST_F_TIMEOUT(odp_mr, rereg_in_a_child, 120)
+{
+	const int window = RDMA_ACCESS | IBV_ACCESS_MW_BIND;
+	pid_t child;
+
+	ASSERT_TRUE(reg_both(self));
+	child = fork();
+	if (!child) {
+		if (!rdma_rereg(&self->pair, self->buf[1].mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, 0,
+				window))
+			_exit(0);
+		_exit(errno);
+	}
+	EXPECT_EQ(EOPNOTSUPP, wait_child(child));
+	EXPECT_EQ(0, rdma_write(&self->pair, self->buf[0], self->buf[1], LEN));
+	EXPECT_EQ(-1, check_pattern(self->mem[1], LEN, 1));
+	EXPECT_EQ(0, rdma_rereg(&self->pair, self->buf[1].mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, 0,
+				window));
 }
 
 /* With prefetch, the NIC knows of a page as soon as it is registered. */
@@ -535,6 +554,55 @@ TEST_F_TIMEOUT(odp_mr, prefetch, 120)
 }
 
 /* 64 GiB that are reserved are registered, and a page of it works; 1 TiB is too much. */
+static int compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Register with the switch off and on, in turns.  Returns the ratio of the medians, or -1. */
+static double registration(FIXTURE_DATA(odp_mr) *self, char *p, size_t length, int rounds)
+{
+	double time[2][rounds];
+
+	for (int i = 0; i < 2 * rounds; i++) {
+		double start;
+		struct ibv_mr *mr;
+
+		if (rdma_nl_set_odp_mr(self->dev, i % 2 ? RDMA_NL_ODP_MR : 0))
+			return -1;
+		start = now_seconds();
+		mr = reg(self, p, length, RDMA_ACCESS);
+		time[i % 2][i / 2] = now_seconds() - start;
+		if (!mr || ibv_dereg_mr(mr))
+			return -1;
+	}
+	for (int i = 0; i < 2; i++)
+		qsort(time[i], rounds, sizeof(double), compare_doubles);
+	return time[1][rounds / 2] / time[0][rounds / 2];
+}
+
+/* Nobody looks at the pages, so a large region costs little, and a small one not more. */
+TEST_F_TIMEOUT(odp_mr, registration_cost, 240)
+{
+	const size_t large = 512 * MiB;
+	char *p = anon(large);
+	double small_ratio, large_ratio;
+
+	ASSERT_NE(MAP_FAILED, p);
+	for (size_t i = 0; i < large; i += PAGE)
+		p[i] = 1;
+	small_ratio = registration(self, p, MiB, 101);
+	large_ratio = registration(self, p, large, 5);
+	TH_LOG("of a pinned one: %.3f for 1 MiB, %.3f for 512 MiB", small_ratio, large_ratio);
+	EXPECT_LT(0, small_ratio);
+	EXPECT_GE(1.1, small_ratio);
+	EXPECT_LT(0, large_ratio);
+	EXPECT_GE(0.25, large_ratio);
+	munmap(p, large);
+}
+
 TEST_F_TIMEOUT(odp_mr, reserved, 120)
 {
 	static const size_t length = 64UL << 30, too_long = 1UL << 40;

@@ -7,6 +7,7 @@
  */
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/prctl.h>
 
 #include "odp.h"
 
@@ -17,6 +18,7 @@
 
 FIXTURE(rdma_ends) {
 	int gpu;
+	pid_t child;
 	/* what the child has done */
 	struct {
 		atomic_int operations;
@@ -47,8 +49,18 @@ static const char *left(FIXTURE_DATA(rdma_ends) *self)
 
 FIXTURE_TEARDOWN(rdma_ends)
 {
-	const char *leak = left(self);
+	const char *leak;
 
+	if (self->child > 0) {
+		kill(self->child, SIGKILL);
+		wait_child(self->child);
+	}
+	/* For those that come next. */
+	EXPECT_EQ(0, system("ip link set lo up"));
+	if (access("/sys/class/infiniband/rxe0", F_OK)) {
+		EXPECT_EQ(0, system("rdma link add rxe0 type rxe netdev lo"));
+	}
+	leak = left(self);
 	EXPECT_EQ(NULL, leak) TH_LOG("%s", leak);
 	munmap(self->seen, PAGE);
 	close(self->gpu);
@@ -69,29 +81,42 @@ static void post_all(struct odp *o)
 	}
 }
 
+/* In a child.  What it does not release goes with the process. */
+static void open_on_gpu(struct odp *o)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (odp_open(o, LEN) || gpu_to_device(o->gpu, o->stage, LEN) ||
+	    gpu_to_device(o->gpu, o->mem, LEN))
+		_exit(1);
+}
+
 /* In a child: write to memory on the GPU until an operation fails. */
 static pid_t traffic(FIXTURE_DATA(rdma_ends) *self)
 {
-	pid_t child;
-
 	memset(self->seen, 0, PAGE);
-	child = fork();
-	if (!child) {
+	self->child = fork();
+	if (!self->child) {
 		struct odp o;
 		int status;
 
-		if (odp_open(&o, LEN) || gpu_to_device(o.gpu, o.stage, LEN) ||
-		    gpu_to_device(o.gpu, o.mem, LEN))
-			_exit(1);
+		open_on_gpu(&o);
 		do {
 			status = rdma_write(&o.pair, o.from, o.to, PIECE);
 			self->seen->operations++;
 		} while (!status);
 		self->seen->status = status;
-		/* The rest goes with the process. */
 		_exit(0);
 	}
-	return child;
+	return self->child;
+}
+
+/* The child's exit status or -signal. */
+static int ended(FIXTURE_DATA(rdma_ends) *self)
+{
+	int status = wait_child(self->child);
+
+	self->child = 0;
+	return status;
 }
 
 static bool is_under_way(FIXTURE_DATA(rdma_ends) *self)
@@ -119,28 +144,24 @@ static const char *works(void)
 TEST_F_TIMEOUT(rdma_ends, killed_with_operations_under_way, 240)
 {
 	for (int i = 0; i < ROUNDS; i++) {
+		double end = now_seconds() + 60;
 		const char *leak;
 		long mapped = 0;
-		pid_t child;
 
 		memset(self->seen, 0, PAGE);
-		child = fork();
-		if (!child) {
+		self->child = fork();
+		if (!self->child) {
 			struct odp o;
 
-			if (odp_open(&o, LEN) || gpu_to_device(o.gpu, o.stage, LEN) ||
-			    gpu_to_device(o.gpu, o.mem, LEN))
-				_exit(1);
+			open_on_gpu(&o);
 			post_all(&o);
 			self->seen->posted = true;
 			pause();
 		}
-		while (!self->seen->posted && !kill(child, 0))
-			usleep(1000);
-		for (double end = now_seconds() + 60; !mapped && now_seconds() < end;)
+		while (now_seconds() < end && (!self->seen->posted || !mapped))
 			mapped = gpu_counter(0, "mapped_now");
-		ASSERT_EQ(0, kill(child, SIGKILL));
-		EXPECT_EQ(-SIGKILL, wait_child(child));
+		ASSERT_EQ(0, kill(self->child, SIGKILL));
+		EXPECT_EQ(-SIGKILL, ended(self));
 		/* It was not all done before. */
 		EXPECT_LT(0, mapped);
 		EXPECT_GT(2 * LEN / PAGE, mapped);
@@ -153,14 +174,14 @@ TEST_F_TIMEOUT(rdma_ends, killed_with_operations_under_way, 240)
 TEST_F_TIMEOUT(rdma_ends, device_removed, 240)
 {
 	for (int i = 0; i < ROUNDS; i++) {
-		pid_t child = traffic(self);
 		const char *error;
 
+		ASSERT_LT(0, traffic(self));
 		ASSERT_TRUE(is_under_way(self));
 		ASSERT_EQ(0, system("rdma link delete rxe0"));
 		/* Its regions have gone, though the program still runs. */
 		EXPECT_EQ(0, gpu_counter(0, "mapped_now"));
-		EXPECT_EQ(0, wait_child(child));
+		EXPECT_EQ(0, ended(self));
 		EXPECT_NE(0, self->seen->status);
 		ASSERT_EQ(0, system("rdma link add rxe0 type rxe netdev lo"));
 		error = works();
@@ -171,10 +192,10 @@ TEST_F_TIMEOUT(rdma_ends, device_removed, 240)
 TEST_F_TIMEOUT(rdma_ends, link_down_and_up, 240)
 {
 	for (int i = 0; i < ROUNDS; i++) {
-		pid_t child = traffic(self);
 		const char *error;
 		int before;
 
+		ASSERT_LT(0, traffic(self));
 		ASSERT_TRUE(is_under_way(self));
 		ASSERT_EQ(0, system("ip link set lo down"));
 		usleep(300000);
@@ -189,8 +210,8 @@ TEST_F_TIMEOUT(rdma_ends, link_down_and_up, 240)
 			usleep(1000);
 		TH_LOG("the program %s", self->seen->status ? "saw an error" : "went on");
 		EXPECT_TRUE(self->seen->status || self->seen->operations >= before + 3);
-		kill(child, SIGKILL);
-		wait_child(child);
+		kill(self->child, SIGKILL);
+		ended(self);
 		error = works();
 		ASSERT_EQ(NULL, error) TH_LOG("round %d: %s", i, error);
 	}

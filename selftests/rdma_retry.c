@@ -64,6 +64,13 @@ static bool connect_to_nobody(struct rdma_pair *p)
 	return !rdma_connect_with(p->qp[0], p->qp[1]->qp_num, 1, 7);
 }
 
+/* The kernel looks at its counters again after some ms. */
+static long long all_sent(void)
+{
+	usleep(50000);
+	return number_in(COUNTERS "sent_pkts");
+}
+
 static bool is_sent(long long packets)
 {
 	double end = now_seconds() + 60;
@@ -81,7 +88,7 @@ static bool is_sent(long long packets)
 TEST_F_TIMEOUT(rdma_retry, acknowledged_while_sent_again, 300)
 {
 	struct roce_packet ack = { .opcode = ROCE_ACK, .psn = -1 };
-	long long sent, before = number_in(COUNTERS "sent_pkts");
+	long long sent, before = all_sent();
 	double end = now_seconds() + 240;
 	int met = 0, rounds = 0;
 
@@ -105,7 +112,7 @@ TEST_F_TIMEOUT(rdma_retry, acknowledged_while_sent_again, 300)
 		ASSERT_EQ(0, rdma_wait(&self->pair, 0))
 			TH_LOG("round %d: %s", rounds, rdma_error());
 		/* Nothing is under way.  The last time, it was not sent to its end. */
-		sent = number_in(COUNTERS "sent_pkts");
+		sent = all_sent();
 		if ((sent - before) % PACKETS)
 			met++;
 		before = sent;

@@ -272,8 +272,8 @@ static struct ib_uverbs_attr attr_of(uint16_t id, uint16_t length, uint64_t data
 	};
 }
 
-static int mr_ioctl(struct rdma_pair *pair, uint16_t method, unsigned int nr,
-		    struct ib_uverbs_attr *attrs)
+static int uverbs_ioctl(struct rdma_pair *pair, uint16_t object, uint16_t method, unsigned int nr,
+			struct ib_uverbs_attr *attrs)
 {
 	struct {
 		struct ib_uverbs_ioctl_hdr hdr;
@@ -281,7 +281,7 @@ static int mr_ioctl(struct rdma_pair *pair, uint16_t method, unsigned int nr,
 	} cmd = {
 		.hdr = {
 			.length = sizeof(cmd.hdr) + nr * sizeof(*attrs),
-			.object_id = UVERBS_OBJECT_MR,
+			.object_id = object,
 			.method_id = method,
 			.num_attrs = nr,
 			.driver_id = RDMA_DRIVER_RXE,
@@ -310,7 +310,7 @@ static int advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice
 		attr_of(UVERBS_ATTR_ADVISE_MR_SGE_LIST, sizeof(sge), (uintptr_t)&sge),
 	};
 
-	return mr_ioctl(pair, UVERBS_METHOD_ADVISE_MR, 4, attrs);
+	return uverbs_ioctl(pair, UVERBS_OBJECT_MR, UVERBS_METHOD_ADVISE_MR, 4, attrs);
 }
 
 int rdma_advise(struct rdma_pair *pair, enum ib_uverbs_advise_mr_advice advice,
@@ -346,7 +346,7 @@ int rdma_ioctl_reg_mr(struct rdma_pair *pair, void *addr, size_t length, uint64_
 		attr_of(REG_MR_RKEY, 4, (uintptr_t)&mr->rkey),
 	};
 
-	if (mr_ioctl(pair, METHOD_REG_MR, 8, attrs))
+	if (uverbs_ioctl(pair, UVERBS_OBJECT_MR, METHOD_REG_MR, 8, attrs))
 		return -1;
 	mr->handle = attrs[0].data;
 	return 0;
@@ -364,35 +364,34 @@ int rdma_ioctl_query_mr(struct rdma_pair *pair, const struct ibv_mr *mr, uint64_
 		attr_of(UVERBS_ATTR_QUERY_MR_RESP_IOVA, 8, (uintptr_t)iova),
 	};
 
-	return mr_ioctl(pair, UVERBS_METHOD_QUERY_MR, 5, attrs);
+	return uverbs_ioctl(pair, UVERBS_OBJECT_MR, UVERBS_METHOD_QUERY_MR, 5, attrs);
 }
 
 int rdma_ioctl_dereg_mr(struct rdma_pair *pair, const struct ibv_mr *mr)
 {
 	struct ib_uverbs_attr attr = attr_of(UVERBS_ATTR_DESTROY_MR_HANDLE, 0, mr->handle);
 
-	return mr_ioctl(pair, UVERBS_METHOD_MR_DESTROY, 1, &attr);
+	return uverbs_ioctl(pair, UVERBS_OBJECT_MR, UVERBS_METHOD_MR_DESTROY, 1, &attr);
 }
 
 int rdma_rereg(struct rdma_pair *pair, struct ibv_mr *mr, int flags, void *addr, size_t length,
 	       int access)
 {
-	struct ib_uverbs_rereg_mr_resp resp;
-	struct {
-		struct ib_uverbs_cmd_hdr hdr;
-		struct ib_uverbs_rereg_mr mr;
-	} cmd = {
-		.hdr = { IB_USER_VERBS_CMD_REREG_MR, sizeof(cmd) / 4, sizeof(resp) / 4 },
-		.mr = {
-			.response = (uintptr_t)&resp, .mr_handle = mr->handle, .flags = flags,
-			.start = (uintptr_t)addr, .length = length, .hca_va = (uintptr_t)addr,
-			.access_flags = access,
-		},
+	struct ib_uverbs_rereg_mr in = {
+		.mr_handle = mr->handle, .flags = flags, .start = (uintptr_t)addr,
+		.length = length, .hca_va = (uintptr_t)addr, .access_flags = access,
+	};
+	struct ib_uverbs_rereg_mr_resp out;
+	/* As ioctl: a write to the file is refused in a child. */
+	struct ib_uverbs_attr attrs[] = {
+		attr_of(UVERBS_ATTR_CORE_IN, sizeof(in), (uintptr_t)&in),
+		attr_of(UVERBS_ATTR_CORE_OUT, sizeof(out), (uintptr_t)&out),
+		attr_of(UVERBS_ATTR_WRITE_CMD, 8, IB_USER_VERBS_CMD_REREG_MR),
 	};
 
-	if (write(pair->context->cmd_fd, &cmd, sizeof(cmd)) != sizeof(cmd))
+	if (uverbs_ioctl(pair, UVERBS_OBJECT_DEVICE, UVERBS_METHOD_INVOKE_WRITE, 3, attrs))
 		return -1;
-	mr->lkey = resp.lkey;
-	mr->rkey = resp.rkey;
+	mr->lkey = out.lkey;
+	mr->rkey = out.rkey;
 	return 0;
 }
