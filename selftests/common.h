@@ -26,12 +26,21 @@
 
 #define PAGE	4096UL
 #define MiB	(1UL << 20)
+#define GiB	(1UL << 30)
 
 /*
  * How many ms a window stays open after its last use, although others wait for room.  Unset:
  * 100.
  */
 #define RESIDENCY "/sys/module/hmm_p2p/parameters/window_residency_ms"
+
+/* For qsort(). */
+static inline int compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
 
 /* Map anonymous memory, as malloc() does for large sizes. */
 static inline void *anon(size_t length)

@@ -15,8 +15,6 @@
 #include "uffd.h"
 
 #define LEN	(16 * PAGE)
-#define GiB	(1UL << 30)
-#define COUNTERS "/sys/class/infiniband/rxe0/ports/1/hw_counters/"
 
 /* Wait up to a minute until *@p is @byte. */
 static bool byte_comes(volatile char *p, char byte)
@@ -470,13 +468,13 @@ TEST_F_TIMEOUT(mr, repeated_read, 120)
 	double end;
 
 	ASSERT_EQ(0, rdma_read(&self->pair, self->buf[1], self->buf[0], PAGE));
-	seen = number_in(COUNTERS "duplicate_request");
+	seen = number_in(RXE_COUNTERS "duplicate_request");
 	ASSERT_LE(0, seen);
 	ASSERT_EQ(0, roce_send(&again));
 	end = now_seconds() + 60;
-	while (number_in(COUNTERS "duplicate_request") == seen && now_seconds() < end)
+	while (number_in(RXE_COUNTERS "duplicate_request") == seen && now_seconds() < end)
 		usleep(1000);
-	ASSERT_LT(seen, number_in(COUNTERS "duplicate_request"));
+	ASSERT_LT(seen, number_in(RXE_COUNTERS "duplicate_request"));
 	EXPECT_EQ(0, rdma_read(&self->pair, self->buf[1], self->buf[0], LEN));
 	EXPECT_EQ(-1, check_pattern(self->mem[1], LEN, 1));
 	/*

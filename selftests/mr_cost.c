@@ -12,7 +12,6 @@
 #include "rdma.h"
 
 #define LEN	(16 * PAGE)
-#define GiB	(1UL << 30)
 
 FIXTURE(mr_cost) {
 	struct rdma_pair pair;

@@ -11,7 +11,6 @@
 #include "roce.h"
 
 #define LEN	(16 * PAGE)
-#define GiB	(1UL << 30)
 
 /* A flag of the kernel's that Debian 12's verbs.h does not have */
 #define ACCESS_FLUSH_PERSISTENT	(1 << 9)

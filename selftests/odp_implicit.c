@@ -299,12 +299,12 @@ TEST_F_TIMEOUT(implicit, reaped_under_traffic, 240)
 }
 
 /*
- * A region is deregistered while workers look through it.  They leave off, and nobody waits until
- * they have seen all.
+ * ibv_dereg_mr() stops the workers that prefetch the region.  It does not wait until they have
+ * gone through all of it.
  */
 TEST_F_TIMEOUT(implicit, deregistered_while_advised, 240)
 {
-	const size_t piece = 1UL << 30;
+	const size_t piece = GiB;
 	const int pieces = 64;
 	char *p = reserve(pieces * piece);
 	double start, one;
@@ -321,7 +321,7 @@ TEST_F_TIMEOUT(implicit, deregistered_while_advised, 240)
 	start = now_seconds();
 	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
 	self->mr = NULL;
-	TH_LOG("%.0f ms for one piece, %.0f ms until %d were left off", one * 1e3,
+	TH_LOG("%.0f ms for one piece, %.0f ms until %d stopped", one * 1e3,
 	       (now_seconds() - start) * 1e3, pieces);
 	EXPECT_LT(now_seconds() - start, 3 * one);
 	munmap(p, pieces * piece);

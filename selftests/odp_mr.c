@@ -554,13 +554,6 @@ TEST_F_TIMEOUT(odp_mr, prefetch, 120)
 }
 
 /* 64 GiB that are reserved are registered, and a page of it works; 1 TiB is too much. */
-static int compare_doubles(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* Register with the switch off and on, in turns.  Returns the ratio of the medians, or -1. */
 static double registration(FIXTURE_DATA(odp_mr) *self, char *p, size_t length, int rounds)
 {
@@ -583,7 +576,10 @@ static double registration(FIXTURE_DATA(odp_mr) *self, char *p, size_t length, i
 	return time[1][rounds / 2] / time[0][rounds / 2];
 }
 
-/* Nobody looks at the pages, so a large region costs little, and a small one not more. */
+/*
+ * Registration does not look at the pages.  It costs little for a large region, and for a small
+ * one not more than pinning.
+ */
 TEST_F_TIMEOUT(odp_mr, registration_cost, 240)
 {
 	const size_t large = 512 * MiB;

@@ -7,7 +7,6 @@
 #include "rdma.h"
 #include "roce.h"
 
-#define COUNTERS "/sys/class/infiniband/rxe0/ports/1/hw_counters/"
 #define PACKETS	64		/* rxe has at most 128 under way */
 #define LEN	(PACKETS * PAGE)
 #define MEETINGS 60
@@ -68,14 +67,14 @@ static bool connect_to_nobody(struct rdma_pair *p)
 static long long all_sent(void)
 {
 	usleep(50000);
-	return number_in(COUNTERS "sent_pkts");
+	return number_in(RXE_COUNTERS "sent_pkts");
 }
 
 static bool is_sent(long long packets)
 {
 	double end = now_seconds() + 60;
 
-	while (number_in(COUNTERS "sent_pkts") < packets)
+	while (number_in(RXE_COUNTERS "sent_pkts") < packets)
 		if (now_seconds() > end)
 			return false;
 	return true;
@@ -110,8 +109,9 @@ static int acknowledge(FIXTURE_DATA(rdma_retry) *self, const struct roce_packet 
 }
 
 /*
- * A request whose last packet is acknowledged while it is sent again has ended, also if that is
- * acknowledged each time that it was sent.  The next one takes its place at once, and is sent.
+ * The last packet of a request is acknowledged while the requester sends the request again: once,
+ * or for each time that it was sent.  The request has ended then.  The next one takes its place at
+ * once, and is sent.
  */
 TEST_F_TIMEOUT(rdma_retry, acknowledged_while_sent_again, 300)
 {

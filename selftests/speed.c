@@ -11,13 +11,6 @@
 #define LEN	(32 * MiB)
 #define ROUNDS	15
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 struct sample {
 	double ratio[ROUNDS];
 	double us[2][ROUNDS];
@@ -31,9 +24,9 @@ static double report(const char *what, const char *a, const char *b, struct samp
 
 	for (int i = 0; i < ROUNDS; i++)
 		s->ratio[i] = s->us[1][i] / s->us[0][i];
-	qsort(s->ratio, ROUNDS, sizeof(double), compare);
+	qsort(s->ratio, ROUNDS, sizeof(double), compare_doubles);
 	for (int k = 0; k < 2; k++)
-		qsort(s->us[k], ROUNDS, sizeof(double), compare);
+		qsort(s->us[k], ROUNDS, sizeof(double), compare_doubles);
 	median = s->ratio[ROUNDS / 2];
 	printf("# %s: %s %.2f us a page, %s %.2f, ratio %.2f (%.2f to %.2f), goal %.2f: %s\n",
 	       what, a, s->us[0][ROUNDS / 2] / pages, b, s->us[1][ROUNDS / 2] / pages,
@@ -135,8 +128,8 @@ static void shares(struct __test_metadata *_metadata, FIXTURE_DATA(speed) *self,
 		ASSERT_EQ(0, gpu_to_ram(self->gpu[0], p, LEN));
 	}
 	ASSERT_EQ(0, write_file("/sys/module/hmm_dummy/parameters/async_copy", "Y"));
-	qsort(total, ROUNDS, sizeof(double), compare);
-	qsort(ours, ROUNDS, sizeof(double), compare);
+	qsort(total, ROUNDS, sizeof(double), compare_doubles);
+	qsort(ours, ROUNDS, sizeof(double), compare_doubles);
 	printf("# %s: %.2f us a page, of which migrate_vma_* %.0f%%, the copy %.0f%%, engine and driver %.0f%%, goal 10%%: %s\n",
 	       what, total[ROUNDS / 2] / (LEN / PAGE), 100 * kernel, 100 * copies,
 	       100 * ours[ROUNDS / 2], ours[ROUNDS / 2] <= 0.1 ? "met" : "not met");

@@ -50,9 +50,8 @@ both() { # SERVER CLIENT: command lines
 	there "exec timeout 100 $1" > /run/server 2>&1 &
 	server=$!
 	wait_for ready || echo "# no server"
-	# On one host, they have the same name.
-	[ -n "${HMM_P2P_PEER:-}" ] || follow_here "$name" &
-	[ -z "${HMM_P2P_PEER:-}" ] || follow_there "$name" &
+	# On one host, this follows the client, too.
+	follow_there "$name" &
 	timeout 100 bash -c "exec $2" > /run/client 2>&1 &
 	client=$!
 	if [ -n "${HMM_P2P_PEER:-}" ]; then

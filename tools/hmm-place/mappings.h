@@ -50,8 +50,8 @@ bool choice_next(const struct choice *choice, const struct mapping *m, int *next
 		 struct range *piece);
 
 /*
- * Find the process with the id @who or, if @who is no number, all processes with that name.
- * Returns how many were found, at most @max.
+ * Find processes.  @who is the id of one, or a name, which several can have.  Returns how many were
+ * found, at most @max.
  */
 int processes_of(const char *who, pid_t *pids, int max);
 

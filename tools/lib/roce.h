@@ -14,6 +14,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* What rxe counts; a file is up to date after some ms. */
+#define RXE_COUNTERS "/sys/class/infiniband/rxe0/ports/1/hw_counters/"
+
 #define ROCE_READ_REQUEST	0x0c
 #define ROCE_ACK		0x11
 #define ROCE_FLUSH		0x1c
